@@ -1,0 +1,1 @@
+"""Recommendations from what kind of customer someone is."""

@@ -1,0 +1,25 @@
+"""The one exception for what a person gave and can correct."""
+
+from collections.abc import Iterable
+
+__all__ = ["InputError", "choices"]
+
+
+class InputError(ValueError):
+    """Input that cannot be used: its text says where, what was found and what is allowed.
+
+    Scripts print the text and exit with status 2; a library user catches it like any `ValueError`.
+    """
+
+
+def choices(values: Iterable[object], limit: int = 12) -> str:
+    """The allowed values as a sentence's end, shortened when there are many.
+
+    >>> choices(["F", "M"])
+    "'F', 'M'"
+    >>> choices(range(100), limit=3)
+    '0, 1, 2 and 97 more'
+    """
+    listed = list(values)
+    shown = ", ".join(repr(value) for value in listed[:limit])
+    return shown if len(listed) <= limit else f"{shown} and {len(listed) - limit} more"
