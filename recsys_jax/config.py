@@ -1,0 +1,72 @@
+"""How a model is built and trained: the options of `scripts/train.py` are these fields."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from recsys_jax.errors import InputError
+
+__all__ = ["TrainConfig"]
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How a model is built and trained."""
+
+    loss: Literal["triplet", "infonce", "softmax"] = "triplet"
+    """triplet: one negative per row; infonce: the batch's other products; softmax: the whole catalogue."""
+    negatives: Literal["random", "hard", "semi-hard"] = "random"
+    """Triplet negatives: any product not bought, or the nearest wrong one among the batch's products."""
+    margin: float = 1.0
+    """How much nearer than the negative the positive should be, in euclidean distance (triplet)."""
+    temperature: float = 0.1
+    """Divides the cosines in infonce and softmax."""
+    log_q: bool = False
+    """Correct infonce for popular products being in-batch negatives more often."""
+    popularity_bias: bool = False
+    """Add log-popularity to the scores, so that the towers learn what differs from it (infonce, softmax)."""
+    id_embedding: bool = False
+    """Give each product an embedding of its own, besides its attributes."""
+    id_dropout: float = 0.1
+    """Share of rows that train with the embedding of an unknown product instead, so that new products work."""
+    attribute_dropout: float = 0.0
+    """Share of customers' attributes hidden in training: the missing row where there is one, else another's value."""
+    number_jitter: float = 0.0
+    """Noise on customers' numbers (age) in training, in standard deviations."""
+    extra_customers: int = 0
+    """Customers drawn anew for training: each attribute and the purchase from a random member of one persona."""
+    epochs: int = 500
+    """Passes over the purchases."""
+    batch_size: int = 32
+    """Purchases per step; the last, shorter batch of an epoch is trained on as it is."""
+    learning_rate: float = 1e-3
+    """Adam's step size."""
+    embedding_dim: int = 16
+    """Width of each categorical embedding."""
+    hidden_dim: int = 64
+    """Width of the hidden layer of each tower."""
+    output_dim: int = 32
+    """Width of the space in which customers and products meet."""
+    dropout: float = 0.2
+    """Share of hidden units dropped in training."""
+    seed: int = 0
+    """Everything random follows from it."""
+
+    def __post_init__(self) -> None:
+        """Refuses what makes no sense with a sentence."""
+        for name in ("epochs", "batch_size", "embedding_dim", "hidden_dim", "output_dim"):
+            self._require(name, getattr(self, name) >= 1, "1 or more")
+        for name in ("dropout", "attribute_dropout", "id_dropout"):
+            self._require(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
+        for name in ("temperature", "learning_rate"):
+            self._require(name, 0 < getattr(self, name) < float("inf"), "above 0")
+        for name in ("margin", "number_jitter", "extra_customers"):
+            self._require(name, 0 <= getattr(self, name) < float("inf"), "0 or more")
+        self._require("seed", 0 <= self.seed < 2**32, "from 0 to 4294967295")
+        self._require("negatives", self.loss == "triplet" or self.negatives == "random", "with the triplet loss alone")
+        self._require("log_q", self.loss == "infonce" or not self.log_q, "with the infonce loss alone")
+        softmax = self.loss in ("infonce", "softmax")
+        self._require("popularity_bias", softmax or not self.popularity_bias, "with the infonce or softmax loss")
+
+    def _require(self, name: str, ok: bool, allowed: str) -> None:
+        if not ok:
+            raise InputError(f"{name}: found {getattr(self, name)!r}; allowed: {allowed}")

@@ -1,0 +1,338 @@
+"""Tables in (JSON, CSV, Parquet), checked against the schema; who bought what; splits over customers."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int
+
+from recsys_jax.errors import InputError
+from recsys_jax.schema import Schema, as_key
+
+__all__ = [
+    "Dataset",
+    "Reviews",
+    "Table",
+    "customer_folds",
+    "load_dataset",
+    "read_products",
+    "read_reviews",
+    "read_table",
+]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns of equal length, and the file or argument they came from, so that errors can name it."""
+
+    source: str
+    columns: Mapping[str, Sequence[Any]]
+    numbers: Sequence[int] | None = None
+    """The row numbers people count by, from 1, where they are not simply 1, 2, 3, ..."""
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    @classmethod
+    def of(cls, rows: object, source: str) -> "Table":
+        """A table from a list of dicts, a mapping of columns, or a data frame.
+
+        Raises `InputError` where `rows` is none of these or its columns differ in length.
+        """
+        if isinstance(rows, Table):
+            return rows
+        if hasattr(rows, "columns") and hasattr(rows, "to_dict"):  # a pandas data frame
+            columns = {str(name): rows[name].tolist() for name in rows.columns}  # type: ignore[index]
+        elif hasattr(rows, "to_pydict"):  # a pyarrow table
+            columns = rows.to_pydict()
+        elif isinstance(rows, Mapping):
+            columns = {str(name): list(column) for name, column in rows.items()}
+        elif isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
+            names = dict.fromkeys(name for row in rows for name in row)
+            columns = {name: [row.get(name) for row in rows] for name in names}
+        else:
+            raise InputError(
+                f"{source}: found {type(rows).__name__}; allowed: a data frame, columns, or a list of dicts"
+            )
+        lengths = {name: len(column) for name, column in columns.items()}
+        if len(set(lengths.values())) > 1:
+            raise InputError(f"{source}: the columns differ in length: {lengths}")
+        return cls(source, columns)
+
+    def column(self, name: str) -> Sequence[Any]:
+        """The column `name`. Raises `InputError` where the table has none."""
+        if name not in self.columns:
+            found = ", ".join(self.columns) or "no columns"
+            raise InputError(f"{self.source}: the column {name!r} is missing; found: {found}")
+        return self.columns[name]
+
+    def error(self, row: int, column: str, allowed: str) -> InputError:
+        """The sentence for a bad cell: where it is, what was found, what is allowed."""
+        found = self.columns[column][row] if column in self.columns else None
+        return InputError(f"{self.source}, row {self.number(row)}, {column}: found {_shown(found)}; allowed: {allowed}")
+
+    def number(self, row: int) -> int:
+        """The number that people count the row by."""
+        return row + 1 if self.numbers is None else self.numbers[row]
+
+    def ids(self, name: str) -> list[str]:
+        """The column `name` as ids. Raises `InputError` for an empty one."""
+        keys = [as_key(value) for value in self.column(name)]
+        for row, key in enumerate(keys):
+            if key is None:
+                raise self.error(row, name, "an id, a text or a number that is not empty")
+        return keys  # type: ignore[return-value]
+
+    def select(self, rows: Sequence[int]) -> "Table":
+        """The given rows, in that order."""
+        columns = {name: [column[row] for row in rows] for name, column in self.columns.items()}
+        return Table(self.source, columns, [self.number(row) for row in rows])
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """Review texts with the product each one is about; all lists have one entry per review."""
+
+    source: str
+    texts: list[str]
+    product_ids: list[str]
+    profiles: list[str | None]
+    """`profile_info` such as "40대/남성/복합성/주름", where a review carries it."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Products, customers and who bought what."""
+
+    schema: Schema
+    products: Table
+    product_ids: list[str]
+    customers: Table
+    customer_ids: list[str]
+    purchases: Int[np.ndarray, "n 2"]
+    """One (customer row, product row) per purchase, each pair once, sorted."""
+    notes: list[str] = field(default_factory=list)
+    """What was corrected on the way in, with counts."""
+
+    @property
+    def segments(self) -> list[str] | None:
+        """The segment (persona) of each customer, where the schema names one."""
+        return self._labels(self.customers, self.schema.customers.segment)
+
+    @property
+    def categories(self) -> list[str] | None:
+        """The category of each product, where the schema names one."""
+        return self._labels(self.products, self.schema.products.category)
+
+    @staticmethod
+    def _labels(table: Table, name: str | None) -> list[str] | None:
+        if name is None or name not in table.columns:
+            return None
+        return [as_key(value) or "(none)" for value in table.columns[name]]
+
+
+def read_table(path: Path) -> Table:
+    """The table in a JSON (list of objects), CSV (with a header) or Parquet file, by the name's ending.
+
+    Empty CSV cells are None. Raises `InputError` where the file is absent, malformed or of another kind.
+    """
+    kinds = {".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
+    if path.suffix.lower() not in kinds:
+        raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .json, .csv, .parquet")
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file")
+    return kinds[path.suffix.lower()](path)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
+
+
+def _read_json(path: Path) -> Table:
+    try:
+        rows = json.loads(_read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: found {type(rows).__name__} at the top; allowed: a list of objects")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}, row {number}: found {_shown(row)}; allowed: an object with the columns as keys")
+    return Table.of(rows, str(path))
+
+
+def _read_csv(path: Path) -> Table:
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        rows = [row for row in reader if row]
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}") from None
+    if len(set(header)) != len(header):
+        raise InputError(f"{path}: two columns have the same name: {', '.join(header)}")
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise InputError(f"{path}, row {number}: found {len(row)} cells; the header has {len(header)}")
+    return Table(str(path), {name: [row[i] or None for row in rows] for i, name in enumerate(header)})
+
+
+def _read_parquet(path: Path) -> Table:
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise InputError(f"{path}: Parquet files need pyarrow: pip install 'recsys_jax[parquet]'") from None
+    try:
+        return Table(str(path), parquet.read_table(path).to_pydict())
+    except (arrow.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{path}: not readable as Parquet: {error}") from None
+
+
+def read_products(folder: Path, schema: Schema) -> tuple[Table, list[str]]:
+    """The product table and its ids. Raises `InputError` where it is empty or an id is missing or repeated."""
+    table = read_table(folder / schema.products.file)
+    if not len(table):
+        raise InputError(f"{table.source}: there are no products in it")
+    ids = table.ids(schema.products.id)
+    _unique(table, schema.products.id, ids)
+    return table, ids
+
+
+def read_reviews(folder: Path, schema: Schema) -> Reviews:
+    """The reviews nested in the product table. Raises `InputError` where there are none or one is malformed."""
+    column = schema.products.reviews
+    if column is None:
+        raise InputError(f"{folder / 'dataset.toml'}: [products] reviews names no column, so there are no reviews")
+    table, ids = read_products(folder, schema)
+    reviews = Reviews(table.source, [], [], [])
+    for row, (product_id, nested) in enumerate(zip(ids, table.column(column), strict=True)):
+        if not isinstance(nested, list):
+            raise table.error(row, column, "a list of reviews, empty where there are none")
+        for number, review in enumerate(nested, 1):
+            where = f"{table.source}, row {row + 1}, {column} {number}"
+            text = review.get("content") if isinstance(review, dict) else None
+            if not isinstance(text, str) or not text.strip():
+                raise InputError(f"{where}: content: found {_shown(text)}; allowed: the review's text, not empty")
+            reviews.texts.append(text)
+            reviews.product_ids.append(product_id)
+            reviews.profiles.append(as_key(review.get("profile_info")))
+    if not reviews:
+        raise InputError(f"{table.source}: there are no reviews in its column {column!r}")
+    return reviews
+
+
+def load_dataset(folder: Path, customers: Path | None = None) -> Dataset:
+    """The dataset whose `dataset.toml` stands in `folder`; `customers` replaces the customer file it names.
+
+    Raises `InputError` for whatever the schema does not allow: a missing file or column, a repeated id, a purchase
+    of a product or by a customer that does not exist.
+    """
+    schema = Schema.read(folder / "dataset.toml")
+    products, product_ids = read_products(folder, schema)
+    if customers is None:
+        if schema.customers.file is None:
+            raise InputError(
+                f"{folder / 'dataset.toml'}: [customers] names no file: this dataset's customers are made from its "
+                f"reviews. Run scripts/cluster_personas.py on it and pass the customers.json it writes"
+            )
+        customers = folder / schema.customers.file
+    return assemble(schema, products, product_ids, read_table(customers), folder)
+
+
+def assemble(schema: Schema, products: Table, product_ids: list[str], customers: Table, folder: Path) -> Dataset:
+    """A dataset from tables that are already read; an [interactions] table is read from `folder`."""
+    notes: list[str] = []
+    rows_of_id = customers.ids(schema.customers.id)
+    if not rows_of_id:
+        raise InputError(f"{customers.source}: there are no customers in it")
+    if schema.customers.repeated == "error":
+        _unique(customers, schema.customers.id, rows_of_id)
+    customer_ids = list(dict.fromkeys(rows_of_id))
+    customer_row = {key: row for row, key in enumerate(customer_ids)}
+    product_row = {key: row for row, key in enumerate(product_ids)}
+
+    pairs: list[tuple[int, int]] = []
+    if schema.interactions is not None:
+        table = read_table(folder / schema.interactions.file)
+        buyers, bought = table.ids(schema.interactions.customer), table.ids(schema.interactions.product)
+        for row, (buyer, product) in enumerate(zip(buyers, bought, strict=True)):
+            if buyer not in customer_row:
+                raise table.error(row, schema.interactions.customer, f"an id that stands in {customers.source}")
+            if product not in product_row:
+                raise table.error(row, schema.interactions.product, f"an id that stands in {products.source}")
+            pairs.append((customer_row[buyer], product_row[product]))
+    else:
+        name = schema.customers.purchases or ""
+        for row, cell in enumerate(customers.column(name)):
+            for product in _split(cell, schema.customers.separator):
+                if product not in product_row:
+                    raise customers.error(row, name, f"the id of a product that stands in {products.source}")
+                pairs.append((customer_row[rows_of_id[row]], product_row[product]))
+    if not pairs:
+        raise InputError(f"{customers.source}: nobody bought anything: there are no purchases to learn from")
+
+    if len(customer_ids) < len(rows_of_id):
+        first = {key: row for row, key in reversed(list(enumerate(rows_of_id)))}
+        columns = [customers.columns[f.column] for f in schema.customers.features if f.column in customers.columns]
+        differing = {
+            key for row, key in enumerate(rows_of_id) if any(column[row] != column[first[key]] for column in columns)
+        }
+        customers = customers.select([first[key] for key in customer_ids])
+        notes.append(
+            f"{customers.source}: {len(rows_of_id):,} rows of {len(customer_ids):,} customers; the attributes are "
+            f"those of each one's first row ({len(differing):,} have rows that differ)"
+        )
+    unique = np.unique(np.asarray(pairs, dtype=np.int32), axis=0)
+    if len(unique) < len(pairs):
+        notes.append(f"{len(pairs) - len(unique):,} purchases repeat another one and count once")
+    return Dataset(schema, products, product_ids, customers, customer_ids, unique, notes)
+
+
+def customer_folds(
+    customers: int, folds: int, seed: int, strata: Sequence[str] | None = None
+) -> Int[np.ndarray, " customers"]:
+    """The fold, 0..folds-1, of each customer, at random, sizes within one of each other, also within each stratum.
+
+    Raises `InputError` for fewer than 2 folds or fewer customers than folds.
+    """
+    if not 2 <= folds <= customers:
+        raise InputError(f"folds: found {folds}; allowed: 2 to {customers}, the number of customers")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(customers)
+    if strata is not None:
+        labels = np.unique(np.asarray(strata), return_inverse=True)[1]
+        order = order[np.argsort(labels[order], kind="stable")]
+    # Dealt like cards, stratum after stratum: each fold gets an equal share of each stratum, to within one.
+    fold = np.empty(customers, dtype=np.int32)
+    fold[order] = np.arange(customers, dtype=np.int32) % folds
+    return fold
+
+
+def _split(cell: object, separator: str | None) -> list[str]:
+    if isinstance(cell, str) and separator is not None:
+        cell = cell.split(separator)
+    items: Iterable[object] = cell if isinstance(cell, list | tuple) else (cell,)
+    return [key for key in map(as_key, items) if key is not None]
+
+
+def _unique(table: Table, column: str, ids: list[str]) -> None:
+    first: dict[str, int] = {}
+    for row, key in enumerate(ids):
+        if first.setdefault(key, row) != row:
+            raise table.error(row, column, f"an id that no other row has; row {first[key] + 1} has the same one")
+
+
+def _shown(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

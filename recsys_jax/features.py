@@ -1,0 +1,254 @@
+"""Tables to arrays: vocabularies, scaling, and what unknown and missing values become."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int32
+
+from recsys_jax.data import Table
+from recsys_jax.errors import InputError, choices
+from recsys_jax.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput, as_key
+
+__all__ = ["FeatureSpace", "Features", "FittedFeature", "with_product_id"]
+
+Features = dict[str, Any]
+"""Arrays by feature name, all with one row per customer or product: int32 rows of an embedding table (n,);
+for several values (n, m), padded with -1; float32 numbers (n, 1), or (n, 2) with a missing flag."""
+
+
+@dataclass(frozen=True)
+class FittedFeature:
+    """A feature of the schema, and what was learned about it from the training data."""
+
+    feature: Feature
+    values: tuple[str, ...] = ()
+    """The vocabulary of a categorical feature; its position is the row of the embedding table."""
+    width: int = 1
+    """The most values that one training row has, for a multi-valued feature."""
+    mean: float = 0.0
+    """The mean of a number after scaling and clipping."""
+    deviation: float = 1.0
+
+    @classmethod
+    def fit(cls, feature: Feature, table: Table, rows: Sequence[int]) -> "FittedFeature":
+        """Learns from the given rows of the table. Raises `InputError` for a bad cell or an empty vocabulary."""
+        if isinstance(feature, Numeric):
+            read = [_number(feature, table, row) for row in rows]
+            numbers = [_scaled(feature, x) for x in read if x is not None]
+            mean = math.fsum(numbers) / len(numbers) if numbers else 0.0
+            variance = math.fsum((x - mean) ** 2 for x in numbers) / len(numbers) if numbers else 0.0
+            return cls(feature, mean=mean, deviation=math.sqrt(variance) or 1.0)
+        width = 1
+        seen = dict.fromkeys(feature.values or ())
+        column = table.column(feature.column)
+        for row in rows:
+            items = _items(feature, column[row])
+            width = max(width, len(items))
+            if feature.values is None:
+                seen.update(dict.fromkeys(feature.aliases.get(item, item) for item in items))
+        if not seen:
+            raise InputError(f"{table.source}: the column {feature.column!r} holds no value to learn from")
+        return cls(feature, values=tuple(seen), width=width)
+
+    @property
+    def input(self) -> TowerInput:
+        """What the tower needs to know."""
+        if isinstance(self.feature, Numeric):
+            return TowerInput(self.feature.name, "numeric", 2 if self.feature.missing == "flag" else 1)
+        kind = "multi-categorical" if isinstance(self.feature, MultiCategorical) else "categorical"
+        extra = sum(policy == "extra-row" for policy in (self.feature.unknown, self.feature.missing))
+        return TowerInput(self.feature.name, kind, len(self.values) + extra)  # type: ignore[arg-type]
+
+    @property
+    def unknown_row(self) -> int | None:
+        """The embedding row of unknown values, if there is one; it follows the vocabulary."""
+        return (
+            len(self.values) if not isinstance(self.feature, Numeric) and self.feature.unknown == "extra-row" else None
+        )
+
+    @property
+    def missing_row(self) -> int | None:
+        """The embedding row of missing values, if there is one; it is the last."""
+        if isinstance(self.feature, Numeric) or self.feature.missing != "extra-row":
+            return None
+        return self.input.size - 1
+
+    def allowed(self) -> str:
+        """The values that are understood, as a sentence's end."""
+        if isinstance(self.feature, Numeric):
+            low, high = self.feature.minimum, self.feature.maximum
+            return "a number" + (f" from {low:g} to {high:g}" if math.isfinite(low) or math.isfinite(high) else "")
+        return choices(self.feature.labels or self.values)
+
+    def label(self, value: str) -> str:
+        """What people read for a value of the vocabulary."""
+        labels = None if isinstance(self.feature, Numeric) else self.feature.labels
+        return labels[self.values.index(value)] if labels and value in self.values else value
+
+    def canonical(self, value: object) -> str | None:
+        """The vocabulary's value that a cell, a label or an alias means; None where it means none of them."""
+        return self._meanings().get(as_key(value) or "")
+
+    def _meanings(self) -> dict[str, str]:
+        assert not isinstance(self.feature, Numeric)
+        labels = dict(zip(self.feature.labels or (), self.values, strict=False))
+        return {**labels, **self.feature.aliases, **{value: value for value in self.values}}
+
+    def encode(self, table: Table) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
+        """The feature's array for every row of the table. Raises `InputError` where a policy says so."""
+        if isinstance(self.feature, Numeric):
+            return self._encode_numbers(table)
+        column = table.column(self.feature.column)
+        row_of = {value: row for row, value in enumerate(self.values)}
+        lookup: dict[str | None, int | None] = {text: row_of[value] for text, value in self._meanings().items()}
+        if isinstance(self.feature, MultiCategorical):
+            return self._encode_bags(table, column, lookup)
+        out = np.empty(len(column), np.int32)
+        for i, cell in enumerate(column):
+            key = as_key(cell)
+            row = lookup.get(key)
+            out[i] = self._fallback(table, i, lookup, key is None) if row is None else row
+        return out
+
+    def _encode_bags(
+        self, table: Table, column: Sequence[Any], lookup: Mapping[str | None, int | None]
+    ) -> Int32[np.ndarray, "n m"]:
+        assert isinstance(self.feature, MultiCategorical)
+        bags: list[list[int]] = []
+        for i, cell in enumerate(column):
+            rows: dict[int, None] = {}
+            for item in _items(self.feature, cell):
+                row = lookup.get(item)
+                if row is None:
+                    row = self._fallback(table, i, lookup, missing=False)
+                if row >= 0:
+                    rows[row] = None
+            if not rows:
+                row = self._fallback(table, i, lookup, missing=True)
+                rows = {row: None} if row >= 0 else {}
+            bags.append(list(rows))
+        out = np.full((len(bags), max([self.width, *map(len, bags)])), -1, np.int32)
+        for i, bag in enumerate(bags):
+            out[i, : len(bag)] = bag
+        return out
+
+    def _fallback(self, table: Table, row: int, lookup: Mapping[str | None, int | None], missing: bool) -> int:
+        assert not isinstance(self.feature, Numeric)
+        policy = self.feature.missing if missing else self.feature.unknown
+        if isinstance(policy, As):
+            known = lookup.get(as_key(policy.value))
+            if known is not None:
+                return known
+        elif policy == "extra-row":
+            extra = self.missing_row if missing else self.unknown_row
+            assert extra is not None
+            return extra
+        elif policy == "ignore":
+            return -1
+        raise table.error(row, self.feature.column, self.allowed())
+
+    def _encode_numbers(self, table: Table) -> Float32[np.ndarray, "n d"]:
+        assert isinstance(self.feature, Numeric)
+        feature = self.feature
+        table.column(feature.column)
+        read = [_number(feature, table, row) for row in range(len(table))]
+        missing = np.array([x is None for x in read], bool)
+        # A missing number counts as the average one; the flag beside it says that it is missing.
+        numbers = np.array([self.mean if x is None else _scaled(feature, x) for x in read], np.float64)
+        if feature.standardise:
+            numbers = (numbers - self.mean) / self.deviation
+        columns = [numbers, missing] if feature.missing == "flag" else [numbers]
+        return np.stack(columns, axis=1).astype(np.float32)
+
+    def learned(self) -> dict[str, Any]:
+        """What was learned, as JSON; `restore` reads it."""
+        if isinstance(self.feature, Numeric):
+            return {"mean": self.mean, "deviation": self.deviation}
+        return {"values": list(self.values), "width": self.width}
+
+    @classmethod
+    def restore(cls, feature: Feature, learned: Mapping[str, Any]) -> "FittedFeature":
+        """The inverse of `learned`. Raises `KeyError`, `TypeError` or `ValueError` where it is damaged."""
+        if isinstance(feature, Numeric):
+            return cls(feature, mean=float(learned["mean"]), deviation=float(learned["deviation"]))
+        return cls(feature, values=tuple(map(str, learned["values"])), width=int(learned["width"]))
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """All fitted features of one side, in the order in which its tower concatenates them."""
+
+    features: tuple[FittedFeature, ...]
+
+    @classmethod
+    def fit(cls, features: Sequence[Feature], table: Table, rows: Sequence[int] | None = None) -> "FeatureSpace":
+        """Learns each feature from the given rows of the table (all of them by default). Raises `InputError`."""
+        chosen = range(len(table)) if rows is None else rows
+        return cls(tuple(FittedFeature.fit(feature, table, chosen) for feature in features))
+
+    def __iter__(self) -> Iterator[FittedFeature]:
+        return iter(self.features)
+
+    def __getitem__(self, name: str) -> FittedFeature:
+        return {fitted.feature.name: fitted for fitted in self.features}[name]
+
+    @property
+    def names(self) -> list[str]:
+        """The features' names."""
+        return [fitted.feature.name for fitted in self.features]
+
+    @property
+    def inputs(self) -> tuple[TowerInput, ...]:
+        """What the tower needs to know of each feature."""
+        return tuple(fitted.input for fitted in self.features)
+
+    def encode(self, table: Table) -> Features:
+        """The arrays of every row. Raises `InputError` for a missing column or a value that no policy admits."""
+        return {fitted.feature.name: fitted.encode(table) for fitted in self.features}
+
+
+def with_product_id(features: Sequence[Feature], column: str) -> tuple[Feature, ...]:
+    """The product features and, as one more, the product's id; a product without training shares the unknown row."""
+    own = Categorical("product_id", column, None, None, {}, unknown="extra-row", missing="error")
+    return (*features, own)
+
+
+def _items(feature: Categorical, cell: object) -> list[str]:
+    cells: Sequence[object] = (cell,)
+    if isinstance(feature, MultiCategorical):
+        if isinstance(cell, str) and feature.separator is not None:
+            cells = cell.split(feature.separator)
+        elif isinstance(cell, list | tuple | np.ndarray):
+            cells = list(cell)
+    return [key for key in map(as_key, cells) if key is not None]
+
+
+def _scaled(feature: Numeric, number: float) -> float:
+    scaled = number / feature.scale
+    return scaled if feature.clip is None else min(max(scaled, feature.clip[0]), feature.clip[1])
+
+
+def _number(feature: Numeric, table: Table, row: int) -> float | None:
+    """The cell as a number within the feature's bounds; None where it is missing and the policy admits that."""
+    cell = table.column(feature.column)[row]
+    if as_key(cell) is not None:
+        number: float | None = None
+        if not isinstance(cell, bool | np.bool_):
+            try:
+                number = float(cell)
+            except (TypeError, ValueError, OverflowError):
+                number = None
+        if number is not None and math.isfinite(number) and feature.minimum <= number <= feature.maximum:
+            return number
+        if isinstance(feature.unknown, As):
+            return float(feature.unknown.value)
+        if feature.unknown == "error":
+            raise table.error(row, feature.column, FittedFeature(feature).allowed())
+    if isinstance(feature.missing, As):
+        return float(feature.missing.value)
+    if feature.missing == "error":
+        raise table.error(row, feature.column, FittedFeature(feature).allowed())
+    return None

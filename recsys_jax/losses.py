@@ -1,0 +1,142 @@
+"""Losses on embeddings: one value per row out, the caller reduces. Plain functions of arrays, no model in sight."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+__all__ = ["choose_negatives", "distance", "full_softmax", "info_nce", "triplet"]
+
+
+def distance(a: Float[Array, "*n d"], b: Float[Array, "*n d"], *, eps: float = 1e-6) -> Float[Array, "*n"]:
+    r"""Euclidean distance, $\lVert a - b + \epsilon \rVert_2$: eps inside the difference, as in PyTorch.
+
+    Args:
+        a: embeddings (..., d).
+        b: embeddings that broadcast against them.
+        eps: keeps the gradient finite where `a` equals `b`.
+
+    >>> float(distance(jnp.array([3.0, 0.0]), jnp.array([0.0, 4.0]), eps=0.0))
+    5.0
+    """
+    squared = jnp.sum(jnp.square(a - b + eps), axis=-1)
+    # The square root's gradient at zero is infinite; there it is taken as zero.
+    positive = squared > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, squared, 1.0)), 0.0)
+
+
+def triplet(
+    anchor: Float[Array, "n d"],
+    positive: Float[Array, "n d"],
+    negative: Float[Array, "n d"],
+    *,
+    margin: float = 1.0,
+) -> Float[Array, " n"]:
+    r"""Triplet margin loss, $\max(0, d(a, p) - d(a, n) + m)$, with the definition of `torch.nn.TripletMarginLoss`.
+
+    Args:
+        anchor: customers (n, d).
+        positive: a product each of them bought (n, d).
+        negative: a product each of them did not buy (n, d).
+        margin: how much nearer the positive should be.
+
+    >>> a, p, n = jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0]]), jnp.array([[0.0, 1.0]])
+    >>> round(float(triplet(a, p, n, margin=0.5)[0]), 3)  # 5 - 1 + 0.5
+    4.5
+    """
+    return jnp.maximum(distance(anchor, positive) - distance(anchor, negative) + margin, 0.0)
+
+
+def info_nce(
+    customers: Float[Array, "n d"],
+    products: Float[Array, "n d"],
+    *,
+    temperature: float,
+    masked: Bool[Array, "n n"] | None = None,
+    offsets: Float[Array, " n"] | None = None,
+) -> Float[Array, " n"]:
+    r"""InfoNCE with in-batch negatives, $-\log\frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}}$ with $s_{ij} = c_i p_j / t + o_j$.
+
+    Args:
+        customers: unit vectors (n, d).
+        products: the product each customer bought (n, d); the other rows are its negatives.
+        temperature: t, above 0.
+        masked: (n, n), true where product j is no negative of customer i: it is in truth a positive, or padding.
+            The diagonal is never masked.
+        offsets: added to the logits of each product: minus log q(j) corrects for popular products being drawn
+            as negatives more often (the log-Q correction).
+
+    >>> eye = jnp.eye(2)
+    >>> round(float(info_nce(eye, eye, temperature=1.0)[0]), 4)  # -log(e / (e + 1))
+    0.3133
+    """
+    logits = customers @ products.T / temperature  # (n, d) . (d, n) -> (n, n)
+    if offsets is not None:
+        logits = logits + offsets
+    if masked is not None:
+        logits = jnp.where(masked & ~jnp.eye(len(logits), dtype=bool), -jnp.inf, logits)
+    return jnp.subtract(jax.nn.logsumexp(logits, axis=1), jnp.diagonal(logits))
+
+
+def full_softmax(
+    customers: Float[Array, "n d"],
+    products: Float[Array, "p d"],
+    targets: Int[Array, " n"],
+    *,
+    temperature: float,
+    offsets: Float[Array, " p"] | None = None,
+) -> Float[Array, " n"]:
+    r"""Cross-entropy over the whole catalogue, $-\log\frac{e^{s_{it_i}}}{\sum_j e^{s_{ij}}}$.
+
+    Args:
+        customers: unit vectors (n, d).
+        products: every product (p, d).
+        targets: the row of the product that each customer bought.
+        temperature: divides the cosines; above 0.
+        offsets: added to the logits of each product, such as its log-popularity.
+
+    >>> c, p = jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    >>> round(float(full_softmax(c, p, jnp.array([0]), temperature=1.0)[0]), 4)  # -log(e / (e + 2))
+    0.5514
+    """
+    logits = customers @ products.T / temperature  # (n, d) . (d, p) -> (n, p)
+    if offsets is not None:
+        logits = logits + offsets
+    return jax.nn.logsumexp(logits, axis=1) - jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
+
+
+def choose_negatives(
+    negative_distances: Float[Array, "n m"],
+    positive_distances: Float[Array, " n"],
+    allowed: Bool[Array, "n m"],
+    *,
+    how: Literal["hard", "semi-hard"],
+    margin: float = 1.0,
+) -> Int[Array, " n"]:
+    """The candidate that is each row's negative: the nearest wrong one.
+
+    `hard` takes the nearest of all. `semi-hard` (FaceNet) takes the nearest of those that lie farther than the
+    positive but within the margin and, where there is none, the farthest of all.
+
+    Args:
+        negative_distances: from each anchor to each candidate (n, m).
+        positive_distances: from each anchor to its positive (n,).
+        allowed: which candidates are in truth negatives; a row without any gets an arbitrary one.
+        how: the rule.
+        margin: the triplet loss's.
+
+    >>> d, ok = jnp.array([[0.2, 0.6, 0.9]]), jnp.array([[True, True, True]])
+    >>> int(choose_negatives(d, jnp.array([0.5]), ok, how="hard")[0])
+    0
+    >>> int(choose_negatives(d, jnp.array([0.5]), ok, how="semi-hard")[0])
+    1
+    """
+    near = jnp.where(allowed, negative_distances, jnp.inf)
+    if how == "hard":
+        return jnp.argmin(near, axis=1)
+    reference = positive_distances[:, None]
+    between = allowed & (negative_distances > reference) & (negative_distances < reference + margin)
+    nearest = jnp.argmin(jnp.where(between, negative_distances, jnp.inf), axis=1)
+    farthest = jnp.argmax(jnp.where(allowed, negative_distances, -jnp.inf), axis=1)
+    return jnp.where(between.any(axis=1), nearest, farthest)
