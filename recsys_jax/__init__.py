@@ -1,1 +1,43 @@
-"""Recommendations from what kind of customer someone is."""
+"""Recommendations from what kind of customer someone is: personas from reviews, a two-tower model, exact scoring.
+
+Ten lines from a trained run to scores, with the pure jitted functions that the `Recommender` is made of:
+
+    from recsys_jax import encode_customers, encode_products, load_model, scores, top_k
+    model = load_model("runs/amoremall")
+    customers = model.customers.encode(table_of_customers)     # columns -> arrays
+    products = model.products.encode(table_of_products)
+    c = encode_customers(model.model, model.variables, customers)  # (n, 32), unit length
+    p = encode_products(model.model, model.variables, products)    # (p, 32), unit length
+    scores(c, p)                                               # (n, p), (1 + cosine) / 2
+    best, rows = top_k(c, p, 3, exclude=bought)                # (n, 3), bought is (n, m), padded with -1
+"""
+
+from recsys_jax.artifacts import load_model, save_model
+from recsys_jax.config import TrainConfig
+from recsys_jax.data import Dataset, Table, load_dataset
+from recsys_jax.errors import InputError
+from recsys_jax.models import TwoTower, encode_customers, encode_products
+from recsys_jax.recommender import Recommender
+from recsys_jax.schema import Schema
+from recsys_jax.scoring import scores, top_k, with_boosts
+from recsys_jax.training import TrainedModel, fit
+
+__all__ = [
+    "Dataset",
+    "InputError",
+    "Recommender",
+    "Schema",
+    "Table",
+    "TrainConfig",
+    "TrainedModel",
+    "TwoTower",
+    "encode_customers",
+    "encode_products",
+    "fit",
+    "load_dataset",
+    "load_model",
+    "save_model",
+    "scores",
+    "top_k",
+    "with_boosts",
+]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from recsys_jax.errors import InputError
 from recsys_jax.features import Features
@@ -19,35 +19,37 @@ def hide_ids(key: Array, products: Features, unknown: Int[Array, ""], *, share: 
     return {**products, "product_id": jnp.where(jax.random.bernoulli(key, share, ids.shape), unknown, ids)}
 
 
-def jitter_numbers(key: Array, rows: Features, everyone: Features, *, deviations: float) -> Features:
-    """Rows whose numbers carry normal noise, measured in standard deviations of everyone's."""
+def jitter_numbers(key: Array, rows: Features, deviations: Mapping[str, Float[Array, ""]]) -> Features:
+    """Rows whose numbers carry normal noise of the given deviations."""
     out = dict(rows)
     for i, (name, column) in enumerate(sorted(rows.items())):
         if jnp.issubdtype(column.dtype, jnp.floating):
             noise = jax.random.normal(jax.random.fold_in(key, i), (len(column),))
-            out[name] = column.at[:, 0].add(deviations * jnp.std(everyone[name][:, 0]) * noise)
+            out[name] = column.at[:, 0].add(deviations[name] * noise)
     return out
 
 
 def hide_attributes(
-    key: Array, rows: Features, everyone: Features, missing: Mapping[str, Int[Array, ""]], *, share: float
+    key: Array,
+    rows: Features,
+    everyone: Features,
+    count: Int[Array, ""],
+    missing: Mapping[str, Array],
+    *,
+    share: float,
 ) -> Features:
     """Rows of which a share of the attributes is hidden.
 
-    A hidden attribute is the feature's missing row where the schema gives it one (`missing`), the missing flag where
-    there is one, and else the value of another row of `everyone`, drawn at random.
+    A hidden attribute is what `missing` holds for its feature, an embedding row or a number with its flag; where that
+    holds nothing, it is the value of another of the first `count` rows of `everyone`, drawn at random.
     """
     out = dict(rows)
     for i, (name, column) in enumerate(sorted(rows.items())):
         hide_key, other_key = jax.random.split(jax.random.fold_in(key, i))
         if name in missing:
-            stand_in = jnp.full_like(column, missing[name])
-            if column.ndim == 2:  # a bag with the missing row as its one value
-                stand_in = stand_in.at[:, 1:].set(-1)
-        elif jnp.issubdtype(column.dtype, jnp.floating) and column.shape[1] == 2:
-            stand_in = jnp.broadcast_to(jnp.stack([jnp.mean(everyone[name][:, 0]), jnp.float32(1)]), column.shape)
+            stand_in = jnp.broadcast_to(missing[name], column.shape)
         else:
-            stand_in = everyone[name][jax.random.randint(other_key, (len(column),), 0, len(everyone[name]))]
+            stand_in = everyone[name][jax.random.randint(other_key, (len(column),), 0, count)]
         hide = jax.random.bernoulli(hide_key, share, (len(column),))
         out[name] = jnp.where(hide.reshape(-1, *[1] * (column.ndim - 1)), stand_in, column)
     return out

@@ -34,6 +34,8 @@ class Table:
     columns: Mapping[str, Sequence[Any]]
     numbers: Sequence[int] | None = None
     """The row numbers people count by, from 1, where they are not simply 1, 2, 3, ..."""
+    single: bool = False
+    """Whether this is one request rather than rows that people count."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -74,7 +76,8 @@ class Table:
     def error(self, row: int, column: str, allowed: str) -> InputError:
         """The sentence for a bad cell: where it is, what was found, what is allowed."""
         found = self.columns[column][row] if column in self.columns else None
-        return InputError(f"{self.source}, row {self.number(row)}, {column}: found {_shown(found)}; allowed: {allowed}")
+        where = self.source if self.single else f"{self.source}, row {self.number(row)}"
+        return InputError(f"{where}, {column}: found {_shown(found)}; allowed: {allowed}")
 
     def number(self, row: int) -> int:
         """The number that people count the row by."""

@@ -92,6 +92,11 @@ class FittedFeature:
         """The vocabulary's value that a cell, a label or an alias means; None where it means none of them."""
         return self._meanings().get(as_key(value) or "")
 
+    def items(self, cell: object) -> list[str]:
+        """The values in a cell, as texts: one, or several where the feature has several."""
+        assert not isinstance(self.feature, Numeric)
+        return _items(self.feature, cell)
+
     def _meanings(self) -> dict[str, str]:
         assert not isinstance(self.feature, Numeric)
         labels = dict(zip(self.feature.labels or (), self.values, strict=False))

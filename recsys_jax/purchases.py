@@ -25,13 +25,16 @@ class Purchases:
     """Halvings that a search among one customer's products takes; known when compiling."""
 
     @classmethod
-    def of(cls, pairs: Int[np.ndarray, "n 2"], customers: int) -> "Purchases":
-        """From (customer row, product row) pairs, each once."""
+    def of(cls, pairs: Int[np.ndarray, "n 2"], customers: int, length: int | None = None) -> "Purchases":
+        """From (customer row, product row) pairs, each once; `length` is that of `items`, with padding at the end."""
         order = np.lexsort((pairs[:, 1], pairs[:, 0]))
         counts = np.bincount(pairs[:, 0], minlength=customers)
         bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        items = jnp.asarray(pairs[order, 1], jnp.int32)
-        return cls(jnp.asarray(bounds[:-1]), jnp.asarray(bounds[1:]), items, depth=int(counts.max()).bit_length())
+        items = np.zeros(len(pairs) if length is None else length, np.int32)
+        items[: len(pairs)] = pairs[order, 1]
+        return cls(
+            jnp.asarray(bounds[:-1]), jnp.asarray(bounds[1:]), jnp.asarray(items), depth=int(counts.max()).bit_length()
+        )
 
     def contains(self, customers: Int[Array, "*n"], products: Int[Array, "*n"]) -> Bool[Array, "*n"]:
         """Whether each customer bought each product."""

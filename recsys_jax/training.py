@@ -1,6 +1,6 @@
 """Training: one pure step, and the jitted run of scans around it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -14,14 +14,14 @@ from jaxtyping import Array, Bool, Float, Float32, Int
 from recsys_jax import losses
 from recsys_jax.augmentation import extra_customers, hide_attributes, hide_ids, jitter_numbers
 from recsys_jax.config import TrainConfig
-from recsys_jax.data import Dataset
+from recsys_jax.data import Dataset, Table
 from recsys_jax.errors import InputError
 from recsys_jax.features import Features, FeatureSpace, with_product_id
-from recsys_jax.models import TwoTower, Variables, encode_products
+from recsys_jax.models import TwoTower, Variables, encode_customers, encode_products
 from recsys_jax.purchases import Purchases
 from recsys_jax.schema import Schema
 
-__all__ = ["Batch", "Progress", "TrainData", "TrainState", "TrainedModel", "fit", "train_step"]
+__all__ = ["Batch", "Progress", "TrainData", "TrainState", "TrainedModel", "bucket", "fit", "train_step"]
 
 Progress = Callable[[int, Float32[np.ndarray, " e"]], None]
 """Called with the number of epochs done and the mean losses of those since the last call."""
@@ -43,6 +43,9 @@ class TrainData(NamedTuple):
     """Everything a run reads, on the device."""
 
     customers: Features
+    """With a tail of padding, so that folds of almost the same size run the same compiled program."""
+    customer_count: Int[Array, ""]
+    """The customers without padding."""
     products: Features
     pairs: Int[Array, "n 2"]
     """(customer row, product row) per purchase; a tail of padding fills the last batch."""
@@ -51,8 +54,10 @@ class TrainData(NamedTuple):
     bought: Purchases
     popularity: Float[Array, " p"]
     """Share of each product in the purchases, smoothed."""
-    missing: Mapping[str, Int[Array, ""]]
-    """The embedding row of a missing value, of the customer features that have one."""
+    missing: Mapping[str, Array]
+    """What stands for a missing value, of the customer features that have such a thing."""
+    deviations: Mapping[str, Float[Array, ""]]
+    """The noise on each of the customers' numbers."""
     unknown_id: Int[Array, ""]
 
 
@@ -76,6 +81,8 @@ class TrainedModel:
     products: FeatureSpace
     variables: Variables
     product_ids: tuple[str, ...]
+    product_rows: Mapping[str, Sequence[Any]]
+    """The product table's columns with a role or a feature: what is shown to people, and what boost rules read."""
     product_embeddings: Float32[np.ndarray, "p d"]
     purchases: Int[np.ndarray, " p"]
     """How often each product was bought in training."""
@@ -87,15 +94,49 @@ class TrainedModel:
         """The Flax module that `variables` belong to."""
         return two_tower(self.config, self.customers, self.products)
 
+    def embed_customers(self, table: Table) -> Float32[np.ndarray, "n d"]:
+        """Unit vectors of the customers in a table. Raises `InputError` for a value that no policy admits."""
+        return _embed(encode_customers, self, self.customers.encode(table))
+
+    def embed_products(self, table: Table) -> Float32[np.ndarray, "n d"]:
+        """Unit vectors of the products in a table. Raises `InputError` for a value that no policy admits."""
+        return _embed(encode_products, self, self.products.encode(table))
+
     @property
     def product_bias(self) -> Float32[np.ndarray, " p"]:
-        """What is added to a score for popularity: zero unless the model was trained with a popularity bias."""
+        """What is added to the score of each product for its popularity."""
+        return self.bias_of(self.purchases)
+
+    def bias_of(self, purchases: Int[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+        """What is added to a score for so many purchases: zero unless the model was trained with a popularity bias.
+
+        Ranked by cosine + temperature x log-popularity, as in the loss; a score is half of a cosine. Relative to a
+        product of average popularity, so that a contribution reads as more or less than usual.
+        """
         if not self.config.popularity_bias:
-            return np.zeros(len(self.product_ids), np.float32)
-        # Ranked by cosine + temperature x log-popularity, as in the loss; a score is half of a cosine. Relative to a
-        # product of average popularity, so that contributions read as more or less than usual.
-        relative = popularity(self.purchases) * len(self.purchases)
-        return np.asarray(0.5 * self.config.temperature * np.log(relative), np.float32)
+            return np.zeros(np.shape(purchases), np.float32)
+        average = self.purchases.sum() / len(self.purchases)
+        return np.asarray(0.5 * self.config.temperature * np.log((purchases + 1.0) / (average + 1.0)), np.float32)
+
+
+def bucket(count: int) -> int:
+    """The length to which rows are padded: a power of two, so that few are ever compiled, and at least 8.
+
+    A single row would be multiplied by another routine than a block, which rounds differently in the last bit.
+
+    >>> [bucket(n) for n in (0, 1, 8, 9)]
+    [8, 8, 8, 16]
+    """
+    return max(8, 1 << max(count - 1, 0).bit_length())
+
+
+def _embed(
+    encode: Callable[[TwoTower, Variables, Features], Array], model: TrainedModel, features: Features
+) -> Float32[np.ndarray, "n d"]:
+    count = len(next(iter(features.values())))
+    padding = bucket(count) - count
+    padded = {name: np.pad(c, [(0, padding), *[(0, 0)] * (c.ndim - 1)]) for name, c in features.items()}
+    return np.asarray(encode(model.model, model.variables, padded))[:count]
 
 
 def two_tower(config: TrainConfig, customers: FeatureSpace, products: FeatureSpace) -> TwoTower:
@@ -119,10 +160,10 @@ def train_step(
         towers = _Towers(model, params, state.batch_stats, keys)
         customers = _rows(data.customers, batch.customers)
         if config.number_jitter:
-            customers = jitter_numbers(keys.jitter, customers, data.customers, deviations=config.number_jitter)
+            customers = jitter_numbers(keys.jitter, customers, data.deviations)
         if config.attribute_dropout:
-            share = config.attribute_dropout
-            customers = hide_attributes(keys.attributes, customers, data.customers, data.missing, share=share)
+            others = data.customers, data.customer_count, data.missing
+            customers = hide_attributes(keys.attributes, customers, *others, share=config.attribute_dropout)
         rows, counts = _row_losses(towers, towers.customers(customers, batch.mask), batch, data, keys, config)
         counts = counts & batch.mask
         total = jnp.sum(jnp.where(counts, rows, 0.0))
@@ -291,8 +332,8 @@ def fit(
     model = two_tower(config, customer_space, product_space)
     state = init_state(model, data, config)
     chunk = _chunk(config.epochs)
-    # Seed and length are no part of what is compiled: another seed runs the same program.
-    recipe = replace(config, seed=0, epochs=1)
+    # What only the data or the loop around depends on is no part of the compiled program: another seed runs the same.
+    recipe = replace(config, seed=0, epochs=1, extra_customers=0, number_jitter=float(config.number_jitter > 0))
     curve: list[np.ndarray] = []
     for first in range(0, config.epochs, chunk):
         state, part = _run(state, data, jnp.int32(first), model=model, config=recipe, epochs=chunk)
@@ -310,10 +351,18 @@ def fit(
         product_space,
         variables,
         tuple(dataset.product_ids),
+        _used_columns(schema, dataset.products),
         embeddings,
         purchases,
         np.concatenate(curve),
     )
+
+
+def _used_columns(schema: Schema, products: Table) -> dict[str, Sequence[Any]]:
+    part = schema.products
+    roles = [part.id, part.name, part.brand, part.category, part.price]
+    names = dict.fromkeys([*roles, *(feature.column for feature in part.features)])
+    return {name: products.column(name) for name in names if name is not None}
 
 
 def init_state(model: TwoTower, data: TrainData, config: TrainConfig) -> TrainState:
@@ -334,19 +383,36 @@ def _train_data(
     product_space: FeatureSpace,
     config: TrainConfig,
 ) -> TrainData:
-    padded = np.zeros((-(-len(pairs) // config.batch_size) * config.batch_size, 2), np.int32)
-    padded[: len(pairs)] = pairs
-    missing = {f.feature.name: jnp.int32(f.missing_row) for f in customer_space if f.missing_row is not None}
+    def padded(rows: np.ndarray) -> Array:
+        """Whole batches of rows: the tail is zeros."""
+        tail = -len(rows) % config.batch_size
+        return jnp.asarray(np.pad(rows, [(0, tail), *[(0, 0)] * (rows.ndim - 1)]))
+
+    missing: dict[str, Array] = {}
+    deviations: dict[str, Array] = {}
+    for fitted in customer_space:
+        name, column = fitted.feature.name, customers[fitted.feature.name]
+        if fitted.missing_row is not None:
+            alone = np.full(column.shape[1:], -1, np.int32)  # in a bag, it is the one value
+            alone[..., :1] = fitted.missing_row
+            missing[name] = jnp.asarray(alone)
+        elif fitted.input.kind == "numeric":
+            deviations[name] = jnp.float32(config.number_jitter * column[:, 0].std())
+            if fitted.input.size == 2:
+                missing[name] = jnp.asarray([column[:, 0].mean(), 1.0])
     unknown = product_space["product_id"].unknown_row if config.id_embedding else 0
+    count = len(next(iter(customers.values())))
     return TrainData(
-        jax.tree.map(jnp.asarray, customers),
-        jax.tree.map(jnp.asarray, products),
-        jnp.asarray(padded),
-        jnp.int32(len(pairs)),
-        Purchases.of(pairs, len(next(iter(customers.values())))),
-        jnp.asarray(shares),
-        missing,
-        jnp.int32(unknown or 0),
+        customers={name: padded(column) for name, column in customers.items()},
+        customer_count=jnp.int32(count),
+        products=jax.tree.map(jnp.asarray, products),
+        pairs=padded(pairs),
+        total=jnp.int32(len(pairs)),
+        bought=Purchases.of(pairs, *(size + -size % config.batch_size for size in (count, len(pairs)))),
+        popularity=jnp.asarray(shares),
+        missing=missing,
+        deviations=deviations,
+        unknown_id=jnp.int32(unknown or 0),
     )
 
 

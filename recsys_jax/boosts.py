@@ -1,0 +1,104 @@
+"""Boost rules: "customers like this, products like that: add so much to the score". Read from TOML."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from recsys_jax.data import Table
+from recsys_jax.errors import InputError, choices
+from recsys_jax.features import FeatureSpace, FittedFeature
+from recsys_jax.schema import MultiCategorical, Numeric, as_key, read_toml
+
+__all__ = ["BoostRule", "read_boosts"]
+
+
+@dataclass(frozen=True)
+class BoostRule:
+    """Adds `add` to the score where a customer and a product meet all conditions."""
+
+    name: str
+    customer: Mapping[str, Any]
+    """By feature: the value, the list of values, or `{ min = ..., max = ... }` of a number; empty: every customer."""
+    product: Mapping[str, Any]
+    add: float
+
+    def customers(self, space: FeatureSpace, table: Table) -> Bool[np.ndarray, " n"]:
+        """Which customers of the table meet the conditions."""
+        return _meets(self.customer, space, table)
+
+    def products(self, space: FeatureSpace, table: Table) -> Bool[np.ndarray, " n"]:
+        """Which products of the table meet the conditions."""
+        return _meets(self.product, space, table)
+
+
+def read_boosts(path: Path, customers: FeatureSpace, products: FeatureSpace) -> tuple[BoostRule, ...]:
+    """The `[[boost]]` rules in a TOML file. Raises `InputError` for a feature or value that the model doesn't know."""
+    document = read_toml(path)
+    rules = document.get("boost")
+    if set(document) != {"boost"} or not isinstance(rules, list):
+        raise InputError(f"{path}: found {choices(document) or 'nothing'} at the top; allowed: [[boost]] tables")
+    out = []
+    for number, rule in enumerate(rules, 1):
+        where = f"{path}, boost {number}"
+        unknown = sorted(set(rule) - {"name", "customer", "product", "add"})
+        if unknown:
+            raise InputError(f"{where}: found the key {unknown[0]!r}; allowed: 'name', 'customer', 'product', 'add'")
+        add = rule.get("add")
+        if isinstance(add, bool) or not isinstance(add, int | float) or not -1 <= add <= 1:
+            raise InputError(f"{where}, add: found {add!r}; allowed: a number from -1 to 1, since scores are 0 to 1")
+        conditions = {}
+        for side, space in (("customer", customers), ("product", products)):
+            content = rule.get(side, {})
+            if not isinstance(content, dict):
+                raise InputError(f"{where}, {side}: found {content!r}; allowed: a table {{ FEATURE = VALUE }}")
+            conditions[side] = {
+                name: _condition(space, name, value, f"{where}, {side}") for name, value in content.items()
+            }
+        said = [f"{name} = {value}" for side in ("customer", "product") for name, value in rule.get(side, {}).items()]
+        name = str(rule.get("name") or " and ".join(said) or "everything")
+        out.append(BoostRule(name, conditions["customer"], conditions["product"], float(add)))
+    return tuple(out)
+
+
+def _condition(space: FeatureSpace, name: str, value: Any, where: str) -> Any:
+    """A condition with its values as the vocabulary spells them: a set, or a (low, high) pair for a number."""
+    if name not in space.names:
+        raise InputError(f"{where}: found the feature {name!r}; allowed: {choices(space.names)}")
+    fitted = space[name]
+    if isinstance(fitted.feature, Numeric):
+        bounds = value if isinstance(value, dict) else {"min": value, "max": value}
+        ok = bounds and set(bounds) <= {"min", "max"}
+        if not ok or any(isinstance(x, bool) or not isinstance(x, int | float) for x in bounds.values()):
+            raise InputError(f"{where}, {name}: found {value!r}; allowed: a number or {{ min = NUMBER, max = NUMBER }}")
+        return float(bounds.get("min", -np.inf)), float(bounds.get("max", np.inf))
+    wanted = set()
+    for item in value if isinstance(value, list) else [value]:
+        known = fitted.canonical(item)
+        if known is None:
+            raise InputError(f"{where}, {name}: found {item!r}; allowed: {fitted.allowed()}")
+        wanted.add(known)
+    return wanted
+
+
+def _meets(conditions: Mapping[str, Any], space: FeatureSpace, table: Table) -> Bool[np.ndarray, " n"]:
+    out = np.ones(len(table), bool)
+    for name, wanted in conditions.items():
+        fitted = space[name]
+        column = table.column(fitted.feature.column)
+        out &= np.fromiter((_holds(fitted, cell, wanted) for cell in column), bool, len(column))
+    return out
+
+
+def _holds(fitted: FittedFeature, cell: Any, wanted: Any) -> bool:
+    if isinstance(fitted.feature, Numeric):
+        try:
+            return bool(wanted[0] <= float(cell) <= wanted[1])
+        except (TypeError, ValueError):
+            return False  # a missing number meets no condition
+    if isinstance(fitted.feature, MultiCategorical):
+        return any(fitted.canonical(item) in wanted for item in fitted.items(cell))
+    return as_key(cell) is not None and fitted.canonical(cell) in wanted

@@ -1,0 +1,201 @@
+"""Protocols: which customers are ranked by which model, next to what chance and popularity reach."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
+
+from recsys_jax import metrics, scoring
+from recsys_jax.config import TrainConfig
+from recsys_jax.data import Dataset, customer_folds
+from recsys_jax.errors import InputError
+from recsys_jax.training import TrainedModel, fit
+
+__all__ = ["ALL", "DatasetOfFold", "Evaluation", "Scorer", "cross_validation", "in_sample"]
+
+Scorer = Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n p"]]
+"""Scores of every product for the customers in the given rows."""
+
+DatasetOfFold = Callable[[Bool[np.ndarray, " c"]], Dataset]
+"""The dataset as it looks when only the customers for which the mask is true may be learned from."""
+
+ALL = "all"
+"""The name of the group that everybody belongs to."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics of every query, one purchase of one customer each, for the model and for what it is compared with."""
+
+    protocol: str
+    ks: tuple[int, ...]
+    customers: Int[np.ndarray, " n"]
+    """The customer row of each query."""
+    products: Int[np.ndarray, " n"]
+    """The product row of each query: the target."""
+    segments: tuple[str, ...] | None
+    """The persona of each query's customer."""
+    values: Mapping[str, Mapping[str, Float64[np.ndarray, " n"]]]
+    """By method and metric, the value of each query."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics' names, in the order of the tables."""
+        return tuple(next(iter(self.values.values())))
+
+    def groups(self) -> dict[str, Bool[np.ndarray, " n"]]:
+        """Which queries belong to whom: everybody, then each persona by its name."""
+        groups = {ALL: np.ones(len(self.customers), bool)}
+        if self.segments is not None:
+            labels = np.asarray(self.segments)
+            groups |= {name: labels == name for name in sorted(set(self.segments))}
+        return groups
+
+    def mean(self, method: str, metric: str, group: str = ALL) -> float:
+        """The mean of a metric over the queries of a group."""
+        return float(self.values[method][metric][self.groups()[group]].mean())
+
+    def summary(self) -> dict[str, Any]:
+        """Everything as one document: `metrics.json`."""
+        groups = self.groups()
+        return {
+            "protocol": self.protocol,
+            "customers": len(np.unique(self.customers)),
+            "queries": {name: int(members.sum()) for name, members in groups.items()},
+            "methods": {
+                method: {
+                    metric: {name: float(values[members].mean()) for name, members in groups.items()}
+                    for metric, values in by_metric.items()
+                }
+                for method, by_metric in self.values.items()
+            },
+        }
+
+
+def in_sample(model: TrainedModel, dataset: Dataset, ks: Sequence[int]) -> Evaluation:
+    """The published protocol: the model is asked for the very purchases that it was trained on.
+
+    It measures memory, not foresight; so do the popularity figures beside it.
+    """
+    if model.product_ids != tuple(dataset.product_ids):
+        raise InputError(f"{dataset.products.source}: these are not the products that the model was trained on")
+    part = _evaluate(model, dataset, dataset.purchases, dataset.purchases, ks, {})
+    return _join("in-sample", ks, [part])
+
+
+def cross_validation(
+    dataset: Dataset,
+    config: TrainConfig,
+    ks: Sequence[int],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+    dataset_of_fold: DatasetOfFold | None = None,
+    others: Mapping[str, Scorer] | None = None,
+    progress: Callable[[], None] | None = None,
+) -> Evaluation:
+    """k folds over customers: each is ranked by a model that has seen neither the customer nor the purchases.
+
+    Vocabularies, scaling, popularity and the model are fitted inside the fold; so is whatever `dataset_of_fold` fits,
+    such as personas. `others` are compared too, and `progress` is called after each fold.
+    """
+    fold = customer_folds(len(dataset.customers), folds, seed, dataset.segments)
+    parts = []
+    for number in range(folds):
+        known = fold != number
+        seen = dataset if dataset_of_fold is None else dataset_of_fold(known)
+        train = known[seen.purchases[:, 0]]
+        model = fit(seen, replace(config, seed=(config.seed + number) % 2**32), train=train)
+        parts.append(_evaluate(model, seen, seen.purchases[train], seen.purchases[~train], ks, others or {}))
+        if progress is not None:
+            progress()
+    return _join(f"cross-validation, {folds} folds over customers", ks, parts)
+
+
+@dataclass(frozen=True)
+class _Part:
+    queries: Int[np.ndarray, "n 2"]
+    segments: list[str] | None
+    values: dict[str, dict[str, Float64[np.ndarray, " n"]]]
+
+
+def _evaluate(
+    model: TrainedModel,
+    dataset: Dataset,
+    train: Int[np.ndarray, "t 2"],
+    queries: Int[np.ndarray, "n 2"],
+    ks: Sequence[int],
+    others: Mapping[str, Scorer],
+) -> _Part:
+    for k in ks:
+        if k < 1:
+            raise InputError(f"k: found {k}; allowed: 1 or more")
+    segments, categories = dataset.segments, dataset.categories
+    scorers = {"model": model_scorer(model, dataset), **baselines(dataset, train), **others}
+    values: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in scorers}
+    codes = None if categories is None else np.unique(np.asarray(categories), return_inverse=True)[1]
+    step = max(1, 2**24 // len(dataset.product_ids))  # a block of scores of at most 128 MB
+    for start in range(0, len(queries), step):
+        block = queries[start : start + step]
+        for name, scorer in scorers.items():
+            for metric, value in _metrics(scorer(block[:, 0]), block[:, 1], codes, ks).items():
+                values[name].setdefault(metric, []).append(value)
+    joined = {name: {m: np.concatenate(v) for m, v in by_metric.items()} for name, by_metric in values.items()}
+    return _Part(queries, segments and [segments[row] for row in queries[:, 0]], joined)
+
+
+def _metrics(
+    scores: Float[np.ndarray, "n p"],
+    targets: Int[np.ndarray, " n"],
+    categories: Int[np.ndarray, " p"] | None,
+    ks: Sequence[int],
+) -> dict[str, Float64[np.ndarray, " n"]]:
+    ranked = metrics.ranks(scores, targets)
+    out = {f"hit@{k}": metrics.hit_at_k(ranked, k=k) for k in ks}
+    if categories is not None:
+        same = categories[targets][:, None] == categories[None, :]
+        out |= {f"category_hit@{k}": metrics.category_hit_at_k(scores, same, k=k) for k in ks}
+    out["mrr"] = metrics.reciprocal_rank(ranked)
+    return out | {f"ndcg@{k}": metrics.ndcg_at_k(ranked, k=k) for k in ks}
+
+
+def model_scorer(model: TrainedModel, dataset: Dataset) -> Scorer:
+    """Scores as the recommender ranks by them, without boosts and exclusions."""
+
+    def score(rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n p"]:
+        customers = model.embed_customers(dataset.customers.select(rows.tolist()))
+        return np.add(scoring.scores(customers, model.product_embeddings), model.product_bias)
+
+    return score
+
+
+def baselines(dataset: Dataset, train: Int[np.ndarray, "t 2"]) -> dict[str, Scorer]:
+    """What needs no model: chance, popularity and, where there are personas, popularity per persona."""
+    total = len(dataset.product_ids)
+    counts = np.bincount(train[:, 1], minlength=total).astype(np.float64)
+    out: dict[str, Scorer] = {
+        # Equal scores for all: the metrics' expectation over ties is that of a random order, exactly.
+        "random": lambda rows: np.zeros((len(rows), total)),
+        "popularity": lambda rows: np.broadcast_to(counts, (len(rows), total)),
+    }
+    if dataset.segments is not None:
+        code = np.unique(np.asarray(dataset.segments), return_inverse=True)[1]
+        by_segment = np.zeros((code.max() + 1, total))
+        np.add.at(by_segment, (code[train[:, 0]], train[:, 1]), 1.0)
+        # A persona without training purchases has no popularity of its own: the general one serves.
+        table = np.where(by_segment.sum(axis=1, keepdims=True) > 0, by_segment, counts)
+        out["popularity per persona"] = lambda rows: table[code[rows]]
+    return out
+
+
+def _join(protocol: str, ks: Sequence[int], parts: Sequence[_Part]) -> Evaluation:
+    queries = np.concatenate([part.queries for part in parts])
+    segments = [name for part in parts for name in part.segments or ()]
+    methods = parts[0].values
+    values = {
+        method: {metric: np.concatenate([part.values[method][metric] for part in parts]) for metric in methods[method]}
+        for method in methods
+    }
+    return Evaluation(protocol, tuple(ks), queries[:, 0], queries[:, 1], tuple(segments) or None, values)
