@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
@@ -17,24 +16,14 @@ from safetensors.numpy import save as save_tensors
 from recsys_jax.config import TrainConfig
 from recsys_jax.errors import InputError
 from recsys_jax.features import FeatureSpace, FittedFeature, with_product_id
+from recsys_jax.files import write_file
 from recsys_jax.schema import Schema
 from recsys_jax.training import TrainedModel
 
-__all__ = ["load_model", "save_model", "write_file"]
+__all__ = ["load_model", "save_model"]
 
 FORMAT = 1
 MODEL, TENSORS = "model.json", "model.safetensors"
-
-
-def write_file(path: Path, content: bytes | str) -> None:
-    """Writes a whole file or nothing: to a temporary name in the same folder, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_model(model: TrainedModel, folder: Path) -> None:

@@ -247,7 +247,7 @@ def load_dataset(folder: Path, customers: Path | None = None) -> Dataset:
         if schema.customers.file is None:
             raise InputError(
                 f"{folder / 'dataset.toml'}: [customers] names no file: this dataset's customers are made from its "
-                f"reviews. Run scripts/cluster_personas.py on it and pass the customers.json it writes"
+                f"reviews. Run scripts/cluster_personas.py {folder} first, or name a customer file"
             )
         customers = folder / schema.customers.file
     return assemble(schema, products, product_ids, read_table(customers), folder)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +10,14 @@ from jaxtyping import Bool, Float, Float64, Int
 
 from recsys_jax import metrics, scoring
 from recsys_jax.config import TrainConfig
-from recsys_jax.data import Dataset, customer_folds
+from recsys_jax.data import Dataset, Table, assemble, customer_folds, read_products, read_reviews
+from recsys_jax.encoders import get_encoder
 from recsys_jax.errors import InputError
+from recsys_jax.personas import PersonaModel, customer_rows, fit_personas, read_catalogue
+from recsys_jax.schema import Schema
 from recsys_jax.training import TrainedModel, fit
 
-__all__ = ["ALL", "DatasetOfFold", "Evaluation", "Scorer", "cross_validation", "in_sample"]
+__all__ = ["ALL", "DatasetOfFold", "Evaluation", "Scorer", "cross_validation", "in_sample", "personas_of_fold"]
 
 Scorer = Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n p"]]
 """Scores of every product for the customers in the given rows."""
@@ -112,6 +116,30 @@ def cross_validation(
         if progress is not None:
             progress()
     return _join(f"cross-validation, {folds} folds over customers", ks, parts)
+
+
+def personas_of_fold(folder: Path, schema: Schema, personas: PersonaModel, cache: Path | None = None) -> DatasetOfFold:
+    """Customers made anew in each fold: the personas are fitted on the training customers' reviews alone.
+
+    A held-out customer still gets its persona from the review of the very product that it is asked about.
+    """
+    reviews = read_reviews(folder, schema)
+    products, product_ids = read_products(folder, schema)
+    category = schema.products.category
+    categories = None if category is None else dict(zip(product_ids, products.column(category), strict=True))
+    catalogue = read_catalogue(folder / (schema.catalogue or ""))
+    settings: dict[str, Any] = {"k": len(personas.personas), "seed": personas.seed}
+
+    def dataset(known: Bool[np.ndarray, " c"]) -> Dataset:
+        rows = np.flatnonzero(known)
+        texts = [reviews.texts[row] for row in rows]
+        encoder = get_encoder(personas.encoder.name, corpus=texts, cache=cache, seed=personas.seed)
+        embeddings = encoder.encode(reviews.texts)
+        fitted = fit_personas(embeddings[rows], texts, catalogue, encoder=encoder, **settings)
+        columns = customer_rows(reviews, fitted, embeddings, personas.seed, categories)
+        return assemble(schema, products, product_ids, Table("customers made from reviews", columns), folder)
+
+    return dataset
 
 
 @dataclass(frozen=True)

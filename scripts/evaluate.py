@@ -1,0 +1,149 @@
+"""Measures a trained model by one of two protocols, next to chance and popularity.
+
+Example: python scripts/evaluate.py data/amoremall --protocol cross-validation --k 3 10
+"""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import tyro
+from _common import command, console, made_customers, open_dataset, progress, run_folder
+from rich.table import Table
+
+from recsys_jax import Dataset, TrainedModel, load_model
+from recsys_jax.evaluation import ALL, Evaluation, cross_validation, in_sample, personas_of_fold
+from recsys_jax.files import write_file
+from recsys_jax.personas import load_personas
+from recsys_jax.plots import embedding_space, results_by_segment
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measures a trained model by one of two protocols, next to chance and popularity."""
+
+    dataset: tyro.conf.Positional[Path]
+    """The folder with dataset.toml."""
+    run: Path | None = None
+    """The folder with the trained model; by default runs/NAME with the dataset's name."""
+    customers: Path | None = None
+    """Another customer file than the dataset's, or than the one that cluster_personas.py made."""
+    protocol: Literal["in-sample", "cross-validation"] = "cross-validation"
+    """in-sample: asked for what it was trained on (as published); cross-validation: for customers never seen."""
+    k: tuple[int, ...] = (3, 10)
+    """The lengths of the recommended lists that are measured."""
+    folds: int = 5
+    """Parts that the customers are divided into, each held out once (cross-validation)."""
+    seed: int = 0
+    """How customers fall into folds, and how the picture is laid out."""
+
+
+def main(options: Options) -> Evaluation:
+    """Measures, shows, writes and returns the figures."""
+    run = run_folder(options.dataset, options.run)
+    model = load_model(run)
+    dataset = open_dataset(options.dataset, run, options.customers)
+    from_reviews = made_customers(options.dataset, run, options.customers) == run / "customers.json"
+    if options.protocol == "in-sample":
+        result = in_sample(model, dataset, options.k)
+    else:
+        result = _cross_validate(options, run, model, dataset, from_reviews)
+
+    out = run / options.protocol
+    _show(result)
+    _remarks(result, from_reviews)
+    write_file(out / "results.csv", _results_csv(result, dataset))
+    write_file(out / "metrics.json", json.dumps(result.summary(), ensure_ascii=False, indent=1) + "\n")
+    pictures = ["results_by_persona.png"]
+    results_by_segment(out / "results_by_persona.png", result, f"hit@{options.k[0]}")
+    customers = model.embed_customers(dataset.customers)
+    segments, categories = dataset.segments, dataset.categories
+    embedding_space(
+        run / "embedding_space.png", customers, model.product_embeddings, segments, categories, options.seed
+    )
+    console.print(f"Written to {out}: results.csv, metrics.json, {', '.join(pictures)}; {run / 'embedding_space.png'}")
+    console.print(f"Next: {_example(run, dataset)}")
+    return result
+
+
+def _cross_validate(
+    options: Options, run: Path, model: TrainedModel, dataset: Dataset, from_reviews: bool
+) -> Evaluation:
+    done = 0
+    with progress("cross-validation") as bar:
+
+        def after_fold() -> None:
+            nonlocal done
+            done += 1
+            bar(done, options.folds, f"fold {done} of {options.folds}")
+
+        of_fold = None
+        if from_reviews:
+            of_fold = personas_of_fold(options.dataset, dataset.schema, load_personas(run / "personas"))
+        return cross_validation(
+            dataset,
+            model.config,
+            options.k,
+            folds=options.folds,
+            seed=options.seed,
+            dataset_of_fold=of_fold,
+            progress=after_fold,
+        )
+
+
+def _show(result: Evaluation) -> None:
+    summary = result.summary()
+    title = f"{result.protocol}: {summary['customers']:,} customers, {summary['queries'][ALL]:,} purchases"
+    table = Table("method", *result.metrics, title=title, title_justify="left")
+    for method in result.values:
+        table.add_row(method, *(f"{result.mean(method, metric):.3f}" for metric in result.metrics))
+    console.print(table)
+    if result.segments is None:
+        return
+    table = Table("persona", "n", *result.metrics, title="the model, by persona", title_justify="left")
+    for group, count in summary["queries"].items():
+        if group != ALL:
+            table.add_row(group, f"{count:,}", *(f"{result.mean('model', m, group):.3f}" for m in result.metrics))
+    console.print(table)
+
+
+def _remarks(result: Evaluation, from_reviews: bool) -> None:
+    """What the figures can't be taken for."""
+    if result.protocol == "in-sample":
+        console.print("In-sample: the model is asked for what it was trained on. This is memory, not foresight.")
+    if from_reviews:
+        console.print(
+            "The personas come from the reviews of the very products that are asked for: even held out, they have "
+            "seen a part of the answer."
+        )
+
+
+def _results_csv(result: Evaluation, dataset: Dataset) -> str:
+    """One row per customer: the means over its purchases."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["customer_id", "persona", "purchased", "purchases", *result.metrics])
+    order = np.argsort(result.customers, kind="stable")
+    for rows in np.split(order, np.flatnonzero(np.diff(result.customers[order])) + 1):
+        first = rows[0]
+        bought = "|".join(dataset.product_ids[product] for product in result.products[rows])
+        means = [f"{result.values['model'][metric][rows].mean():.6f}" for metric in result.metrics]
+        persona = result.segments[first] if result.segments else ""
+        writer.writerow([dataset.customer_ids[result.customers[first]], persona, bought, len(rows), *means])
+    return stream.getvalue()
+
+
+def _example(run: Path, dataset: Dataset) -> str:
+    """A command that recommends to the first customer."""
+    features = dataset.schema.customers.features
+    stated = [f"{f.name}={dataset.customers.column(f.column)[0]}" for f in features]
+    words = [f"'{word}'" if " " in word else word for word in stated]
+    return f"python scripts/recommend.py {run} {' '.join(words)}"
+
+
+if __name__ == "__main__":
+    command(main)

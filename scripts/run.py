@@ -1,0 +1,82 @@
+"""The main job, end to end: personas, customers, training, evaluation, pictures, sample recommendations.
+
+Example: python scripts/run.py data/amoremall
+"""
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import cluster_personas
+import evaluate
+import recommend
+import train
+import tyro
+from _common import command, console, made_customers, run_folder
+
+from recsys_jax import Dataset, Recommender, Schema, TrainConfig, load_dataset
+
+DEFAULT = Path(__file__).parents[1] / "data" / "amoremall"
+
+
+@dataclass(frozen=True)
+class Options:
+    """The main job, end to end: personas, customers, training, evaluation, pictures, sample recommendations."""
+
+    dataset: tyro.conf.Positional[Path] = DEFAULT
+    """The folder with dataset.toml."""
+    run: Path | None = None
+    """The folder for everything this writes; by default runs/NAME with the dataset's name."""
+    encoder: str = "use"
+    """'use' (multilingual, offline), 'lsa' (no model), or a sentence-transformers name or folder."""
+    epochs: int = 500
+    """Passes over the purchases."""
+    seed: int = 0
+    """Everything random follows from it."""
+
+
+def main(options: Options) -> None:
+    """Runs every stage; what each one says stands in its own script."""
+    started = time.monotonic()
+    run = run_folder(options.dataset, options.run)
+    dataset = options.dataset.resolve()
+    if Path.cwd() in dataset.parents:  # as a person would type it
+        dataset = dataset.relative_to(Path.cwd())
+    if Schema.read(dataset / "dataset.toml").customers.file is None:
+        _stage("Personas and customers, from the reviews")
+        cluster_personas.main(cluster_personas.Options(dataset, run, encoder=options.encoder, seed=options.seed))
+    _stage("Training")
+    train.main(train.Options(dataset, run, config=TrainConfig(epochs=options.epochs, seed=options.seed)))
+    for protocol in ("in-sample", "cross-validation"):
+        _stage(f"Evaluation, {protocol}")
+        evaluate.main(evaluate.Options(dataset, run, protocol=protocol, seed=options.seed))
+    _stage("Sample recommendations, without what the customer bought")
+    _samples(run, load_dataset(dataset, made_customers(dataset, run, None)))
+    console.print(f"\nDone in {time.monotonic() - started:.0f} s. Everything is in {run}:")
+    for path in sorted(path for path in run.rglob("*") if path.is_file()):
+        console.print(f"  {path.relative_to(run)}")
+    console.print(f"Next: look at {run / 'embedding_space.png'}, or train with another loss:")
+    console.print(f"  python scripts/train.py {dataset} --loss infonce")
+
+
+def _stage(title: str) -> None:
+    console.print()
+    console.rule(f"[bold]{title}", align="left")
+
+
+def _samples(run: Path, dataset: Dataset, count: int = 5) -> None:
+    """Recommendations for the first customer of each of the largest segments."""
+    rec = Recommender.load(run)
+    segments = dataset.segments or dataset.customer_ids
+    features = dataset.schema.customers.features
+    for segment, _ in Counter(segments).most_common(count):
+        row = segments.index(segment)
+        attributes = {f.name: dataset.customers.column(f.column)[row] for f in features}
+        bought = [dataset.product_ids[product] for customer, product in dataset.purchases if customer == row]
+        said = ", ".join(f"{name} {value}" for name, value in attributes.items())
+        recommend.show(rec.recommend(purchased_products=bought, **attributes), f"{segment}: {said}")
+
+
+if __name__ == "__main__":
+    command(main)
