@@ -1,20 +1,23 @@
 """How a model is built and trained: the options of `scripts/train.py` are these fields."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from recsys_jax.errors import InputError
+from recsys_jax.errors import InputError, choices
 
 __all__ = ["TrainConfig"]
+
+Loss = Literal["triplet", "infonce", "softmax"]
+Negatives = Literal["random", "hard", "semi-hard"]
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """How a model is built and trained."""
 
-    loss: Literal["triplet", "infonce", "softmax"] = "triplet"
+    loss: Loss = "triplet"
     """triplet: one negative per row; infonce: the batch's other products; softmax: the whole catalogue."""
-    negatives: Literal["random", "hard", "semi-hard"] = "random"
+    negatives: Negatives = "random"
     """Triplet negatives: any product not bought, or the nearest wrong one among the batch's products."""
     margin: float = 1.0
     """How much nearer than the negative the positive should be, in euclidean distance (triplet)."""
@@ -53,6 +56,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuses what makes no sense with a sentence."""
+        for name, words in (("loss", get_args(Loss)), ("negatives", get_args(Negatives))):
+            self._require(name, getattr(self, name) in words, choices(words))
         for name in ("epochs", "batch_size", "embedding_dim", "hidden_dim", "output_dim"):
             self._require(name, getattr(self, name) >= 1, "1 or more")
         for name in ("dropout", "attribute_dropout", "id_dropout"):

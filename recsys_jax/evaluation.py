@@ -194,7 +194,7 @@ def model_scorer(model: TrainedModel, dataset: Dataset) -> Scorer:
 
     def score(rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n p"]:
         customers = model.embed_customers(dataset.customers.select(rows.tolist()))
-        return np.add(scoring.scores(customers, model.product_embeddings), model.product_bias)
+        return np.asarray(scoring.scores(customers, model.product_embeddings) + model.product_bias)
 
     return score
 

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import tyro
 from _common import command, console, made_customers, open_dataset, progress, run_folder
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from recsys_jax import Dataset, TrainedModel, load_model
@@ -58,14 +59,9 @@ def main(options: Options) -> Evaluation:
     _remarks(result, from_reviews)
     write_file(out / "results.csv", _results_csv(result, dataset))
     write_file(out / "metrics.json", json.dumps(result.summary(), ensure_ascii=False, indent=1) + "\n")
-    pictures = ["results_by_persona.png"]
-    results_by_segment(out / "results_by_persona.png", result, f"hit@{options.k[0]}")
-    customers = model.embed_customers(dataset.customers)
-    segments, categories = dataset.segments, dataset.categories
-    embedding_space(
-        run / "embedding_space.png", customers, model.product_embeddings, segments, categories, options.seed
-    )
-    console.print(f"Written to {out}: results.csv, metrics.json, {', '.join(pictures)}; {run / 'embedding_space.png'}")
+    results_by_segment(out / "results_by_persona.png", result, options.k[0])
+    embedding_space(run / "embedding_space.png", model, dataset, seed=options.seed)
+    console.print(f"Written to {out}: results.csv, metrics.json, results_by_persona.png; {run / 'embedding_space.png'}")
     console.print(f"Next: {_example(run, dataset)}")
     return result
 
@@ -97,18 +93,27 @@ def _cross_validate(
 
 def _show(result: Evaluation) -> None:
     summary = result.summary()
-    title = f"{result.protocol}: {summary['customers']:,} customers, {summary['queries'][ALL]:,} purchases"
-    table = Table("method", *result.metrics, title=title, title_justify="left")
+    counted = f"{summary['customers']:,} customers, {summary['queries'][ALL]:,} purchases"
+    table = _table(f"[bold]{result.protocol}[/bold]: {counted}", "", "n", *result.metrics)
     for method in result.values:
-        table.add_row(method, *(f"{result.mean(method, metric):.3f}" for metric in result.metrics))
+        figures = (f"{result.mean(method, metric):.3f}" for metric in result.metrics)
+        table.add_row(method, f"{summary['queries'][ALL]:,}", *figures)
+    if result.segments is not None:
+        table.add_section()
+        for group, count in summary["queries"].items():
+            if group != ALL:
+                figures = (f"{result.mean('model', metric, group):.3f}" for metric in result.metrics)
+                table.add_row(f"  {group}", f"{count:,}", *figures)
     console.print(table)
-    if result.segments is None:
-        return
-    table = Table("persona", "n", *result.metrics, title="the model, by persona", title_justify="left")
-    for group, count in summary["queries"].items():
-        if group != ALL:
-            table.add_row(group, f"{count:,}", *(f"{result.mean('model', m, group):.3f}" for m in result.metrics))
-    console.print(table)
+
+
+def _table(title: str, *names: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for name in names:
+        # "category_hit@10" on three lines: the table fits into 80 columns.
+        header = name.replace("_", "\n").replace("@", "\n@")
+        table.add_column(header, justify="right" if name else "left", no_wrap=True, vertical="bottom")
+    return table
 
 
 def _remarks(result: Evaluation, from_reviews: bool) -> None:

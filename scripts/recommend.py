@@ -11,7 +11,9 @@ from typing import Any
 
 import tyro
 from _common import command, console
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from recsys_jax import InputError, Recommender
 
@@ -61,16 +63,18 @@ def main(options: Options) -> None:
 
 def show(found: Sequence[dict[str, Any]], title: str) -> None:
     """Recommendations as a table; columns that the dataset does not have are left out."""
-    columns = [name for name in ("name", "brand", "category", "price") if any(one[name] is not None for one in found)]
+    columns = [name for name in ("brand", "category", "price") if any(one[name] is not None for one in found)]
     boosted = any(one["boosts"] for one in found)
-    table = Table(title=title, title_justify="left")
-    for name in ["", "product_id", *columns, "score", *(["boost"] if boosted else [])]:
-        right = name in ("", "price", "score", "boost")
-        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("")
+    table.add_column("product", overflow="fold", ratio=1)
+    for name in [*columns, "score", *(["boost"] if boosted else [])]:
+        table.add_column(name, justify="left" if name in ("brand", "category") else "right", no_wrap=True)
     for place, one in enumerate(found, 1):
-        cells = [f"{one[n]:,}" if isinstance(one[n], int | float) else str(one[n] or "") for n in columns]
+        product = Text(f"{one['name']}\n" if one["name"] else "").append(one["product_id"], "dim")
+        cells = [f"{one[name]:,}" if isinstance(one[name], int | float) else str(one[name] or "") for name in columns]
         boost = [f"{one['boost']:+.2f}"] if boosted else []
-        table.add_row(str(place), one["product_id"], *cells, f"{one['score']:.3f}", *boost)
+        table.add_row(str(place), product, *cells, f"{one['score']:.3f}", *boost)
     console.print(table)
 
 

@@ -1,0 +1,264 @@
+"""Pictures and the reports beside them. Each function writes one file."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from recsys_jax.data import Dataset
+from recsys_jax.encoders import clean_text
+from recsys_jax.errors import InputError
+from recsys_jax.evaluation import ALL, Evaluation
+from recsys_jax.files import replace_file, write_file
+from recsys_jax.personas import PersonaModel
+from recsys_jax.training import TrainedModel
+
+__all__ = [
+    "embedding_space",
+    "persona_definition",
+    "persona_distribution",
+    "results_by_segment",
+    "silhouette_curve",
+]
+
+_BLUE, _GREY = "#2f6db5", "#8a8f98"
+_METHODS = {
+    "model": _BLUE,
+    "popularity per persona": "#e0a458",
+    "popularity": "#c9ced6",
+    "random": "#8a8f98",
+}
+_COLOURS = ("#2f6db5", "#e0803a", "#3f9b5a", "#c44e8a", "#8064b8", "#a0782d", "#2aa5b3", "#7d8794")
+_MARKERS = ("o", "s", "^", "D", "P", "X", "v", "*")
+
+
+def persona_distribution(path: Path, names: Sequence[str], counts: Sequence[int]) -> None:
+    """A PNG with one bar per persona: how many reviews, and their share."""
+    with _picture(path, 7.2, 1.1 + 0.42 * len(names)) as (axes,):
+        bars = axes.barh(range(len(names)), counts, color=_BLUE, height=0.62)
+        total = max(sum(counts), 1)
+        axes.bar_label(bars, [f"{count:,}  ({count / total:.0%})" for count in counts], padding=4, fontsize=9)
+        axes.set_yticks(range(len(names)), [_drawable(name, number) for number, name in enumerate(names)])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.2 * max(*counts, 1))
+        axes.set_xlabel("reviews")
+        axes.set_title(f"Personas of {total:,} reviews", loc="left")
+        axes.tick_params(axis="y", length=0)
+
+
+def silhouette_curve(path: Path, ks: Sequence[int], scores: Sequence[float], chosen: int) -> None:
+    """A PNG with the mean silhouette of each number of clusters, the chosen one marked."""
+    with _picture(path, 7.2, 3.6) as (axes,):
+        axes.plot(ks, scores, marker="o", color=_GREY, linewidth=1.5, markersize=5)
+        best = scores[list(ks).index(chosen)]
+        axes.plot([chosen], [best], marker="o", color=_BLUE, markersize=10, linestyle="none")
+        axes.annotate(f"k = {chosen}: {best:.3f}", (chosen, best), (10, 6), textcoords="offset points", color=_BLUE)
+        axes.set_xticks(ks)
+        axes.margins(x=0.08, y=0.18)
+        axes.set_xlabel("number of clusters k")
+        axes.set_ylabel("mean silhouette")
+        axes.set_title("How well the reviews fall into k clusters (1 is best)", loc="left")
+        axes.grid(axis="y", color="#e4e6ea")
+
+
+def persona_definition(
+    path: Path,
+    model: PersonaModel,
+    texts: Sequence[str],
+    labels: Int[np.ndarray, " n"],
+    distances: Float[np.ndarray, " n"],
+    sources: Mapping[str, Mapping[str, int]],
+) -> None:
+    """The Markdown file that says who each persona is: share, words, most central reviews, attributes given.
+
+    `sources` is what `attribute_sources` counted.
+    """
+    lines = [
+        "# Persona definition",
+        "",
+        f"{len(texts):,} reviews in {len(model.personas)} clusters, embedded by `{model.encoder.name}`. "
+        f"Mean silhouette {model.silhouettes[len(model.personas)]:.3f}.",
+        "",
+        "A persona comes from the text of a review of the purchased product: it has seen the answer. "
+        "What is measured on these customers must say so.",
+        "",
+        "| attribute | from the profile | from the text | from the persona |",
+        "|---|---|---|---|",
+    ]
+    for attribute in ("age", "gender", "skin_type", "skin_concern"):
+        counts = sources[attribute]
+        cells = " | ".join(f"{counts.get(source, 0):,}" for source in ("profile_info", "text", "persona"))
+        lines.append(f"| {attribute} | {cells} |")
+    for number, persona in enumerate(model.personas):
+        rows = np.flatnonzero(labels == number)
+        central: dict[str, None] = {}  # a review that stands there twice is quoted once
+        for row in rows[np.argsort(distances[rows], kind="stable")]:
+            central.setdefault(_quote(texts[row]))
+            if len(central) == 3:
+                break
+        share, evidence = len(rows) / max(len(texts), 1), model.evidence[number]
+        weak = "" if evidence > 2 else ", which is weak: the name is what the others left"
+        lines += [
+            "",
+            f"## {number}. {_escape(persona.name)}",
+            "",
+            f"{_escape(persona.description)}.",
+            "",
+            f"* Share: {share:.1%} ({len(rows):,} reviews)",
+            f"* Distinctive keywords: {_escape(', '.join(model.keywords[number])) or 'none'}",
+            f"* Evidence for the name: use of its keywords {evidence:+.1f} standard deviations from chance{weak}",
+            f"* Attributes where the reviewer states none: skin type {persona.skin_type}, "
+            f"concern {persona.skin_concern}, age {persona.age[0]} to {persona.age[1]}, "
+            f"{persona.female_share:.0%} female",
+            "",
+            "The most central reviews:",
+        ]
+        for quote in central:
+            lines += ["", f"> {quote}"]
+    write_file(path, "\n".join(lines) + "\n")
+
+
+def results_by_segment(path: Path, result: Evaluation, k: int) -> None:
+    """A PNG with hit@k, and category hit@k where there are categories: the model next to chance and popularity."""
+    names = [f"hit@{k}", f"category_hit@{k}"]
+    shown = [name for name in names if name in result.metrics]
+    counts = result.summary()["queries"]
+    groups = sorted(counts, key=lambda group: (group != ALL, -counts[group]))[:25]
+    labels = [f"{_drawable(group, number)}  (n = {counts[group]:,})" for number, group in enumerate(groups)]
+    methods = [method for method in result.values if method in _METHODS]
+    width, height = 5.4 * len(shown), 1.8 + 0.2 * len(groups) * len(methods)
+    with _picture(path, width, height, columns=len(shown)) as panels:
+        thick = 0.8 / len(methods)
+        for axes, metric in zip(panels, shown, strict=True):
+            for place, method in enumerate(methods):
+                values = [result.mean(method, metric, group) for group in groups]
+                at = np.arange(len(groups)) + (place - (len(methods) - 1) / 2) * thick
+                bars = axes.barh(at, values, thick, color=_METHODS[method], label=method)
+                if method == "model":
+                    axes.bar_label(bars, [f"{value:.0%}" for value in values], padding=3, fontsize=8)
+            axes.set_yticks(range(len(groups)), labels)
+            axes.invert_yaxis()
+            axes.tick_params(axis="y", length=0)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+            axes.set_title(metric.replace("_", " "), loc="left", fontsize=10)
+            axes.margins(x=0.12)
+        for axes in panels[1:]:
+            axes.set_yticklabels([])
+        figure = panels[0].figure
+        figure.suptitle(f"Results by persona, {result.protocol}", x=0.01, ha="left")
+        figure.legend(
+            *panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=4, frameon=False, fontsize=9
+        )
+
+
+def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: int, most: int = 2000) -> None:
+    """A PNG with customers and products in one t-SNE of the towers' output, coloured by persona and by category.
+
+    Of more than `most` customers or products, as many drawn at random are shown.
+    """
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    rng = np.random.default_rng(seed)
+    customers, products = (
+        np.sort(rng.permutation(count)[:most]) for count in (len(dataset.customers), len(dataset.product_ids))
+    )
+    vectors = np.concatenate(
+        [model.embed_customers(dataset.customers.select(customers.tolist())), model.product_embeddings[products]]
+    )
+    with threadpool_limits(1):  # as with K-Means: another order of sums would be another picture
+        perplexity = min(30.0, (len(vectors) - 1) / 3)
+        points = TSNE(perplexity=perplexity, init="pca", metric="cosine", random_state=seed).fit_transform(vectors)
+    with _picture(path, 9.6, 6.4) as (axes,):
+        persona = _grouped(dataset.segments, customers)
+        category = _grouped(_category_labels(model, dataset), products)
+        for number, (label, rows, colour) in enumerate(persona):
+            title = _drawable(label, number) if label else "customers"
+            axes.scatter(*points[rows].T, s=22, color=colour, alpha=0.65, linewidths=0, label=title)
+        first = axes.legend(title="customers by persona", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+        axes.figure.add_artist(first)
+        handles = []
+        for number, (label, rows, _) in enumerate(category):
+            title = _drawable(label, number) if label else "products"
+            marker = _MARKERS[number % len(_MARKERS)]
+            style = {"marker": marker, "s": 55, "facecolors": "none", "edgecolors": "black", "linewidths": 1.1}
+            handles.append(axes.scatter(*points[len(customers) + rows].T, label=title, **style))
+        axes.legend(
+            handles=handles, title="products by category", loc="lower left", bbox_to_anchor=(1, 0), frameon=False
+        )
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        counted = f"{len(customers):,} customers and {len(products):,} products"
+        axes.set_title(f"The common space of {counted} (t-SNE of 1 - cosine; distances are not to scale)", loc="left")
+
+
+def _grouped(labels: Sequence[str] | None, rows: Int[np.ndarray, " n"]) -> list[tuple[str, np.ndarray, str]]:
+    """The places of each label's rows, the most frequent labels first; what is beyond the colours is one group."""
+    if labels is None:
+        return [("", np.arange(len(rows)), _COLOURS[0])]
+    chosen = np.asarray(labels)[rows]
+    names, counts = np.unique(chosen, return_counts=True)
+    listed = names[np.argsort(-counts, kind="stable")][: len(_COLOURS)].tolist()
+    groups = [(name, np.flatnonzero(chosen == name), colour) for name, colour in zip(listed, _COLOURS, strict=False)]
+    rest = np.flatnonzero(~np.isin(chosen, listed))
+    return [*groups, (f"{len(names) - len(listed)} others", rest, "#c5c9d0")] if len(rest) else groups
+
+
+def _category_labels(model: TrainedModel, dataset: Dataset) -> list[str] | None:
+    """The products' categories as people read them."""
+    column, categories = dataset.schema.products.category, dataset.categories
+    for fitted in model.products:
+        if categories is not None and fitted.feature.column == column:
+            return [fitted.label(category) for category in categories]
+    return categories
+
+
+def _quote(text: str, limit: int = 280) -> str:
+    flat = " ".join(re.sub(r"https?://\S+", "(link)", clean_text(text)).split())
+    return _escape(flat if len(flat) <= limit else f"{flat[: limit - 1].rstrip()}…")
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown shows as it is; a list, heading or number at the start included."""
+    text = re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", text)
+    return re.sub(r"^(\d*)([-+.)=])", r"\1\\\2", text)
+
+
+@contextmanager
+def _picture(path: Path, width: float, height: float, columns: int = 1) -> Iterator[Sequence[Any]]:
+    """A figure with its panels, saved as a PNG afterwards; no global figure, so that many threads may draw."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError("pictures need matplotlib: pip install 'recsys_jax[plots]'") from None
+    with rc_context({"font.family": ["DejaVu Sans", *_korean_fonts()]}):
+        figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(1, columns, squeeze=False)[0]
+        for axes in panels:
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.set_axisbelow(True)
+        yield panels
+        replace_file(path, lambda stream: figure.savefig(stream, format="png"))
+
+
+@cache
+def _korean_fonts() -> tuple[str, ...]:
+    """The installed fonts that are known to have Korean signs; matplotlib's own font has none."""
+    from matplotlib.font_manager import fontManager
+
+    known = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic")
+    installed = set(fontManager.get_font_names())
+    return tuple(name for name in known if name in installed)
+
+
+def _drawable(label: str, number: int) -> str:
+    """The label or, where no font has its signs and boxes would stand there, a number."""
+    return label if label.isascii() or _korean_fonts() else f"no. {number}"

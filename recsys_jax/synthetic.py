@@ -1,0 +1,528 @@
+"""Look-alike data with a known answer: a small mall with Korean reviews, and populations of any size.
+
+Customers prefer products by brand and price level alone, which a product tower can see. How strongly is written down
+as the truth, so that a test can tell what a recommender could have learned at best. No pipeline reads the truth.
+"""
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.random import PCG64, Generator
+from numpy.typing import NDArray
+
+from recsys_jax.errors import InputError
+
+__all__ = ["CATEGORIES", "PERSONAS", "Mall", "Population", "mall", "population", "write_mall", "write_population"]
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+Words = dict[str, Any]
+Pools = tuple[list[str], list[str], list[str], list[str]]
+
+CATEGORIES = (97, 98, 99, 101, 103)  # skincare, makeup, perfume, accessories, men
+PERSONAS = ("Dry_Winter", "Anti_Aging", "Gift_Buyer", "Loyal_Repurchase", "Sensitive_Calming", "Detail_Reviewer")
+
+# Reviews of each persona (rows, as in PERSONAS) in each category.
+REVIEWS = np.array(
+    [[3, 33, 7, 7, 4], [3, 4, 6, 1, 3], [3, 0, 0, 0, 1], [14, 9, 20, 24, 24], [22, 6, 2, 4, 16], [15, 7, 3, 24, 12]]
+)
+# Prices of each category at 0, 25, 50, 75 and 100 %.
+PRICES = (
+    (28000, 50850, 76625, 120375, 202500),
+    (14400, 36000, 45000, 63450, 100800),
+    (9000, 32500, 42000, 56000, 84750),
+    (2700, 5515, 15100, 24188, 80000),
+    (17640, 28500, 47250, 62600, 112500),
+)
+TWINS = (2, 2, 1, 0, 2)  # products of each category that share brand and price with another
+ODD_PRICES = 11  # products whose price is no multiple of 100
+RATINGS = {4.5: 2, 4.6: 3, 4.7: 18, 4.8: 32, 4.9: 35, 5.0: 3}
+LENGTHS = ((0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1), (20, 38, 124, 168, 331, 552, 752, 796, 840))
+MEDIAN_LENGTHS = (346, 503, 178, 419, 214)
+COPIES = 2  # texts that occur twice
+
+# Where in its category's price range each persona likes to buy (0 cheapest, 1 dearest), how narrowly, and how much
+# brands matter beside it. Chosen so that a ranking by the truth is clearly better than one by counts.
+PRICE_IDEAL = np.array([0.55, 0.85, 0.95, 0.1, 0.35, 0.7])
+PRICE_WIDTH = 0.15
+BRAND_STRENGTH = 2.0
+TASTE_DRAWS = 100
+
+# What a review is made of: sentences on its persona's theme, on the category, and on anything.
+THEME, CATEGORY = 0.6, 0.2
+MOOD = 0.3  # how many sentences end with the writer's own sign; were it all, an encoder would see little else
+
+# Populations: attributes follow the persona, without giving it away.
+SKIN_TYPES = ("dry", "oily", "combination", "sensitive", "normal")
+SKIN_TYPE_SHARES = np.array(
+    [
+        [0.60, 0.05, 0.15, 0.10, 0.10],
+        [0.30, 0.10, 0.35, 0.10, 0.15],
+        [0.20, 0.20, 0.20, 0.20, 0.20],
+        [0.10, 0.30, 0.30, 0.05, 0.25],
+        [0.10, 0.10, 0.15, 0.60, 0.05],
+        [0.10, 0.35, 0.35, 0.10, 0.10],
+    ]
+)
+CONCERNS = ("moisture", "wrinkle", "gift", "repurchase", "calming", "texture")  # one for each of PERSONAS
+CONCERN_KNOWN = 0.7  # how often the concern is the persona's own; else it is any
+AGES = np.array([33, 48, 38, 40, 28, 31])
+WOMEN = 0.7
+MORE_PURCHASES = 2.0  # mean purchases of a customer beyond the first
+BRAND_GROUPS, PRICE_LEVELS = 12, 5
+ZIPF, ZIPF_FROM = 0.9, 10.0  # the product of rank r is bought in proportion to (r + 10) ** -0.9
+
+
+@dataclass(frozen=True)
+class Mall:
+    """The small mall: `products` as its file lists them with their reviews, and `truth`, who wrote them and why."""
+
+    products: list[dict[str, Any]]
+    truth: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Population:
+    """Tables of any size: columns of products and customers, who bought what as row numbers, and the planted truth."""
+
+    products: dict[str, Any]
+    customers: dict[str, Any]
+    customer: Int[np.ndarray, " purchases"]
+    product: Int[np.ndarray, " purchases"]
+    preference: Float[np.ndarray, "personas products"]
+
+
+# ---------------------------------------------------------------- the mall
+
+
+def mall(seed: int) -> Mall:
+    """The small mall of 93 products and 277 reviews: its products and the truth behind them.
+
+    >>> len(mall(0).products)
+    93
+    """
+    rng, words = _generator(seed), _words()
+    catalogue = [_category(index, words, rng) for index in range(len(CATEGORIES))]
+    ratings = rng.permutation(np.repeat(list(RATINGS), list(RATINGS.values())))
+    # Two products of the mall, one makeup and one perfume, have two reviews instead of three.
+    reviews = [np.full(len(prices), 3) for _, _, prices in catalogue]
+    for index, counts in enumerate(reviews):
+        counts[rng.integers(len(counts))] -= counts.sum() - REVIEWS[:, index].sum()
+    utilities = _utilities(catalogue, reviews, len(words["brands"]), rng)
+
+    products: list[dict[str, Any]] = []
+    slots, writers = [], []
+    for index, (names, brands, prices) in enumerate(catalogue):
+        slot = np.repeat(np.arange(len(prices)), reviews[index])
+        writers.append(_draw_writers(utilities[index], REVIEWS[:, index], slot, rng))
+        slots.append(slot + len(products))
+        for (name, _), brand, price in zip(names, brands, prices, strict=True):
+            head = {"product_id": _uuid(rng), "product_name": name, "price": int(price)}
+            kind = {"brand_name": list(words["brands"])[brand], "category": CATEGORIES[index], "sub_category": 0}
+            products.append({**head, **kind, "rating": float(ratings[len(products)]), "reviews": []})
+    items = [name[1] for names, _, _ in catalogue for name in names]
+    product, persona = np.concatenate(slots), np.concatenate(writers)
+    category = np.repeat(np.arange(len(CATEGORIES)), [len(slot) for slot in slots])
+    for row, text in zip(product, _texts(product, persona, category, items, words, rng), strict=True):
+        products[row]["reviews"].append({"reviewer": "", "rating": 0, "content": text, "date": ""})
+    return Mall(products, _truth(seed, products, product, persona, _expected(utilities, reviews)))
+
+
+def _category(index: int, words: Words, rng: Generator) -> tuple[list[tuple[str, str]], Ints, Ints]:
+    """One category's (name, what reviews call it) pairs, brand numbers and prices, in a random order."""
+    words_here = words["categories"][str(CATEGORIES[index])]
+    counts = np.array([row[index] for row in words["brands"].values()])
+    size = int(counts.sum())
+    odd = ODD_PRICES * (index + 1) // len(CATEGORIES) - ODD_PRICES * index // len(CATEGORIES)
+    while True:
+        twins = np.sort(rng.choice(_twin_places(size), TWINS[index], replace=False))
+        prices = _prices(PRICES[index], size, twins, odd, rng)
+        brands = _brands(counts, twins, rng)
+        # By chance two more products may share brand and price, or rounding push a price past its neighbour.
+        if len(set(zip(brands, prices, strict=True))) == size - TWINS[index] and (np.diff(prices) >= 0).all():
+            break
+    pairs = [(line, product.split("|")) for line in words_here["lines"] for product in words_here["products"]]
+    chosen = [pairs[row] for row in rng.permutation(len(pairs))[:size]]
+    order = rng.permutation(size)
+    names = [(f"{line} {name} {amount}", item) for line, (name, item, amount) in chosen]
+    return names, brands[order], prices[order]
+
+
+def _twin_places(size: int) -> list[int]:
+    """Places in the sorted prices where two neighbours may be equal without moving a quartile."""
+    fixed = {0, size - 1} | {int(q * (size - 1)) + up for q in (0.25, 0.5, 0.75) for up in (0, 1)}
+    return [place for place in range(1, size - 2, 2) if not fixed & {place, place + 1}]
+
+
+def _prices(quartiles: tuple[int, ...], size: int, twins: Ints, odd: int, rng: Generator) -> Ints:
+    """Sorted prices with the given minimum, quartiles and maximum, `odd` of them no multiple of 100."""
+    places = np.arange(size) + np.where(np.isin(np.arange(size), [0, size - 1]), 0, rng.uniform(-0.4, 0.4, size))
+    prices = np.interp(places / (size - 1), np.linspace(0, 1, 5), quartiles)
+    prices[twins + 1] = prices[twins]
+    prices = np.round(prices, -2)
+    prices[[0, -1]] = np.array(quartiles)[[0, -1]]
+    for quantile, wanted in zip((0.25, 0.5, 0.75), quartiles[1:4], strict=True):
+        below, share = divmod(quantile * (size - 1), 1)
+        low = int(below)
+        # The quantile lies between two prices: the nearer one is set so that it comes out.
+        if share > 0.5:
+            prices[low + 1] = np.round((wanted - (1 - share) * prices[low]) / share, -2)
+        else:
+            prices[low] = np.round((wanted - share * prices[low + 1]) / (1 - share), -2)
+    free = [place for place in range(1, size - 1) if place not in {*twins, *(twins + 1)}]
+    odd -= int((prices % 100 > 0).sum())
+    chosen = np.array(free)[rng.permutation(len(free))[:odd]]
+    prices[chosen] += 10 * rng.integers(1, 10, len(chosen))
+    return prices.astype(np.int64)
+
+
+def _brands(counts: Ints, twins: Ints, rng: Generator) -> Ints:
+    """A brand number for each place in the sorted prices; both products of a twin get the same brand."""
+    left, brands = counts.copy(), np.full(counts.sum(), -1)
+    for twin in twins:
+        brand = rng.choice(np.flatnonzero(left >= 2))
+        brands[[twin, twin + 1]] = brand
+        left[brand] -= 2
+    brands[brands < 0] = rng.permutation(np.repeat(np.arange(len(counts)), left))
+    return brands
+
+
+def _price_utility(prices: Ints) -> Floats:
+    """How well each price suits each persona: a bell around its ideal place in the category's range of prices."""
+    level = np.searchsorted(np.sort(prices), prices) / (len(prices) - 1)
+    bell: Floats = -0.5 * ((level - PRICE_IDEAL[:, None]) / PRICE_WIDTH) ** 2
+    return bell
+
+
+def _utilities(
+    catalogue: Sequence[tuple[Any, Ints, Ints]], reviews: Sequence[Ints], brands: int, rng: Generator
+) -> list[Floats]:
+    """For each category, how much each persona likes each product: by its price, and by its brand.
+
+    Of many draws of the personas' taste in brands, the one whose truth names the right category most often: else all
+    three products that a persona likes best may be of one category, and a category figure could not tell learning.
+    """
+    category = np.repeat(np.arange(len(catalogue)), [len(prices) for _, _, prices in catalogue])
+    best: list[Floats] = []
+    best_hits = -1
+    for _ in range(TASTE_DRAWS):
+        taste = rng.standard_normal((len(PERSONAS), brands)) * BRAND_STRENGTH
+        drawn = [taste[:, brand] + _price_utility(prices) for _, brand, prices in catalogue]
+        # Rounded, so that near ties are ties and every machine picks the same draw.
+        top = np.argsort(-_expected(drawn, reviews, rounds=60).round(9), axis=1, kind="stable")[:, :3]
+        hits = sum(int(REVIEWS[who, np.unique(category[row])].sum()) for who, row in enumerate(top))
+        if hits > best_hits:
+            best, best_hits = drawn, hits
+    return best
+
+
+def _expected(utilities: Sequence[Floats], reviews: Sequence[Ints], rounds: int = 2000) -> Floats:
+    """Reviews to expect by each persona of each product.
+
+    In each category exp(utility), scaled by row and by column until it sums to the persona's and the product's reviews.
+    """
+    parts = []
+    for index, (utility, columns) in enumerate(zip(utilities, reviews, strict=True)):
+        rows = REVIEWS[:, index]
+        part = np.where(rows[:, None] > 0, np.exp(utility), 0)
+        for _ in range(rounds):
+            part *= (rows / np.maximum(part.sum(axis=1), 1e-300))[:, None]
+            part *= columns / part.sum(axis=0)
+        parts.append(part)
+    return np.concatenate(parts, axis=1)
+
+
+def _draw_writers(utility: Floats, counts: Ints, slot: Ints, rng: Generator) -> Ints:
+    """Who wrote each review: random swaps of writers, so that both margins hold and likely pairs are likely."""
+    writers = rng.permutation(np.repeat(np.arange(len(PERSONAS)), counts))
+    swaps = 200 * len(slot)
+    pairs, chances = rng.integers(len(slot), size=(swaps, 2)), np.log(1 - rng.random(swaps))
+    for (one, two), chance in zip(pairs.tolist(), chances.tolist(), strict=True):
+        now = utility[writers[one], slot[one]] + utility[writers[two], slot[two]]
+        then = utility[writers[two], slot[one]] + utility[writers[one], slot[two]]
+        if chance < then - now:
+            writers[[one, two]] = writers[[two, one]]
+    return writers
+
+
+def _truth(seed: int, products: list[dict[str, Any]], product: Ints, persona: Ints, expected: Floats) -> dict[str, Any]:
+    ids = [entry["product_id"] for entry in products]
+    place = np.arange(len(product)) - np.searchsorted(product, product)
+    # Six decimals: enough for any test, and the same on every machine.
+    shares = np.round(expected / expected.sum(axis=1, keepdims=True), 6)
+    return {
+        "seed": seed,
+        "personas": [
+            {"product_id": ids[row], "review": int(at), "persona": PERSONAS[who]}
+            for row, at, who in zip(product, place, persona, strict=True)
+        ],
+        "preferences": {
+            who: dict(zip(ids, row.tolist(), strict=True)) for who, row in zip(PERSONAS, shares, strict=True)
+        },
+    }
+
+
+# ---------------------------------------------------------------- its reviews
+
+
+def _texts(product: Ints, persona: Ints, category: Ints, items: list[str], words: Words, rng: Generator) -> list[str]:
+    """A text for each review, on its writer's theme."""
+    lengths = _lengths(category, rng).tolist()
+    texts: list[str] = []
+    for row in range(len(product)):
+        pools = _pools(PERSONAS[persona[row]], CATEGORIES[category[row]], lengths[row], words)
+        texts.append(_text(pools, items[product[row]], lengths[row], set(texts), words, rng))
+    # Some people post one text under two products. Only texts of almost one length, so that the lengths stay.
+    order = np.lexsort((lengths, persona, category))
+    alike = [
+        (one, two)
+        for one, two in pairwise(order.tolist())
+        if (category[one], persona[one]) == (category[two], persona[two])
+        and product[one] != product[two]
+        and 100 < lengths[one] <= lengths[two] <= lengths[one] + 8
+    ]
+    taken: set[int] = set()
+    for at in rng.permutation(len(alike)):
+        one, two = alike[at]
+        if len(taken) < 2 * COPIES and not taken & {one, two}:
+            texts[two] = texts[one]
+            taken |= {one, two}
+    return texts
+
+
+def _lengths(category: Ints, rng: Generator) -> Ints:
+    """How long each review shall be: the overall quantiles exactly, and nearly each category's median."""
+    sorted_lengths = np.interp(np.linspace(0, 1, len(category)), *LENGTHS).round().astype(int)
+    noise, shift = rng.standard_normal(len(category)), np.zeros(len(CATEGORIES))
+    best, best_error = sorted_lengths, np.inf
+    for step in range(400):
+        lengths = sorted_lengths[np.argsort(np.argsort(shift[category] + noise))]
+        medians = np.array([np.median(lengths[category == index]) for index in range(len(CATEGORIES))])
+        error = np.log(np.array(MEDIAN_LENGTHS) / medians)
+        if np.abs(error).max() < best_error:
+            best, best_error = lengths, np.abs(error).max()
+        shift += error / (1 + step / 20)
+    return best
+
+
+def _pools(persona: str, category: int, length: int, words: Words) -> Pools:
+    """Opening, theme, category and neutral sentences for a review; a short one has no room for more than its theme."""
+    theme = words["personas"][persona]
+    if length < 60:
+        return [], theme["short"], [], []
+    there = words["categories"][str(category)]["sentences"]
+    return theme["profile"], theme["sentences"] + theme["short"], there, words["neutral"]["sentences"]
+
+
+def _text(pools: Pools, item: str, length: int, used: set[str], words: Words, rng: Generator) -> str:
+    """The best of several attempts at an unused text of about this length."""
+    best = ""
+    for _ in range(60):
+        text = _attempt(pools, item, length, words, rng)
+        if text not in used and abs(len(text) - length) < abs(len(best) - length):
+            best = text
+        if abs(len(best) - length) <= 1:
+            break
+    return best
+
+
+def _attempt(pools: Pools, item: str, length: int, words: Words, rng: Generator) -> str:
+    opening, *rest = pools
+    theme, there, neutral = ([pool[at] for at in rng.permutation(len(pool))] for pool in rest)
+    mood = (".", ".", "!", "~", "..", " ㅎㅎ", "^^")[rng.integers(7)]
+    # Writers who press Enter do so now and then, and their line ends got mixed on the way.
+    gaps = (" ", " ", "\r\n", "\n") if rng.random() < 0.4 else (" ",)
+    emoji = words["neutral"]["emoji"]
+    close = " " + emoji[rng.integers(len(emoji))] if rng.random() < 0.08 else ""
+    text, before = "", ""
+    while len(text) + len(close) < length and (theme or there or neutral):
+        before, kind = text, rng.random()
+        if not text and opening and rng.random() < 0.35:
+            sentence = opening[rng.integers(len(opening))]
+        else:
+            first = theme if kind < THEME else there if kind < THEME + CATEGORY else neutral
+            sentence = (first or theme or neutral or there).pop()
+        slots = {slot: options[rng.integers(len(options))] for slot, options in words["slots"].items()}
+        gap = gaps[rng.integers(len(gaps))] if text else ""
+        text += gap + sentence.format(item=item, **slots) + (mood if rng.random() < MOOD else ".")
+    if before and length - len(before + close) < len(text + close) - length:
+        text = before
+    return text.strip() + close
+
+
+# ---------------------------------------------------------------- populations of any size
+
+
+def population(customers: int, products: int, seed: int) -> Population:
+    """Customers with attributes, products, who bought what, and the planted P(product | persona).
+
+    >>> made = population(100, 20, seed=0)
+    >>> len(made.customers["user_id"]), made.preference.shape
+    (100, (6, 20))
+    """
+    for name, number in (("customers", customers), ("products", products)):
+        if number < 1:
+            raise InputError(f"{name}: found {number}; allowed: 1 or more")
+    rng = _generator(seed)
+    goods, category, brand, level = _goods(products, rng)
+    utility = _group_utility(rng)[:, category, brand % BRAND_GROUPS, level]
+    popularity = (ZIPF_FROM + rng.permutation(products)) ** -ZIPF
+    weight = popularity * np.exp(utility)
+    preference = weight / weight.sum(axis=1, keepdims=True)
+    people, persona = _people(customers, rng)
+    customer, product = _purchases(persona, preference, rng)
+    return Population(goods, people, customer, product, preference)
+
+
+def _goods(size: int, rng: Generator) -> tuple[dict[str, Any], Ints, Ints, Ints]:
+    """The columns of the products, and each one's category, brand and price level as numbers."""
+    words = _words()
+    reviews = REVIEWS.sum(axis=0)
+    category = _choose(reviews / reviews.sum(), size, rng)
+    # A few brands are large and many small, as in any shop.
+    brand = (min(max(19, size // 5), 4000) * rng.random(size) ** 2).astype(np.int64)
+    place = rng.random(size)
+    price, name = np.empty(size, np.int64), np.empty(size, object)
+    for index, (number, quartiles) in enumerate(zip(CATEGORIES, PRICES, strict=True)):
+        here, there = np.flatnonzero(category == index), words["categories"][str(number)]
+        price[here] = np.interp(place[here], np.linspace(0, 1, 5), quartiles).round(-2)
+        full = [" ".join((line, *item.split("|")[::2])) for line in there["lines"] for item in there["products"]]
+        name[here] = np.array(full, object)[rng.integers(len(full), size=len(here))]
+    ratings = np.array(list(RATINGS.values()))
+    columns = {
+        "product_id": [f"P{row:07d}" for row in range(size)],
+        "product_name": name,
+        "price": price,
+        "brand_name": [f"브랜드{row:04d}" for row in brand],
+        "category": np.array(CATEGORIES)[category],
+        "rating": np.array(list(RATINGS))[_choose(ratings / ratings.sum(), size, rng)],
+    }
+    return columns, category, brand, (place * PRICE_LEVELS).astype(np.int64)
+
+
+def _group_utility(rng: Generator) -> Floats:
+    """How much each persona likes each category, group of brands and price level."""
+    # One more review everywhere: no persona is ruled out of a category.
+    liked = np.log((REVIEWS + 1) / (REVIEWS + 1).sum(axis=1, keepdims=True) / REVIEWS.sum(axis=0))
+    taste = rng.standard_normal((len(PERSONAS), 1, BRAND_GROUPS))
+    twist = 0.3 * rng.standard_normal((len(PERSONAS), len(CATEGORIES), BRAND_GROUPS))
+    level = (np.arange(PRICE_LEVELS) + 0.5) / PRICE_LEVELS
+    bell = -0.5 * ((level - PRICE_IDEAL[:, None]) / (2 * PRICE_WIDTH)) ** 2
+    utility: Floats = (liked[:, :, None] + taste + twist)[..., None] + bell[:, None, None, :]
+    return utility
+
+
+def _people(size: int, rng: Generator) -> tuple[dict[str, Any], Ints]:
+    """The columns of the customers, and each one's persona as a number."""
+    reviews = REVIEWS.sum(axis=1)
+    persona = _choose(reviews / reviews.sum(), size, rng)
+    skin = np.empty(size, np.int64)
+    for index, shares in enumerate(SKIN_TYPE_SHARES):
+        here = np.flatnonzero(persona == index)
+        skin[here] = _choose(shares, len(here), rng)
+    known = rng.random(size) < CONCERN_KNOWN
+    concern = np.where(known, persona, rng.integers(len(CONCERNS), size=size))
+    age = np.clip(np.round(AGES[persona] + 8 * rng.standard_normal(size)), 15, 79).astype(np.int64)
+    columns = {
+        "user_id": [f"U{row:08d}" for row in range(size)],
+        "persona_id": persona,
+        "persona_name": np.array(PERSONAS, object)[persona],
+        "age": age,
+        "gender": np.where(rng.random(size) < WOMEN, "F", "M").astype(object),
+        "skin_type": np.array(SKIN_TYPES, object)[skin],
+        "skin_concern": np.array(CONCERNS, object)[concern],
+    }
+    return columns, persona
+
+
+def _purchases(persona: Ints, preference: Floats, rng: Generator) -> tuple[Ints, Ints]:
+    """Who bought what, sorted, no pair twice: what a customer has already is drawn again."""
+    size = preference.shape[1]
+    wanted = np.minimum(1 + rng.poisson(MORE_PURCHASES, len(persona)), size)
+    bought, missing = np.empty(0, np.int64), wanted
+    # A customer who keeps drawing what is there already, where there are few products, ends with fewer than wanted.
+    for _ in range(50):
+        customer = np.repeat(np.arange(len(persona)), missing)
+        product = np.empty(len(customer), np.int64)
+        for index, shares in enumerate(preference):
+            here = np.flatnonzero(persona[customer] == index)
+            product[here] = _choose(shares, len(here), rng)
+        drawn = np.unique(customer * size + product)
+        place = np.searchsorted(bought, drawn)
+        new = np.append(bought, -1)[place] != drawn
+        bought = np.insert(bought, place[new], drawn[new])
+        missing = missing - np.bincount(drawn[new] // size, minlength=len(persona))
+        if not missing.any():
+            break
+    return bought // size, bought % size
+
+
+def _choose(shares: Floats, size: int, rng: Generator) -> Ints:
+    """`size` numbers drawn with these shares; faster than `Generator.choice` where both are many."""
+    edges = np.cumsum(shares)
+    return np.searchsorted(edges[:-1] / edges[-1], rng.random(size), side="right")
+
+
+# ---------------------------------------------------------------- files
+
+
+def write_mall(made: Mall, folder: Path) -> list[Path]:
+    """Writes `products.json` and `truth.json` into the folder; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name, content in (("products.json", made.products), ("truth.json", made.truth)):
+        paths.append(folder / name)
+        paths[-1].write_bytes((json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())
+    return paths
+
+
+def write_population(made: Population, folder: Path) -> list[Path]:
+    """Writes the Parquet tables, the truth and a `dataset.toml` into the folder; returns their paths."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise InputError("Parquet files need pyarrow: pip install 'recsys_jax[parquet]'") from None
+
+    customer_ids, product_ids = pa.array(made.customers["user_id"]), pa.array(made.products["product_id"])
+    tables = {
+        "products": made.products,
+        "customers": made.customers,
+        "interactions": {
+            "user_id": customer_ids.take(pa.array(made.customer)),
+            "product_id": product_ids.take(pa.array(made.product)),
+        },
+        "truth": {"product_id": product_ids, **dict(zip(PERSONAS, made.preference, strict=True))},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "dataset.toml"]
+    paths[0].write_text(_words()["population"]["dataset"], encoding="utf-8")
+    for name, columns in tables.items():
+        paths.append(folder / f"{name}.parquet")
+        pq.write_table(pa.table(columns), paths[-1])
+    return paths
+
+
+def _generator(seed: int) -> Generator:
+    if seed < 0:
+        raise InputError(f"seed: found {seed}; allowed: 0 or more")
+    return Generator(PCG64(seed))
+
+
+def _uuid(rng: Generator) -> str:
+    digits = rng.bytes(16).hex()
+    return "-".join((digits[:8], digits[8:12], "4" + digits[13:16], "a" + digits[17:20], digits[20:]))
+
+
+@cache
+def _words() -> dict[str, Any]:
+    return tomllib.loads(files("recsys_jax").joinpath("synthetic_texts.toml").read_text(encoding="utf-8"))

@@ -1,0 +1,101 @@
+"""Scores and top-k, against the naive way."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys_jax import scoring
+
+
+def unit(rng, *shape):
+    x = rng.normal(size=shape).astype(np.float32)
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def naive(customers, products, k, bias=None, exclude=None, allowed=None):
+    """Sorts every row in float64; returns the ids, shorter where fewer remain."""
+    values = (1 + customers.astype(np.float64) @ products.T.astype(np.float64)) / 2
+    if bias is not None:
+        values = values + bias
+    out = []
+    for row, line in enumerate(values):
+        barred = set() if exclude is None else set(exclude[row].tolist())
+        ids = [i for i in np.argsort(-line, kind="stable") if i not in barred and (allowed is None or allowed[i])]
+        out.append(ids[:k])
+    return out, values
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    n=st.integers(1, 5),
+    p=st.integers(1, 12),
+    k=st.integers(1, 15),
+    seed=st.integers(0, 10_000),
+    biased=st.booleans(),
+    filtered=st.booleans(),
+    excluded=st.integers(0, 4),
+)
+def test_top_k_is_a_full_sort(n, p, k, seed, biased, filtered, excluded):
+    rng = np.random.default_rng(seed)
+    customers, products = unit(rng, n, 6), unit(rng, p, 6)
+    bias = rng.normal(size=p).astype(np.float32) if biased else None
+    allowed = rng.random(p) < 0.6 if filtered else None
+    exclude = rng.integers(-1, p, size=(n, excluded)).astype(np.int32) if excluded else None
+    values, ids = scoring.top_k(customers, products, k, bias=bias, exclude=exclude, allowed=allowed)
+    wanted, exact = naive(customers, products, k, bias, exclude, allowed)
+    assert ids.shape == values.shape == (n, k)
+    for row in range(n):
+        found = [i for i in ids[row].tolist() if i >= 0]
+        assert len(found) == len(wanted[row])
+        assert ids[row].tolist()[len(found) :] == [-1] * (k - len(found))
+        assert np.isneginf(values[row][len(found) :]).all()
+        np.testing.assert_allclose(values[row][: len(found)], exact[row][wanted[row]], atol=1e-6)
+        gaps = np.diff(exact[row][wanted[row]])
+        if not (np.abs(gaps) < 1e-6).any():
+            assert found == wanted[row]
+
+
+def test_of_equals_the_earlier_comes_first():
+    product = np.array([[1.0, 0.0]], np.float32)
+    products = np.repeat(product, 5, axis=0)
+    _, ids = scoring.top_k(product, products, 3)
+    assert ids.tolist() == [[0, 1, 2]]
+
+
+def test_padding_of_exclusions_bars_nothing():
+    """-1 must not mean the last product, as it does when indexing."""
+    customers, products = np.eye(2, dtype=np.float32)[:1], np.eye(2, dtype=np.float32)[::-1].copy()
+    _, ids = scoring.top_k(customers, products, 2, exclude=np.array([[-1, -1, 0]], np.int32))
+    assert ids.tolist() == [[1, -1]]
+
+
+def test_scores_stay_within_zero_and_one():
+    rng = np.random.default_rng(0)
+    customers = unit(rng, 50, 32) * np.float32(1 + 1e-6)
+    out = scoring.scores(customers, np.concatenate([customers, -customers]))
+    assert float(out.min()) == 0.0
+    assert float(out.max()) == 1.0
+
+
+def test_boosts_add_exactly_where_both_sides_meet_the_rule():
+    rng = np.random.default_rng(1)
+    customers, products = unit(rng, 4, 8), unit(rng, 6, 8)
+    customer_meets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], bool)
+    product_meets = np.array([[1, 0], [0, 1], [1, 1], [0, 0], [1, 0], [0, 0]], bool)
+    adds = np.array([0.3, -0.2], np.float32)
+    left, right = scoring.with_boosts(customers, products, customer_meets, product_meets, adds)
+    got = (1 + np.asarray(left) @ np.asarray(right).T) / 2
+    for i in range(4):
+        for j in range(6):
+            boost = sum(adds[r] for r in range(2) if customer_meets[i, r] and product_meets[j, r])
+            assert got[i, j] == pytest.approx((1 + customers[i] @ products[j]) / 2 + boost, abs=1e-6)
+
+
+def test_batch_equals_single():
+    rng = np.random.default_rng(2)
+    customers, products = unit(rng, 20, 32), unit(rng, 93, 32)
+    _, together = scoring.top_k(customers, products, 10)
+    alone = jnp.concatenate([scoring.top_k(customers[i : i + 1], products, 10)[1] for i in range(20)])
+    np.testing.assert_array_equal(together, alone)
