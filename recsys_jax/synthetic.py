@@ -55,7 +55,6 @@ COPIES = 2  # texts that occur twice
 PRICE_IDEAL = np.array([0.55, 0.85, 0.95, 0.1, 0.35, 0.7])
 PRICE_WIDTH = 0.15
 BRAND_STRENGTH = 2.0
-TASTE_DRAWS = 100
 
 # What a review is made of: sentences on its persona's theme, on the category, and on anything.
 THEME, CATEGORY = 0.6, 0.2
@@ -117,7 +116,7 @@ def mall(seed: int) -> Mall:
     reviews = [np.full(len(prices), 3) for _, _, prices in catalogue]
     for index, counts in enumerate(reviews):
         counts[rng.integers(len(counts))] -= counts.sum() - REVIEWS[:, index].sum()
-    utilities = _utilities(catalogue, reviews, len(words["brands"]), rng)
+    utilities = _utilities(catalogue, len(words["brands"]), rng)
 
     products: list[dict[str, Any]] = []
     slots, writers = [], []
@@ -203,26 +202,10 @@ def _price_utility(prices: Ints) -> Floats:
     return bell
 
 
-def _utilities(
-    catalogue: Sequence[tuple[Any, Ints, Ints]], reviews: Sequence[Ints], brands: int, rng: Generator
-) -> list[Floats]:
-    """For each category, how much each persona likes each product: by its price, and by its brand.
-
-    Of many draws of the personas' taste in brands, the one whose truth names the right category most often: else all
-    three products that a persona likes best may be of one category, and a category figure could not tell learning.
-    """
-    category = np.repeat(np.arange(len(catalogue)), [len(prices) for _, _, prices in catalogue])
-    best: list[Floats] = []
-    best_hits = -1
-    for _ in range(TASTE_DRAWS):
-        taste = rng.standard_normal((len(PERSONAS), brands)) * BRAND_STRENGTH
-        drawn = [taste[:, brand] + _price_utility(prices) for _, brand, prices in catalogue]
-        # Rounded, so that near ties are ties and every machine picks the same draw.
-        top = np.argsort(-_expected(drawn, reviews, rounds=60).round(9), axis=1, kind="stable")[:, :3]
-        hits = sum(int(REVIEWS[who, np.unique(category[row])].sum()) for who, row in enumerate(top))
-        if hits > best_hits:
-            best, best_hits = drawn, hits
-    return best
+def _utilities(catalogue: Sequence[tuple[Any, Ints, Ints]], brands: int, rng: Generator) -> list[Floats]:
+    """For each category, how much each persona likes each product: by its price, and by its brand."""
+    taste = rng.standard_normal((len(PERSONAS), brands)) * BRAND_STRENGTH
+    return [taste[:, brand] + _price_utility(prices) for _, brand, prices in catalogue]
 
 
 def _expected(utilities: Sequence[Floats], reviews: Sequence[Ints], rounds: int = 2000) -> Floats:

@@ -94,16 +94,15 @@ def _cross_validate(
 def _show(result: Evaluation) -> None:
     summary = result.summary()
     counted = f"{summary['customers']:,} customers, {summary['queries'][ALL]:,} purchases"
-    table = _table(f"[bold]{result.protocol}[/bold]: {counted}", "", "n", *result.metrics)
+    table = _table(f"[bold]{result.protocol}[/bold]: {counted}", "", *result.metrics)
     for method in result.values:
-        figures = (f"{result.mean(method, metric):.3f}" for metric in result.metrics)
-        table.add_row(method, f"{summary['queries'][ALL]:,}", *figures)
+        table.add_row(method, *(f"{result.mean(method, metric):.3f}" for metric in result.metrics))
     if result.segments is not None:
         table.add_section()
         for group, count in summary["queries"].items():
             if group != ALL:
                 figures = (f"{result.mean('model', metric, group):.3f}" for metric in result.metrics)
-                table.add_row(f"  {group}", f"{count:,}", *figures)
+                table.add_row(f"{group} ({count:,})", *figures)
     console.print(table)
 
 
