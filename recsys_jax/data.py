@@ -256,9 +256,9 @@ def load_dataset(folder: Path, customers: Path | None = None) -> Dataset:
 def assemble(schema: Schema, products: Table, product_ids: list[str], customers: Table, folder: Path) -> Dataset:
     """A dataset from tables that are already read; an [interactions] table is read from `folder`."""
     notes: list[str] = []
-    rows_of_id = customers.ids(schema.customers.id)
-    if not rows_of_id:
+    if not len(customers):
         raise InputError(f"{customers.source}: there are no customers in it")
+    rows_of_id = customers.ids(schema.customers.id)
     if schema.customers.repeated == "error":
         _unique(customers, schema.customers.id, rows_of_id)
     customer_ids = list(dict.fromkeys(rows_of_id))

@@ -34,7 +34,9 @@ _METHODS = {
     "random": "#8a8f98",
 }
 _COLOURS = ("#2f6db5", "#e0803a", "#3f9b5a", "#c44e8a", "#8064b8", "#a0782d", "#2aa5b3", "#7d8794")
-_MARKERS = ("o", "s", "^", "D", "P", "X", "v", "*")
+# Other colours than the customers', so that nobody takes a category for a persona.
+_PRODUCT_COLOURS = ("#1d1d1f", "#e3242b", "#00bcd4", "#f5c518", "#ffffff", "#7b4b2a", "#ff8ad8", "#9be564")
+_MARKERS = ("s", "^", "D", "P", "X", "v", "*", "p")
 
 
 def persona_distribution(path: Path, names: Sequence[str], counts: Sequence[int]) -> None:
@@ -174,37 +176,38 @@ def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: 
     with threadpool_limits(1):  # as with K-Means: another order of sums would be another picture
         perplexity = min(30.0, (len(vectors) - 1) / 3)
         points = TSNE(perplexity=perplexity, init="pca", metric="cosine", random_state=seed).fit_transform(vectors)
+    sides = (
+        ("customers", dataset.segments, customers, 0, {"marker": "o", "s": 24, "alpha": 0.55, "linewidths": 0}),
+        ("products", _category_labels(model, dataset), products, len(customers), {"s": 55, "edgecolors": "black"}),
+    )
     with _picture(path, 9.6, 6.4) as (axes,):
-        persona = _grouped(dataset.segments, customers)
-        category = _grouped(_category_labels(model, dataset), products)
-        for number, (label, rows, colour) in enumerate(persona):
-            title = _drawable(label, number) if label else "customers"
-            axes.scatter(*points[rows].T, s=22, color=colour, alpha=0.65, linewidths=0, label=title)
-        first = axes.legend(title="customers by persona", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-        axes.figure.add_artist(first)
-        handles = []
-        for number, (label, rows, _) in enumerate(category):
-            title = _drawable(label, number) if label else "products"
-            marker = _MARKERS[number % len(_MARKERS)]
-            style = {"marker": marker, "s": 55, "facecolors": "none", "edgecolors": "black", "linewidths": 1.1}
-            handles.append(axes.scatter(*points[len(customers) + rows].T, label=title, **style))
-        axes.legend(
-            handles=handles, title="products by category", loc="lower left", bbox_to_anchor=(1, 0), frameon=False
-        )
+        for (side, labels, rows, first, style), place in zip(sides, ("upper", "lower"), strict=True):
+            handles = []
+            palette = _COLOURS if side == "customers" else _PRODUCT_COLOURS
+            for number, (label, members, colour) in enumerate(_grouped(labels, rows, palette)):
+                title = _drawable(label, number) if label else side
+                marker = {"marker": _MARKERS[number % len(_MARKERS)]}
+                at = points[first + members].T
+                handles.append(axes.scatter(*at, color=colour, label=title, **{**marker, **style}))
+            named = f"{side} by {'persona' if side == 'customers' else 'category'}"
+            where = {"loc": f"outside right {place}", "alignment": "left", "frameon": False}
+            axes.figure.legend(handles=handles, title=named if labels else None, **where)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         counted = f"{len(customers):,} customers and {len(products):,} products"
-        axes.set_title(f"The common space of {counted} (t-SNE of 1 - cosine; distances are not to scale)", loc="left")
+        axes.set_title(f"The common space of {counted}, by t-SNE (near means similar)", loc="left")
 
 
-def _grouped(labels: Sequence[str] | None, rows: Int[np.ndarray, " n"]) -> list[tuple[str, np.ndarray, str]]:
+def _grouped(
+    labels: Sequence[str] | None, rows: Int[np.ndarray, " n"], palette: Sequence[str]
+) -> list[tuple[str, np.ndarray, str]]:
     """The places of each label's rows, the most frequent labels first; what is beyond the colours is one group."""
     if labels is None:
-        return [("", np.arange(len(rows)), _COLOURS[0])]
+        return [("", np.arange(len(rows)), palette[0])]
     chosen = np.asarray(labels)[rows]
     names, counts = np.unique(chosen, return_counts=True)
-    listed = names[np.argsort(-counts, kind="stable")][: len(_COLOURS)].tolist()
-    groups = [(name, np.flatnonzero(chosen == name), colour) for name, colour in zip(listed, _COLOURS, strict=False)]
+    listed = names[np.argsort(-counts, kind="stable")][: len(palette)].tolist()
+    groups = [(name, np.flatnonzero(chosen == name), colour) for name, colour in zip(listed, palette, strict=False)]
     rest = np.flatnonzero(~np.isin(chosen, listed))
     return [*groups, (f"{len(names) - len(listed)} others", rest, "#c5c9d0")] if len(rest) else groups
 

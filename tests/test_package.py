@@ -1,0 +1,48 @@
+"""What `import recsys_jax` brings and costs."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import recsys_jax
+
+ROOT = Path(__file__).parents[1]
+
+
+def python(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+
+
+def test_the_import_is_light():
+    heavy = "torch", "sentence_transformers", "sklearn", "scipy", "matplotlib", "pandas", "pyarrow", "transformers"
+    loaded = python(f"import sys, recsys_jax; print([name for name in {heavy} if name in sys.modules])")
+    assert loaded.strip() == "[]"
+
+
+def test_the_import_costs_at_most_0_3_s_beyond_jax():
+    """The best of several: another process on the machine can only make it slower."""
+    code = "import time; import jax; t = time.perf_counter(); import recsys_jax; print(time.perf_counter() - t)"
+    assert min(float(python(code)) for _ in range(5)) < 0.3
+
+
+def test_everything_public_exists_and_says_what_it_is():
+    for name in recsys_jax.__all__:
+        assert getattr(recsys_jax, name).__doc__
+
+
+def test_every_pin_and_the_torch_that_was_asked_for():
+    """The constraints pin each requirement of pyproject.toml, and each to one version."""
+    pins = re.findall(r"^([A-Za-z0-9_.\-]+)==\S+$", (ROOT / "constraints.txt").read_text(), flags=re.M)
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    assert len(pins) == len(lines) == len(set(pins))
+    assert "torch==2.13.0" in lines
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(line for extra in project["optional-dependencies"].values() for line in extra),
+    ]
+    names = {re.split(r"[<>=\[]", line)[0] for line in wanted} - {"recsys_jax"}
+    assert len(names) > 15
+    assert names <= set(pins)

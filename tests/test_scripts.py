@@ -1,0 +1,190 @@
+"""The command lines, as processes: what they write, say and return."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MALL = ROOT / "data" / "amoremall"
+
+
+def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(cwd / "cache"), "COLUMNS": "80"}
+    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The main job with an encoder that needs no model, and few epochs."""
+    cwd = tmp_path_factory.mktemp("job")
+    return cwd, run("run.py", MALL, "--encoder", "lsa", "--epochs", 20, cwd=cwd)
+
+
+def test_the_main_job(done):
+    cwd, result = done
+    assert result.returncode == 0, result.stderr
+    out = cwd / "runs" / "amoremall"
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert names == {
+        "PERSONA_DEFINITION.md",
+        "customers.json",
+        "embedding_space.png",
+        "loss.csv",
+        "model.json",
+        "model.safetensors",
+        "persona_distribution.png",
+        "persona_labels.csv",
+        "personas/arrays.npz",
+        "personas/model.json",
+        *(
+            f"{protocol}/{name}"
+            for protocol in ("in-sample", "cross-validation")
+            for name in ("metrics.json", "results.csv", "results_by_persona.png")
+        ),
+    }
+    for name in names:
+        if name.endswith(".png"):
+            assert (out / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert all(len(line) <= 80 for line in result.stdout.splitlines() if "│" in line or "─" in line or " 0." in line)
+    # It ends with where the files are and what to try next, after five recommendations of three products.
+    assert result.stdout.count("product  ") == 5
+    last = result.stdout.rstrip().splitlines()[-1]
+    assert last.strip().startswith("python scripts/train.py ")
+
+
+def test_the_files_say_what_they_are(done):
+    cwd, _ = done
+    out = cwd / "runs" / "amoremall"
+    customers = json.loads((out / "customers.json").read_text("utf-8"))
+    assert len(customers) == 277
+    assert set(customers[0]) >= {
+        "user_id",
+        "persona_id",
+        "persona_name",
+        "age",
+        "gender",
+        "skin_type",
+        "skin_concern",
+        "purchased_product_id",
+        "product_category",
+    }
+    assert (out / "loss.csv").read_text().splitlines()[0] == "epoch,loss"
+    assert len((out / "loss.csv").read_text().splitlines()) == 21
+    results = (out / "cross-validation" / "results.csv").read_text("utf-8").splitlines()
+    assert len(results) == 278
+    metrics = json.loads((out / "cross-validation" / "metrics.json").read_text("utf-8"))
+    assert metrics["protocol"] == "cross-validation, 5 folds over customers"
+    assert set(metrics["methods"]) == {"model", "random", "popularity", "popularity per persona"}
+    assert metrics["queries"]["all"] == 277
+
+
+def test_recommend_prints_json_and_leaves_out_what_was_bought(done):
+    cwd, _ = done
+    known = ["age=32", "gender=F", "skin_type=dry", "skin_concern=moisture", "--top-n", 4, "--json"]
+    first = json.loads(run("recommend.py", "runs/amoremall", *known, cwd=cwd).stdout)
+    assert len(first) == 4
+    bought = first[0]["product_id"]
+    second = json.loads(run("recommend.py", "runs/amoremall", *known, "--purchased", bought, cwd=cwd).stdout)
+    assert [one["product_id"] for one in second[:3]] == [one["product_id"] for one in first[1:]]
+
+
+KNOWN = ["age=32", "gender=F", "skin_type=dry", "skin_concern=moisture"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([*KNOWN[:2], "skin_type=dryy", KNOWN[3]], "skin_type: found 'dryy'; allowed: 'dry', 'oily', 'combination'"),
+        (["age=-5", *KNOWN[1:]], "age: found '-5'; allowed: a number from 1 to 120"),
+        (KNOWN[1:], "age: found None; allowed: a number from 1 to 120"),
+        ([*KNOWN, "hair=red"], "found the attribute 'hair'; allowed: 'skin_type', 'skin_concern', 'gender', 'age'"),
+        ([*KNOWN, "--top-n", "0"], "top_n: found 0; allowed: a whole number from 1"),
+        ([*KNOWN, "--categories", "Shoes"], "categories: found 'Shoes'; allowed: '97'"),
+        (["32"], "found '32'; allowed: each attribute once, as NAME=VALUE"),
+        ([*KNOWN, "--boosts", "absent.toml"], "absent.toml: there is no such file"),
+    ],
+)
+def test_a_wrong_request_is_one_sentence(done, arguments, sentence):
+    cwd, _ = done
+    told(run("recommend.py", "runs/amoremall", *arguments, cwd=cwd), sentence)
+
+
+def told(result, sentence):
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert sentence in result.stderr
+
+
+def broken(folder: Path, change) -> Path:
+    """A copy of the mall whose products went through `change`."""
+    shutil.copytree(MALL, folder)
+    products = json.loads((folder / "products.json").read_text("utf-8"))
+    changed = change(products)
+    text = changed if isinstance(changed, str) else json.dumps(changed, ensure_ascii=False)
+    (folder / "products.json").write_text(text, "utf-8")
+    return folder
+
+
+def without(products, column):
+    return [{name: cell for name, cell in row.items() if name != column} for row in products]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda p: [], "products.json: there are no products in it"),
+        (lambda p: [{**row, "reviews": []} for row in p], "there are no reviews in its column 'reviews'"),
+        (lambda p: '[{"product_id": 1,', "products.json: not valid JSON: "),
+        (lambda p: {"products": p}, "found dict at the top; allowed: a list of objects"),
+        (lambda p: [*p, p[0]], "row 94, product_id: found "),
+        (lambda p: without(p, "reviews"), "the column 'reviews' is missing; found: product_id"),
+        (lambda p: [{**p[0], "product_id": ""}, *p[1:]], "row 1, product_id: found ''; allowed: an id"),
+    ],
+)
+def test_broken_products_are_one_sentence(tmp_path, change, sentence):
+    folder = broken(tmp_path / "mall", change)
+    told(run("cluster_personas.py", folder, "--encoder", "lsa", cwd=tmp_path), sentence)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda c: [{**c[0], "purchased_product_id": "nothing"}, *c[1:]],
+            "row 1, purchased_product_id: found 'nothing'",
+        ),
+        (lambda c: [{**c[0], "age": -3}, *c[1:]], "row 1, age: found -3; allowed: a number from 1 to 120"),
+        (lambda c: without(c, "skin_type"), "the column 'skin_type' is missing; found: user_id"),
+        (
+            lambda c: [*c[:9], {**c[9], "skin_type": "greasy"}, *c[10:]],
+            "row 10, skin_type: found 'greasy'; allowed: 'dry'",
+        ),
+        (lambda c: [*c, c[0]], "row 278, user_id: found 'user_0001'; allowed: an id that no other row has"),
+        (lambda c: [], "there are no customers in it"),
+    ],
+)
+def test_broken_customers_are_one_sentence(done, tmp_path, change, sentence):
+    cwd, _ = done
+    customers = json.loads((cwd / "runs" / "amoremall" / "customers.json").read_text("utf-8"))
+    (tmp_path / "customers.json").write_text(json.dumps(change(customers)), "utf-8")
+    told(run("train.py", MALL, "--customers", tmp_path / "customers.json", "--epochs", 1, cwd=tmp_path), sentence)
+
+
+def test_training_before_the_personas_says_what_to_run(tmp_path):
+    told(run("train.py", MALL, cwd=tmp_path), "Run scripts/cluster_personas.py ")
+
+
+def test_evaluating_before_training_says_what_is_missing(tmp_path):
+    told(run("evaluate.py", MALL, cwd=tmp_path), "model.json: there is no such file; scripts/train.py writes it")
+
+
+def test_a_missing_encoder_names_the_choices(tmp_path):
+    told(run("cluster_personas.py", MALL, "--encoder", "no-such-model", cwd=tmp_path), "'lsa'")
