@@ -12,15 +12,20 @@ Ten lines from a trained run to scores, with the pure jitted functions that the 
     best, rows = top_k(c, p, 3, exclude=bought)                # (n, 3), bought is (n, m), padded with -1
 """
 
-from recsys_jax.artifacts import load_model, save_model
-from recsys_jax.config import TrainConfig
-from recsys_jax.data import Dataset, Table, load_dataset
-from recsys_jax.errors import InputError
-from recsys_jax.models import TwoTower, encode_customers, encode_products
-from recsys_jax.recommender import Recommender
-from recsys_jax.schema import Schema
-from recsys_jax.scoring import scores, top_k, with_boosts
-from recsys_jax.training import TrainedModel, fit
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from recsys_jax.artifacts import load_model, save_model
+    from recsys_jax.config import TrainConfig
+    from recsys_jax.data import Dataset, Table, load_dataset
+    from recsys_jax.errors import InputError
+    from recsys_jax.models import TwoTower, encode_customers, encode_products
+    from recsys_jax.recommender import Recommender
+    from recsys_jax.schema import Schema
+    from recsys_jax.scoring import scores, top_k, with_boosts
+    from recsys_jax.trained import TrainedModel
+    from recsys_jax.training import fit
 
 __all__ = [
     "Dataset",
@@ -41,3 +46,24 @@ __all__ = [
     "top_k",
     "with_boosts",
 ]
+
+_MODULES = {
+    "artifacts": ("load_model", "save_model"),
+    "config": ("TrainConfig",),
+    "data": ("Dataset", "Table", "load_dataset"),
+    "errors": ("InputError",),
+    "models": ("TwoTower", "encode_customers", "encode_products"),
+    "recommender": ("Recommender",),
+    "schema": ("Schema",),
+    "scoring": ("scores", "top_k", "with_boosts"),
+    "trained": ("TrainedModel",),
+    "training": ("fit",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a name where it is first used: who only scores embeddings loads neither Flax nor Optax."""
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"recsys_jax.{module}"), name)
+    raise AttributeError(f"module 'recsys_jax' has no attribute {name!r}")

@@ -18,7 +18,7 @@ from recsys_jax.errors import InputError
 from recsys_jax.features import FeatureSpace, FittedFeature, with_product_id
 from recsys_jax.files import write_file
 from recsys_jax.schema import Schema
-from recsys_jax.training import TrainedModel
+from recsys_jax.trained import TrainedModel
 
 __all__ = ["load_model", "save_model"]
 

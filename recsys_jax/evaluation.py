@@ -15,7 +15,8 @@ from recsys_jax.encoders import get_encoder
 from recsys_jax.errors import InputError
 from recsys_jax.personas import PersonaModel, customer_rows, fit_personas, read_catalogue
 from recsys_jax.schema import Schema
-from recsys_jax.training import TrainedModel, fit
+from recsys_jax.trained import TrainedModel
+from recsys_jax.training import fit
 
 __all__ = ["ALL", "DatasetOfFold", "Evaluation", "Scorer", "cross_validation", "in_sample", "personas_of_fold"]
 

@@ -16,7 +16,7 @@ from recsys_jax.errors import InputError
 from recsys_jax.evaluation import ALL, Evaluation
 from recsys_jax.files import replace_file, write_file
 from recsys_jax.personas import PersonaModel
-from recsys_jax.training import TrainedModel
+from recsys_jax.trained import TrainedModel
 
 __all__ = [
     "embedding_space",

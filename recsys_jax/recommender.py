@@ -15,7 +15,7 @@ from recsys_jax.boosts import BoostRule, read_boosts
 from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
 from recsys_jax.schema import as_key
-from recsys_jax.training import TrainedModel, bucket
+from recsys_jax.trained import TrainedModel, bucket
 
 __all__ = ["Recommender"]
 

@@ -1,7 +1,7 @@
 """Training: one pure step, and the jitted run of scans around it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -17,11 +17,12 @@ from recsys_jax.config import TrainConfig
 from recsys_jax.data import Dataset, Table
 from recsys_jax.errors import InputError
 from recsys_jax.features import Features, FeatureSpace, with_product_id
-from recsys_jax.models import TwoTower, Variables, encode_customers, encode_products
+from recsys_jax.models import TwoTower, encode_products
 from recsys_jax.purchases import Purchases
 from recsys_jax.schema import Schema
+from recsys_jax.trained import TrainedModel, popularity, two_tower
 
-__all__ = ["Batch", "Progress", "TrainData", "TrainState", "TrainedModel", "bucket", "fit", "train_step"]
+__all__ = ["Batch", "Progress", "TrainData", "TrainState", "fit", "train_step"]
 
 Progress = Callable[[int, Float32[np.ndarray, " e"]], None]
 """Called with the number of epochs done and the mean losses of those since the last call."""
@@ -69,85 +70,6 @@ class TrainState(NamedTuple):
     opt_state: Any
     step: Int[Array, ""]
     key: Array
-
-
-@dataclass(frozen=True)
-class TrainedModel:
-    """A trained pair of towers with all that is needed to use it."""
-
-    schema: Schema
-    config: TrainConfig
-    customers: FeatureSpace
-    products: FeatureSpace
-    variables: Variables
-    product_ids: tuple[str, ...]
-    product_rows: Mapping[str, Sequence[Any]]
-    """The product table's columns with a role or a feature: what is shown to people, and what boost rules read."""
-    product_embeddings: Float32[np.ndarray, "p d"]
-    purchases: Int[np.ndarray, " p"]
-    """How often each product was bought in training."""
-    losses: Float32[np.ndarray, " e"]
-    """The mean loss of each epoch."""
-
-    @property
-    def model(self) -> TwoTower:
-        """The Flax module that `variables` belong to."""
-        return two_tower(self.config, self.customers, self.products)
-
-    def embed_customers(self, table: Table) -> Float32[np.ndarray, "n d"]:
-        """Unit vectors of the customers in a table. Raises `InputError` for a value that no policy admits."""
-        return _embed(encode_customers, self, self.customers.encode(table))
-
-    def embed_products(self, table: Table) -> Float32[np.ndarray, "n d"]:
-        """Unit vectors of the products in a table. Raises `InputError` for a value that no policy admits."""
-        return _embed(encode_products, self, self.products.encode(table))
-
-    @property
-    def product_bias(self) -> Float32[np.ndarray, " p"]:
-        """What is added to the score of each product for its popularity."""
-        return self.bias_of(self.purchases)
-
-    def bias_of(self, purchases: Int[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
-        """What is added to a score for so many purchases: zero unless the model was trained with a popularity bias.
-
-        Ranked by cosine + temperature x log-popularity, as in the loss; a score is half of a cosine. Relative to a
-        product of average popularity, so that a contribution reads as more or less than usual.
-        """
-        if not self.config.popularity_bias:
-            return np.zeros(np.shape(purchases), np.float32)
-        average = self.purchases.sum() / len(self.purchases)
-        return np.asarray(0.5 * self.config.temperature * np.log((purchases + 1.0) / (average + 1.0)), np.float32)
-
-
-def bucket(count: int) -> int:
-    """The length to which rows are padded: a power of two, so that few are ever compiled, and at least 8.
-
-    A single row would be multiplied by another routine than a block, which rounds differently in the last bit.
-
-    >>> [bucket(n) for n in (0, 1, 8, 9)]
-    [8, 8, 8, 16]
-    """
-    return max(8, 1 << max(count - 1, 0).bit_length())
-
-
-def _embed(
-    encode: Callable[[TwoTower, Variables, Features], Array], model: TrainedModel, features: Features
-) -> Float32[np.ndarray, "n d"]:
-    count = len(next(iter(features.values())))
-    padding = bucket(count) - count
-    padded = {name: np.pad(c, [(0, padding), *[(0, 0)] * (c.ndim - 1)]) for name, c in features.items()}
-    return np.asarray(encode(model.model, model.variables, padded))[:count]
-
-
-def two_tower(config: TrainConfig, customers: FeatureSpace, products: FeatureSpace) -> TwoTower:
-    """The module for these features and sizes."""
-    sizes = (config.embedding_dim, config.hidden_dim, config.output_dim, config.dropout)
-    return TwoTower(customers.inputs, products.inputs, *sizes)
-
-
-def popularity(purchases: Int[np.ndarray, " p"]) -> Float32[np.ndarray, " p"]:
-    """Each product's share of the purchases, one purchase added to each so that none has zero."""
-    return np.asarray((purchases + 1.0) / (purchases.sum() + len(purchases)), np.float32)
 
 
 def train_step(

@@ -5,7 +5,6 @@ Example: python scripts/convert_movielens.py ~/ml-100k ~/movielens
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +14,12 @@ from _common import command, console
 from recsys_jax import InputError
 from recsys_jax.files import write_file
 
-DESCRIPTION = Path(__file__).parents[1] / "data" / "movielens" / "dataset.toml"
+DESCRIPTION = Path(__file__).resolve().parents[1] / "data" / "movielens" / "dataset.toml"
 # The films' own columns; a flag for each genre follows. All texts of MovieLens-100k are Latin-1.
 FILM = ("movie id", "title", "release date", "video release date", "IMDb URL")
+
+
+Row = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ def main(options: Options) -> None:
     """Converts, writes and counts."""
     if not 1 <= options.min_rating <= 5:
         raise InputError(f"min_rating: found {options.min_rating}; allowed: 1 to 5")
-    tables = {
+    tables: dict[str, tuple[Row, list[Row]]] = {
         "products.csv": (("movie_id", "title", "genres", "year"), _films(options.source)),
         "customers.csv": (("user_id", "age", "gender", "occupation"), _users(options.source)),
         "interactions.csv": (("user_id", "movie_id", "rating"), _ratings(options.source, options.min_rating)),
@@ -48,9 +50,9 @@ def main(options: Options) -> None:
     console.print(f"Next: python scripts/train.py {options.out} --loss softmax --popularity-bias --id-embedding")
 
 
-def _films(source: Path) -> list[tuple[str, ...]]:
+def _films(source: Path) -> list[Row]:
     genres = [name for name, _ in _lines(source / "u.genre", "|", 2)]
-    rows = []
+    rows: list[Row] = []
     for number, line in enumerate(_lines(source / "u.item", "|", len(FILM) + len(genres)), 1):
         movie, title, released, *_ = line
         year = released[-4:]
@@ -66,12 +68,12 @@ def _films(source: Path) -> list[tuple[str, ...]]:
     return rows
 
 
-def _users(source: Path) -> list[tuple[str, ...]]:
+def _users(source: Path) -> list[Row]:
     return [(user, age, gender, job) for user, age, gender, job, _ in _lines(source / "u.user", "|", 5)]
 
 
-def _ratings(source: Path, least: int) -> list[tuple[str, ...]]:
-    rows = []
+def _ratings(source: Path, least: int) -> list[Row]:
+    rows: list[Row] = []
     for number, (user, movie, rating, _) in enumerate(_lines(source / "u.data", "\t", 4), 1):
         if rating not in {"1", "2", "3", "4", "5"}:
             raise InputError(f"{source / 'u.data'}, line {number}: found the rating {rating!r}; allowed: 1 to 5")
@@ -101,7 +103,7 @@ def _lines(path: Path, separator: str, fields: int) -> list[list[str]]:
     return rows
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _csv(header: Row, rows: list[Row]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(header)

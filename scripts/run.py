@@ -1,8 +1,10 @@
 """The main job, end to end: personas, customers, training, evaluation, pictures, sample recommendations.
 
-Example: python scripts/run.py data/amoremall
+Examples: python scripts/run.py data/amoremall
+          python scripts/run.py amoremall_reviews.json
 """
 
+import json
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import tyro
 from _common import command, console, made_customers, run_folder
 
 from recsys_jax import Dataset, Recommender, Schema, TrainConfig, load_dataset
+from recsys_jax.files import write_file
 
 DEFAULT = Path(__file__).parents[1] / "data" / "amoremall"
 
@@ -25,7 +28,7 @@ class Options:
     """The main job, end to end: personas, customers, training, evaluation, pictures, sample recommendations."""
 
     dataset: tyro.conf.Positional[Path] = DEFAULT
-    """The folder with dataset.toml."""
+    """The folder with dataset.toml; or a product file of the mall with its reviews (JSON)."""
     run: Path | None = None
     """The folder for everything this writes; by default runs/NAME with the dataset's name."""
     encoder: str = "use"
@@ -39,8 +42,8 @@ class Options:
 def main(options: Options) -> None:
     """Runs every stage; what each one says stands in its own script."""
     started = time.monotonic()
-    run = run_folder(options.dataset, options.run)
-    dataset = options.dataset.resolve()
+    dataset = (folder_of(options.dataset) if options.dataset.is_file() else options.dataset).resolve()
+    run = run_folder(dataset, options.run)
     if Path.cwd() in dataset.parents:  # as a person would type it
         dataset = dataset.relative_to(Path.cwd())
     if Schema.read(dataset / "dataset.toml").customers.file is None:
@@ -58,6 +61,16 @@ def main(options: Options) -> None:
         console.print(f"  {path.relative_to(run)}")
     console.print(f"Next: look at {run / 'embedding_space.png'}, or train with another loss:")
     console.print(f"  python scripts/train.py {dataset} --loss infonce")
+
+
+def folder_of(products: Path) -> Path:
+    """A dataset folder for a product file of the mall: its own copy, described as `data/amoremall` is."""
+    folder = Path("runs") / products.stem / "dataset"
+    described = (DEFAULT / "dataset.toml").read_text("utf-8")
+    write_file(folder / "dataset.toml", described.replace('name = "amoremall"', f"name = {json.dumps(products.stem)}"))
+    write_file(folder / "personas.toml", (DEFAULT / "personas.toml").read_bytes())
+    write_file(folder / "products.json", products.read_bytes())
+    return folder
 
 
 def _stage(title: str) -> None:

@@ -27,6 +27,11 @@ def test_the_import_costs_at_most_0_3_s_beyond_jax():
     assert min(float(python(code)) for _ in range(5)) < 0.3
 
 
+def test_serving_needs_no_training():
+    loaded = python("import sys, recsys_jax.recommender; print('optax' in sys.modules)")
+    assert loaded.strip() == "False"
+
+
 def test_everything_public_exists_and_says_what_it_is():
     for name in recsys_jax.__all__:
         assert getattr(recsys_jax, name).__doc__
