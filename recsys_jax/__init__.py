@@ -9,7 +9,7 @@ Ten lines from a trained run to scores, with the pure jitted functions that the 
     c = encode_customers(model.model, model.variables, customers)  # (n, 32), unit length
     p = encode_products(model.model, model.variables, products)    # (p, 32), unit length
     scores(c, p)                                               # (n, p), (1 + cosine) / 2
-    best, rows = top_k(c, p, 3, exclude=bought)                # (n, 3), bought is (n, m), padded with -1
+    best, rows = top_k(c, p, 3, exclude=bought)                # (n, 3), bought: rows (n, m), -1 pads
 """
 
 import importlib

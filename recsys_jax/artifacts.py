@@ -26,8 +26,9 @@ FORMAT = 1
 MODEL, TENSORS = "model.json", "model.safetensors"
 
 
-def save_model(model: TrainedModel, folder: Path) -> None:
+def save_model(model: TrainedModel, folder: str | Path) -> None:
     """Writes `model.json` and `model.safetensors` into `folder`, the first with the checksum of the second."""
+    folder = Path(folder)
     tensors = _flatten(model.variables)
     tensors |= {
         "product_embeddings": model.product_embeddings,
@@ -50,8 +51,9 @@ def save_model(model: TrainedModel, folder: Path) -> None:
     write_file(folder / MODEL, json.dumps(document, ensure_ascii=False, indent=1, default=_plain) + "\n")
 
 
-def load_model(folder: Path) -> TrainedModel:
+def load_model(folder: str | Path) -> TrainedModel:
     """The model that `save_model` wrote. Raises `InputError` where a file is missing, damaged or of another version."""
+    folder = Path(folder)
     path = folder / MODEL
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; scripts/train.py writes it")

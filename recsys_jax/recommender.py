@@ -63,7 +63,7 @@ class Recommender:
 
         Raises `InputError` where the folder holds no undamaged model or a rule names what the model doesn't know.
         """
-        model = load_model(Path(folder))
+        model = load_model(folder)
         rules = () if boosts is None else read_boosts(Path(boosts), model.customers, model.products)
         return cls(model, rules)
 

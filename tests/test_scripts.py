@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -92,6 +93,18 @@ def test_recommend_prints_json_and_leaves_out_what_was_bought(done):
     bought = first[0]["product_id"]
     second = json.loads(run("recommend.py", "runs/amoremall", *known, "--purchased", bought, cwd=cwd).stdout)
     assert [one["product_id"] for one in second[:3]] == [one["product_id"] for one in first[1:]]
+
+
+def test_the_examples_of_the_readme_run(done):
+    cwd, _ = done
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.S)
+    assert len(blocks) == 2
+    shutil.copytree(MALL, cwd / "data" / "amoremall", dirs_exist_ok=True)
+    checks = "\nassert values.shape == ids.shape == (1, 3)\nassert not {0, 5} & set(ids[0].tolist())"
+    code = "\n".join(blocks) + checks
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, check=False)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 3
 
 
 KNOWN = ["age=32", "gender=F", "skin_type=dry", "skin_concern=moisture"]
