@@ -27,7 +27,7 @@ MODEL, TENSORS = "model.json", "model.safetensors"
 
 
 def save_model(model: TrainedModel, folder: str | Path) -> None:
-    """Writes `model.json` and `model.safetensors` into `folder`, the first with the checksum of the second."""
+    """Writes `model.json` and `model.safetensors` into `folder`, the first with the checksums of both."""
     folder = Path(folder)
     tensors = _flatten(model.variables)
     tensors |= {
@@ -36,7 +36,7 @@ def save_model(model: TrainedModel, folder: str | Path) -> None:
         "losses": model.losses,
     }
     content = save_tensors({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
-    document = {
+    document: dict[str, Any] = {
         "format": FORMAT,
         "versions": {name: version(name) for name in ("recsys_jax", "jax", "flax", "numpy")},
         "sha256": {TENSORS: hashlib.sha256(content).hexdigest()},
@@ -47,8 +47,9 @@ def save_model(model: TrainedModel, folder: str | Path) -> None:
         "product_ids": list(model.product_ids),
         "product_rows": {name: list(column) for name, column in model.product_rows.items()},
     }
+    document["sha256"][MODEL] = _checksum(document)
     write_file(folder / TENSORS, content)
-    write_file(folder / MODEL, json.dumps(document, ensure_ascii=False, indent=1, default=_plain) + "\n")
+    write_file(folder / MODEL, json.dumps(document, indent=1, default=_plain) + "\n")
 
 
 def load_model(folder: str | Path) -> TrainedModel:
@@ -60,7 +61,7 @@ def load_model(folder: str | Path) -> TrainedModel:
     try:
         document = json.loads(path.read_bytes())
         found = document["format"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise InputError(f"{path}: damaged: not the JSON that scripts/train.py writes") from None
     if found != FORMAT:
         raise InputError(f"{path}: found format {found!r}; this version reads format {FORMAT}: train the model again")
@@ -69,6 +70,8 @@ def load_model(folder: str | Path) -> TrainedModel:
     except OSError:
         raise InputError(f"{folder / TENSORS}: there is no such file; train the model again") from None
     try:
+        if document["sha256"].pop(MODEL) != _checksum(document):
+            raise InputError(f"{path}: damaged, or edited: its content is not what its checksum says")
         if hashlib.sha256(content).hexdigest() != document["sha256"][TENSORS]:
             raise InputError(
                 f"{folder / TENSORS}: damaged, or of another model: its checksum is not the one in {MODEL}"
@@ -76,7 +79,7 @@ def load_model(folder: str | Path) -> TrainedModel:
         return _restore(document, load_tensors(content), str(path))
     except InputError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, SafetensorError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, SafetensorError) as error:
         raise InputError(f"{path}: damaged: {type(error).__name__}: {error}") from None
 
 
@@ -109,7 +112,7 @@ def _restore(document: Mapping[str, Any], tensors: dict[str, np.ndarray], where:
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
     flat: dict[str, np.ndarray] = {}
     for name, branch in tree.items():
-        path = f"{prefix}{name}"
+        path = prefix + name.replace("%", "%25").replace("/", "%2F")
         flat |= _flatten(branch, f"{path}/") if isinstance(branch, Mapping) else {path: np.asarray(branch)}
     return flat
 
@@ -117,12 +120,17 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]
 def _unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for path, tensor in flat.items():
-        *branches, leaf = path.split("/")
+        *branches, leaf = (part.replace("%2F", "/").replace("%25", "%") for part in path.split("/"))
         node = tree
         for branch in branches:
             node = node.setdefault(branch, {})
         node[leaf] = tensor
     return tree
+
+
+def _checksum(document: Mapping[str, Any]) -> str:
+    """Of what the document says, however it is laid out; its own checksum left out."""
+    return hashlib.sha256(json.dumps(document, sort_keys=True, default=_plain).encode()).hexdigest()
 
 
 def _plain(value: object) -> object:

@@ -11,7 +11,7 @@ from jaxtyping import Bool
 from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
 from recsys_jax.features import FeatureSpace, FittedFeature
-from recsys_jax.schema import MultiCategorical, Numeric, as_key, read_toml
+from recsys_jax.schema import MultiCategorical, Numeric, as_key, as_number, cell_number, read_toml
 
 __all__ = ["BoostRule", "read_boosts"]
 
@@ -44,6 +44,8 @@ def read_boosts(path: Path, customers: FeatureSpace, products: FeatureSpace) -> 
     out = []
     for number, rule in enumerate(rules, 1):
         where = f"{path}, boost {number}"
+        if not isinstance(rule, dict):
+            raise InputError(f"{where}: found {rule!r}; allowed: a [[boost]] table")
         unknown = sorted(set(rule) - {"name", "customer", "product", "add"})
         if unknown:
             raise InputError(f"{where}: found the key {unknown[0]!r}; allowed: 'name', 'customer', 'product', 'add'")
@@ -71,10 +73,13 @@ def _condition(space: FeatureSpace, name: str, value: Any, where: str) -> Any:
     fitted = space[name]
     if isinstance(fitted.feature, Numeric):
         bounds = value if isinstance(value, dict) else {"min": value, "max": value}
-        ok = bounds and set(bounds) <= {"min", "max"}
-        if not ok or any(isinstance(x, bool) or not isinstance(x, int | float) for x in bounds.values()):
+        numbers = {key: as_number(x) for key, x in bounds.items()}
+        low, high = numbers.get("min", -np.inf), numbers.get("max", np.inf)
+        if not bounds or set(bounds) - {"min", "max"} or low is None or high is None or low > high:
             raise InputError(f"{where}, {name}: found {value!r}; allowed: a number or {{ min = NUMBER, max = NUMBER }}")
-        return float(bounds.get("min", -np.inf)), float(bounds.get("max", np.inf))
+        return low, high
+    if value == []:
+        raise InputError(f"{where}, {name}: found []; allowed: {fitted.allowed()}")
     wanted = set()
     for item in value if isinstance(value, list) else [value]:
         known = fitted.canonical(item)
@@ -95,10 +100,8 @@ def _meets(conditions: Mapping[str, Any], space: FeatureSpace, table: Table) -> 
 
 def _holds(fitted: FittedFeature, cell: Any, wanted: Any) -> bool:
     if isinstance(fitted.feature, Numeric):
-        try:
-            return bool(wanted[0] <= float(cell) <= wanted[1])
-        except (TypeError, ValueError):
-            return False  # a missing number meets no condition
+        number = cell_number(cell)
+        return number is not None and bool(wanted[0] <= number <= wanted[1])
     if isinstance(fitted.feature, MultiCategorical):
-        return any(fitted.canonical(item) in wanted for item in fitted.items(cell))
+        return any(fitted.canonical(item) in wanted for item in fitted.feature.items(cell))
     return as_key(cell) is not None and fitted.canonical(cell) in wanted

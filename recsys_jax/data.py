@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from recsys_jax.errors import InputError
-from recsys_jax.schema import Schema, as_key
+from recsys_jax.schema import Categorical, Feature, Schema, as_key, split_keys
 
 __all__ = [
     "Dataset",
@@ -36,9 +36,11 @@ class Table:
     """The row numbers people count by, from 1, where they are not simply 1, 2, 3, ..."""
     single: bool = False
     """Whether this is one request rather than rows that people count."""
+    rows: int = 0
+    """How many rows there are where there is no column to tell."""
 
     def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), ()))
+        return len(next(iter(self.columns.values()), range(self.rows)))
 
     @classmethod
     def of(cls, rows: object, source: str) -> "Table":
@@ -53,10 +55,23 @@ class Table:
         elif hasattr(rows, "to_pydict"):  # a pyarrow table
             columns = rows.to_pydict()
         elif isinstance(rows, Mapping):
+            for name, column in rows.items():
+                if isinstance(column, str | bytes | Mapping) or not isinstance(column, Iterable):
+                    raise InputError(
+                        f"{source}, {name}: found {_shown(column)}; allowed: a list with one cell per row (for one "
+                        f"row, give a list of one dict)"
+                    )
             columns = {str(name): list(column) for name, column in rows.items()}
-        elif isinstance(rows, Sequence) and all(isinstance(row, Mapping) for row in rows):
+        elif (
+            isinstance(rows, Sequence)
+            and not isinstance(rows, str | bytes)
+            and all(isinstance(row, Mapping) for row in rows)
+        ):
+            rows = [{str(name): cell for name, cell in row.items()} for row in rows]
             names = dict.fromkeys(name for row in rows for name in row)
             columns = {name: [row.get(name) for row in rows] for name in names}
+            if not columns:
+                return cls(source, {}, rows=len(rows))
         else:
             raise InputError(
                 f"{source}: found {type(rows).__name__}; allowed: a data frame, columns, or a list of dicts"
@@ -128,18 +143,23 @@ class Dataset:
     @property
     def segments(self) -> list[str] | None:
         """The segment (persona) of each customer, where the schema names one."""
-        return self._labels(self.customers, self.schema.customers.segment)
+        return _labels(self.customers, self.schema.customers.segment, self.schema.customers.features)
 
     @property
     def categories(self) -> list[str] | None:
         """The category of each product, where the schema names one."""
-        return self._labels(self.products, self.schema.products.category)
+        return _labels(self.products, self.schema.products.category, self.schema.products.features)
 
-    @staticmethod
-    def _labels(table: Table, name: str | None) -> list[str] | None:
-        if name is None or name not in table.columns:
-            return None
-        return [as_key(value) or "(none)" for value in table.columns[name]]
+
+def _labels(table: Table, name: str | None, features: Sequence[Feature]) -> list[str] | None:
+    if name is None:
+        return None
+    meanings: dict[str, str] = {}
+    for feature in features:
+        if isinstance(feature, Categorical) and feature.column == name:
+            meanings |= feature.meanings
+    keys = [as_key(value) or "(none)" for value in table.column(name)]
+    return [meanings.get(key, key) for key in keys]
 
 
 def read_table(path: Path) -> Table:
@@ -163,9 +183,10 @@ def _read_text(path: Path) -> str:
 
 
 def _read_json(path: Path) -> Table:
+    text = _read_text(path)
     try:
-        rows = json.loads(_read_text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not valid JSON: {error}") from None
     if not isinstance(rows, list):
         raise InputError(f"{path}: found {type(rows).__name__} at the top; allowed: a list of objects")
@@ -258,6 +279,9 @@ def assemble(schema: Schema, products: Table, product_ids: list[str], customers:
     notes: list[str] = []
     if not len(customers):
         raise InputError(f"{customers.source}: there are no customers in it")
+    for table, name in ((customers, schema.customers.segment), (products, schema.products.category)):
+        if name is not None:
+            table.column(name)
     rows_of_id = customers.ids(schema.customers.id)
     if schema.customers.repeated == "error":
         _unique(customers, schema.customers.id, rows_of_id)
@@ -266,8 +290,10 @@ def assemble(schema: Schema, products: Table, product_ids: list[str], customers:
     product_row = {key: row for row, key in enumerate(product_ids)}
 
     pairs: list[tuple[int, int]] = []
+    source = customers.source
     if schema.interactions is not None:
         table = read_table(folder / schema.interactions.file)
+        source = table.source
         buyers, bought = table.ids(schema.interactions.customer), table.ids(schema.interactions.product)
         for row, (buyer, product) in enumerate(zip(buyers, bought, strict=True)):
             if buyer not in customer_row:
@@ -278,18 +304,20 @@ def assemble(schema: Schema, products: Table, product_ids: list[str], customers:
     else:
         name = schema.customers.purchases or ""
         for row, cell in enumerate(customers.column(name)):
-            for product in _split(cell, schema.customers.separator):
+            for product in split_keys(cell, schema.customers.separator):
                 if product not in product_row:
                     raise customers.error(row, name, f"the id of a product that stands in {products.source}")
                 pairs.append((customer_row[rows_of_id[row]], product_row[product]))
     if not pairs:
-        raise InputError(f"{customers.source}: nobody bought anything: there are no purchases to learn from")
+        raise InputError(f"{source}: nobody bought anything: there are no purchases to learn from")
 
     if len(customer_ids) < len(rows_of_id):
         first = {key: row for row, key in reversed(list(enumerate(rows_of_id)))}
         columns = [customers.columns[f.column] for f in schema.customers.features if f.column in customers.columns]
         differing = {
-            key for row, key in enumerate(rows_of_id) if any(column[row] != column[first[key]] for column in columns)
+            key
+            for row, key in enumerate(rows_of_id)
+            if any(as_key(column[row]) != as_key(column[first[key]]) for column in columns)
         }
         customers = customers.select([first[key] for key in customer_ids])
         notes.append(
@@ -311,6 +339,8 @@ def customer_folds(
     """
     if not 2 <= folds <= customers:
         raise InputError(f"folds: found {folds}; allowed: 2 to {customers}, the number of customers")
+    if seed < 0:
+        raise InputError(f"seed: found {seed}; allowed: 0 or more")
     rng = np.random.default_rng(seed)
     order = rng.permutation(customers)
     if strata is not None:
@@ -320,13 +350,6 @@ def customer_folds(
     fold = np.empty(customers, dtype=np.int32)
     fold[order] = np.arange(customers, dtype=np.int32) % folds
     return fold
-
-
-def _split(cell: object, separator: str | None) -> list[str]:
-    if isinstance(cell, str) and separator is not None:
-        cell = cell.split(separator)
-    items: Iterable[object] = cell if isinstance(cell, list | tuple) else (cell,)
-    return [key for key in map(as_key, items) if key is not None]
 
 
 def _unique(table: Table, column: str, ids: list[str]) -> None:

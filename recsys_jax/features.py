@@ -10,7 +10,7 @@ from jaxtyping import Float32, Int32
 
 from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
-from recsys_jax.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput, as_key
+from recsys_jax.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput, as_key, cell_number
 
 __all__ = ["FeatureSpace", "Features", "FittedFeature", "with_product_id"]
 
@@ -39,13 +39,15 @@ class FittedFeature:
             read = [_number(feature, table, row) for row in rows]
             numbers = [_scaled(feature, x) for x in read if x is not None]
             mean = math.fsum(numbers) / len(numbers) if numbers else 0.0
+            if numbers and min(numbers) == max(numbers):
+                mean = numbers[0]  # a sum divided again may differ in the last digit, which is no deviation
             variance = math.fsum((x - mean) ** 2 for x in numbers) / len(numbers) if numbers else 0.0
             return cls(feature, mean=mean, deviation=math.sqrt(variance) or 1.0)
         width = 1
         seen = dict.fromkeys(feature.values or ())
         column = table.column(feature.column)
         for row in rows:
-            items = _items(feature, column[row])
+            items = feature.items(column[row])
             width = max(width, len(items))
             if feature.values is None:
                 seen.update(dict.fromkeys(feature.aliases.get(item, item) for item in items))
@@ -80,7 +82,9 @@ class FittedFeature:
         """The values that are understood, as a sentence's end."""
         if isinstance(self.feature, Numeric):
             low, high = self.feature.minimum, self.feature.maximum
-            return "a number" + (f" from {low:g} to {high:g}" if math.isfinite(low) or math.isfinite(high) else "")
+            words = [f"from {low:g}"] if math.isfinite(low) else []
+            words += [f"{'to' if words else 'up to'} {high:g}"] if math.isfinite(high) else []
+            return " ".join(["a number", *words])
         return choices(self.feature.labels or self.values)
 
     def label(self, value: str) -> str:
@@ -92,15 +96,11 @@ class FittedFeature:
         """The vocabulary's value that a cell, a label or an alias means; None where it means none of them."""
         return self._meanings().get(as_key(value) or "")
 
-    def items(self, cell: object) -> list[str]:
-        """The values in a cell, as texts: one, or several where the feature has several."""
-        assert not isinstance(self.feature, Numeric)
-        return _items(self.feature, cell)
-
     def _meanings(self) -> dict[str, str]:
+        """The vocabulary's value that each understood text means."""
         assert not isinstance(self.feature, Numeric)
-        labels = dict(zip(self.feature.labels or (), self.values, strict=False))
-        return {**labels, **self.feature.aliases, **{value: value for value in self.values}}
+        known = {value: value for value in self.values}
+        return {**{text: value for text, value in self.feature.meanings.items() if value in known}, **known}
 
     def encode(self, table: Table) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
         """The feature's array for every row of the table. Raises `InputError` where a policy says so."""
@@ -125,7 +125,7 @@ class FittedFeature:
         bags: list[list[int]] = []
         for i, cell in enumerate(column):
             rows: dict[int, None] = {}
-            for item in _items(self.feature, cell):
+            for item in self.feature.items(cell):
                 row = lookup.get(item)
                 if row is None:
                     row = self._fallback(table, i, lookup, missing=False)
@@ -166,7 +166,11 @@ class FittedFeature:
         if feature.standardise:
             numbers = (numbers - self.mean) / self.deviation
         columns = [numbers, missing] if feature.missing == "flag" else [numbers]
-        return np.stack(columns, axis=1).astype(np.float32)
+        with np.errstate(over="ignore"):
+            out = np.stack(columns, axis=1).astype(np.float32)
+        for row in np.flatnonzero(~np.isfinite(out).all(axis=1))[:1]:
+            raise table.error(int(row), feature.column, "a number that fits in 32 bits")
+        return out
 
     def learned(self) -> dict[str, Any]:
         """What was learned, as JSON; `restore` reads it."""
@@ -216,19 +220,16 @@ class FeatureSpace:
 
 
 def with_product_id(features: Sequence[Feature], column: str) -> tuple[Feature, ...]:
-    """The product features and, as one more, the product's id; a product without training shares the unknown row."""
+    """The product features and, as one more, the product's id; a product without training shares the unknown row.
+
+    Raises `InputError` where a feature has that name already.
+    """
+    if "product_id" in {feature.name for feature in features}:
+        raise InputError(
+            "id_embedding: the products have a feature named 'product_id' already; leave one of the two out"
+        )
     own = Categorical("product_id", column, None, None, {}, unknown="extra-row", missing="error")
     return (*features, own)
-
-
-def _items(feature: Categorical, cell: object) -> list[str]:
-    cells: Sequence[object] = (cell,)
-    if isinstance(feature, MultiCategorical):
-        if isinstance(cell, str) and feature.separator is not None:
-            cells = cell.split(feature.separator)
-        elif isinstance(cell, list | tuple | np.ndarray):
-            cells = list(cell)
-    return [key for key in map(as_key, cells) if key is not None]
 
 
 def _scaled(feature: Numeric, number: float) -> float:
@@ -240,13 +241,8 @@ def _number(feature: Numeric, table: Table, row: int) -> float | None:
     """The cell as a number within the feature's bounds; None where it is missing and the policy admits that."""
     cell = table.column(feature.column)[row]
     if as_key(cell) is not None:
-        number: float | None = None
-        if not isinstance(cell, bool | np.bool_):
-            try:
-                number = float(cell)
-            except (TypeError, ValueError, OverflowError):
-                number = None
-        if number is not None and math.isfinite(number) and feature.minimum <= number <= feature.maximum:
+        number = cell_number(cell)
+        if number is not None and feature.minimum <= number <= feature.maximum:
             return number
         if isinstance(feature.unknown, As):
             return float(feature.unknown.value)

@@ -9,12 +9,12 @@ from jaxtyping import Array, Bool, Float, Int
 __all__ = ["choose_negatives", "distance", "full_softmax", "info_nce", "triplet"]
 
 
-def distance(a: Float[Array, "*n d"], b: Float[Array, "*n d"], *, eps: float = 1e-6) -> Float[Array, "*n"]:
+def distance(a: Float[Array, "*#n d"], b: Float[Array, "*#n d"], *, eps: float = 1e-6) -> Float[Array, "..."]:
     r"""Euclidean distance, $\lVert a - b + \epsilon \rVert_2$: eps inside the difference, as in PyTorch.
 
     Args:
         a: embeddings (..., d).
-        b: embeddings that broadcast against them.
+        b: embeddings (..., d); the two broadcast.
         eps: keeps the gradient finite where `a` equals `b`.
 
     >>> float(distance(jnp.array([3.0, 0.0]), jnp.array([0.0, 4.0]), eps=0.0))

@@ -1,8 +1,8 @@
 """The API that a service imports: attributes in, products out."""
 
 import operator
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from recsys_jax.artifacts import load_model
 from recsys_jax.boosts import BoostRule, read_boosts
 from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
-from recsys_jax.schema import as_key
+from recsys_jax.schema import Numeric, as_key, cell_number
 from recsys_jax.trained import TrainedModel, bucket
 
 __all__ = ["Recommender"]
@@ -39,12 +39,7 @@ class _Catalogue:
 
 
 class Recommender:
-    """Recommends products to customers of whom only attributes are known.
-
-    >>> from recsys_jax import Recommender  # doctest: +SKIP
-    >>> rec = Recommender.load("runs/amoremall")  # doctest: +SKIP
-    >>> rec.recommend(age=32, gender="F", skin_type="dry", skin_concern="moisture", top_n=3)  # doctest: +SKIP
-    """
+    """Recommends products to customers of whom only attributes are known."""
 
     def __init__(self, model: TrainedModel, boosts: Sequence[BoostRule] = ()) -> None:
         self.model = model
@@ -81,7 +76,7 @@ class Recommender:
             purchased_products: ids that must not appear; ids that are no product of the catalogue are passed over.
             top_n: how many; where fewer remain, fewer come back.
             categories: only products of these categories, by code or label.
-            **attributes: the customer's attributes, named like the features of `dataset.toml`.
+            **attributes: the customer's attributes, named like the columns of the customer table.
 
         Returns:
             For each product `product_id, name, brand, category, price` (None where the dataset names no such column),
@@ -91,12 +86,11 @@ class Recommender:
         Raises:
             InputError: for an unknown attribute, value, category or top_n, with what is allowed.
         """
-        names = self.model.customers.names
+        names = dict.fromkeys(fitted.feature.column for fitted in self.model.customers)
         for name in attributes:
             if name not in names:
                 raise InputError(f"recommend(): found the attribute {name!r}; allowed: {choices(names)}")
-        columns = {f.feature.column: [attributes.get(f.feature.name)] for f in self.model.customers}
-        table = Table("recommend()", columns, single=True)
+        table = Table("recommend()", {name: [attributes.get(name)] for name in names}, single=True)
         return self._recommend(table, [purchased_products], top_n, categories)[0]
 
     def recommend_batch(
@@ -119,6 +113,8 @@ class Recommender:
             InputError: as in `recommend`, naming the row; or where `purchased_products` has another length.
         """
         table = Table.of(rows, "recommend_batch()")
+        absent = {f.feature.column for f in self.model.customers if f.feature.missing != "error"} - set(table.columns)
+        table = replace(table, columns={**table.columns, **{name: [None] * len(table) for name in sorted(absent)}})
         if purchased_products is None:
             purchased_products = table.columns.get("purchased_products") or [()] * len(table)
         if len(purchased_products) != len(table):
@@ -169,23 +165,31 @@ class Recommender:
         bias: Float32[np.ndarray, " p"],
     ) -> _Catalogue:
         part, space = self.model.schema.products, self.model.products
-        labels = {f.feature.column: f.label for f in space}
+        of_column = {f.feature.column: f for f in space if not isinstance(f.feature, Numeric)}
+
+        def category(cell: Any) -> str | None:
+            """The category as the vocabulary spells it, so that code, label and alias are one."""
+            fitted = of_column.get(part.category or "")
+            return (fitted.canonical(cell) if fitted else None) or as_key(cell)
+
         roles = {"name": part.name, "brand": part.brand, "category": part.category, "price": part.price}
 
         def cells(role: str, column: str | None) -> Sequence[Any]:
             if column is None:
                 return [None] * len(ids)
             found = table.column(column)
-            if role != "category" or column not in labels:
+            if role == "price":  # a CSV file holds texts
+                return [_price(cell) for cell in found]
+            if role != "category" or column not in of_column:
                 return found
-            return [None if as_key(cell) is None else labels[column](as_key(cell) or "") for cell in found]
+            return [None if as_key(cell) is None else of_column[column].label(category(cell) or "") for cell in found]
 
         columns = {role: cells(role, column) for role, column in roles.items()}
         shown = tuple(
             {"product_id": product_id, **{role: columns[role][row] for role in roles}}
             for row, product_id in enumerate(ids)
         )
-        categories = (None,) * len(ids) if part.category is None else tuple(map(as_key, table.column(part.category)))
+        categories = (None,) * len(ids) if part.category is None else tuple(map(category, table.column(part.category)))
         meets = np.array([rule.products(space, table) for rule in self.boosts], bool).reshape(-1, len(ids)).T
         row_of = {product_id: row for row, product_id in enumerate(ids)}
         return _Catalogue(ids, row_of, shown, categories, embeddings, bias, meets)
@@ -204,6 +208,7 @@ class Recommender:
             k = 0
         if k < 1 or isinstance(top_n, bool):
             raise InputError(f"{table.source}, top_n: found {top_n!r}; allowed: a whole number from 1")
+        k = min(k, len(catalogue.ids))
         allowed = self._in_categories(catalogue, categories, table.source)
         excluded = [_rows_of(catalogue, ids, table, row) for row, ids in enumerate(purchased)]
         if not len(table):
@@ -246,11 +251,10 @@ class Recommender:
         self, catalogue: _Catalogue, customer: Float[np.ndarray, " d"], meets: Bool[np.ndarray, " r"], row: int
     ) -> dict[str, Any]:
         cosine = float(customer @ catalogue.embeddings[row])
-        boosts = {
-            rule.name: rule.add
-            for rule, one, other in zip(self.boosts, meets, catalogue.meets[row], strict=True)
-            if one and other
-        }
+        boosts: dict[str, float] = {}
+        for rule, one, other in zip(self.boosts, meets, catalogue.meets[row], strict=True):
+            if one and other:
+                boosts[rule.name] = boosts.get(rule.name, 0.0) + rule.add
         if self.model.config.popularity_bias:
             boosts[POPULARITY] = float(catalogue.bias[row])
         score = min(max((1.0 + cosine) / 2.0, 0.0), 1.0)
@@ -271,7 +275,8 @@ class Recommender:
             if fitted.feature.column == self.model.schema.products.category:
                 known |= {fitted.label(key): key for key in present}
         wanted = set()
-        for category in [categories] if isinstance(categories, str) else categories:
+        one = isinstance(categories, str) or not isinstance(categories, Iterable)
+        for category in [categories] if one else categories:
             key = as_key(category)
             if key not in known:
                 raise InputError(f"{source}, categories: found {category!r}; allowed: {choices(known)}")
@@ -279,10 +284,17 @@ class Recommender:
         return np.array([key in wanted for key in catalogue.categories], bool)
 
 
+def _price(cell: object) -> object:
+    number = cell_number(cell) if isinstance(cell, str) else None
+    if number is None:
+        return cell
+    return int(number) if number.is_integer() else number
+
+
 def _rows_of(catalogue: _Catalogue, ids: object, table: Table, row: int) -> list[int]:
-    if ids is None:
+    if ids is None or (isinstance(ids, float) and np.isnan(ids)):  # how a data frame says that there are none
         return []
-    if isinstance(ids, str) or not isinstance(ids, Sequence | np.ndarray | set | frozenset):
+    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence | np.ndarray | set | frozenset):
         where = table.source if table.single else f"{table.source}, row {table.number(row)}"
         raise InputError(f"{where}, purchased_products: found {ids!r}; allowed: a list of product ids")
     rows = {catalogue.row_of.get(as_key(product_id) or "") for product_id in ids}

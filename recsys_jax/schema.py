@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from recsys_jax.errors import InputError, choices
 
 __all__ = [
@@ -22,7 +24,10 @@ __all__ = [
     "Schema",
     "TowerInput",
     "as_key",
+    "as_number",
+    "cell_number",
     "read_toml",
+    "split_keys",
 ]
 
 
@@ -30,7 +35,7 @@ __all__ = [
 class As:
     """The policy "treat it as this value", written `{ as = VALUE }`."""
 
-    value: str | float
+    value: str | int | float
 
 
 Policy = Literal["error", "extra-row", "ignore", "flag", "missing"] | As
@@ -51,6 +56,16 @@ class Categorical:
     unknown: Policy
     missing: Policy
 
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What labels and aliases stand for."""
+        return {**dict(zip(self.labels or (), self.values or (), strict=False)), **self.aliases}
+
+    def items(self, cell: object) -> list[str]:
+        """The values in a cell, as texts: none where it is empty."""
+        key = as_key(cell)
+        return [] if key is None else [key]
+
 
 @dataclass(frozen=True)
 class MultiCategorical(Categorical):
@@ -58,6 +73,10 @@ class MultiCategorical(Categorical):
 
     separator: str | None
     """What separates the values where the column holds one string; None: the column holds lists."""
+
+    def items(self, cell: object) -> list[str]:
+        """The values in a cell, as texts: none where it is empty."""
+        return split_keys(cell, self.separator)
 
 
 @dataclass(frozen=True)
@@ -182,6 +201,8 @@ def as_key(value: object) -> str | None:
     >>> as_key(97), as_key(97.0), as_key(" 97 "), as_key(True), as_key(float("nan")), as_key("")
     ('97', '97', '97', 'true', None, None)
     """
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None:
         return None
     if isinstance(value, str):
@@ -196,6 +217,43 @@ def as_key(value: object) -> str | None:
     return None if text in {"nan", "NaT", "<NA>"} else text
 
 
+def as_number(value: object) -> float | None:
+    """A number of the file as a float; None for what is none: a truth value, NaN, more digits than a float holds."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return None if math.isnan(value) else float(value)
+    except OverflowError:
+        return None
+
+
+def cell_number(cell: object) -> float | None:
+    """A table's cell as a number, also where it is a text, as in CSV; None for what is no finite number.
+
+    >>> cell_number(32), cell_number(" 3.5 "), cell_number("abc"), cell_number(True), cell_number("inf")
+    (32.0, 3.5, None, None, None)
+    """
+    if isinstance(cell, bool | np.bool_) or as_key(cell) is None:
+        return None
+    try:
+        number = float(cell)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def split_keys(cell: object, separator: str | None) -> list[str]:
+    """The values in a cell that may hold several: a list, one text with a separator, or a list of such texts.
+
+    >>> split_keys("a|b", "|"), split_keys(["a", 2], None), split_keys(None, "|")
+    (['a', 'b'], ['a', '2'], [])
+    """
+    items = list(cell) if isinstance(cell, list | tuple | np.ndarray) else [cell]
+    if separator is not None:
+        items = [part for item in items for part in (item.split(separator) if isinstance(item, str) else [item])]
+    return [key for key in map(as_key, items) if key is not None]
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """The TOML file `path`. Raises `InputError` where it is absent or malformed."""
     try:
@@ -203,7 +261,7 @@ def read_toml(path: Path) -> dict[str, Any]:
             return tomllib.load(file)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:  # TOML, UTF-8, and more digits than Python reads
         raise InputError(f"{path}: not readable as TOML: {error}") from None
 
 
@@ -241,9 +299,10 @@ class _Section:
         value = self.get(key)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+        number = as_number(value)
+        if number is None:
             raise self.error(key, "a number")
-        return float(value)
+        return number
 
     def choice(self, key: str, allowed: Iterable[str], default: str | None = None) -> Any:
         value = self.get(key)
@@ -253,12 +312,14 @@ class _Section:
             raise self.error(key, choices(allowed))
         return value
 
-    def keys(self, key: str) -> tuple[str, ...]:
+    def keys(self, key: str, allowed: str = "a list of different texts or numbers") -> tuple[str, ...]:
         value = self.get(key)
         found = [as_key(item) for item in value] if isinstance(value, list) else []
+        if isinstance(value, list) and not all(isinstance(item, str | int | float) for item in value):
+            found = []
         texts = tuple(item for item in found if item is not None)
         if not texts or len(texts) != len(found) or len(set(texts)) != len(texts):
-            raise self.error(key, "a list of different texts or numbers")
+            raise self.error(key, allowed)
         return texts
 
     def policy(self, key: str, *words: str) -> Policy:
@@ -277,7 +338,7 @@ class _Section:
     def end(self) -> None:
         for key in self._content:
             if key not in self._known:
-                raise InputError(f"{self.where}: found the key {key!r}; allowed: {choices(self._known)}")
+                raise InputError(f"{self.where}: found the key {key!r}; allowed: {choices(dict.fromkeys(self._known))}")
 
 
 def _products(part: _Section) -> Products:
@@ -330,11 +391,17 @@ def _feature(content: object, where: str) -> Feature:
     if kind == "numeric":
         feature = _numeric(part, name, column)
     else:
-        values = None if part.get("values") == "learned" else part.keys("values")
+        values = (
+            None
+            if part.get("values") == "learned"
+            else part.keys("values", "'learned', or a list of different texts or numbers")
+        )
         labels = part.keys("labels") if part.get("labels") is not None else None
         if labels is not None and (values is None or len(labels) != len(values)):
             raise part.error("labels", "as many labels as there are given values")
-        aliases = part.get("aliases") or {}
+        aliases = part.get("aliases")
+        if aliases is None:
+            aliases = {}
         if not isinstance(aliases, Mapping):
             raise part.error("aliases", "a table { SPELLING = VALUE }")
         known = {str(alias): as_key(value) or "" for alias, value in aliases.items()}
@@ -361,7 +428,9 @@ def _feature(content: object, where: str) -> Feature:
 
 
 def _numeric(part: _Section, name: str, column: str) -> Numeric:
-    standardise = part.get("standardise") or False
+    standardise = part.get("standardise")
+    if standardise is None:
+        standardise = False
     if not isinstance(standardise, bool):
         raise part.error("standardise", "true or false")
     scale = part.number("scale", 1.0)
@@ -369,18 +438,16 @@ def _numeric(part: _Section, name: str, column: str) -> Numeric:
         raise part.error("scale", "a number above 0")
     clip = part.get("clip")
     if clip is not None:
-        if not (isinstance(clip, list) and len(clip) == 2 and all(isinstance(x, int | float) for x in clip)):
+        low, high = map(as_number, clip) if isinstance(clip, list) and len(clip) == 2 else (None, None)
+        if low is None or high is None or not low < high:
             raise part.error("clip", "a list of two numbers, the lower first")
-        if not clip[0] < clip[1]:
-            raise part.error("clip", "a list of two numbers, the lower first")
-        clip = (float(clip[0]), float(clip[1]))
+        clip = (low, high)
     minimum, maximum = part.number("min", -math.inf), part.number("max", math.inf)
     if not minimum < maximum:
         raise part.error("min", f"a number below max = {maximum:g}")
     unknown, missing = part.policy("unknown", "error", "missing"), part.policy("missing", "error", "flag")
     for key, policy in (("unknown", unknown), ("missing", missing)):
-        if isinstance(policy, As) and not (
-            isinstance(policy.value, int | float) and minimum <= policy.value <= maximum
-        ):
+        number = as_number(policy.value) if isinstance(policy, As) else minimum
+        if number is None or not minimum <= number <= maximum:
             raise part.error(key, f"{{ as = a number from {minimum:g} to {maximum:g} }}")
     return Numeric(name, column, scale, clip, standardise, minimum, maximum, unknown, missing)

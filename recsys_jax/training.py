@@ -263,7 +263,7 @@ def fit(
         if progress is not None:
             progress(first + chunk, curve[-1])
 
-    params = _fill_untrained_rows(state.params, customer_space, encoded, product_space, products)
+    params = _fill_untrained_rows(state.params, config, customer_space, encoded, product_space, products)
     variables = jax.tree.map(np.asarray, {"params": params, "batch_stats": state.batch_stats})
     embeddings = np.asarray(encode_products(model, variables, products))
     return TrainedModel(
@@ -316,7 +316,7 @@ def _train_data(
         name, column = fitted.feature.name, customers[fitted.feature.name]
         if fitted.missing_row is not None:
             alone = np.full(column.shape[1:], -1, np.int32)  # in a bag, it is the one value
-            alone[..., :1] = fitted.missing_row
+            alone.flat[:1] = fitted.missing_row
             missing[name] = jnp.asarray(alone)
         elif fitted.input.kind == "numeric":
             deviations[name] = jnp.float32(config.number_jitter * column[:, 0].std())
@@ -344,12 +344,20 @@ def _chunk(epochs: int, most: int = 25) -> int:
 
 
 def _fill_untrained_rows(
-    params: Any, customers: FeatureSpace, customer_rows: Features, products: FeatureSpace, product_rows: Features
+    params: Any,
+    config: TrainConfig,
+    customers: FeatureSpace,
+    customer_rows: Features,
+    products: FeatureSpace,
+    product_rows: Features,
 ) -> Any:
-    """Gives embedding rows that no training row used the mean of those that were used.
+    """Gives embedding rows that training never used the mean of those that it used.
 
     Such a row still holds its random start: an unknown brand would point anywhere. The mean makes it an average one.
     """
+    trained_by_hiding = {f.feature.name: f.missing_row for f in customers if config.attribute_dropout}
+    if config.id_embedding and config.id_dropout:
+        trained_by_hiding["product_id"] = products["product_id"].unknown_row
     filled = {side: dict(tower) for side, tower in params.items()}
     for side, space, rows in (("customer", customers, customer_rows), ("product", products, product_rows)):
         for name, kind, size in space.inputs:
@@ -358,5 +366,9 @@ def _fill_untrained_rows(
             used = np.bincount(rows[name][rows[name] >= 0].ravel(), minlength=size)
             table = filled[side][f"{name}_emb"]
             mean = jnp.average(table, axis=0, weights=jnp.asarray(used, jnp.float32))
-            filled[side][f"{name}_emb"] = jnp.where((used == 0)[:, None], mean, table)
+            untrained = used == 0
+            hidden = trained_by_hiding.get(name)
+            if hidden is not None:
+                untrained[hidden] = False
+            filled[side][f"{name}_emb"] = jnp.where(untrained[:, None], mean, table)
     return filled

@@ -6,6 +6,7 @@ Example: python scripts/evaluate.py data/amoremall --protocol cross-validation -
 import csv
 import io
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ from recsys_jax.evaluation import ALL, Evaluation, cross_validation, in_sample, 
 from recsys_jax.files import write_file
 from recsys_jax.personas import load_personas
 from recsys_jax.plots import embedding_space, results_by_segment
+from recsys_jax.schema import as_key
 
 
 @dataclass(frozen=True)
@@ -143,9 +145,12 @@ def _results_csv(result: Evaluation, dataset: Dataset) -> str:
 
 def _example(run: Path, dataset: Dataset) -> str:
     """A command that recommends to the first customer."""
-    features = dataset.schema.customers.features
-    stated = [f"{f.name}={dataset.customers.column(f.column)[0]}" for f in features]
-    words = [f"'{word}'" if " " in word else word for word in stated]
+    words = []
+    for column in dict.fromkeys(feature.column for feature in dataset.schema.customers.features):
+        cell = dataset.customers.column(column)[0]
+        values = cell if isinstance(cell, list) else [cell]
+        if as_key(values[0] if values else None) is not None:
+            words.append(shlex.quote(f"{column}={','.join(map(str, values))}"))
     return f"python scripts/recommend.py {run} {' '.join(words)}"
 
 

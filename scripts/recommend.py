@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys_jax import InputError, Recommender
+from recsys_jax.schema import MultiCategorical
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,14 @@ class Options:
 
 def main(options: Options) -> None:
     """Recommends and prints."""
-    attributes: dict[str, str] = {}
+    rec = Recommender.load(options.run, options.boosts)
+    listed = {f.feature.column for f in rec.model.customers if isinstance(f.feature, MultiCategorical)}
+    attributes: dict[str, str | list[str]] = {}
     for word in options.attributes:
         name, sign, value = word.partition("=")
         if not sign or name in attributes:
             raise InputError(f"attributes: found {word!r}; allowed: each attribute once, as NAME=VALUE")
-        attributes[name] = value
-    rec = Recommender.load(options.run, options.boosts)
+        attributes[name] = value.split(",") if name in listed else value
     found = rec.recommend(
         purchased_products=options.purchased,
         top_n=options.top_n,

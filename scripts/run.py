@@ -85,7 +85,7 @@ def _samples(run: Path, dataset: Dataset, count: int = 5) -> None:
     features = dataset.schema.customers.features
     for segment, _ in Counter(segments).most_common(count):
         row = segments.index(segment)
-        attributes = {f.name: dataset.customers.column(f.column)[row] for f in features}
+        attributes = {f.column: dataset.customers.column(f.column)[row] for f in features}
         bought = [dataset.product_ids[product] for customer, product in dataset.purchases if customer == row]
         said = ", ".join(f"{name} {value}" for name, value in attributes.items())
         recommend.show(rec.recommend(purchased_products=bought, **attributes), f"{segment}: {said}")

@@ -11,7 +11,11 @@ from recsys_jax.losses import choose_negatives, distance, full_softmax, info_nce
 
 def unit(rng, *shape):
     x = rng.normal(size=shape).astype(np.float32)
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+    return jnp.asarray(x / np.linalg.norm(x, axis=-1, keepdims=True))
+
+
+def tensor(x):
+    return torch.tensor(np.asarray(x))
 
 
 # Each takes (customers, products) of equal shape and gives one value per row.
@@ -42,7 +46,7 @@ class TestEveryLoss:
     def test_gradients_are_finite(self, loss, case):
         rng = np.random.default_rng(3)
         p = unit(rng, 4, 8)
-        c = {"equal": p, "zero": np.zeros_like(p), "repeated": np.repeat(p[:1], 4, axis=0)}[case]
+        c = {"equal": p, "zero": jnp.zeros_like(p), "repeated": jnp.repeat(p[:1], 4, axis=0)}[case]
         for gradient in jax.grad(lambda c, p: loss(c, p).sum(), argnums=(0, 1))(jnp.asarray(c), jnp.asarray(p)):
             assert np.isfinite(gradient).all()
 
@@ -51,7 +55,7 @@ class TestEveryLoss:
 def test_triplet_is_pytorchs(margin):
     rng = np.random.default_rng(4)
     a, p, n = (unit(rng, 16, 32) for _ in range(3))
-    theirs = torch.nn.TripletMarginLoss(margin=margin, reduction="none")(*map(torch.tensor, (a, p, n))).numpy()
+    theirs = torch.nn.TripletMarginLoss(margin=margin, reduction="none")(*map(tensor, (a, p, n))).numpy()
     assert (theirs > 0).any()
     np.testing.assert_allclose(triplet(a, p, n, margin=margin), theirs, rtol=1e-5, atol=1e-6)
 
@@ -59,7 +63,7 @@ def test_triplet_is_pytorchs(margin):
 def test_triplet_gradient_is_pytorchs_where_anchor_equals_positive():
     rng = np.random.default_rng(5)
     a, n = unit(rng, 4, 8), unit(rng, 4, 8)
-    tensors = [torch.tensor(x, requires_grad=True) for x in (a, a, n)]
+    tensors = [tensor(x).requires_grad_() for x in (a, a, n)]
     torch.nn.TripletMarginLoss(reduction="sum")(*tensors).backward()
     ours = jax.grad(lambda *x: triplet(*x).sum(), argnums=(0, 1, 2))(*map(jnp.asarray, (a, a, n)))
     for mine, theirs in zip(ours, tensors, strict=True):

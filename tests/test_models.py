@@ -108,8 +108,8 @@ def test_batch_norm_is_pytorchs(n):
 
 def test_padding_does_not_count():
     """A masked batch gives the statistics and the rows of the shorter batch."""
-    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
-    padded = np.concatenate([x, np.full((3, 3), 1e3, np.float32)])
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
+    padded = jnp.concatenate([x, jnp.full((3, 3), 1e3)])
     norm = BatchNorm()
     variables = norm.init(jax.random.key(0), x, train=False)
     short, stats = norm.apply(variables, x, train=True, mutable=["batch_stats"])

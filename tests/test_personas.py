@@ -19,9 +19,9 @@ from recsys_jax.personas import (
     read_catalogue,
     save_personas,
 )
-from recsys_jax.statements import Stated, parse_profile, stated_in_text
 from recsys_jax.plots import persona_definition, persona_distribution, silhouette_curve
 from recsys_jax.schema import Schema
+from recsys_jax.statements import Stated, parse_profile, stated_in_text
 
 MALL = Path(__file__).parents[1] / "data" / "amoremall"
 

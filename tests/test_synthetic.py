@@ -246,7 +246,8 @@ def test_more_purchases_than_products_is_no_endless_loop():
 
 
 def test_population_files_are_deterministic_and_described(tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
+    from pyarrow import parquet
+
     one = write_population(population(500, 80, seed=4), tmp_path / "one")
     two = write_population(population(500, 80, seed=4), tmp_path / "two")
     other = write_population(population(500, 80, seed=5), tmp_path / "other")

@@ -1,0 +1,295 @@
+"""Two tiny shops, as folders and as trained models: a cosmetics mall, and films with everything a mall doesn't have."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from recsys_jax import TrainConfig, TrainedModel, fit, load_dataset, save_model
+
+# A busy machine is slow; that is no failure.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
+
+MALL_TOML = """\
+name = "mall"
+
+[products]
+file = "products.json"
+id = "product_id"
+name = "product_name"
+brand = "brand_name"
+category = "category"
+price = "price"
+reviews = "reviews"
+
+[[products.features]]
+name = "category"
+kind = "categorical"
+values = [97, 98, 99, 101, 103]
+labels = ["Skincare", "Makeup", "Perfume", "Accessories", "Men"]
+unknown = "error"
+missing = "error"
+
+[[products.features]]
+name = "brand"
+column = "brand_name"
+kind = "categorical"
+values = "learned"
+unknown = "extra-row"
+missing = "error"
+
+[[products.features]]
+name = "price"
+kind = "numeric"
+scale = 200000
+clip = [0, 1]
+min = 0
+unknown = "error"
+missing = "error"
+
+[customers]
+file = "customers.json"
+id = "user_id"
+segment = "persona_name"
+purchases = "purchased_product_id"
+
+[[customers.features]]
+name = "skin_type"
+kind = "categorical"
+values = ["dry", "oily", "combination", "sensitive", "normal"]
+aliases = { mature = "sensitive", unknown = "normal" }
+unknown = "error"
+missing = "error"
+
+[[customers.features]]
+name = "skin_concern"
+kind = "categorical"
+values = ["moisture", "wrinkle", "gift", "repurchase", "calming", "texture"]
+unknown = "error"
+missing = "error"
+
+[[customers.features]]
+name = "gender"
+kind = "categorical"
+values = ["F", "M"]
+unknown = "error"
+missing = "error"
+
+[[customers.features]]
+name = "age"
+kind = "numeric"
+scale = 50
+min = 1
+max = 120
+unknown = "error"
+missing = "error"
+"""
+
+# id, name, brand, category, price, review texts
+MALL_PRODUCTS = [
+    ("p1", "Dew Serum", "Isul", 97, 46000, ["Moist all day.", "My dry skin likes it."]),
+    ("p2", "Calm Cream", "Sori", 97, 32000, ["Calms my skin."]),
+    ("p3", "Rose Lip", "Isul", 98, 18000, []),
+    ("p4", "Velvet Cushion", "Maru", 98, 24000, ["Covers well."]),
+    ("p5", "Night Perfume", "Sori", 99, 120000, ["A gift."]),
+    ("p6", "Wide Brush", "Maru", 101, 9000, []),
+    ("p7", "Men Lotion", "Haneul", 103, 28000, ["My husband uses it."]),
+    ("p8", "Gold Ampoule", "Isul", 97, 250000, ["Fewer wrinkles."]),
+]
+
+# id, persona, age, gender, skin type, concern, purchase
+MALL_CUSTOMERS = [
+    ("u1", "Dew", 25, "F", "dry", "moisture", "p1"),
+    ("u2", "Dew", 32, "F", "dry", "moisture", "p2"),
+    ("u3", "Gold", 58, "F", "mature", "wrinkle", "p8"),
+    ("u4", "Gold", 61, "F", "sensitive", "wrinkle", "p8"),
+    ("u5", "Gift", 40, "M", "unknown", "gift", "p5"),
+    ("u6", "Gift", 35, "M", "normal", "gift", "p7"),
+    ("u7", "Calm", 22, "F", "sensitive", "calming", "p2"),
+    ("u8", "Calm", 29, "F", "combination", "calming", "p4"),
+    ("u9", "Again", 45, "F", "oily", "repurchase", "p3"),
+    ("u10", "Smooth", 19, "M", "oily", "texture", "p6"),
+]
+
+
+def mall_products() -> list[dict]:
+    """The rows of products.json, new ones at each call."""
+    return [
+        {
+            "product_id": product_id,
+            "product_name": name,
+            "price": price,
+            "brand_name": brand,
+            "category": category,
+            "rating": 4.5,
+            "reviews": [{"reviewer": "", "rating": 5, "content": text, "date": ""} for text in texts],
+        }
+        for product_id, name, brand, category, price, texts in MALL_PRODUCTS
+    ]
+
+
+def mall_customers() -> list[dict]:
+    """The rows of customers.json, with the columns of the published file and more."""
+    category = {product_id: code for product_id, _, _, code, _, _ in MALL_PRODUCTS}
+    return [
+        {
+            "user_id": user_id,
+            "persona_id": number // 2,
+            "persona_name": persona,
+            "age": age,
+            "gender": gender,
+            "skin_type": skin_type,
+            "skin_concern": concern,
+            "purchased_product_id": bought,
+            "product_category": category[bought],
+            "review_text": "words that no feature reads",
+        }
+        for number, (user_id, persona, age, gender, skin_type, concern, bought) in enumerate(MALL_CUSTOMERS)
+    ]
+
+
+def write_mall(folder: Path) -> Path:
+    """Writes dataset.toml, products.json and customers.json into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "dataset.toml").write_text(MALL_TOML, encoding="utf-8")
+    (folder / "products.json").write_text(json.dumps(mall_products()), encoding="utf-8")
+    (folder / "customers.json").write_text(json.dumps(mall_customers()), encoding="utf-8")
+    return folder
+
+
+# Several genres and languages in one cell, missing numbers, learned vocabularies, column names unlike feature names,
+# two features on one column, purchases in a table of their own.
+FILMS_TOML = """\
+name = "films"
+
+[products]
+file = "films.csv"
+id = "film"
+category = "studio"
+
+[[products.features]]
+name = "genres"
+kind = "multi-categorical"
+values = "learned"
+separator = "|"
+unknown = "ignore"
+missing = "ignore"
+
+[[products.features]]
+name = "year"
+kind = "numeric"
+standardise = true
+unknown = "missing"
+missing = "flag"
+
+[customers]
+file = "viewers.csv"
+id = "viewer"
+
+[[customers.features]]
+name = "likes"
+column = "favourite_genres"
+kind = "multi-categorical"
+values = "learned"
+separator = "|"
+unknown = "extra-row"
+missing = "extra-row"
+
+[[customers.features]]
+name = "country"
+kind = "categorical"
+values = "learned"
+aliases = { Korea = "KR" }
+unknown = "extra-row"
+missing = "extra-row"
+
+[[customers.features]]
+name = "age"
+kind = "numeric"
+scale = 100
+unknown = "missing"
+missing = "flag"
+
+[interactions]
+file = "views.csv"
+customer = "who"
+product = "what"
+"""
+
+FILMS_CSV = """\
+film,studio,genres,year
+f1,Big,Drama|Crime,1990
+f2,Big,Drama,2000
+f3,Small,Comedy,2010
+f4,Small,Comedy|Family,
+f5,Small,,1950
+"""
+
+VIEWERS_CSV = """\
+viewer,favourite_genres,country,age
+v1,Drama,KR,30
+v2,Drama|Crime,FR,
+v3,Comedy,KR,50
+v4,,,70
+"""
+
+VIEWS_CSV = """\
+who,what
+v1,f1
+v1,f2
+v2,f1
+v3,f3
+v3,f4
+v4,f5
+v4,f1
+"""
+
+
+def write_films(folder: Path) -> Path:
+    """Writes dataset.toml and three CSV files into the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in [
+        ("dataset.toml", FILMS_TOML),
+        ("films.csv", FILMS_CSV),
+        ("viewers.csv", VIEWERS_CSV),
+        ("views.csv", VIEWS_CSV),
+    ]:
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def mall(tmp_path: Path) -> Path:
+    """A folder of its own with the mall, to be changed at will."""
+    return write_mall(tmp_path / "mall")
+
+
+@pytest.fixture
+def films(tmp_path: Path) -> Path:
+    """A folder of its own with the films, to be changed at will."""
+    return write_films(tmp_path / "films")
+
+
+@pytest.fixture(scope="session")
+def mall_model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    """The mall's model, trained for a moment as the published one is: triplet loss, random negatives."""
+    dataset = load_dataset(write_mall(tmp_path_factory.mktemp("mall")))
+    return fit(dataset, TrainConfig(epochs=8, batch_size=4, hidden_dim=12, output_dim=6, embedding_dim=5, seed=3))
+
+
+@pytest.fixture(scope="session")
+def films_model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+    """The films' model, with a popularity bias and an embedding per product id."""
+    dataset = load_dataset(write_films(tmp_path_factory.mktemp("films")))
+    options = {"loss": "infonce", "popularity_bias": True, "id_embedding": True}
+    return fit(dataset, TrainConfig(epochs=4, batch_size=4, hidden_dim=10, output_dim=6, embedding_dim=4, **options))
+
+
+@pytest.fixture(scope="session")
+def mall_run(mall_model: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The mall's model as saved; not to be changed."""
+    folder = tmp_path_factory.mktemp("run")
+    save_model(mall_model, folder)
+    return folder
