@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ class Evaluation:
         """The metrics' names, in the order of the tables."""
         return tuple(next(iter(self.values.values())))
 
+    @cached_property
     def groups(self) -> dict[str, Bool[np.ndarray, " n"]]:
         """Which queries belong to whom: everybody, then each persona by its name."""
         groups = {ALL: np.ones(len(self.customers), bool)}
@@ -60,11 +62,11 @@ class Evaluation:
 
     def mean(self, method: str, metric: str, group: str = ALL) -> float:
         """The mean of a metric over the queries of a group."""
-        return float(self.values[method][metric][self.groups()[group]].mean())
+        return float(self.values[method][metric][self.groups[group]].mean())
 
     def summary(self) -> dict[str, Any]:
         """Everything as one document: `metrics.json`."""
-        groups = self.groups()
+        groups = self.groups
         return {
             "protocol": self.protocol,
             "customers": len(np.unique(self.customers)),
@@ -86,6 +88,8 @@ def in_sample(model: TrainedModel, dataset: Dataset, ks: Sequence[int]) -> Evalu
     """
     if model.product_ids != tuple(dataset.product_ids):
         raise InputError(f"{dataset.products.source}: these are not the products that the model was trained on")
+    if not np.array_equal(np.bincount(dataset.purchases[:, 1], minlength=len(model.purchases)), model.purchases):
+        raise InputError(f"{dataset.customers.source}: these are not the purchases that the model was trained on")
     part = _evaluate(model, dataset, dataset.purchases, dataset.purchases, ks, {})
     return _join("in-sample", ks, [part])
 
@@ -168,8 +172,9 @@ def _evaluate(
     step = max(1, 2**24 // len(dataset.product_ids))  # a block of scores of at most 128 MB
     for start in range(0, len(queries), step):
         block = queries[start : start + step]
+        customers, row = np.unique(block[:, 0], return_inverse=True)  # who bought much is scored once
         for name, scorer in scorers.items():
-            for metric, value in _metrics(scorer(block[:, 0]), block[:, 1], codes, ks).items():
+            for metric, value in _metrics(scorer(customers)[row], block[:, 1], codes, ks).items():
                 values[name].setdefault(metric, []).append(value)
     joined = {name: {m: np.concatenate(v) for m, v in by_metric.items()} for name, by_metric in values.items()}
     return _Part(queries, segments and [segments[row] for row in queries[:, 0]], joined)

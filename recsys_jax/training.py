@@ -246,8 +246,9 @@ def fit(
     products = product_space.encode(dataset.products)
     purchases = np.bincount(pairs[:, 1], minlength=total)
     if config.extra_customers:
-        segments = dataset.segments and [dataset.segments[row] for row in buyers]
-        encoded, pairs = extra_customers(encoded, pairs, segments, count=config.extra_customers, seed=config.seed)
+        segments = dataset.segments
+        members = segments and [segments[row] for row in buyers]
+        encoded, pairs = extra_customers(encoded, pairs, members, count=config.extra_customers, seed=config.seed)
 
     shares = popularity(purchases)
     data = _train_data(encoded, products, pairs, shares, customer_space, product_space, config)
@@ -355,9 +356,9 @@ def _fill_untrained_rows(
 
     Such a row still holds its random start: an unknown brand would point anywhere. The mean makes it an average one.
     """
-    trained_by_hiding = {f.feature.name: f.missing_row for f in customers if config.attribute_dropout}
+    hidden = {("customer", f.feature.name): f.missing_row for f in customers if config.attribute_dropout}
     if config.id_embedding and config.id_dropout:
-        trained_by_hiding["product_id"] = products["product_id"].unknown_row
+        hidden["product", "product_id"] = products["product_id"].unknown_row
     filled = {side: dict(tower) for side, tower in params.items()}
     for side, space, rows in (("customer", customers, customer_rows), ("product", products, product_rows)):
         for name, kind, size in space.inputs:
@@ -367,8 +368,8 @@ def _fill_untrained_rows(
             table = filled[side][f"{name}_emb"]
             mean = jnp.average(table, axis=0, weights=jnp.asarray(used, jnp.float32))
             untrained = used == 0
-            hidden = trained_by_hiding.get(name)
-            if hidden is not None:
-                untrained[hidden] = False
+            trained_by_hiding = hidden.get((side, name))
+            if trained_by_hiding is not None:
+                untrained[trained_by_hiding] = False
             filled[side][f"{name}_emb"] = jnp.where(untrained[:, None], mean, table)
     return filled

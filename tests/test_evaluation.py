@@ -73,9 +73,9 @@ def test_in_sample_baselines_by_hand(counted, model):
     assert summary["queries"] == {ALL: 10, "x": 5, "y": 5}
 
 
-def test_several_purchases_are_several_queries(model):
+def test_several_purchases_are_several_queries():
     data = dataset({"x": [["p0", "p1"], ["p0"]], "y": [["q0", "q1", "q2"]]})
-    summary = in_sample(replace(model, product_ids=tuple(data.product_ids)), data, (1,)).summary()
+    summary = in_sample(fit(data, TrainConfig(epochs=1)), data, (1,)).summary()
     assert summary["customers"] == 3
     assert summary["queries"] == {ALL: 6, "x": 3, "y": 3}
 
@@ -139,5 +139,7 @@ def test_bad_requests_are_sentences(counted, model):
         in_sample(model, counted, (0,))
     with pytest.raises(InputError, match="not the products that the model was trained on"):
         in_sample(replace(model, product_ids=("z",)), counted, (1,))
+    with pytest.raises(InputError, match="not the purchases that the model was trained on"):
+        in_sample(model, replace(counted, purchases=counted.purchases[1:]), (1,))
     with pytest.raises(InputError, match=r"^folds: found 11; allowed: 2 to 10"):
         cross_validation(counted, TrainConfig(), (1,), folds=11)

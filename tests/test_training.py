@@ -247,3 +247,15 @@ def test_popularity_bias_is_half_the_temperature_times_log_popularity():
 def test_senseless_options_are_refused(options, field):
     with pytest.raises(InputError, match=f"^{field}: found .*; allowed: "):
         TrainConfig(**options)
+
+
+def test_the_row_that_dropout_trained_stays_as_it_was_trained():
+    """Only a row that nothing trained becomes the mean: an unknown id that id_dropout showed has learned by itself."""
+
+    def distance_from_mean(share):
+        model = fit(dataset(customers=30), TrainConfig(loss="softmax", id_embedding=True, id_dropout=share, epochs=3))
+        table = model.variables["params"]["product"]["product_id_emb"]  # 12 products, all in every step; unknown
+        return np.abs(table[12] - table[:12].mean(axis=0)).max()
+
+    assert distance_from_mean(0.0) < 1e-5
+    assert distance_from_mean(0.2) > 0.1
