@@ -14,7 +14,7 @@ from recsys_jax.data import Dataset, load_dataset
 from recsys_jax.errors import InputError
 from recsys_jax.schema import Schema
 
-__all__ = ["command", "console", "open_dataset", "progress", "run_folder"]
+__all__ = ["again", "command", "console", "made_customers", "open_dataset", "progress", "run_folder"]
 
 console = Console(highlight=False, soft_wrap=True)
 
@@ -36,6 +36,11 @@ def command(main: Callable[..., Any]) -> None:
 def run_folder(dataset: Path, run: Path | None) -> Path:
     """The folder of a run: the one asked for, or runs/NAME with the dataset's name."""
     return run or Path("runs") / Schema.read(dataset / "dataset.toml").name
+
+
+def again(dataset: Path, run: Path) -> str:
+    """The arguments by which the next script finds the same dataset and run."""
+    return str(dataset) if run == run_folder(dataset, None) else f"{dataset} --run {run}"
 
 
 def made_customers(dataset: Path, run: Path, customers: Path | None) -> Path | None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 import tyro
-from _common import command, console, progress, run_folder
+from _common import again, command, console, progress, run_folder
 
 from recsys_jax.data import read_products, read_reviews
 from recsys_jax.encoders import SentenceEncoder, get_encoder
@@ -99,7 +99,7 @@ def main(options: Options) -> Path:
         f"Written to {out}: customers.json, persona_labels.csv, PERSONA_DEFINITION.md, pictures, personas/",
         soft_wrap=True,
     )
-    console.print(f"Next: python scripts/train.py {options.dataset}")
+    console.print(f"Next: python scripts/train.py {again(options.dataset, out)}")
     return out
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from _common import command, console, open_dataset, progress, run_folder
+from _common import again, command, console, open_dataset, progress, run_folder
 
 from recsys_jax import TrainConfig, TrainedModel, fit, save_model
 from recsys_jax.files import write_file
@@ -41,7 +41,7 @@ def main(options: Options) -> TrainedModel:
             said.extend(
                 f"Epoch {epoch}/{config.epochs} | Loss: {loss:.4f}"
                 for epoch, loss in enumerate(losses, done - len(losses) + 1)
-                if epoch % 100 == 0
+                if epoch % 100 == 0 or epoch == config.epochs
             )
             while said:
                 console.print(said.pop(0))
@@ -51,7 +51,8 @@ def main(options: Options) -> TrainedModel:
     lines = [f"{epoch},{loss:.6f}" for epoch, loss in enumerate(model.losses, 1)]
     write_file(run / "loss.csv", "\n".join(["epoch,loss", *lines]) + "\n")
     console.print(f"Written to {run}: model.json, model.safetensors, loss.csv")
-    console.print(f"Next: python scripts/evaluate.py {options.dataset}   how good it is")
+    customers = f" --customers {options.customers}" if options.customers else ""
+    console.print(f"Next: python scripts/evaluate.py {again(options.dataset, run)}{customers}")
     return model
 
 
