@@ -22,6 +22,7 @@ __all__ = [
     "load_dataset",
     "read_products",
     "read_reviews",
+    "read_schema",
     "read_table",
 ]
 
@@ -146,6 +147,12 @@ class Dataset:
         return _labels(self.customers, self.schema.customers.segment, self.schema.customers.features)
 
     @property
+    def segment_word(self) -> str:
+        """What people call a segment: the schema's column without `_name` or `_id`, such as "persona"."""
+        column = self.schema.customers.segment or "segment"
+        return column.removesuffix("_name").removesuffix("_id").replace("_", " ")
+
+    @property
     def categories(self) -> list[str] | None:
         """The category of each product, where the schema names one."""
         return _labels(self.products, self.schema.products.category, self.schema.products.features)
@@ -223,6 +230,14 @@ def _read_parquet(path: Path) -> Table:
         raise InputError(f"{path}: not readable as Parquet: {error}") from None
 
 
+def read_schema(folder: Path) -> Schema:
+    """The schema of the dataset in `folder`. Raises `InputError` where there is no such folder or file."""
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing"
+        raise InputError(f"{folder}: found {found}; allowed: the folder that holds a dataset.toml")
+    return Schema.read(folder / "dataset.toml")
+
+
 def read_products(folder: Path, schema: Schema) -> tuple[Table, list[str]]:
     """The product table and its ids. Raises `InputError` where it is empty or an id is missing or repeated."""
     table = read_table(folder / schema.products.file)
@@ -262,7 +277,7 @@ def load_dataset(folder: Path, customers: Path | None = None) -> Dataset:
     Raises `InputError` for whatever the schema does not allow: a missing file or column, a repeated id, a purchase
     of a product or by a customer that does not exist.
     """
-    schema = Schema.read(folder / "dataset.toml")
+    schema = read_schema(folder)
     products, product_ids = read_products(folder, schema)
     if customers is None:
         if schema.customers.file is None:
@@ -360,5 +375,5 @@ def _unique(table: Table, column: str, ids: list[str]) -> None:
 
 
 def _shown(value: object, limit: int = 80) -> str:
-    text = repr(value)
+    text = "nothing" if value is None else repr(value)
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -1,9 +1,9 @@
 """Protocols: which customers are ranked by which model, next to what chance and popularity reach."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,15 +11,12 @@ from jaxtyping import Bool, Float, Float64, Int
 
 from recsys_jax import metrics, scoring
 from recsys_jax.config import TrainConfig
-from recsys_jax.data import Dataset, Table, assemble, customer_folds, read_products, read_reviews
-from recsys_jax.encoders import get_encoder
+from recsys_jax.data import Dataset, customer_folds
 from recsys_jax.errors import InputError
-from recsys_jax.personas import PersonaModel, customer_rows, fit_personas, read_catalogue
-from recsys_jax.schema import Schema
 from recsys_jax.trained import TrainedModel
 from recsys_jax.training import fit
 
-__all__ = ["ALL", "DatasetOfFold", "Evaluation", "Scorer", "cross_validation", "in_sample", "personas_of_fold"]
+__all__ = ["ALL", "DatasetOfFold", "Evaluation", "Scorer", "cross_validation", "in_sample"]
 
 Scorer = Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n p"]]
 """Scores of every product for the customers in the given rows."""
@@ -42,7 +39,9 @@ class Evaluation:
     products: Int[np.ndarray, " n"]
     """The product row of each query: the target."""
     segments: tuple[str, ...] | None
-    """The persona of each query's customer."""
+    """The segment (persona) of each query's customer."""
+    segment_word: str
+    """What people call a segment."""
     values: Mapping[str, Mapping[str, Float64[np.ndarray, " n"]]]
     """By method and metric, the value of each query."""
 
@@ -53,11 +52,11 @@ class Evaluation:
 
     @cached_property
     def groups(self) -> dict[str, Bool[np.ndarray, " n"]]:
-        """Which queries belong to whom: everybody, then each persona by its name."""
+        """Which queries belong to whom: everybody, then each segment by its name, the largest first."""
         groups = {ALL: np.ones(len(self.customers), bool)}
         if self.segments is not None:
             labels = np.asarray(self.segments)
-            groups |= {name: labels == name for name in sorted(set(self.segments))}
+            groups |= {name: labels == name for name, _ in Counter(sorted(self.segments)).most_common()}
         return groups
 
     def mean(self, method: str, metric: str, group: str = ALL) -> float:
@@ -86,12 +85,13 @@ def in_sample(model: TrainedModel, dataset: Dataset, ks: Sequence[int]) -> Evalu
 
     It measures memory, not foresight; so do the popularity figures beside it.
     """
+    _check_ks(ks)
     if model.product_ids != tuple(dataset.product_ids):
         raise InputError(f"{dataset.products.source}: these are not the products that the model was trained on")
     if not np.array_equal(np.bincount(dataset.purchases[:, 1], minlength=len(model.purchases)), model.purchases):
         raise InputError(f"{dataset.customers.source}: these are not the purchases that the model was trained on")
     part = _evaluate(model, dataset, dataset.purchases, dataset.purchases, ks, {})
-    return _join("in-sample", ks, [part])
+    return _join("in-sample", ks, dataset.segment_word, [part])
 
 
 def cross_validation(
@@ -110,6 +110,7 @@ def cross_validation(
     Vocabularies, scaling, popularity and the model are fitted inside the fold; so is whatever `dataset_of_fold` fits,
     such as personas. `others` are compared too, and `progress` is called after each fold.
     """
+    _check_ks(ks)
     fold = customer_folds(len(dataset.customers), folds, seed, dataset.segments)
     parts = []
     for number in range(folds):
@@ -120,31 +121,7 @@ def cross_validation(
         parts.append(_evaluate(model, seen, seen.purchases[train], seen.purchases[~train], ks, others or {}))
         if progress is not None:
             progress()
-    return _join(f"cross-validation, {folds} folds over customers", ks, parts)
-
-
-def personas_of_fold(folder: Path, schema: Schema, personas: PersonaModel, cache: Path | None = None) -> DatasetOfFold:
-    """Customers made anew in each fold: the personas are fitted on the training customers' reviews alone.
-
-    A held-out customer still gets its persona from the review of the very product that it is asked about.
-    """
-    reviews = read_reviews(folder, schema)
-    products, product_ids = read_products(folder, schema)
-    category = schema.products.category
-    categories = None if category is None else dict(zip(product_ids, products.column(category), strict=True))
-    catalogue = read_catalogue(folder / (schema.catalogue or ""))
-    settings: dict[str, Any] = {"k": len(personas.personas), "seed": personas.seed}
-
-    def dataset(known: Bool[np.ndarray, " c"]) -> Dataset:
-        rows = np.flatnonzero(known)
-        texts = [reviews.texts[row] for row in rows]
-        encoder = get_encoder(personas.encoder.name, corpus=texts, cache=cache, seed=personas.seed)
-        embeddings = encoder.encode(reviews.texts)
-        fitted = fit_personas(embeddings[rows], texts, catalogue, encoder=encoder, **settings)
-        columns = customer_rows(reviews, fitted, embeddings, personas.seed, categories)
-        return assemble(schema, products, product_ids, Table("customers made from reviews", columns), folder)
-
-    return dataset
+    return _join(f"cross-validation, {folds} folds over customers", ks, dataset.segment_word, parts)
 
 
 @dataclass(frozen=True)
@@ -152,6 +129,12 @@ class _Part:
     queries: Int[np.ndarray, "n 2"]
     segments: list[str] | None
     values: dict[str, dict[str, Float64[np.ndarray, " n"]]]
+
+
+def _check_ks(ks: Sequence[int]) -> None:
+    for k in ks:
+        if k < 1:
+            raise InputError(f"k: found {k}; allowed: 1 or more")
 
 
 def _evaluate(
@@ -162,9 +145,6 @@ def _evaluate(
     ks: Sequence[int],
     others: Mapping[str, Scorer],
 ) -> _Part:
-    for k in ks:
-        if k < 1:
-            raise InputError(f"k: found {k}; allowed: 1 or more")
     segments, categories = dataset.segments, dataset.categories
     scorers = {"model": model_scorer(model, dataset), **baselines(dataset, train), **others}
     values: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in scorers}
@@ -220,11 +200,11 @@ def baselines(dataset: Dataset, train: Int[np.ndarray, "t 2"]) -> dict[str, Scor
         np.add.at(by_segment, (code[train[:, 0]], train[:, 1]), 1.0)
         # A persona without training purchases has no popularity of its own: the general one serves.
         table = np.where(by_segment.sum(axis=1, keepdims=True) > 0, by_segment, counts)
-        out["popularity per persona"] = lambda rows: table[code[rows]]
+        out[f"popularity per {dataset.segment_word}"] = lambda rows: table[code[rows]]
     return out
 
 
-def _join(protocol: str, ks: Sequence[int], parts: Sequence[_Part]) -> Evaluation:
+def _join(protocol: str, ks: Sequence[int], word: str, parts: Sequence[_Part]) -> Evaluation:
     queries = np.concatenate([part.queries for part in parts])
     segments = [name for part in parts for name in part.segments or ()]
     methods = parts[0].values
@@ -232,4 +212,4 @@ def _join(protocol: str, ks: Sequence[int], parts: Sequence[_Part]) -> Evaluatio
         method: {metric: np.concatenate([part.values[method][metric] for part in parts]) for metric in methods[method]}
         for method in methods
     }
-    return Evaluation(protocol, tuple(ks), queries[:, 0], queries[:, 1], tuple(segments) or None, values)
+    return Evaluation(protocol, tuple(ks), queries[:, 0], queries[:, 1], tuple(segments) or None, word, values)

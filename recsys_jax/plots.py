@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from recsys_jax.data import Dataset
 from recsys_jax.encoders import clean_text
 from recsys_jax.errors import InputError
-from recsys_jax.evaluation import ALL, Evaluation
+from recsys_jax.evaluation import Evaluation
 from recsys_jax.files import replace_file, write_file
 from recsys_jax.personas import PersonaModel
 from recsys_jax.trained import TrainedModel
@@ -27,12 +27,7 @@ __all__ = [
 ]
 
 _BLUE, _GREY = "#2f6db5", "#8a8f98"
-_METHODS = {
-    "model": _BLUE,
-    "popularity per persona": "#e0a458",
-    "popularity": "#c9ced6",
-    "random": "#8a8f98",
-}
+_METHODS = {"model": _BLUE, "popularity per": "#e0a458", "popularity": "#c9ced6", "random": _GREY}
 _COLOURS = ("#2f6db5", "#e0803a", "#3f9b5a", "#c44e8a", "#8064b8", "#a0782d", "#2aa5b3", "#7d8794")
 # Other colours than the customers', so that nobody takes a category for a persona.
 _PRODUCT_COLOURS = ("#1d1d1f", "#e3242b", "#00bcd4", "#f5c518", "#ffffff", "#7b4b2a", "#ff8ad8", "#9be564")
@@ -127,35 +122,38 @@ def persona_definition(
 
 def results_by_segment(path: Path, result: Evaluation, k: int) -> None:
     """A PNG with hit@k, and category hit@k where there are categories: the model next to chance and popularity."""
-    names = [f"hit@{k}", f"category_hit@{k}"]
-    shown = [name for name in names if name in result.metrics]
+    shown = [name for name in (f"hit@{k}", f"category_hit@{k}") if name in result.metrics]
     counts = result.summary()["queries"]
-    groups = sorted(counts, key=lambda group: (group != ALL, -counts[group]))[:25]
+    groups = list(counts)[:25]
     labels = [f"{_drawable(group, number)}  (n = {counts[group]:,})" for number, group in enumerate(groups)]
-    methods = [method for method in result.values if method in _METHODS]
+    colours = {method: _method_colour(method) for method in result.values}
+    methods = [method for method, colour in colours.items() if colour is not None]
+    thick = 0.8 / len(methods)
     width, height = 5.4 * len(shown), 1.8 + 0.2 * len(groups) * len(methods)
     with _picture(path, width, height, columns=len(shown)) as panels:
-        thick = 0.8 / len(methods)
         for axes, metric in zip(panels, shown, strict=True):
             for place, method in enumerate(methods):
                 values = [result.mean(method, metric, group) for group in groups]
                 at = np.arange(len(groups)) + (place - (len(methods) - 1) / 2) * thick
-                bars = axes.barh(at, values, thick, color=_METHODS[method], label=method)
-                if method == "model":
-                    axes.bar_label(bars, [f"{value:.0%}" for value in values], padding=3, fontsize=8)
+                bars = axes.barh(at, values, thick, color=colours[method], label=method)
+                bold = {"fontweight": "bold"} if method == "model" else {"color": _GREY}
+                axes.bar_label(bars, [f"{value:.0%}" for value in values], padding=3, fontsize=7, **bold)
             axes.set_yticks(range(len(groups)), labels)
             axes.invert_yaxis()
             axes.tick_params(axis="y", length=0)
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+            axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
             axes.set_title(metric.replace("_", " "), loc="left", fontsize=10)
             axes.margins(x=0.12)
         for axes in panels[1:]:
             axes.set_yticklabels([])
         figure = panels[0].figure
-        figure.suptitle(f"Results by persona, {result.protocol}", x=0.01, ha="left")
-        figure.legend(
-            *panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=4, frameon=False, fontsize=9
-        )
+        figure.suptitle(f"Results by {result.segment_word}, {result.protocol}", x=0.01, ha="left")
+        named = panels[0].get_legend_handles_labels()
+        figure.legend(*named, loc="outside lower left", ncols=4, frameon=False, fontsize=9)
+
+
+def _method_colour(method: str) -> str | None:
+    return next((colour for name, colour in _METHODS.items() if method.startswith(name)), None)
 
 
 def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: int, most: int = 2000) -> None:
@@ -177,7 +175,7 @@ def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: 
         perplexity = min(30.0, (len(vectors) - 1) / 3)
         points = TSNE(perplexity=perplexity, init="pca", metric="cosine", random_state=seed).fit_transform(vectors)
     sides = (
-        ("customers", dataset.segments, customers, 0, {"marker": "o", "s": 24, "alpha": 0.55, "linewidths": 0}),
+        ("customers", dataset.segments, customers, 0, {"marker": "o", "s": 24, "alpha": 0.75, "linewidths": 0}),
         ("products", _category_labels(model, dataset), products, len(customers), {"s": 55, "edgecolors": "black"}),
     )
     with _picture(path, 9.6, 6.4) as (axes,):
@@ -189,13 +187,13 @@ def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: 
                 marker = {"marker": _MARKERS[number % len(_MARKERS)]}
                 at = points[first + members].T
                 handles.append(axes.scatter(*at, color=colour, label=title, **{**marker, **style}))
-            named = f"{side} by {'persona' if side == 'customers' else 'category'}"
+            named = f"{side} by {dataset.segment_word if side == 'customers' else 'category'}"
             where = {"loc": f"outside right {place}", "alignment": "left", "frameon": False}
             axes.figure.legend(handles=handles, title=named if labels else None, **where)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         counted = f"{len(customers):,} customers and {len(products):,} products"
-        axes.set_title(f"The common space of {counted}, by t-SNE (near means similar)", loc="left")
+        axes.set_title(f"The common space of {counted} (t-SNE: neighbours are alike, islands lie anywhere)", loc="left")
 
 
 def _grouped(

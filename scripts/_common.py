@@ -1,64 +1,97 @@
-"""What every command line here shares: how options are read, where a run lives, how waiting and a mistake look."""
+"""What every command line here shares: reading options, where a run lives, how waiting, stopping and mistakes look.
 
+It is imported before anything heavy, so that Ctrl-C and a missing package are a sentence from the start.
+"""
+
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_type_hints
-
-import tyro
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-from recsys_jax.data import Dataset, load_dataset
-from recsys_jax.errors import InputError
-from recsys_jax.schema import Schema
-
-__all__ = ["again", "command", "console", "made_customers", "open_dataset", "progress", "run_folder"]
-
-console = Console(highlight=False, soft_wrap=True)
+from typing import NoReturn, get_type_hints
 
 
-def command(main: Callable[..., Any]) -> None:
-    """Runs `main` with its `options` from the command line; a mistake is one sentence and exit status 2."""
-    kind = get_type_hints(main)["options"]
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+def _stop(*_: object) -> NoReturn:
+    # At once: an ordinary exit would tear Python down under a computation that still runs in XLA's threads.
+    # Files are written under another name first, so none is left half-written.
+    sys.stdout.flush()
+    os.write(2, b"stopped\n")
+    os._exit(130)
+
+
+signal.signal(signal.SIGINT, _stop)
+
+try:
+    import tyro
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from recsys_jax.data import Dataset, load_dataset, read_schema
+    from recsys_jax.errors import InputError
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"error: {error.name} is not installed for {sys.executable}. After `make run`, the Python to use is "
+        f".venv/bin/python; elsewhere, pip install 'recsys_jax[all]'"
+    )
+
+__all__ = ["again", "command", "console", "errors", "made_customers", "open_dataset", "progress", "run_folder"]
+
+# A shop's texts are shown as they are, square brackets too: no markup.
+console = Console(highlight=False, soft_wrap=True, markup=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+def command(main: Callable[..., str | None]) -> None:
+    """Runs `main` with its `options` from the command line, and says what to run next: the script that it returns.
+
+    A mistake in the input is one sentence and exit status 2.
+    """
     try:
-        main(tyro.cli(kind, config=(tyro.conf.OmitArgPrefixes,)))
-    except InputError as error:
-        errors.print(f"error: {error}", markup=False)
+        following = main(tyro.cli(get_type_hints(main)["options"], config=(tyro.conf.OmitArgPrefixes,)))
+    except (InputError, OSError) as error:  # a full disk or a folder that may not be written is told likewise
+        errors.print(f"error: {error}")
         sys.exit(2)
-    except KeyboardInterrupt:
-        errors.print("stopped")
-        sys.exit(130)
+    if following:
+        console.print(f"Next: {_python()} {following}")
+
+
+def _python() -> str:
+    """The running Python as a person would type it from here."""
+    here = os.path.relpath(sys.executable)
+    return "python" if here.startswith("..") else here
 
 
 def run_folder(dataset: Path, run: Path | None) -> Path:
     """The folder of a run: the one asked for, or runs/NAME with the dataset's name."""
-    return run or Path("runs") / Schema.read(dataset / "dataset.toml").name
+    return run or Path("runs") / read_schema(dataset).name
 
 
-def again(dataset: Path, run: Path) -> str:
-    """The arguments by which the next script finds the same dataset and run."""
-    return str(dataset) if run == run_folder(dataset, None) else f"{dataset} --run {run}"
+def again(dataset: Path, run: Path, customers: Path | None = None) -> str:
+    """The arguments by which the next script finds the same dataset, run and customers."""
+    words = [str(dataset)]
+    words += ["--run", str(run)] if run != run_folder(dataset, None) else []
+    words += ["--customers", str(customers)] if customers is not None else []
+    return " ".join(words)
 
 
-def made_customers(dataset: Path, run: Path, customers: Path | None) -> Path | None:
-    """The customer file to read: the one asked for, or the one that cluster_personas.py made, or the dataset's own."""
-    made = run / "customers.json"
-    no_own = Schema.read(dataset / "dataset.toml").customers.file is None
-    return made if customers is None and no_own and made.exists() else customers
+def made_customers(dataset: Path, run: Path) -> Path | None:
+    """The customers that cluster_personas.py made of this dataset's reviews, for this run or for the default one."""
+    if read_schema(dataset).customers.file is not None:
+        return None
+    found = (folder / "customers.json" for folder in (run, run_folder(dataset, None)))
+    return next((path for path in found if path.exists()), None)
 
 
 def open_dataset(dataset: Path, run: Path, customers: Path | None) -> Dataset:
-    """The dataset with its customers; says how large it is and what was corrected."""
-    opened = load_dataset(dataset, made_customers(dataset, run, customers))
+    """The dataset with the customers asked for, its own, or those made of reviews; says what was corrected."""
+    opened = load_dataset(dataset, customers or made_customers(dataset, run))
     console.print(
         f"{opened.schema.name}: {len(opened.product_ids):,} products, {len(opened.customer_ids):,} customers, "
         f"{len(opened.purchases):,} purchases"
     )
     for note in opened.notes:
-        console.print(f"note: {note}", markup=False)
+        console.print(f"note: {note}")
     return opened
 
 

@@ -10,13 +10,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from _common import again, command, console, progress, run_folder
 
 import numpy as np
 import tyro
-from _common import again, command, console, progress, run_folder
 
-from recsys_jax.data import read_products, read_reviews
+from recsys_jax.data import read_products, read_reviews, read_schema
 from recsys_jax.encoders import SentenceEncoder, get_encoder
 from recsys_jax.errors import InputError
 from recsys_jax.files import write_file
@@ -29,14 +30,13 @@ from recsys_jax.personas import (
     save_personas,
 )
 from recsys_jax.plots import persona_definition, persona_distribution, silhouette_curve
-from recsys_jax.schema import Schema
 
 
 @dataclass(frozen=True)
 class Options:
     """Clusters a dataset's reviews into personas and makes one customer per review."""
 
-    dataset: tyro.conf.Positional[Path]
+    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]]
     """The folder with dataset.toml and the product file whose reviews are read."""
     run: Path | None = None
     """The folder for everything this writes; by default runs/NAME with the dataset's name."""
@@ -50,9 +50,13 @@ class Options:
     """The folder that keeps embeddings; by default the user's cache folder."""
 
 
-def main(options: Options) -> Path:
-    """Does it all and returns the folder it wrote to."""
-    schema = Schema.read(options.dataset / "dataset.toml")
+def main(options: Options) -> str:
+    """Reads, embeds, clusters and writes."""
+    schema = read_schema(options.dataset)
+    if schema.products.reviews is None:
+        raise InputError(
+            f"{options.dataset / 'dataset.toml'}: personas are made from reviews; [products] reviews names no column"
+        )
     if schema.catalogue is None:
         raise InputError(
             f"{options.dataset / 'dataset.toml'}: [personas] catalogue is not given: name the TOML file there"
@@ -66,7 +70,7 @@ def main(options: Options) -> Path:
     with progress(f"embedding with {encoder.name}") as bar:
         embeddings = encoder.encode(reviews.texts, bar)
     if isinstance(encoder, SentenceEncoder) and encoder.note:
-        console.print(f"note: {encoder.note}", markup=False)
+        console.print(f"note: {encoder.note}")
     model = fit_personas(embeddings, reviews.texts, catalogue, encoder=encoder, k=options.k, seed=options.seed)
     labels, distances = assign(model, embeddings)
     counts = np.bincount(labels, minlength=len(model.names)).tolist()
@@ -74,7 +78,7 @@ def main(options: Options) -> Path:
     for k, score in model.silhouettes.items():
         console.print(f"silhouette at k = {k}: {score:.3f}{'  (chosen)' if k == len(model.names) else ''}")
     for name, count, words in zip(model.names, counts, model.keywords, strict=True):
-        console.print(f"  {name:<18} {count:>6,} reviews  {', '.join(words[:6])}", markup=False)
+        console.print(f"  {name:<18} {count:>6,} reviews  {', '.join(words[:6])}")
 
     table, ids = read_products(options.dataset, schema)
     category = schema.products.category
@@ -83,7 +87,7 @@ def main(options: Options) -> Path:
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     sources = attribute_sources(reviews)
     for part, count in sources["not understood"].most_common(10):
-        console.print(f"note: profile_info: {part!r}, not understood, {count:,} times; fell back", markup=False)
+        console.print(f"note: profile_info: {part!r}, not understood, {count:,} times; fell back")
 
     write_file(out / "customers.json", json.dumps(rows, ensure_ascii=False, indent=1))
     write_file(
@@ -95,12 +99,9 @@ def main(options: Options) -> Path:
     if options.k == "auto":
         ks = list(model.silhouettes)
         silhouette_curve(out / "silhouette.png", ks, [model.silhouettes[k] for k in ks], len(model.names))
-    console.print(
-        f"Written to {out}: customers.json, persona_labels.csv, PERSONA_DEFINITION.md, pictures, personas/",
-        soft_wrap=True,
-    )
-    console.print(f"Next: python scripts/train.py {again(options.dataset, out)}")
-    return out
+    pictures = "persona_distribution.png" + (", silhouette.png" if options.k == "auto" else "")
+    console.print(f"Written to {out}: customers.json, persona_labels.csv, PERSONA_DEFINITION.md, {pictures}, personas/")
+    return f"scripts/train.py {again(options.dataset, out)}"
 
 
 def _labels_csv(product_ids: Sequence[str], personas: Sequence[str], distances: Iterable[float]) -> str:

@@ -7,9 +7,11 @@ import csv
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from _common import command, console
 
 import tyro
-from _common import command, console
 
 from recsys_jax import InputError
 from recsys_jax.files import write_file
@@ -26,15 +28,15 @@ Row = tuple[str, ...]
 class Options:
     """Makes a dataset folder from the files of MovieLens-100k."""
 
-    source: tyro.conf.Positional[Path]
+    source: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SOURCE")]]
     """The folder ml-100k with u.data, u.user, u.item and u.genre."""
-    out: tyro.conf.Positional[Path]
+    out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
     """The folder to write dataset.toml and its three tables into."""
     min_rating: int = 1
     """The least rating that counts as a purchase, 1 to 5; at 1, whatever was rated was watched."""
 
 
-def main(options: Options) -> None:
+def main(options: Options) -> str:
     """Converts, writes and counts."""
     if not 1 <= options.min_rating <= 5:
         raise InputError(f"min_rating: found {options.min_rating}; allowed: 1 to 5")
@@ -47,7 +49,9 @@ def main(options: Options) -> None:
         write_file(options.out / name, _csv(header, rows))
         console.print(f"{options.out / name}  {len(rows):,} rows")
     write_file(options.out / "dataset.toml", DESCRIPTION.read_bytes())
-    console.print(f"Next: python scripts/train.py {options.out} --loss softmax --popularity-bias --id-embedding")
+    return (
+        f"scripts/train.py {options.out} --loss softmax --popularity-bias --id-embedding --epochs 10 --batch-size 1024"
+    )
 
 
 def _films(source: Path) -> list[Row]:

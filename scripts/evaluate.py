@@ -9,17 +9,20 @@ import json
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from _common import command, console, made_customers, open_dataset, progress, run_folder
 
 import numpy as np
 import tyro
-from _common import command, console, made_customers, open_dataset, progress, run_folder
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
+from rich.text import Text
 
 from recsys_jax import Dataset, TrainedModel, load_model
-from recsys_jax.evaluation import ALL, Evaluation, cross_validation, in_sample, personas_of_fold
+from recsys_jax.evaluation import ALL, Evaluation, cross_validation, in_sample
 from recsys_jax.files import write_file
+from recsys_jax.persona_folds import personas_of_fold
 from recsys_jax.personas import load_personas
 from recsys_jax.plots import embedding_space, results_by_segment
 from recsys_jax.schema import as_key
@@ -29,7 +32,7 @@ from recsys_jax.schema import as_key
 class Options:
     """Measures a trained model by one of two protocols, next to chance and popularity."""
 
-    dataset: tyro.conf.Positional[Path]
+    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]]
     """The folder with dataset.toml."""
     run: Path | None = None
     """The folder with the trained model; by default runs/NAME with the dataset's name."""
@@ -45,32 +48,34 @@ class Options:
     """How customers fall into folds, and how the picture is laid out."""
 
 
-def main(options: Options) -> Evaluation:
-    """Measures, shows, writes and returns the figures."""
+def main(options: Options) -> str:
+    """Measures, shows and writes the figures."""
     run = run_folder(options.dataset, options.run)
     model = load_model(run)
     dataset = open_dataset(options.dataset, run, options.customers)
-    from_reviews = made_customers(options.dataset, run, options.customers) == run / "customers.json"
+    made = made_customers(options.dataset, run)
+    if options.customers is not None and (made is None or options.customers.resolve() != made.resolve()):
+        made = None
     if options.protocol == "in-sample":
         result = in_sample(model, dataset, options.k)
     else:
-        result = _cross_validate(options, run, model, dataset, from_reviews)
+        result = _cross_validate(options, model, dataset, made)
 
     out = run / options.protocol
     _show(result)
-    _remarks(result, from_reviews)
+    _remarks(result, from_reviews=made is not None)
     write_file(out / "results.csv", _results_csv(result, dataset))
     write_file(out / "metrics.json", json.dumps(result.summary(), ensure_ascii=False, indent=1) + "\n")
     results_by_segment(out / "results_by_persona.png", result, options.k[0])
     embedding_space(run / "embedding_space.png", model, dataset, seed=options.seed)
-    console.print(f"Written to {out}: results.csv, metrics.json, results_by_persona.png; {run / 'embedding_space.png'}")
-    console.print(f"Next: {_example(run, dataset)}")
-    return result
+    console.print(f"Written to {out}: results.csv, metrics.json, results_by_persona.png; to {run}: embedding_space.png")
+    return _example(run, dataset)
 
 
-def _cross_validate(
-    options: Options, run: Path, model: TrainedModel, dataset: Dataset, from_reviews: bool
-) -> Evaluation:
+def _cross_validate(options: Options, model: TrainedModel, dataset: Dataset, made: Path | None) -> Evaluation:
+    of_fold = None
+    if made is not None:
+        of_fold = personas_of_fold(options.dataset, dataset, load_personas(made.parent / "personas"))
     done = 0
     with progress("cross-validation") as bar:
 
@@ -79,9 +84,6 @@ def _cross_validate(
             done += 1
             bar(done, options.folds, f"fold {done} of {options.folds}")
 
-        of_fold = None
-        if from_reviews:
-            of_fold = personas_of_fold(options.dataset, dataset.schema, load_personas(run / "personas"))
         return cross_validation(
             dataset,
             model.config,
@@ -95,8 +97,14 @@ def _cross_validate(
 
 def _show(result: Evaluation) -> None:
     summary = result.summary()
-    counted = f"{summary['customers']:,} customers, {summary['queries'][ALL]:,} purchases"
-    table = _table(f"[bold]{result.protocol}[/bold]: {counted}", "", *result.metrics)
+    counted = f": {summary['customers']:,} customers, n = {summary['queries'][ALL]:,} purchases"
+    title = Text(result.protocol, "bold").append(counted, "default not bold")
+    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("", overflow="fold")
+    for name in result.metrics:
+        # "category_hit@10" on three lines: the table fits into 80 columns.
+        header = name.replace("_", "\n").replace("@", "\n@")
+        table.add_column(header, justify="right", no_wrap=True, min_width=5, vertical="bottom")
     for method in result.values:
         table.add_row(method, *(f"{result.mean(method, metric):.3f}" for metric in result.metrics))
     if result.segments is not None:
@@ -104,35 +112,24 @@ def _show(result: Evaluation) -> None:
         for group, count in summary["queries"].items():
             if group != ALL:
                 figures = (f"{result.mean('model', metric, group):.3f}" for metric in result.metrics)
-                table.add_row(f"{group} ({count:,})", *figures)
+                table.add_row(f"{group} (n = {count:,})", *figures)
     console.print(table)
-
-
-def _table(title: str, *names: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for name in names:
-        # "category_hit@10" on three lines: the table fits into 80 columns.
-        header = name.replace("_", "\n").replace("@", "\n@")
-        table.add_column(header, justify="right" if name else "left", no_wrap=True, vertical="bottom")
-    return table
 
 
 def _remarks(result: Evaluation, from_reviews: bool) -> None:
     """What the figures can't be taken for."""
     if result.protocol == "in-sample":
-        console.print("In-sample: the model is asked for what it was trained on. This is memory, not foresight.")
+        console.print("In-sample: asked for what it was trained on. This is memory, not foresight.")
     if from_reviews:
-        console.print(
-            "The personas come from the reviews of the very products that are asked for: even held out, they have "
-            "seen a part of the answer."
-        )
+        console.print("The personas come from the reviews of the very products that are asked for:")
+        console.print("even held out, they have seen a part of the answer.")
 
 
 def _results_csv(result: Evaluation, dataset: Dataset) -> str:
     """One row per customer: the means over its purchases."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["customer_id", "persona", "purchased", "purchases", *result.metrics])
+    writer.writerow(["customer_id", result.segment_word, "purchased", "purchases", *result.metrics])
     order = np.argsort(result.customers, kind="stable")
     for rows in np.split(order, np.flatnonzero(np.diff(result.customers[order])) + 1):
         first = rows[0]
@@ -145,13 +142,13 @@ def _results_csv(result: Evaluation, dataset: Dataset) -> str:
 
 def _example(run: Path, dataset: Dataset) -> str:
     """A command that recommends to the first customer."""
-    words = []
-    for column in dict.fromkeys(feature.column for feature in dataset.schema.customers.features):
-        cell = dataset.customers.column(column)[0]
-        values = cell if isinstance(cell, list) else [cell]
-        if as_key(values[0] if values else None) is not None:
-            words.append(shlex.quote(f"{column}={','.join(map(str, values))}"))
-    return f"python scripts/recommend.py {run} {' '.join(words)}"
+    stated = {}
+    for feature in dataset.schema.customers.features:
+        cell = dataset.customers.column(feature.column)[0]
+        values = [key for key in map(as_key, cell if isinstance(cell, list) else [cell]) if key is not None]
+        if values:
+            stated[feature.column] = shlex.quote(f"{feature.column}={','.join(values)}")
+    return f"scripts/recommend.py {run} {' '.join(stated.values())}"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 from _common import command, console
 
 from recsys_jax.errors import InputError
+from recsys_jax.files import write_file
 from recsys_jax.synthetic import mall, population, write_mall, write_population
 
 MALL = Path(__file__).resolve().parent.parent / "data" / "amoremall"
@@ -13,7 +14,7 @@ MALL = Path(__file__).resolve().parent.parent / "data" / "amoremall"
 
 @dataclass(frozen=True)
 class Options:
-    """What to generate, and where."""
+    """Writes synthetic data: the small mall with Korean reviews, or Parquet tables of any size."""
 
     out: Path | None = None
     """Folder to write into; the small mall goes to data/amoremall unless told otherwise."""
@@ -25,13 +26,16 @@ class Options:
     """Number of products of that population."""
 
 
-def main(options: Options) -> None:
+def main(options: Options) -> str:
+    """Generates, writes and counts."""
     if options.customers is None and options.products is None:
         out = options.out or MALL
         paths = write_mall(mall(options.seed), out)
-        following = (
-            "make run" if out == MALL else f"copy data/amoremall/dataset.toml to {out}, which describes these columns"
-        )
+        if out.resolve() != MALL:
+            for name in ("dataset.toml", "personas.toml"):
+                write_file(out / name, (MALL / name).read_bytes())
+                paths.append(out / name)
+        following = f"scripts/run.py {out}"
     else:
         if options.customers is None or options.products is None:
             raise InputError("a population needs both --customers and --products; the small mall needs neither")
@@ -39,10 +43,10 @@ def main(options: Options) -> None:
             raise InputError("a population needs --out, the folder to write it into")
         out = options.out
         paths = write_population(population(options.customers, options.products, options.seed), out)
-        following = f"train on {out}, which {out / 'dataset.toml'} describes"
+        following = f"scripts/train.py {out} --loss softmax --popularity-bias --epochs 5 --batch-size 1024"
     for path in paths:
         console.print(f"{path}  {path.stat().st_size:,} bytes")
-    console.print(f"next: {following}")
+    return following
 
 
 if __name__ == "__main__":

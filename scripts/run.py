@@ -9,16 +9,21 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from _common import command, console, made_customers, run_folder
 
 import cluster_personas
 import evaluate
 import recommend
 import train
 import tyro
-from _common import command, console, made_customers, run_folder
+from rich.text import Text
 
-from recsys_jax import Dataset, Recommender, Schema, TrainConfig, load_dataset
+from recsys_jax import Dataset, InputError, Recommender, TrainConfig, load_dataset
+from recsys_jax.data import read_schema
 from recsys_jax.files import write_file
+from recsys_jax.schema import as_key
 
 DEFAULT = Path(__file__).parents[1] / "data" / "amoremall"
 
@@ -27,7 +32,7 @@ DEFAULT = Path(__file__).parents[1] / "data" / "amoremall"
 class Options:
     """The main job, end to end: personas, customers, training, evaluation, pictures, sample recommendations."""
 
-    dataset: tyro.conf.Positional[Path] = DEFAULT
+    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = DEFAULT
     """The folder with dataset.toml; or a product file of the mall with its reviews (JSON)."""
     run: Path | None = None
     """The folder for everything this writes; by default runs/NAME with the dataset's name."""
@@ -39,14 +44,16 @@ class Options:
     """Everything random follows from it."""
 
 
-def main(options: Options) -> None:
+def main(options: Options) -> str:
     """Runs every stage; what each one says stands in its own script."""
     started = time.monotonic()
+    if options.dataset.suffix == ".json" and not options.dataset.is_file():
+        raise InputError(f"{options.dataset}: there is no such file")
     dataset = (folder_of(options.dataset) if options.dataset.is_file() else options.dataset).resolve()
-    run = run_folder(dataset, options.run)
     if Path.cwd() in dataset.parents:  # as a person would type it
         dataset = dataset.relative_to(Path.cwd())
-    if Schema.read(dataset / "dataset.toml").customers.file is None:
+    run = run_folder(dataset, options.run)
+    if read_schema(dataset).customers.file is None:
         _stage("Personas and customers, from the reviews")
         cluster_personas.main(cluster_personas.Options(dataset, run, encoder=options.encoder, seed=options.seed))
     _stage("Training")
@@ -55,17 +62,17 @@ def main(options: Options) -> None:
         _stage(f"Evaluation, {protocol}")
         evaluate.main(evaluate.Options(dataset, run, protocol=protocol, seed=options.seed))
     _stage("Sample recommendations, without what the customer bought")
-    _samples(run, load_dataset(dataset, made_customers(dataset, run, None)))
-    console.print(f"\nDone in {time.monotonic() - started:.0f} s. Everything is in {run}:")
+    _samples(run, load_dataset(dataset, made_customers(dataset, run)))
+    console.print(f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}:")
     for path in sorted(path for path in run.rglob("*") if path.is_file()):
         console.print(f"  {path.relative_to(run)}")
-    console.print(f"Next: look at {run / 'embedding_space.png'}, or train with another loss:")
-    console.print(f"  python scripts/train.py {dataset} --loss infonce")
+    console.print(f"Look at {run / 'embedding_space.png'}, and try another loss beside this one:")
+    return f"scripts/train.py {dataset} --loss infonce --run {run}-infonce"
 
 
 def folder_of(products: Path) -> Path:
     """A dataset folder for a product file of the mall: its own copy, described as `data/amoremall` is."""
-    folder = Path("runs") / products.stem / "dataset"
+    folder = Path("runs") / f"{products.stem}-dataset"
     described = (DEFAULT / "dataset.toml").read_text("utf-8")
     write_file(folder / "dataset.toml", described.replace('name = "amoremall"', f"name = {json.dumps(products.stem)}"))
     write_file(folder / "personas.toml", (DEFAULT / "personas.toml").read_bytes())
@@ -75,7 +82,7 @@ def folder_of(products: Path) -> Path:
 
 def _stage(title: str) -> None:
     console.print()
-    console.rule(f"[bold]{title}", align="left")
+    console.rule(Text(title, "bold"), align="left")
 
 
 def _samples(run: Path, dataset: Dataset, count: int = 5) -> None:
@@ -87,7 +94,7 @@ def _samples(run: Path, dataset: Dataset, count: int = 5) -> None:
         row = segments.index(segment)
         attributes = {f.column: dataset.customers.column(f.column)[row] for f in features}
         bought = [dataset.product_ids[product] for customer, product in dataset.purchases if customer == row]
-        said = ", ".join(f"{name} {value}" for name, value in attributes.items())
+        said = ", ".join(f"{name} {value}" for name, value in attributes.items() if as_key(value) is not None)
         recommend.show(rec.recommend(purchased_products=bought, **attributes), f"{segment}: {said}")
 
 

@@ -5,20 +5,32 @@ Example: python scripts/train.py data/amoremall
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from _common import again, command, console, open_dataset, progress, run_folder
 
 import numpy as np
 import tyro
-from _common import again, command, console, open_dataset, progress, run_folder
 
-from recsys_jax import TrainConfig, TrainedModel, fit, save_model
+from recsys_jax import TrainConfig, fit, save_model
 from recsys_jax.files import write_file
+
+# What evaluate.py writes about a model: it does not outlive it.
+EVALUATION = (
+    "embedding_space.png",
+    *(
+        f"{protocol}/{name}"
+        for protocol in ("in-sample", "cross-validation")
+        for name in ("results.csv", "metrics.json", "results_by_persona.png")
+    ),
+)
 
 
 @dataclass(frozen=True)
 class Options:
     """Trains the two towers on a dataset."""
 
-    dataset: tyro.conf.Positional[Path]
+    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]]
     """The folder with dataset.toml."""
     run: Path | None = None
     """The folder that the model is written to; by default runs/NAME with the dataset's name."""
@@ -28,32 +40,30 @@ class Options:
     """The model and its training."""
 
 
-def main(options: Options) -> TrainedModel:
-    """Trains, writes the model and returns it."""
+def main(options: Options) -> str:
+    """Trains and writes the model."""
     run, config = run_folder(options.dataset, options.run), options.config
     dataset = open_dataset(options.dataset, run, options.customers)
     console.print(f"Training {recipe(config)}, {config.epochs:,} epochs, seed {config.seed}")
-    said: list[str] = []
     with progress("training (compiling first)") as bar:
 
         def update(done: int, losses: np.ndarray) -> None:
             bar(done, config.epochs, f"loss {losses[-1]:.4f}")
-            said.extend(
-                f"Epoch {epoch}/{config.epochs} | Loss: {loss:.4f}"
-                for epoch, loss in enumerate(losses, done - len(losses) + 1)
-                if epoch % 100 == 0 or epoch == config.epochs
-            )
-            while said:
-                console.print(said.pop(0))
+            for epoch, loss in enumerate(losses, done - len(losses) + 1):
+                if epoch % 100 == 0 or epoch == config.epochs:
+                    console.print(f"Epoch {epoch}/{config.epochs} | Loss: {loss:.4f}")
 
         model = fit(dataset, config, progress=update)
     save_model(model, run)
     lines = [f"{epoch},{loss:.6f}" for epoch, loss in enumerate(model.losses, 1)]
     write_file(run / "loss.csv", "\n".join(["epoch,loss", *lines]) + "\n")
     console.print(f"Written to {run}: model.json, model.safetensors, loss.csv")
-    customers = f" --customers {options.customers}" if options.customers else ""
-    console.print(f"Next: python scripts/evaluate.py {again(options.dataset, run)}{customers}")
-    return model
+    old = [run / name for name in EVALUATION if (run / name).exists()]
+    for path in old:
+        path.unlink()
+    if old:
+        console.print("Removed the evaluation of the model that was here before")
+    return f"scripts/evaluate.py {again(options.dataset, run, options.customers)}"
 
 
 def recipe(config: TrainConfig) -> str:

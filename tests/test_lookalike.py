@@ -12,7 +12,8 @@ import pytest
 from recsys_jax import TrainConfig
 from recsys_jax.data import Table, assemble, read_products, read_reviews
 from recsys_jax.encoders import get_encoder
-from recsys_jax.evaluation import cross_validation, personas_of_fold
+from recsys_jax.evaluation import cross_validation
+from recsys_jax.persona_folds import personas_of_fold
 from recsys_jax.personas import customer_rows, fit_personas, read_catalogue
 from recsys_jax.schema import Schema
 
@@ -36,7 +37,7 @@ def mall(tmp_path_factory):
     names = list(truth["preferences"])
     preference = np.array([[truth["preferences"][name][product] for product in ids] for name in names])
     writers = np.array([names.index(review["persona"]) for review in truth["personas"]])
-    return dataset, personas_of_fold(MALL, schema, personas, cache), lambda rows: preference[writers[rows]]
+    return dataset, personas_of_fold(MALL, dataset, personas, cache), lambda rows: preference[writers[rows]]
 
 
 def surely_above(a, b) -> bool:

@@ -1,0 +1,52 @@
+"""Personas within the folds of a cross-validation: fitted on the training customers' reviews alone."""
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Bool
+
+from recsys_jax.data import Dataset, Table, assemble, read_products, read_reviews
+from recsys_jax.encoders import get_encoder
+from recsys_jax.errors import InputError
+from recsys_jax.evaluation import DatasetOfFold
+from recsys_jax.personas import PersonaModel, customer_rows, fit_personas, read_catalogue
+
+__all__ = ["personas_of_fold"]
+
+
+def personas_of_fold(
+    folder: Path, dataset: Dataset, personas: PersonaModel, cache: Path | None = None
+) -> DatasetOfFold:
+    """Customers made anew in each fold, with as many clusters as `personas` or, if it chose their number, a new choice.
+
+    A held-out customer still gets its persona from the review of the very product that it is asked about. Raises
+    `InputError` where the customers of `dataset` were not made from the reviews that the folder holds now.
+    """
+    schema = dataset.schema
+    reviews = read_reviews(folder, schema)
+    products, product_ids = read_products(folder, schema)
+    bought = [product_ids[row] for row in dataset.purchases[:, 1]]
+    if bought != reviews.product_ids:
+        raise InputError(
+            f"{dataset.customers.source}: these customers were made from other reviews than those in {reviews.source}; "
+            f"run scripts/cluster_personas.py again"
+        )
+    category = schema.products.category
+    categories = None if category is None else dict(zip(product_ids, products.column(category), strict=True))
+    catalogue = read_catalogue(folder / (schema.catalogue or ""))
+    # Several silhouettes: the number of clusters was chosen by them, so each fold chooses its own.
+    chosen = len(personas.silhouettes) > 1
+    seed = personas.seed
+
+    def dataset_of_fold(known: Bool[np.ndarray, " c"]) -> Dataset:
+        rows = np.flatnonzero(known)
+        texts = [reviews.texts[row] for row in rows]
+        encoder = get_encoder(personas.encoder.name, corpus=texts, cache=cache, seed=seed)
+        embeddings = encoder.encode(reviews.texts)
+        k: int | Literal["auto"] = "auto" if chosen else len(personas.personas)
+        fitted = fit_personas(embeddings[rows], texts, catalogue, encoder=encoder, k=k, seed=seed)
+        columns = customer_rows(reviews, fitted, embeddings, seed, categories)
+        return assemble(schema, products, product_ids, Table("customers made from reviews", columns), folder)
+
+    return dataset_of_fold
