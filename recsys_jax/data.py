@@ -263,9 +263,13 @@ def read_reviews(folder: Path, schema: Schema) -> Reviews:
             text = review.get("content") if isinstance(review, dict) else None
             if not isinstance(text, str) or not text.strip():
                 raise InputError(f"{where}: content: found {_shown(text)}; allowed: the review's text, not empty")
+            profile = review.get("profile_info")
+            if not isinstance(profile, str | None):
+                allowed = "a text such as '30대/여성/건성', or null"
+                raise InputError(f"{where}: profile_info: found {_shown(profile)}; allowed: {allowed}")
             reviews.texts.append(text)
             reviews.product_ids.append(product_id)
-            reviews.profiles.append(as_key(review.get("profile_info")))
+            reviews.profiles.append(as_key(profile))
     if not reviews:
         raise InputError(f"{table.source}: there are no reviews in its column {column!r}")
     return reviews

@@ -13,13 +13,27 @@ from recsys_jax import metrics, scoring
 from recsys_jax.config import TrainConfig
 from recsys_jax.data import Dataset, customer_folds
 from recsys_jax.errors import InputError
-from recsys_jax.trained import TrainedModel
+from recsys_jax.trained import TrainedModel, bucket
 from recsys_jax.training import fit
 
-__all__ = ["ALL", "DatasetOfFold", "Evaluation", "Scorer", "cross_validation", "in_sample"]
+__all__ = ["ALL", "DatasetOfFold", "Evaluation", "Scorer", "Shared", "cross_validation", "in_sample"]
 
 Scorer = Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n p"]]
 """Scores of every product for the customers in the given rows."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A scorer by which all customers of a group have the same scores: their metrics are computed once per target."""
+
+    scores: Float[np.ndarray, "g p"]
+    group: Int[np.ndarray, " c"]
+    """The group of each customer."""
+
+    def __call__(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n p"]:
+        """The scores for the customers in the given rows."""
+        return np.asarray(self.scores[self.group[rows]])
+
 
 DatasetOfFold = Callable[[Bool[np.ndarray, " c"]], Dataset]
 """The dataset as it looks when only the customers for which the mask is true may be learned from."""
@@ -147,17 +161,31 @@ def _evaluate(
 ) -> _Part:
     segments, categories = dataset.segments, dataset.categories
     scorers = {"model": model_scorer(model, dataset), **baselines(dataset, train), **others}
-    values: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in scorers}
     codes = None if categories is None else np.unique(np.asarray(categories), return_inverse=True)[1]
-    step = max(1, 2**24 // len(dataset.product_ids))  # a block of scores of at most 128 MB
-    for start in range(0, len(queries), step):
-        block = queries[start : start + step]
+    values = {name: _values(scorer, queries, len(dataset.product_ids), codes, ks) for name, scorer in scorers.items()}
+    return _Part(queries, segments and [segments[row] for row in queries[:, 0]], values)
+
+
+def _values(
+    scorer: Scorer,
+    queries: Int[np.ndarray, "n 2"],
+    products: int,
+    categories: Int[np.ndarray, " p"] | None,
+    ks: Sequence[int],
+) -> dict[str, Float64[np.ndarray, " n"]]:
+    """The metrics of each query. Those that have the same scores and the same target are computed once."""
+    groups = scorer.group[queries[:, 0]] if isinstance(scorer, Shared) else queries[:, 0]
+    _, first, back = np.unique(
+        groups.astype(np.int64) * products + queries[:, 1], return_index=True, return_inverse=True
+    )
+    distinct = queries[first]  # by customer or group
+    step = max(1, 2**22 // products)  # a block of scores of at most 32 MB
+    parts = []
+    for start in range(0, len(distinct), step):
+        block = distinct[start : start + step]
         customers, row = np.unique(block[:, 0], return_inverse=True)  # who bought much is scored once
-        for name, scorer in scorers.items():
-            for metric, value in _metrics(scorer(customers)[row], block[:, 1], codes, ks).items():
-                values[name].setdefault(metric, []).append(value)
-    joined = {name: {m: np.concatenate(v) for m, v in by_metric.items()} for name, by_metric in values.items()}
-    return _Part(queries, segments and [segments[row] for row in queries[:, 0]], joined)
+        parts.append(_metrics(scorer(customers)[row], block[:, 1], categories, ks))
+    return {metric: np.concatenate([part[metric] for part in parts])[back] for metric in parts[0]}
 
 
 def _metrics(
@@ -169,18 +197,20 @@ def _metrics(
     ranked = metrics.ranks(scores, targets)
     out = {f"hit@{k}": metrics.hit_at_k(ranked, k=k) for k in ks}
     if categories is not None:
-        same = categories[targets][:, None] == categories[None, :]
-        out |= {f"category_hit@{k}": metrics.category_hit_at_k(scores, same, k=k) for k in ks}
+        by_category = metrics.category_ranks(scores, categories[targets][:, None] == categories[None, :])
+        out |= {f"category_hit@{k}": metrics.category_hit(by_category, k=k) for k in ks}
     out["mrr"] = metrics.reciprocal_rank(ranked)
     return out | {f"ndcg@{k}": metrics.ndcg_at_k(ranked, k=k) for k in ks}
 
 
 def model_scorer(model: TrainedModel, dataset: Dataset) -> Scorer:
     """Scores as the recommender ranks by them, without boosts and exclusions."""
+    bias = model.product_bias
 
     def score(rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n p"]:
         customers = model.embed_customers(dataset.customers.select(rows.tolist()))
-        return np.asarray(scoring.scores(customers, model.product_embeddings) + model.product_bias)
+        padded = np.pad(customers, ((0, bucket(len(rows)) - len(rows)), (0, 0)))  # few lengths are ever compiled
+        return np.asarray(scoring.scores(padded, model.product_embeddings) + bias)[: len(rows)]
 
     return score
 
@@ -189,10 +219,11 @@ def baselines(dataset: Dataset, train: Int[np.ndarray, "t 2"]) -> dict[str, Scor
     """What needs no model: chance, popularity and, where there are personas, popularity per persona."""
     total = len(dataset.product_ids)
     counts = np.bincount(train[:, 1], minlength=total).astype(np.float64)
+    everybody = np.zeros(len(dataset.customers), np.int64)
     out: dict[str, Scorer] = {
         # Equal scores for all: the metrics' expectation over ties is that of a random order, exactly.
-        "random": lambda rows: np.zeros((len(rows), total)),
-        "popularity": lambda rows: np.broadcast_to(counts, (len(rows), total)),
+        "random": Shared(np.zeros((1, total)), everybody),
+        "popularity": Shared(counts[None], everybody),
     }
     if dataset.segments is not None:
         code = np.unique(np.asarray(dataset.segments), return_inverse=True)[1]
@@ -200,7 +231,7 @@ def baselines(dataset: Dataset, train: Int[np.ndarray, "t 2"]) -> dict[str, Scor
         np.add.at(by_segment, (code[train[:, 0]], train[:, 1]), 1.0)
         # A persona without training purchases has no popularity of its own: the general one serves.
         table = np.where(by_segment.sum(axis=1, keepdims=True) > 0, by_segment, counts)
-        out[f"popularity per {dataset.segment_word}"] = lambda rows: table[code[rows]]
+        out[f"popularity per {dataset.segment_word}"] = Shared(table, code)
     return out
 
 

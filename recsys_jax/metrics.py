@@ -9,10 +9,14 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
-__all__ = ["category_hit_at_k", "hit_at_k", "ndcg_at_k", "ranks", "reciprocal_rank"]
+__all__ = ["category_hit", "category_hit_at_k", "category_ranks", "hit_at_k", "ndcg_at_k", "ranks", "reciprocal_rank"]
 
 Ranks = tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]
 """For each query how many products score better than the target, and how many score the same, itself included."""
+
+CategoryRanks = tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]
+"""For each query how many products score better than the best one of the target's category, how many score the same,
+itself included, and how many of those are of the category."""
 
 
 def ranks(scores: Float[np.ndarray, "n p"], targets: Int[np.ndarray, " n"]) -> Ranks:
@@ -54,32 +58,46 @@ def ndcg_at_k(ranked: Ranks, *, k: int) -> Float64[np.ndarray, " n"]:
     return _mean_over_ties(ranked, lambda rank: np.where(rank <= k, 1.0 / np.log2(1.0 + rank), 0.0))
 
 
-def category_hit_at_k(
-    scores: Float[np.ndarray, "n p"], same_category: Bool[np.ndarray, "n p"], *, k: int
-) -> Float64[np.ndarray, " n"]:
-    """Category Hit@k: 1 where one of the first k products is of the target's category, else 0.
+def category_ranks(scores: Float[np.ndarray, "n p"], same_category: Bool[np.ndarray, "n p"]) -> CategoryRanks:
+    """Where the best product of each target's category stands; `category_hit` takes this, for any k.
 
     Args:
         scores: of every product for every query (n, p).
         same_category: which products share the category of the query's target (n, p).
-        k: the length of the list.
 
-    >>> one_of_four = np.array([[True, False, False, False]])
-    >>> category_hit_at_k(np.zeros((1, 4)), one_of_four, k=2).tolist()  # 1 - C(3, 2) / C(4, 2)
+    >>> better, equal, wanted = category_ranks(np.array([[0.9, 0.5, 0.5, 0.1]]), np.array([[False, True, False, True]]))
+    >>> better.tolist(), equal.tolist(), wanted.tolist()
+    ([1], [2], [1])
+    """
+    best = np.max(scores, axis=1, where=same_category, initial=-np.inf)[:, None].astype(scores.dtype)
+    level = scores == best
+    return (scores > best).sum(axis=1), level.sum(axis=1), (level & same_category).sum(axis=1)
+
+
+def category_hit(ranked: CategoryRanks, *, k: int) -> Float64[np.ndarray, " n"]:
+    """Category Hit@k: 1 where one of the first k products is of the target's category, else 0.
+
+    >>> category_hit((np.array([0]), np.array([4]), np.array([1])), k=2).tolist()  # 1 - C(3, 2) / C(4, 2)
     [0.5]
     """
-    k = min(k, scores.shape[1])
-    # The k-th best score: products above it are listed for certain, those equal to it share the places left.
-    threshold = np.partition(scores, -k, axis=1)[:, -k][:, None]
-    above, level = scores > threshold, scores == threshold
-    certain = (above & same_category).any(axis=1)
-    places = k - above.sum(axis=1)
-    tied, wanted = level.sum(axis=1), (level & same_category).sum(axis=1)
-    # None of the places goes to a wanted one: C(tied - wanted, places) / C(tied, places), place by place.
-    none = np.ones(len(scores))
+    better, equal, wanted = ranked
+    places = np.clip(k - better, 0, equal)  # what the better ones, none of them wanted, leave of the list
+    # None of the places goes to a wanted one: C(equal - wanted, places) / C(equal, places), place by place.
+    none = np.ones(len(better))
     for i in range(int(places.max(initial=0))):
-        none *= np.where(i < places, np.maximum(tied - wanted - i, 0) / np.maximum(tied - i, 1), 1.0)
-    return np.asarray(np.where(certain, 1.0, 1.0 - none))
+        none *= np.where(i < places, np.maximum(equal - wanted - i, 0) / np.maximum(equal - i, 1), 1.0)
+    return np.asarray(1.0 - none)
+
+
+def category_hit_at_k(
+    scores: Float[np.ndarray, "n p"], same_category: Bool[np.ndarray, "n p"], *, k: int
+) -> Float64[np.ndarray, " n"]:
+    """`category_hit` of scores, for one k.
+
+    >>> category_hit_at_k(np.zeros((1, 4)), np.array([[True, False, False, False]]), k=2).tolist()
+    [0.5]
+    """
+    return category_hit(category_ranks(scores, same_category), k=k)
 
 
 def _mean_over_ties(ranked: Ranks, gain: Callable[[np.ndarray], np.ndarray]) -> Float64[np.ndarray, " n"]:

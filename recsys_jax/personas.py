@@ -6,12 +6,17 @@ catalogue whose keywords its reviews use most, one to one, so a name does not de
 What a customer row holds is stated by the review's `profile_info`, else by its text, else it is the persona's. It never
 comes from the purchased product. But persona and statements do come from the very review of that product, so a persona
 has seen the answer: an evaluation on these customers must say so.
+
+New reviews join fitted personas through the encoder that these were fitted with:
+
+    model = load_personas(Path("runs/amoremall/personas"))
+    labels, distances = assign(model, model.encoder.encode(["겨울이라 건조해서 보습 크림을 샀어요"]))
+    names = [model.names[label] for label in labels]
 """
 
 import hashlib
 import io
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -25,6 +30,7 @@ from recsys_jax.data import Reviews
 from recsys_jax.encoders import Encoder, LsaEncoder, clean_text, get_encoder
 from recsys_jax.errors import InputError, choices
 from recsys_jax.files import write_file
+from recsys_jax.keywords import distinctive_keywords, keyword_evidence
 from recsys_jax.schema import read_toml
 from recsys_jax.statements import Stated, parse_profile, stated_in_text
 
@@ -33,8 +39,8 @@ __all__ = [
     "PersonaModel",
     "assign",
     "attribute_sources",
+    "check_seed",
     "customer_rows",
-    "distinctive_keywords",
     "fit_personas",
     "load_personas",
     "read_catalogue",
@@ -47,6 +53,7 @@ SKIN_CONCERNS = ("moisture", "wrinkle", "gift", "repurchase", "calming", "textur
 # same clusters for every seed. 5 mixed personas; from 15 on, some seeds ended in a worse optimum: the rest is noise.
 DIMENSIONS = 10
 _OTHERS_AGE = (20, 44)
+_NAMED_BY_KEYWORDS = "Named by its keywords; skin type and concern as "
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,8 @@ class PersonaModel:
     """The words that tell each cluster's reviews from the others."""
     evidence: tuple[float, ...]
     """The ground for each name: how far the use of its keywords lies above chance, in standard deviations."""
+    nearest: tuple[str, ...]
+    """The catalogue's persona whose keywords each cluster's reviews use most, whatever name the matching left it."""
     mean: Float[np.ndarray, " d"]
     components: Float[np.ndarray, "p d"]
     centres: Float[np.ndarray, "k p"]
@@ -127,6 +136,19 @@ class PersonaModel:
     def names(self) -> tuple[str, ...]:
         """The persona names, by `persona_id`."""
         return tuple(persona.name for persona in self.personas)
+
+    def doubt(self, persona_id: int) -> str:
+        """What to say beside a name that the one-to-one matching left to a cluster that reads like another; else ""."""
+        persona, nearest = self.personas[persona_id], self.nearest[persona_id]
+        if nearest == persona.name or persona.description == _NAMED_BY_KEYWORDS + nearest:
+            return ""
+        return f"a leftover name: its reviews read more like {nearest}"
+
+
+def check_seed(seed: int) -> None:
+    """Raises `InputError` for a seed that K-Means does not take."""
+    if not 0 <= seed <= 4294967295:
+        raise InputError(f"seed: found {seed}; allowed: 0 to 4294967295")
 
 
 def fit_personas(
@@ -142,13 +164,14 @@ def fit_personas(
 ) -> PersonaModel:
     """Clusters reviews and names the clusters; `k="auto"` takes the best silhouette in `k_range`.
 
-    Raises `InputError` where `k` is not a number of clusters that these reviews allow.
+    Raises `InputError` where `k` is not a number of clusters that these reviews allow, or `seed` is out of range.
     """
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
     from sklearn.metrics import silhouette_score
     from threadpoolctl import threadpool_limits
 
+    check_seed(seed)
     vectors = np.asarray(embeddings, np.float64)
     distinct = len(np.unique(vectors, axis=0)) if len(vectors) else 0
     tried = [size for size in k_range if 2 <= size < distinct] if k == "auto" else [k]
@@ -168,8 +191,11 @@ def fit_personas(
     cleaned = [clean_text(text) for text in texts]
     labels, size = best.labels_, len(best.cluster_centers_)
     words = distinctive_keywords(cleaned, labels, size)
-    evidence = _evidence(cleaned, labels, size, catalogue)
+    evidence = keyword_evidence(cleaned, labels, size, [persona.keywords for persona in catalogue])
     named, nearest = _match(evidence), evidence.argmax(axis=1)
+    for cluster, persona in named.items():
+        if evidence[cluster, persona] == evidence[cluster].max():  # among equals, the one it is named after
+            nearest[cluster] = persona
     order = sorted(range(size), key=lambda cluster: (named.get(cluster, len(catalogue)), words[cluster]))
     personas: list[Persona] = []
     for cluster in order:
@@ -178,15 +204,14 @@ def fit_personas(
         else:
             like = catalogue[nearest[cluster]]
             name = _unused("_".join(words[cluster][:2]) or "unnamed", [*catalogue, *personas])
-            told = f"Named by its keywords; skin type and concern as {like.name}"
-            personas.append(
-                replace(like, name=name, description=told, keywords=words[cluster] or like.keywords, age=_OTHERS_AGE)
-            )
+            told, keywords = _NAMED_BY_KEYWORDS + like.name, words[cluster] or like.keywords
+            personas.append(replace(like, name=name, description=told, keywords=keywords, age=_OTHERS_AGE))
     return PersonaModel(
         encoder,
         tuple(personas),
         tuple(words[cluster] for cluster in order),
         tuple(float(evidence[cluster, named.get(cluster, nearest[cluster])]) for cluster in order),
+        tuple(catalogue[nearest[cluster]].name for cluster in order),
         pca.mean_,
         pca.components_,
         best.cluster_centers_[order],
@@ -210,28 +235,6 @@ def assign(
     return labels, np.sqrt(squares[np.arange(len(labels)), labels])
 
 
-def _evidence(
-    texts: Sequence[str], labels: Int[np.ndarray, " n"], clusters: int, catalogue: Sequence[Persona]
-) -> Float[np.ndarray, "clusters personas"]:
-    """How far a cluster's use of a persona's keywords lies above chance, in standard deviations.
-
-    A review's score is the sum of its keywords' weights, log(n / reviews with the keyword). A cluster's mean score is
-    compared with that of as many reviews drawn at random, so that neither a persona with common keywords nor a small
-    cluster, where one review sways the mean, wins by that alone.
-    """
-    lowered = [text.lower() for text in texts]
-    scores = np.zeros((len(texts), len(catalogue)))
-    for column, persona in enumerate(catalogue):
-        found = np.array([[word.lower() in text for word in persona.keywords] for text in lowered], float)
-        scores[:, column] = found @ np.log(len(texts) / np.maximum(found.sum(axis=0), 1))
-    scores = (scores - scores.mean(axis=0)) / np.maximum(scores.std(axis=0), 1e-12)
-    sizes = np.bincount(labels, minlength=clusters)
-    means = np.stack([scores[labels == cluster].mean(axis=0) for cluster in range(clusters)])
-    # The variance of a mean of `size` of n values drawn without replacement.
-    n = len(texts)
-    return means / np.sqrt((1 / sizes - 1 / n) * n / (n - 1))[:, None]
-
-
 def _match(evidence: Float[np.ndarray, "clusters personas"]) -> dict[int, int]:
     """The one-to-one matching of clusters to personas with the greatest sum of evidence (the Hungarian method)."""
     from scipy.optimize import linear_sum_assignment
@@ -243,60 +246,6 @@ def _unused(name: str, personas: Sequence[Persona]) -> str:
     taken = {persona.name for persona in personas}
     numbers = (f"{name}_{number}" for number in range(2, len(taken) + 3))
     return name if name not in taken else next(candidate for candidate in numbers if candidate not in taken)
-
-
-# Korean glues particles and endings to its words; the longest that leaves two syllables is taken off.
-_ENDING = re.compile(
-    "(이었어요|이었고|입니다|이에요|에서도|으로도|에서는|이라서|이라|이나|에서|에게|에도|에는|으로|까지|부터|처럼|보다|만큼|이랑|하고|"
-    "예요|에요|네요|은|는|이|가|을|를|에|의|도|로|와|과|만|랑)$"
-)
-# One syllable, but telling in reviews of cosmetics.
-_SHORT = {"향", "립", "톤", "솜", "결", "팩"}
-_COMMON = (
-    "너무 정말 진짜 아주 매우 많이 조금 제품 사용 구매 느낌 생각 그리고 그래서 그런 근데 하지만 그냥 이번 이런 "
-    "저런 있어 있는 있고 있습니다 있어요 있었 없어 없는 없고 같아요 같은 같습니다 좋아요 좋은 좋고 좋아 좋습니다 "
-    "좋네요 좋았 합니다 해요 해서 했어요 했는데 하는 하고 되는 되어 되고 됩니다 더라고요 더라구요 것 수 때 더 잘 "
-    "제가 저는 처음 사용하 사용해 사용했 구매했 구입 바로 정도 때문 특히 약간 살짝 역시 우선 일단 원래 다른 모두 "
-    "바르 발라 쓰고 쓰는 써보 있어서 좋아서 좋았어요 하나 경우 이렇게 하게 않고 않아 않은 아니라 이거 그런지 요즘 "
-    "다시 같이 한번 계속 보니 보면 하면 되면 있을 있게 없이 위해 대한 통해 가장 훨씬 무엇보 굉장히 전체적 전반적 "
-    "추천 추천드립니다 만족"
-)
-_STOP = frozenset(_COMMON.split())
-
-
-def _words(text: str) -> set[str]:
-    found = set()
-    for word in re.findall(r"[가-힣]+|[a-z]{3,}", re.sub(r"https?://\S+", " ", text.lower())):
-        stem = _ENDING.sub("", word)
-        stem = stem if len(stem) > 1 or stem in _SHORT else word
-        if (len(stem) > 1 or stem in _SHORT) and stem not in _STOP and word not in _STOP:
-            found.add(stem)
-    return found
-
-
-def distinctive_keywords(
-    texts: Sequence[str], labels: Int[np.ndarray, " n"], clusters: int, count: int = 10
-) -> list[tuple[str, ...]]:
-    """The words of each cluster whose log-odds of standing in a review, against the other clusters, are the surest.
-
-    The log-odds are divided by their standard error, so a word in three reviews of three does not beat one in forty of
-    fifty. Where all reviews are in one cluster, or none has a word, there are none.
-    """
-    words = [_words(text) for text in texts]
-    total = Counter(word for found in words for word in found)
-    listed = []
-    for cluster in range(clusters):
-        inside = Counter(word for found, label in zip(words, labels, strict=True) if label == cluster for word in found)
-        size = int((labels == cluster).sum())
-        scores = {}
-        for word, hits in inside.items():
-            # Half a review is added everywhere, so that no count is zero.
-            table = np.array([hits, size - hits, total[word] - hits, len(texts) - size - total[word] + hits]) + 0.5
-            odds = np.log(table[0] * table[3] / (table[1] * table[2]))
-            if hits >= 2 and odds > 0:
-                scores[word] = odds / np.sqrt((1 / table).sum())
-        listed.append(tuple(sorted(scores, key=lambda word: (-scores[word], word))[:count]))
-    return listed
 
 
 def _stated(reviews: Reviews) -> list[dict[str, tuple[Any, str]]]:
@@ -347,13 +296,13 @@ def customer_rows(
 def attribute_sources(reviews: Reviews) -> dict[str, Counter[str]]:
     """Per attribute, how many customers have it from "profile_info", "text" or "persona".
 
-    The key "not understood" counts the parts of profiles that mean nothing here, for which text or persona stand in.
+    The key "not used" counts the parts of profiles that mean nothing here or come after another of their kind.
     """
     stated = _stated(reviews)
     counts = {
         field.name: Counter(row.get(field.name, (None, "persona"))[1] for row in stated) for field in fields(Stated)
     }
-    counts["not understood"] = Counter(part for profile in reviews.profiles for part in parse_profile(profile)[1])
+    counts["not used"] = Counter(part for profile in reviews.profiles for part in parse_profile(profile)[1])
     return counts
 
 
@@ -367,12 +316,13 @@ def save_personas(model: PersonaModel, folder: Path) -> None:
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     content = buffer.getvalue()
     document = {
-        "format": 1,
+        "format": 2,
         "encoder": model.encoder.name,
         "seed": model.seed,
         "personas": [asdict(persona) for persona in model.personas],
         "keywords": model.keywords,
         "evidence": model.evidence,
+        "nearest": model.nearest,
         "silhouettes": {str(size): score for size, score in model.silhouettes.items()},
         "arrays_sha256": hashlib.sha256(content).hexdigest(),
     }
@@ -389,8 +339,8 @@ def load_personas(folder: Path, cache: Path | None = None) -> PersonaModel:
         raise InputError(
             f"{folder}: no readable persona model: {error}. scripts/cluster_personas.py writes one"
         ) from None
-    if not isinstance(document, dict) or document.get("format") != 1:
-        raise InputError(f"{folder / 'model.json'}: not a persona model of format 1")
+    if not isinstance(document, dict) or document.get("format") != 2:
+        raise InputError(f"{folder / 'model.json'}: not a persona model of format 2. Fit the personas again")
     if document.get("arrays_sha256") != hashlib.sha256(content).hexdigest():
         raise InputError(
             f"{folder / 'arrays.npz'}: damaged: its checksum is not the one in model.json. Fit the personas again"
@@ -406,13 +356,16 @@ def load_personas(folder: Path, cache: Path | None = None) -> PersonaModel:
         personas = tuple(_persona(table, f"{folder / 'model.json'}, persona") for table in document["personas"])
         keywords = tuple(tuple(words) for words in document["keywords"])
         evidence = tuple(float(value) for value in document["evidence"])
+        nearest = tuple(str(name) for name in document["nearest"])
         silhouettes = {int(size): float(score) for size, score in document["silhouettes"].items()}
         seed = int(document["seed"])
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{folder}: damaged: {error!r}. Fit the personas again") from None
+    if not len(personas) == len(keywords) == len(evidence) == len(nearest):
+        raise InputError(f"{folder}: damaged: its lists differ in length. Fit the personas again")
     shapes = (len(mean), *components.shape, *centres.shape)
     if shapes != (len(mean), components.shape[0], len(mean), len(personas), components.shape[0]):
         raise InputError(f"{folder}: damaged: the shapes of its arrays {shapes} do not fit. Fit the personas again")
-    return PersonaModel(encoder, personas, keywords, evidence, mean, components, centres, silhouettes, seed)
+    return PersonaModel(encoder, personas, keywords, evidence, nearest, mean, components, centres, silhouettes, seed)

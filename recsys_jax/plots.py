@@ -100,6 +100,7 @@ def persona_definition(
                 break
         share, evidence = len(rows) / max(len(texts), 1), model.evidence[number]
         weak = "" if evidence > 2 else ", which is weak: the name is what the others left"
+        doubt = model.doubt(number) and f" ({_escape(model.doubt(number))})"
         lines += [
             "",
             f"## {number}. {_escape(persona.name)}",
@@ -108,7 +109,8 @@ def persona_definition(
             "",
             f"* Share: {share:.1%} ({len(rows):,} reviews)",
             f"* Distinctive keywords: {_escape(', '.join(model.keywords[number])) or 'none'}",
-            f"* Evidence for the name: use of its keywords {evidence:+.1f} standard deviations from chance{weak}",
+            f"* Evidence for the name: use of its keywords {evidence:+.1f} standard deviations from chance"
+            f"{weak}{doubt}",
             f"* Attributes where the reviewer states none: skin type {persona.skin_type}, "
             f"concern {persona.skin_concern}, age {persona.age[0]} to {persona.age[1]}, "
             f"{persona.female_share:.0%} female",
@@ -193,7 +195,8 @@ def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: 
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         counted = f"{len(customers):,} customers and {len(products):,} products"
-        axes.set_title(f"The common space of {counted} (t-SNE: neighbours are alike, islands lie anywhere)", loc="left")
+        axes.set_title(f"{counted} in one space", loc="left")
+        axes.set_xlabel("t-SNE: neighbours are alike, islands lie anywhere", loc="left")
 
 
 def _grouped(

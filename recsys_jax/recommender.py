@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -103,26 +104,45 @@ class Recommender:
     ) -> list[list[dict[str, Any]]]:
         """`recommend` for many customers at once; the lists are those of `recommend`, row by row.
 
+        Scores agree with those of `recommend` to about 1e-7, so products whose scores are closer may change places.
+
         Args:
-            rows: a data frame, a mapping of columns, or a list of dicts with the customers' attributes.
+            rows: a data frame, a mapping of columns, or a list of dicts with the customers' attributes. Other columns
+                are passed over, but one that looks like an absent attribute misspelt is refused.
             purchased_products: for each row the ids that must not appear; by default the column of that name, if any.
             top_n: as in `recommend`.
             categories: as in `recommend`.
 
         Raises:
-            InputError: as in `recommend`, naming the row; or where `purchased_products` has another length.
+            InputError: as in `recommend`, naming the row; or where `purchased_products` is no list of that length.
         """
         table = Table.of(rows, "recommend_batch()")
+        self._check_spelling(table)
         absent = {f.feature.column for f in self.model.customers if f.feature.missing != "error"} - set(table.columns)
         table = replace(table, columns={**table.columns, **{name: [None] * len(table) for name in sorted(absent)}})
         if purchased_products is None:
             purchased_products = table.columns.get("purchased_products") or [()] * len(table)
+        one_each = f"allowed: a list of product ids for each of the {len(table)} rows"
+        if isinstance(purchased_products, str | bytes) or not hasattr(purchased_products, "__len__"):
+            raise InputError(f"recommend_batch(), purchased_products: found {purchased_products!r}; {one_each}")
         if len(purchased_products) != len(table):
             raise InputError(
-                f"recommend_batch(), purchased_products: found {len(purchased_products)} lists; allowed: one for "
-                f"each of the {len(table)} rows"
+                f"recommend_batch(), purchased_products: found {len(purchased_products)} lists; {one_each}"
             )
         return self._recommend(table, purchased_products, top_n, categories)
+
+    def _check_spelling(self, table: Table) -> None:
+        part = self.model.schema.customers
+        names = {fitted.feature.column for fitted in self.model.customers}
+        others = {part.id, part.segment, part.purchases, "purchased_products"}  # what a customer table has besides
+        absent = {name.casefold(): name for name in sorted(names - set(table.columns))}
+        for column in table.columns:
+            close = [] if column in names | others else get_close_matches(column.casefold(), absent, 1, cutoff=0.8)
+            if close:
+                raise InputError(
+                    f"{table.source}: found the column {column!r} and none of the name {absent[close[0]]!r}; allowed: "
+                    "that name, or both columns"
+                )
 
     def add_products(self, rows: object) -> None:
         """Adds products, embedding each once; they can be recommended from then on.

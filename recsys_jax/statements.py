@@ -1,7 +1,7 @@
 """What reviewers say of themselves, in a `profile_info` or in the text of a review: age, gender, skin type, concern."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,11 +27,11 @@ def _table(listed: Mapping[str, str]) -> dict[str, str]:
 _GENDERS = _table({"F": "여성 여자 여 female", "M": "남성 남자 남 male"})
 _SKIN_TYPES = _table(
     {
-        "dry": "건성 악건성 약건성 건성피부",
-        "oily": "지성 약지성 수부지 지성피부",
-        "combination": "복합성 복합 복합성피부",
-        "sensitive": "민감성 민감성피부",
-        "normal": "중성 일반 보통 중성피부",
+        "dry": "건성 건조한 건조 건조함",
+        "oily": "지성 수부지 수부지성 수분부족지성 수분부족형지성",
+        "combination": "복합성 복합",
+        "sensitive": "민감성 민감한 예민한 민감 예민",
+        "normal": "중성 일반 보통",
     }
 )
 _SKIN_CONCERNS = _table(
@@ -49,29 +49,58 @@ _WITHIN_DECADE = {"초": 2, "중": 5, "후": 7}
 
 
 def parse_profile(profile: str | None) -> tuple[Stated, list[str]]:
-    """What a `profile_info` says, and its parts that mean nothing here. Each part is known by its value, not its place.
+    """What a `profile_info` says, and its parts that are not used. Each part is known by its value, not its place.
+
+    Not used is what means nothing here, and what comes after another part of its kind that says something else.
+    The order "age / gender / skin type / concern" decides where a word can be a skin type and a concern, such as 민감.
 
     >>> parse_profile("40대/남성/복합성/주름")
     (Stated(age=45, gender='M', skin_type='combination', skin_concern='wrinkle'), [])
-    >>> parse_profile("비공개/여성")
-    (Stated(age=None, gender='F', skin_type=None, skin_concern=None), ['비공개'])
+    >>> parse_profile("비공개/여성/민감/주름,모공")
+    (Stated(age=None, gender='F', skin_type='sensitive', skin_concern='wrinkle'), ['비공개', '모공'])
     """
+    # At commas only within a place, unless there is nothing but commas.
+    places = re.split(r"[/|]" if re.search(r"[/|]", profile or "") else r"[,·]", profile or "")
+    parts = [(place, part.strip()) for place, text in enumerate(places) for part in re.split(r"[,·]", text)]
+    parts = [(place, part) for place, part in parts if part]
+    meanings = [_meanings(part.lower()) for _, part in parts]
+    _settle([place for place, _ in parts], meanings, len(places))
     found: dict[str, Any] = {}
-    unknown = []
-    for part in re.split(r"[/|,·]", profile or ""):
-        word = part.strip().lower()
-        age = re.fullmatch(r"(?:만\s*)?([1-9])([0-9])\s*(대|세|살)?\s*(초|중|후)?반?(?:\s*이상)?", word)
-        values = {
-            "age": age and int(age[1]) * 10 + (_WITHIN_DECADE[age[4] or "중"] if age[3] == "대" else int(age[2])),
-            "gender": _GENDERS.get(word),
-            "skin_type": _SKIN_TYPES.get(word),
-            "skin_concern": _SKIN_CONCERNS.get(word),
-        }
-        known = {key: value for key, value in values.items() if value is not None}
-        if word and not known:
-            unknown.append(part.strip())
-        found = known | found  # the first of several concerns counts
-    return Stated(**found), unknown
+    unused = []
+    for (_, part), meaning in zip(parts, meanings, strict=True):
+        if not meaning or any(found.setdefault(key, value) != value for key, value in meaning.items()):
+            unused.append(part)
+    return Stated(**found), unused
+
+
+def _meanings(word: str) -> dict[str, Any]:
+    """What a part of a profile can say, by attribute."""
+    age = re.fullmatch(r"(?:만\s*)?([1-9])([0-9])\s*(대|세|살)?\s*(초|중|후)?반?(?:\s*이상)?", word)
+    joined = re.sub(r"\s", "", word)
+    # 악건성, 건성 피부 and 건성 타입 are 건성; 민감 피부 is not a concern any more.
+    skin = re.sub(r"^[악약극초중](?=건성|지성|민감)|(?:피부)?(?:타입)?$", "", joined)
+    values = {
+        "age": age and int(age[1]) * 10 + (_WITHIN_DECADE[age[4] or "중"] if age[3] == "대" else int(age[2])),
+        "gender": _GENDERS.get(joined),
+        "skin_type": _SKIN_TYPES.get(skin),
+        "skin_concern": _SKIN_CONCERNS.get(joined),
+    }
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _settle(at: Sequence[int], meanings: Sequence[dict[str, Any]], places: int) -> None:
+    """Takes one meaning from the parts that can be a skin type and a concern; `at` holds the parts' places.
+
+    Where no other place states a skin type, those in the third of four places are one. Where no part is one for sure
+    and there is another concern, the first is one. All others are concerns.
+    """
+    either = [part for part, meaning in enumerate(meanings) if {"skin_type", "skin_concern"} <= set(meaning)]
+    sure = {at[part] for part, meaning in enumerate(meanings) if "skin_type" in meaning and part not in either}
+    types = [part for part in either if at[part] == 2 and places == 4 and sure <= {2}]
+    if not types and not sure and sum("skin_concern" in meaning for meaning in meanings) > 1:
+        types = either[:1]
+    for part in either:
+        del meanings[part]["skin_concern" if part in types else "skin_type"]
 
 
 # "I am": what must follow for a word to be said of the writer. 이라면 (if one is), 이라도 (even for) speak of others.

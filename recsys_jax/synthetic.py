@@ -1,14 +1,15 @@
 """Look-alike data with a known answer: a small mall with Korean reviews, and populations of any size.
 
-Customers prefer products by brand and price level alone, which a product tower can see. How strongly is written down
-as the truth, so that a test can tell what a recommender could have learned at best. No pipeline reads the truth.
+Within a category, customers prefer products by brand and price level, which a product tower can see; in the mall, the
+skin type that they state goes with the category. How strongly is written down as the truth, so that a test can tell
+what a recommender could have learned at best. No pipeline reads the truth.
 """
 
 import json
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
@@ -20,6 +21,8 @@ from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 
 from recsys_jax.errors import InputError
+from recsys_jax.files import replace_file, write_file
+from recsys_jax.statements import Stated, stated_in_text
 
 __all__ = ["CATEGORIES", "PERSONAS", "Mall", "Population", "mall", "population", "write_mall", "write_population"]
 
@@ -55,6 +58,14 @@ COPIES = 2  # texts that occur twice
 PRICE_IDEAL = np.array([0.55, 0.85, 0.95, 0.1, 0.35, 0.7])
 PRICE_WIDTH = 0.15
 BRAND_STRENGTH = 2.0
+
+# What writers state of themselves beside the review: age, gender and skin type. The skin type goes with the category,
+# so that attributes tell more of it than the persona does: the most frequent one of each category, and how frequent.
+SKIN_OF_CATEGORY = ("sensitive", "dry", "normal", "combination", "oily")
+SKIN_SHARE = 0.8
+PROFILES = 0.9  # reviews that have a profile
+SKIN_WORDS = {"dry": "건성", "oily": "지성", "combination": "복합성", "sensitive": "민감성", "normal": "중성"}
+AGE_RANGES = ((35, 49), (35, 49), (20, 44), (25, 37), (20, 44), (25, 37))  # for each of PERSONAS
 
 # What a review is made of: sentences on its persona's theme, on the category, and on anything.
 THEME, CATEGORY = 0.6, 0.2
@@ -131,9 +142,13 @@ def mall(seed: int) -> Mall:
     items = [name[1] for names, _, _ in catalogue for name in names]
     product, persona = np.concatenate(slots), np.concatenate(writers)
     category = np.repeat(np.arange(len(CATEGORIES)), [len(slot) for slot in slots])
-    for row, text in zip(product, _texts(product, persona, category, items, words, rng), strict=True):
-        products[row]["reviews"].append({"reviewer": "", "rating": 0, "content": text, "date": ""})
-    return Mall(products, _truth(seed, products, product, persona, _expected(utilities, reviews)))
+    writers_said = [_statement(int(who), int(at), rng) for who, at in zip(persona, category, strict=True)]
+    texts = _texts(product, persona, category, items, writers_said, words, rng)
+    for row, text, said in zip(product, texts, writers_said, strict=True):
+        profile = _profile(said) if rng.random() < PROFILES else ""
+        head = {"reviewer": "", "rating": 0, "content": text, "date": ""}
+        products[row]["reviews"].append({**head, "profile_info": profile})
+    return Mall(products, _truth(seed, products, product, persona, writers_said, _expected(utilities, reviews)))
 
 
 def _category(index: int, words: Words, rng: Generator) -> tuple[list[tuple[str, str]], Ints, Ints]:
@@ -237,7 +252,28 @@ def _draw_writers(utility: Floats, counts: Ints, slot: Ints, rng: Generator) -> 
     return writers
 
 
-def _truth(seed: int, products: list[dict[str, Any]], product: Ints, persona: Ints, expected: Floats) -> dict[str, Any]:
+def _statement(persona: int, category: int, rng: Generator) -> Stated:
+    """What the writer of a review is: of an age that suits the persona, and of a skin type that suits the category."""
+    others = [name for name in SKIN_TYPES if name != SKIN_OF_CATEGORY[category]]
+    skin = SKIN_OF_CATEGORY[category] if rng.random() < SKIN_SHARE else others[rng.integers(len(others))]
+    age = int(rng.integers(*AGE_RANGES[persona], endpoint=True))
+    return Stated(age=age, gender="F" if rng.random() < WOMEN else "M", skin_type=skin)
+
+
+def _profile(said: Stated) -> str:
+    """The statement as the mall shows it beside a review."""
+    gender = {"F": "여성", "M": "남성"}[said.gender or "F"]
+    return f"{(said.age or 0) // 10}0대/{gender}/{SKIN_WORDS[said.skin_type or 'normal']}"
+
+
+def _truth(
+    seed: int,
+    products: list[dict[str, Any]],
+    product: Ints,
+    persona: Ints,
+    writers_said: Sequence[Stated],
+    expected: Floats,
+) -> dict[str, Any]:
     ids = [entry["product_id"] for entry in products]
     place = np.arange(len(product)) - np.searchsorted(product, product)
     # Six decimals: enough for any test, and the same on every machine.
@@ -245,9 +281,13 @@ def _truth(seed: int, products: list[dict[str, Any]], product: Ints, persona: In
     return {
         "seed": seed,
         "personas": [
-            {"product_id": ids[row], "review": int(at), "persona": PERSONAS[who]}
-            for row, at, who in zip(product, place, persona, strict=True)
+            {"product_id": ids[row], "review": int(at), "persona": PERSONAS[who], "skin_type": said.skin_type}
+            for row, at, who, said in zip(product, place, persona, writers_said, strict=True)
         ],
+        "skin_types": {
+            str(code): {skin: SKIN_SHARE if skin == own else (1 - SKIN_SHARE) / 4 for skin in SKIN_TYPES}
+            for code, own in zip(CATEGORIES, SKIN_OF_CATEGORY, strict=True)
+        },
         "preferences": {
             who: dict(zip(ids, row.tolist(), strict=True)) for who, row in zip(PERSONAS, shares, strict=True)
         },
@@ -257,21 +297,33 @@ def _truth(seed: int, products: list[dict[str, Any]], product: Ints, persona: In
 # ---------------------------------------------------------------- its reviews
 
 
-def _texts(product: Ints, persona: Ints, category: Ints, items: list[str], words: Words, rng: Generator) -> list[str]:
-    """A text for each review, on its writer's theme."""
+def _texts(
+    product: Ints,
+    persona: Ints,
+    category: Ints,
+    items: list[str],
+    writers_said: Sequence[Stated],
+    words: Words,
+    rng: Generator,
+) -> list[str]:
+    """A text for each review, on its writer's theme; it contradicts nothing that the writer states."""
     lengths = _lengths(category, rng).tolist()
     texts: list[str] = []
-    for row in range(len(product)):
-        pools = _pools(PERSONAS[persona[row]], CATEGORIES[category[row]], lengths[row], words)
+    for row, said in enumerate(writers_said):
+        every = _pools(PERSONAS[persona[row]], CATEGORIES[category[row]], lengths[row], words)
+        opening, theme, there, neutral = ([line for line in pool if _fits(line, said)] for pool in every)
+        pools = opening, theme, there, neutral
         texts.append(_text(pools, items[product[row]], lengths[row], set(texts), words, rng))
     # Some people post one text under two products. Only texts of almost one length, so that the lengths stay.
-    order = np.lexsort((lengths, persona, category))
+    profiles = np.unique([_profile(said) for said in writers_said], return_inverse=True)[1]
+    order = np.lexsort((lengths, profiles, persona, category))
     alike = [
         (one, two)
         for one, two in pairwise(order.tolist())
         if (category[one], persona[one]) == (category[two], persona[two])
+        and _profile(writers_said[one]) == _profile(writers_said[two])
         and product[one] != product[two]
-        and 100 < lengths[one] <= lengths[two] <= lengths[one] + 8
+        and 100 < lengths[one] <= lengths[two] <= lengths[one] + 16
     ]
     taken: set[int] = set()
     for at in rng.permutation(len(alike)):
@@ -304,6 +356,19 @@ def _pools(persona: str, category: int, length: int, words: Words) -> Pools:
         return [], theme["short"], [], []
     there = words["categories"][str(category)]["sentences"]
     return theme["profile"], theme["sentences"] + theme["short"], there, words["neutral"]["sentences"]
+
+
+@cache
+def _said(sentence: str) -> Stated:
+    return stated_in_text(sentence)
+
+
+def _fits(sentence: str, writer: Stated) -> bool:
+    """Whether a writer may say this: of no other skin type, and of no other age by decade."""
+    said = _said(sentence)
+    if said.age is not None and writer.age is not None and said.age // 10 != writer.age // 10:
+        return False
+    return said.skin_type in (None, writer.skin_type)
 
 
 def _text(pools: Pools, item: str, length: int, used: set[str], words: Words, rng: Generator) -> str:
@@ -460,11 +525,10 @@ def _choose(shares: Floats, size: int, rng: Generator) -> Ints:
 
 def write_mall(made: Mall, folder: Path) -> list[Path]:
     """Writes `products.json` and `truth.json` into the folder; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     for name, content in (("products.json", made.products), ("truth.json", made.truth)):
         paths.append(folder / name)
-        paths[-1].write_bytes((json.dumps(content, ensure_ascii=False, indent=1) + "\n").encode())
+        write_file(paths[-1], json.dumps(content, ensure_ascii=False, indent=1) + "\n")
     return paths
 
 
@@ -486,12 +550,11 @@ def write_population(made: Population, folder: Path) -> list[Path]:
         },
         "truth": {"product_id": product_ids, **dict(zip(PERSONAS, made.preference, strict=True))},
     }
-    folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / "dataset.toml"]
-    paths[0].write_text(_words()["population"]["dataset"], encoding="utf-8")
+    write_file(paths[0], _words()["population"]["dataset"])
     for name, columns in tables.items():
         paths.append(folder / f"{name}.parquet")
-        pq.write_table(pa.table(columns), paths[-1])
+        replace_file(paths[-1], partial(pq.write_table, pa.table(columns)))
     return paths
 
 

@@ -67,7 +67,8 @@ class TrainedModel:
 def bucket(count: int) -> int:
     """The length to which rows are padded: a power of two, so that few are ever compiled, and at least 8.
 
-    A single row would be multiplied by another routine than a block, which rounds differently in the last bit.
+    Blocks of another length round differently in the last bits, a single row most of all. Padded, a customer alone
+    and the same one in a batch agree to about 1e-7 in score: the order is the same unless scores are closer than that.
 
     >>> [bucket(n) for n in (0, 1, 8, 9)]
     [8, 8, 8, 16]

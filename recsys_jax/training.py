@@ -264,7 +264,10 @@ def fit(
         if progress is not None:
             progress(first + chunk, curve[-1])
 
-    params = _fill_untrained_rows(state.params, config, customer_space, encoded, product_space, products)
+    # Softmax and random negatives use every product, the other losses those that somebody bought.
+    whole = config.loss == "softmax" or (config.loss == "triplet" and config.negatives == "random")
+    used = products if whole else {name: column[purchases > 0] for name, column in products.items()}
+    params = _fill_untrained_rows(state.params, config, customer_space, encoded, product_space, used)
     variables = jax.tree.map(np.asarray, {"params": params, "batch_stats": state.batch_stats})
     embeddings = np.asarray(encode_products(model, variables, products))
     return TrainedModel(
@@ -355,6 +358,15 @@ def _fill_untrained_rows(
     """Gives embedding rows that training never used the mean of those that it used.
 
     Such a row still holds its random start: an unknown brand would point anywhere. The mean makes it an average one.
+    Where no row was used at all, it is zeros, as what training saw.
+
+    Args:
+        params: the trained parameters.
+        config: which rows dropout trained.
+        customers: the customers' features.
+        customer_rows: the customers that training used.
+        products: the products' features.
+        product_rows: the products that training used.
     """
     hidden = {("customer", f.feature.name): f.missing_row for f in customers if config.attribute_dropout}
     if config.id_embedding and config.id_dropout:
@@ -366,7 +378,7 @@ def _fill_untrained_rows(
                 continue
             used = np.bincount(rows[name][rows[name] >= 0].ravel(), minlength=size)
             table = filled[side][f"{name}_emb"]
-            mean = jnp.average(table, axis=0, weights=jnp.asarray(used, jnp.float32))
+            mean = jnp.asarray(used, jnp.float32) @ table / max(used.sum(), 1)
             untrained = used == 0
             trained_by_hiding = hidden.get((side, name))
             if trained_by_hiding is not None:

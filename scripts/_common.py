@@ -16,6 +16,8 @@ def _stop(*_: object) -> NoReturn:
     # At once: an ordinary exit would tear Python down under a computation that still runs in XLA's threads.
     # Files are written under another name first, so none is left half-written.
     sys.stdout.flush()
+    if sys.stdout.isatty():
+        os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
     os.write(2, b"stopped\n")
     os._exit(130)
 

@@ -24,6 +24,7 @@ from recsys_jax.files import write_file
 from recsys_jax.personas import (
     assign,
     attribute_sources,
+    check_seed,
     customer_rows,
     fit_personas,
     read_catalogue,
@@ -52,6 +53,7 @@ class Options:
 
 def main(options: Options) -> str:
     """Reads, embeds, clusters and writes."""
+    check_seed(options.seed)
     schema = read_schema(options.dataset)
     if schema.products.reviews is None:
         raise InputError(
@@ -77,8 +79,10 @@ def main(options: Options) -> str:
 
     for k, score in model.silhouettes.items():
         console.print(f"silhouette at k = {k}: {score:.3f}{'  (chosen)' if k == len(model.names) else ''}")
-    for name, count, words in zip(model.names, counts, model.keywords, strict=True):
+    for number, (name, count, words) in enumerate(zip(model.names, counts, model.keywords, strict=True)):
         console.print(f"  {name:<18} {count:>6,} reviews  {', '.join(words[:6])}")
+        if doubt := model.doubt(number):
+            console.print(f"  {'':<18} ({doubt})")
 
     table, ids = read_products(options.dataset, schema)
     category = schema.products.category
@@ -86,8 +90,8 @@ def main(options: Options) -> str:
     columns = customer_rows(reviews, model, embeddings, options.seed, categories)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     sources = attribute_sources(reviews)
-    for part, count in sources["not understood"].most_common(10):
-        console.print(f"note: profile_info: {part!r}, not understood, {count:,} times; fell back")
+    for part, count in sources["not used"].most_common(10):
+        console.print(f"note: profile_info: {part!r}, not used, {count:,} times")
 
     write_file(out / "customers.json", json.dumps(rows, ensure_ascii=False, indent=1))
     write_file(

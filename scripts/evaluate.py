@@ -109,10 +109,11 @@ def _show(result: Evaluation) -> None:
         table.add_row(method, *(f"{result.mean(method, metric):.3f}" for metric in result.metrics))
     if result.segments is not None:
         table.add_section()
+        table.add_row(f"model, by {result.segment_word} (n)")
         for group, count in summary["queries"].items():
             if group != ALL:
                 figures = (f"{result.mean('model', metric, group):.3f}" for metric in result.metrics)
-                table.add_row(f"{group} (n = {count:,})", *figures)
+                table.add_row(f"{group} ({count:,})", *figures)
     console.print(table)
 
 

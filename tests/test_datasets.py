@@ -64,7 +64,7 @@ def trained(tmp_path_factory) -> TrainedModel:
 
 
 def test_the_example_shop_trains_and_recommends(shop):
-    assert set(SHOP) == {"products.csv", "customers.csv", "purchases.csv", "dataset.toml"}
+    assert set(SHOP) == {"products.csv", "customers.csv", "purchases.csv", "dataset.toml", "boosts.toml"}
     dataset = load_dataset(shop)
     assert len(dataset.purchases) == SHOP["purchases.csv"].count("\n") - 1
     rec = Recommender(fit(dataset, replace(FEW, epochs=60)))
@@ -72,10 +72,39 @@ def test_the_example_shop_trains_and_recommends(shop):
     assert {one["category"] for one in best} == {"black"}
 
 
-def test_the_python_example_runs(shop, trained, capsys):
+def test_the_python_examples_run(shop, trained):
     save_model(trained, Path("runs/tea"))
-    (code,) = (content for kind, _, content in BLOCKS if kind == "python")
-    exec(compile(code, "docs/datasets.md", "exec"), {})
+    code = "\n".join(content for kind, _, content in BLOCKS if kind == "python")
+    names: dict[str, Recommender] = {}
+    exec(compile(code, "docs/datasets.md", "exec"), names)
+    every = {one["product_id"]: one for one in names["rec"].recommend(top_n=20)}
+    assert len(every) == 9
+    assert (every["T09"]["category"], every["T04"]["price"], every["T08"]["price"]) == ("herbal", 7.8, None)
+
+
+def test_the_boost_rules_do_what_the_manual_says(shop, trained):
+    save_model(trained, Path("runs/tea"))
+    rec = Recommender.load("runs/tea", boosts="shop/boosts.toml")
+
+    def boosts(drinks):
+        return {one["product_id"]: one["boosts"] for one in rec.recommend(drinks=drinks, top_n=20) if one["boosts"]}
+
+    mild, less = {"mild in the evening": 0.1}, {"brand = Kumo": -0.05}
+    assert boosts("night") == {"T06": mild, "T04": {**mild, **less}, "T03": less, "T05": less}
+    assert boosts("morning") == {"T03": less, "T04": less, "T05": less}
+
+
+def test_the_values_of_one_attribute_on_the_command_line(shop, trained, script, capsys):
+    """As in the table or by commas; a value that is none is noted."""
+    save_model(trained, Path("runs/tea"))
+    recommend = script("recommend.py")
+    said = []
+    for likes in ("fresh|floral", "fresh,floral", "fresh,flroal"):
+        recommend.main(recommend.Options(Path("runs/tea"), (f"likes={likes}",), json=True))
+        said.append(capsys.readouterr())
+    assert said[0].out == said[1].out != said[2].out
+    assert said[0].err == said[1].err == ""
+    assert "the model does not know 'flroal'" in said[2].err
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
@@ -87,14 +116,16 @@ def test_every_command_is_understood(command, script):
 def test_the_commands_of_the_example_shop_work(shop, script, capsys):
     """As they stand in the manual, with fewer epochs and without the evaluation, whose picture takes long."""
     chosen = [list(command) for command in COMMANDS if {"shop", "runs/tea"} & set(command)]
-    assert [Path(command[0]).stem for command in chosen] == ["train", "evaluate", "recommend"]
-    train, _, recommend = chosen
+    assert [Path(command[0]).stem for command in chosen] == ["train", "evaluate", "recommend", "recommend"]
+    train, _, recommend, boosted = chosen
     train[train.index("--epochs") + 1] = str(FEW.epochs)
     train += ["--batch-size", str(FEW.batch_size)]  # the same compiled program as in the other tests
-    for path, *arguments in (train, recommend):
+    for path, *arguments in (train, recommend, boosted):
         module = script(path)
         module.main(tyro.cli(module.Options, args=arguments, config=(tyro.conf.OmitArgPrefixes,)))
-    assert "Garden Sencha" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Garden Sencha" in out
+    assert "+0.10" in out
 
 
 SNIPPETS = [content for kind, name, content in BLOCKS if kind == "toml" and not name]
@@ -153,9 +184,15 @@ def test_the_manual_lists_each_mistake_with_its_sentence(shop, trained, script):
         with pytest.raises(InputError) as error:
             rec.recommend(**wrong)
         said.add(str(error.value))
-    with pytest.raises(InputError) as error:
-        Recommender.load("runs/tea")
-    said.add(str(error.value))
+    for call in (
+        lambda: Recommender.load("runs/tea"),
+        lambda: rec.recommend_batch([{"agee": 30}]),
+        lambda: rec.recommend_batch([{"age": 30}], purchased_products=7),
+        lambda: load_dataset(shop / "dataset.toml"),
+    ):
+        with pytest.raises(InputError) as error:
+            call()
+        said.add(str(error.value))
     listed = re.findall(r"^\* `(.+)`\\$", DOC[DOC.index("\n## Errors") :], re.MULTILINE)
     assert len(listed) == len(set(listed))
     assert set(listed) == said

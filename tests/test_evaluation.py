@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_jax import TrainConfig
+from recsys_jax import TrainConfig, evaluation
 from recsys_jax.data import Dataset, Table, assemble
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation import ALL, baselines, cross_validation, in_sample
@@ -59,12 +59,12 @@ def test_in_sample_baselines_by_hand(counted, model):
     # The third place is shared by the three that were bought once.
     assert result.mean("popularity", "hit@3") == pytest.approx((4 + 3 + 3 * (1 / 3)) / 10)
     # x: p0 3 times, p1 and p2 once; y: q0 3 times, q1 and p0 once.
-    assert result.mean("popularity per persona", "hit@1") == pytest.approx(6 / 10)
-    assert result.mean("popularity per persona", "hit@1", "x") == pytest.approx(3 / 5)
-    assert result.mean("popularity per persona", "hit@3") == pytest.approx(1.0)
-    assert result.mean("popularity per persona", "mrr", "x") == pytest.approx((3 * 1 + 2 * (1 / 2 + 1 / 3) / 2) / 5)
+    assert result.mean("popularity per group", "hit@1") == pytest.approx(6 / 10)
+    assert result.mean("popularity per group", "hit@1", "x") == pytest.approx(3 / 5)
+    assert result.mean("popularity per group", "hit@3") == pytest.approx(1.0)
+    assert result.mean("popularity per group", "mrr", "x") == pytest.approx((3 * 1 + 2 * (1 / 2 + 1 / 3) / 2) / 5)
     # The kind of the first: right for all of x; for y where it is b, 4 of 5.
-    assert result.mean("popularity per persona", "category_hit@1") == pytest.approx(9 / 10)
+    assert result.mean("popularity per group", "category_hit@1") == pytest.approx(9 / 10)
     assert result.mean("random", "hit@3") == pytest.approx(3 / 8)
     # Three of eight with four of a kind miss that kind with C(4, 3) / C(8, 3).
     assert result.mean("random", "category_hit@3") == pytest.approx(1 - 4 / 56)
@@ -143,3 +143,47 @@ def test_bad_requests_are_sentences(counted, model):
         in_sample(model, replace(counted, purchases=counted.purchases[1:]), (1,))
     with pytest.raises(InputError, match=r"^folds: found 11; allowed: 2 to 10"):
         cross_validation(counted, TrainConfig(), (1,), folds=11)
+
+
+class Counting:
+    """A scorer that says how many rows of scores it was asked for."""
+
+    def __init__(self, scorer):
+        self.scorer, self.rows = scorer, 0
+
+    def __call__(self, rows):
+        self.rows += len(rows)
+        return self.scorer(rows)
+
+
+@pytest.mark.parametrize("products", [8, 2**21])
+def test_shared_scores_count_once_per_target_and_mean_the_same(products, monkeypatch):
+    """The baselines' figures are those of scoring each query by itself, with a fraction of the work."""
+    rng = np.random.default_rng(0)
+    names = [f"{letter}{i}" for letter in "pq" for i in range(4)]
+    lists = {group: [[str(rng.choice(names))] for _ in range(100)] for group in "xy"}
+    data = dataset(lists)
+    train = data.purchases[:150]
+    codes = np.array([0] * 4 + [1] * 4)
+    shared = baselines(data, train)
+    assert list(shared) == ["random", "popularity", "popularity per group"]
+    limit = {"random": 8, "popularity": 8, "popularity per group": 16}
+    asked = []
+    measure = evaluation._metrics
+    monkeypatch.setattr(
+        evaluation, "_metrics", lambda scores, *rest: asked.append(len(scores)) or measure(scores, *rest)
+    )
+    for name, scorer in shared.items():
+        asked.clear()
+        once = evaluation._values(scorer, data.purchases, products, codes, (1, 3))
+        assert sum(asked) <= limit[name]
+        alone = [measure(scorer(row[:1]), row[1:], codes, (1, 3)) for row in data.purchases]
+        for metric, values in once.items():
+            np.testing.assert_allclose(values, [one[metric][0] for one in alone])
+
+
+def test_a_customer_who_bought_much_is_scored_once():
+    data = dataset({"x": [["p0", "p1", "q0"], ["p2"]], "y": [["q1", "p0"]]})
+    scorer = Counting(lambda rows: rows[:, None] + np.arange(8.0))
+    evaluation._values(scorer, data.purchases, 8, None, (1,))
+    assert scorer.rows == 3

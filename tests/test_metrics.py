@@ -57,6 +57,17 @@ def test_random_on_the_mall_is_the_known_figure():
     assert round(found, 3) == 0.500
 
 
+def test_one_count_serves_lists_of_any_length():
+    rng = np.random.default_rng(1)
+    scores, same = rng.integers(0, 4, (40, 9)).astype(float), rng.random((40, 9)) < 0.3
+    ranked = metrics.category_ranks(scores, same)
+    for k in range(1, 11):
+        at_k = metrics.category_hit_at_k(scores, same, k=k)
+        np.testing.assert_array_equal(metrics.category_hit(ranked, k=k), at_k)
+        # No product of the category: never hit, whatever the length.
+        np.testing.assert_allclose(at_k[~same.any(axis=1)], 0.0)
+
+
 def test_batch_equals_single():
     rng = np.random.default_rng(0)
     scores, targets = rng.integers(0, 5, (30, 12)).astype(float), rng.integers(0, 12, 30)

@@ -1,19 +1,22 @@
 import json
+import re
+from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from recsys_jax import personas
 from recsys_jax.data import Reviews, load_dataset, read_reviews
 from recsys_jax.encoders import LsaEncoder, get_encoder
 from recsys_jax.errors import InputError
+from recsys_jax.keywords import distinctive_keywords
 from recsys_jax.personas import (
     Persona,
     assign,
     attribute_sources,
     customer_rows,
-    distinctive_keywords,
     fit_personas,
     load_personas,
     read_catalogue,
@@ -82,6 +85,40 @@ def test_names_are_given_once_though_every_cluster_fits_one_persona_best():
     np.testing.assert_array_equal(assign(model, embeddings)[0], themes)
 
 
+def leftover_name():
+    """Two clusters speak of dry skin alike; one of them uses another persona's keyword too, less surely."""
+    _, embeddings, _ = corpus((0, 1, 2))
+    texts = ["건조 리본", *["건조"] * 7, *["건조 리본"] * 5, *["건조"] * 3, *["진정 리본"] * 2, *["진정"] * 6]
+    catalogue = (CATALOGUE[0], replace(CATALOGUE[1], keywords=("리본",)), CATALOGUE[2])
+    return fit_personas(embeddings, texts, catalogue, encoder=Fake(), k=3), texts, embeddings
+
+
+def test_a_name_that_the_matching_left_is_marked(tmp_path):
+    model, texts, embeddings = leftover_name()
+    assert model.names == ("Dry", "Gift", "Calm")
+    assert min(model.evidence) > 2  # so it is not the weak mark that tells
+    save_personas(model, tmp_path)
+    assert load_personas(tmp_path).nearest == model.nearest == ("Dry", "Dry", "Calm")
+    doubt = "a leftover name: its reviews read more like Dry"
+    assert [model.doubt(number) for number in range(3)] == ["", doubt, ""]
+    path, sources = tmp_path / "P.md", attribute_sources(reviews_of(texts))
+    persona_definition(path, model, texts, *assign(model, embeddings), sources)
+    text = path.read_text("utf-8")
+    assert text.count(f"({doubt})") == 1
+    assert "weak" not in text
+    persona_definition(path, replace(model, evidence=(3.0, 1.0, 3.0)), texts, *assign(model, embeddings), sources)
+    assert f"from chance, which is weak: the name is what the others left ({doubt})" in path.read_text("utf-8")
+
+
+def test_names_without_a_rival_are_not_marked():
+    texts, embeddings, _ = corpus((3, 0, 1, 2))
+    # A name made of keywords, and texts that speak for every persona alike, are no leftovers.
+    for spoken in (texts, ["같은 글"] * len(texts)):
+        model = fit_personas(embeddings, spoken, CATALOGUE, encoder=Fake(), k=4)
+        assert [model.doubt(number) for number in range(4)] == [""] * 4
+        assert set(model.nearest) <= {"Dry", "Gift", "Calm"}
+
+
 def test_clusters_beyond_the_catalogue_are_named_by_their_keywords(tmp_path):
     texts, embeddings, themes = corpus((3, 0, 1, 2))
     model = fit_personas(embeddings, texts, CATALOGUE, encoder=Fake(), k=4)
@@ -116,6 +153,22 @@ def test_impossible_number_of_clusters_is_an_error(k):
         fitted(k=k)
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_impossible_seed_is_an_error(seed, monkeypatch):
+    said = f"seed: found {seed}; allowed: 0 to 4294967295"
+    with pytest.raises(InputError, match=said):
+        fitted(seed=seed)
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "scripts")
+    from cluster_personas import Options, main
+
+    with pytest.raises(InputError, match=said):
+        main(Options(MALL, encoder="lsa", seed=seed))
+
+
+def test_largest_seed_is_allowed():
+    assert fitted(seed=2**32 - 1).names == ("Dry", "Gift", "Calm")
+
+
 def test_too_few_reviews_for_auto_are_an_error():
     texts, embeddings, _ = corpus((0,), per_theme=2)
     with pytest.raises(InputError, match="2 different"):
@@ -148,6 +201,21 @@ def test_saved_model_assigns_the_same(tmp_path, encoder):
         np.testing.assert_array_equal(loaded.encoder.encode(["보습 글"]), used.encode(["보습 글"]))
 
 
+def test_new_reviews_join_fitted_personas(tmp_path):
+    """As the docstring of `recsys_jax.personas` says it."""
+    texts, _, _ = corpus((0, 1, 2))
+    encoder = LsaEncoder.fit(texts)
+    save_personas(fit_personas(encoder.encode(texts), texts, CATALOGUE, encoder=encoder, k=3), tmp_path)
+
+    model = load_personas(tmp_path)
+    labels, distances = assign(
+        model, model.encoder.encode(["포장까지 선물로 딱", "보습이 중요, 건조해서", "자극 없이"])
+    )
+    assert [model.names[label] for label in labels] == ["Gift", "Dry", "Calm"]
+    assert distances.shape == (3,)
+    assert "assign(model, model.encoder.encode([" in personas.__doc__
+
+
 def test_damaged_or_absent_model_is_an_error(tmp_path):
     folder = tmp_path / "personas"
     with pytest.raises(InputError, match="cluster_personas"):
@@ -163,7 +231,9 @@ def test_damaged_or_absent_model_is_an_error(tmp_path):
     document = json.loads((folder / "model.json").read_text())
     persona = {**document["personas"][0], "skin_type": "leather"}
     for change in (
-        {"format": 2},
+        {"format": 1},
+        {"nearest": None},
+        {"nearest": ["Dry"]},
         {"personas": document["personas"][:2]},
         {"personas": [persona]},
         {"personas": 3},
@@ -181,12 +251,39 @@ def test_embeddings_of_another_encoder_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("profile", "stated", "unknown"),
+    ("profile", "stated", "unused"),
     [
         ("40대/남성/복합성/주름", Stated(45, "M", "combination", "wrinkle"), []),
         ("20대 초반/여성/건성/수분", Stated(22, "F", "dry", "moisture"), []),
         ("여성/30대", Stated(35, "F", None, None), []),
-        ("34세/여/민감성/트러블,모공", Stated(34, "F", "sensitive", "calming"), []),
+        ("34세/여/민감성/트러블,모공", Stated(34, "F", "sensitive", "calming"), ["모공"]),
+        # Words that can be a skin type or a concern.
+        ("20대/여성/민감/주름", Stated(25, "F", "sensitive", "wrinkle"), []),
+        ("30대/여성/건조/모공", Stated(35, "F", "dry", "texture"), []),
+        ("20대/여성/민감/다크서클", Stated(25, "F", "sensitive", None), ["다크서클"]),
+        ("20대/여성/민감/", Stated(25, "F", "sensitive", None), []),
+        ("20대/여성//민감", Stated(25, "F", None, "calming"), []),
+        ("20대/여성/건조/민감", Stated(25, "F", "dry", "calming"), []),
+        ("20대/여성/민감,건조/주름", Stated(25, "F", "sensitive", "wrinkle"), ["건조"]),
+        ("20대/여성/민감/지성", Stated(25, "F", "oily", "calming"), []),
+        ("20대,여성,민감,주름,모공", Stated(25, "F", "sensitive", "wrinkle"), ["모공"]),
+        ("20대/여성/민감/주름,모공", Stated(25, "F", "sensitive", "wrinkle"), ["모공"]),
+        ("여성/주름/예민", Stated(None, "F", "sensitive", "wrinkle"), []),
+        ("여성/민감", Stated(None, "F", None, "calming"), []),
+        ("30대/여성/건조", Stated(35, "F", None, "moisture"), []),
+        ("30대/여성/건성/예민", Stated(35, "F", "dry", "calming"), []),
+        ("30대/여성/지성/건조/모공", Stated(35, "F", "oily", "moisture"), ["모공"]),
+        # Skin types in other words; what comes second and differs; what is only said twice.
+        ("악지성/수분", Stated(None, None, "oily", "moisture"), []),
+        ("건성 피부", Stated(skin_type="dry"), []),
+        ("지성 피부", Stated(skin_type="oily"), []),
+        ("예민한 피부", Stated(skin_type="sensitive"), []),
+        ("민감피부/남", Stated(None, "M", "sensitive", None), []),
+        ("극민감성 타입", Stated(skin_type="sensitive"), []),
+        ("중성/여", Stated(None, "F", "normal", None), []),
+        ("피부", Stated(), ["피부"]),
+        ("건성/지성/30대/여성/40대/남", Stated(35, "F", "dry", None), ["지성", "40대", "남"]),
+        ("건성/악건성/트러블/홍조", Stated(None, None, "dry", "calming"), []),
         (" 50대 이상 / 여성 / / ", Stated(55, "F", None, None), []),
         ("비공개/여성/지성/다크서클", Stated(None, "F", "oily", None), ["비공개", "다크서클"]),
         ("dry/gift/f", Stated(None, "F", "dry", "gift"), []),
@@ -195,8 +292,8 @@ def test_embeddings_of_another_encoder_are_refused():
         (None, Stated(), []),
     ],
 )
-def test_profile(profile, stated, unknown):
-    assert parse_profile(profile) == (stated, unknown)
+def test_profile(profile, stated, unused):
+    assert parse_profile(profile) == (stated, unused)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +352,19 @@ def test_profile_goes_before_text_before_persona():
     assert counts["age"] == {"profile_info": 1, "text": 2}
     assert counts["gender"] == {"profile_info": 2, "persona": 1}
     assert counts["skin_concern"] == {"profile_info": 1, "persona": 2}
-    assert counts["not understood"] == {"비공개": 1}
+    assert counts["not used"] == {"비공개": 1}
+
+
+@pytest.mark.parametrize("profile", [["30대", "여성"], 30, 0, False, {"age": 30}, float("nan")])
+def test_a_profile_that_is_no_text_is_refused(mall, profile):
+    rows = json.loads((mall / "products.json").read_text("utf-8"))
+    rows[0]["reviews"][1]["profile_info"] = profile
+    (mall / "products.json").write_text(json.dumps(rows), "utf-8")
+    said = (
+        rf"products.json, row 1, reviews 2: profile_info: found {re.escape(repr(profile))}; allowed: a text .* or null"
+    )
+    with pytest.raises(InputError, match=said):
+        read_reviews(mall, Schema.read(mall / "dataset.toml"))
 
 
 def test_attributes_do_not_come_from_the_purchased_product():
@@ -370,11 +479,35 @@ def test_personas_of_the_look_alike_are_found_and_named(look_alike, seed):
     assert np.mean(np.array(model.names)[labels] == truth) >= 0.8
 
 
+def test_script_marks_leftover_names_and_says_what_it_did_not_use(tmp_path, monkeypatch, capsys, mall):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "scripts")
+    import cluster_personas
+
+    model, texts, _ = leftover_name()
+    rows = json.loads((mall / "products.json").read_text("utf-8"))
+    for row in rows:
+        row["reviews"] = []
+    rows[0]["reviews"] = [{"content": text, "profile_info": "30대/여성/건성/모공,주름"} for text in texts]
+    (mall / "products.json").write_text(json.dumps(rows), "utf-8")
+    (mall / "personas.toml").write_text(GOOD, "utf-8")
+    with (mall / "dataset.toml").open("a") as file:
+        file.write('\n[personas]\ncatalogue = "personas.toml"\n')
+    monkeypatch.setattr(cluster_personas, "fit_personas", lambda *_, encoder, **__: replace(model, encoder=encoder))
+    monkeypatch.setattr(cluster_personas, "assign", lambda *_: (np.repeat([0, 1, 2], 8), np.zeros(24)))
+    monkeypatch.setattr(cluster_personas, "customer_rows", lambda *_: {})
+    cluster_personas.main(cluster_personas.Options(mall, run=tmp_path / "out", encoder="lsa", k=3))
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("(a leftover name: its reviews read more like Dry)") == 1
+    assert re.search(r"Gift 8 reviews [^()]*\(a leftover name", said)
+    assert "note: profile_info: '주름', not used, 24 times" in said
+
+
 def test_script_writes_customers_that_the_dataset_takes(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "scripts")
     from cluster_personas import Options, main
 
-    assert main(Options(MALL, run=tmp_path / "out", encoder="lsa", k="auto")) == tmp_path / "out"
+    again = main(Options(MALL, run=tmp_path / "out", encoder="lsa", k="auto"))
+    assert again == f"scripts/train.py {MALL} --run {tmp_path / 'out'}"
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "customers.json",
         "personas",

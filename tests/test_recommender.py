@@ -233,7 +233,7 @@ def test_empty_batches(mall_rec):
 def test_a_batch_names_the_row(mall_rec):
     says(lambda: mall_rec.recommend_batch([DRY, dict(OILY, age=-3)]), "row 2", "age", "-3", "from 1 to 120")
     says(lambda: mall_rec.recommend_batch([DRY, dict(OILY, gender="X")]), "row 2", "gender", "'X'", "'F', 'M'")
-    says(lambda: mall_rec.recommend_batch([DRY, {"age": 3}]), "row 2", "skin_type", "None", "'dry'")
+    says(lambda: mall_rec.recommend_batch([DRY, {"age": 3}]), "row 2", "skin_type", "found nothing", "'dry'")
     says(lambda: mall_rec.recommend_batch([{"age": 3}]), "'skin_type'", "missing", "age")
     says(lambda: mall_rec.recommend_batch([{}]), "recommend_batch()")
     says(
@@ -248,6 +248,15 @@ def test_a_batch_names_the_row(mall_rec):
 @pytest.mark.parametrize("purchased", [[], [[]], [[], [], []], "p1"])
 def test_exclusions_of_another_length(mall_rec, purchased):
     says(lambda: mall_rec.recommend_batch([DRY, OILY], purchased_products=purchased), "purchased_products")
+
+
+@pytest.mark.parametrize("purchased", [7, "p1", b"p1", (x for x in [["p1"]])])
+def test_exclusions_that_are_no_list(mall_rec, purchased):
+    """One row, so that a text of two letters can't be taken for two rows."""
+    says(
+        lambda: mall_rec.recommend_batch([DRY], purchased_products=purchased),
+        *("recommend_batch(), purchased_products", repr(purchased), "a list of product ids for each of the 1 rows"),
+    )
 
 
 @pytest.mark.parametrize("rows", [None, 3, "abc", DRY, [1, 2], {"age": 32}])
@@ -340,14 +349,15 @@ def test_unknown_attributes(mall_rec):
     ],
 )
 def test_unknown_values(mall_rec, name, value, allowed):
-    said = says(lambda: mall_rec.recommend(**{**DRY, name: value}), "recommend(), ", name, repr(value), allowed)
+    shown = "nothing" if value is None else repr(value)
+    said = says(lambda: mall_rec.recommend(**{**DRY, name: value}), "recommend(), ", name, f"found {shown};", allowed)
     assert "row" not in said  # one request has no rows
 
 
 @pytest.mark.parametrize("name", list(DRY))
 def test_a_missing_attribute(mall_rec, name):
     known = {key: value for key, value in DRY.items() if key != name}
-    says(lambda: mall_rec.recommend(**known), name, "None", "allowed")
+    says(lambda: mall_rec.recommend(**known), name, "found nothing", "allowed")
 
 
 # Categories
@@ -604,10 +614,10 @@ def test_a_new_products_category_may_be_a_label(mall_rec):
         ([dict(NEW, product_id="p3")], ["row 1", "product_id", "'p3'"]),
         ([NEW, dict(NEW, product_id="p3")], ["row 2", "product_id", "'p3'"]),
         ([NEW, NEW], ["row 2", "product_id", "'n1'"]),
-        ([NEW, dict(NEW, product_id=None)], ["row 2", "product_id", "None"]),
+        ([NEW, dict(NEW, product_id=None)], ["row 2", "product_id", "found nothing"]),
         ([NEW, dict(NEW, product_id="n2", category=100)], ["row 2", "category", "100", "'Skincare'"]),
         ([NEW, dict(NEW, product_id="n2", price=-1)], ["row 2", "price", "-1"]),
-        ([NEW, dict(NEW, product_id="n2", brand_name=None)], ["row 2", "brand_name", "None"]),
+        ([NEW, dict(NEW, product_id="n2", brand_name=None)], ["row 2", "brand_name", "found nothing"]),
         ([{key: value for key, value in NEW.items() if key != "price"}], ["'price'", "missing"]),
         ([{key: value for key, value in NEW.items() if key != "product_name"}], ["'product_name'", "missing"]),
         ([{"product_id": "n1"}], ["missing"]),
@@ -678,6 +688,23 @@ def test_what_is_missing_may_be_left_out(films_model):
     assert rec.recommend(favourite_genres=[], country=None, age="abc", top_n=5) == nothing
     rows = [{"favourite_genres": None, "country": None, "age": None}, {"favourite_genres": "Drama", "age": 30}]
     same(rec.recommend_batch(rows, top_n=5), [nothing, rec.recommend(favourite_genres="Drama", age=30, top_n=5)])
+
+
+@pytest.mark.parametrize(("wrong", "right"), [("agee", "age"), ("Age", "age"), ("favorite_genres", "favourite_genres")])
+def test_a_misspelt_column_of_a_batch_is_refused(films_model, wrong, right):
+    rec = Recommender(films_model)
+    says(lambda: rec.recommend_batch([{wrong: 30, "country": "KR"}]), "recommend_batch()", f"'{wrong}'", f"'{right}'")
+    says(lambda: rec.recommend_batch(pd.DataFrame({wrong: [30]})), f"'{wrong}'", f"'{right}'")
+
+
+def test_a_column_that_resembles_one_that_is_there_is_no_misspelling(films_model):
+    rec = Recommender(films_model)
+    wanted = [rec.recommend(age=30, country="KR")]
+    same(rec.recommend_batch([{"age": 30, "agee": 99, "country": "KR"}]), wanted)
+    same(
+        rec.recommend_batch([{"age": 30, "country": "KR", "viewer": "v1", "genre": "x", "purchased_products": []}]),
+        wanted,
+    )
 
 
 @pytest.mark.parametrize("rows", [[{}], [{}, {}], [{"country": None}]])

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -56,7 +57,8 @@ def test_the_main_job(done):
     # It ends with where the files are and what to try next, after five recommendations of three products.
     assert result.stdout.count("product  ") == 5
     last = result.stdout.rstrip().splitlines()[-1]
-    assert last.strip().startswith("python scripts/train.py ")
+    assert last.startswith("Next: ")
+    assert "python scripts/train.py " in last
 
 
 def test_the_files_say_what_they_are(done):
@@ -189,6 +191,24 @@ def test_broken_customers_are_one_sentence(done, tmp_path, change, sentence):
     customers = json.loads((cwd / "runs" / "amoremall" / "customers.json").read_text("utf-8"))
     (tmp_path / "customers.json").write_text(json.dumps(change(customers)), "utf-8")
     told(run("train.py", MALL, "--customers", tmp_path / "customers.json", "--epochs", 1, cwd=tmp_path), sentence)
+
+
+def test_ctrl_c_stops_the_training_and_leaves_nothing(done, tmp_path):
+    cwd, _ = done
+    customers = cwd / "runs" / "amoremall" / "customers.json"
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), str(MALL), "--customers", str(customers)]
+    options = ["--run", "out", "--epochs", "1000000"]
+    with subprocess.Popen(
+        [*command, *options], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert any(line.startswith("Epoch 100/") for line in lines)  # it is in the midst of the epochs
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == "stopped\n"
+    assert list(tmp_path.rglob("*")) == []
 
 
 def test_training_before_the_personas_says_what_to_run(tmp_path):

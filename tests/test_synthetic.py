@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from recsys_jax.errors import InputError
+from recsys_jax.statements import parse_profile, stated_in_text
 from recsys_jax.synthetic import mall, population, write_mall, write_population
 
 ROOT = Path(__file__).parent.parent
@@ -72,7 +73,7 @@ def test_products_have_the_format_of_the_malls_file(made):
         assert type(product["price"]) is int
         assert product["sub_category"] == 0
         for review in product["reviews"]:
-            assert list(review) == ["reviewer", "rating", "content", "date"]
+            assert list(review) == ["reviewer", "rating", "content", "date", "profile_info"]
             assert (review["reviewer"], review["rating"], review["date"]) == ("", 0, "")
             assert review["content"].strip() == review["content"] != ""
     assert len({product["product_id"] for product in made.products}) == 93
@@ -141,6 +142,39 @@ def test_every_review_has_one_writer_and_the_margins_hold(made):
     counts = Counter((row["persona"], products[row["product_id"]]["category"]) for row in rows)
     for persona, wanted in PERSONAS.items():
         assert [counts[persona, category] for category in MALL] == wanted
+
+
+def test_profiles_state_what_was_planted(made):
+    """Nine in ten reviews have one; its skin type is the writer's, which goes with the category in four of five."""
+    reviews = [(product["category"], review) for product in made.products for review in product["reviews"]]
+    words = {"건성": "dry", "지성": "oily", "복합성": "combination", "민감성": "sensitive", "중성": "normal"}
+    ages = {"Dry_Winter": "34", "Anti_Aging": "34", "Loyal_Repurchase": "23", "Detail_Reviewer": "23"}
+    stated = 0
+    for (_, review), row in zip(reviews, made.truth["personas"], strict=True):
+        if review["profile_info"]:
+            age, gender, skin = review["profile_info"].split("/")
+            assert words[skin] == row["skin_type"]
+            assert gender in ("여성", "남성")
+            assert age in {f"{decade}0대" for decade in ages.get(row["persona"], "234")}
+            stated += 1
+    assert 235 <= stated <= 262  # 277 x 0.9, and two and a half standard deviations of 5
+    own = {97: "sensitive", 98: "dry", 99: "normal", 101: "combination", 103: "oily"}
+    right = sum(own[code] == row["skin_type"] for (code, _), row in zip(reviews, made.truth["personas"], strict=True))
+    assert 205 <= right <= 238  # 277 x 0.8, and two and a half standard deviations of 6.7
+    for code, skin in own.items():
+        shares = made.truth["skin_types"][str(code)]
+        assert shares[skin] == 0.8
+        assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_no_text_contradicts_its_profile(made):
+    for product in made.products:
+        for review in product["reviews"]:
+            profile, said = parse_profile(review["profile_info"])[0], stated_in_text(review["content"])
+            if profile.skin_type and said.skin_type:
+                assert said.skin_type == profile.skin_type
+            if profile.age and said.age:
+                assert said.age // 10 == profile.age // 10
 
 
 def test_the_preferences_are_consistent_with_the_margins(made):
@@ -298,4 +332,4 @@ def test_the_script_writes_the_mall_where_told(tmp_path):
     script = [sys.executable, str(ROOT / "scripts" / "make_dataset.py"), "--out", str(tmp_path), "--seed", "0"]
     done = subprocess.run(script, capture_output=True, text=True, check=True)
     assert (tmp_path / "products.json").read_bytes() == (SHIPPED / "products.json").read_bytes()
-    assert "next:" in done.stdout
+    assert "Next:" in done.stdout

@@ -259,3 +259,51 @@ def test_the_row_that_dropout_trained_stays_as_it_was_trained():
 
     assert distance_from_mean(0.0) < 1e-5
     assert distance_from_mean(0.2) > 0.1
+
+
+TOUCHES_ALL = {"triplet", "softmax", "softmax, all options"}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_values_of_products_that_nobody_bought_hold_the_mean_where_only_bought_ones_train(name):
+    """Nobody buys red3, blue3, ... and one of those is of a colour of its own."""
+    data = dataset(customers=60, per_colour=3)
+    columns = dict(data.products.columns)
+    columns = {key: [*cells, *cells[-2:]] for key, cells in columns.items()}
+    columns["id"][-2:], columns["colour"][-2:] = ["new", "newer"], ["green", "green"]
+    data = replace(data, products=Table("products", columns), product_ids=columns["id"])
+    config = replace(CONFIGS[name], id_embedding=True, id_dropout=0.0, epochs=2)
+    tables = fit(data, config).variables["params"]["product"]
+    colours, ids = tables["colour_emb"], tables["product_id_emb"]  # red, blue, green, unknown; 8 products, unknown
+    average = (colours[0] + colours[1]) / 2
+    if name in TOUCHES_ALL:
+        assert np.abs(colours[2] - average).max() > 0.1
+        assert np.abs(ids[6:8] - ids[:6].mean(axis=0)).max() > 0.1
+    else:
+        np.testing.assert_allclose(colours[2], average, atol=1e-5)
+        np.testing.assert_allclose(ids[6:8], np.tile(ids[:6].mean(axis=0), (2, 1)), atol=1e-5)
+
+
+def test_an_embedding_that_nothing_used_is_zeros():
+    """Here the products that somebody bought have no tags: training saw zeros."""
+    data = dataset(customers=20, per_colour=2)
+    tags = {"name": "tags", "kind": "multi-categorical", "values": ["a", "b"], "unknown": "ignore", "missing": "ignore"}
+    (feature,) = Schema.parse(
+        {
+            "name": "tagged",
+            "products": {"file": "p.json", "id": "id", "features": [tags]},
+            "customers": {
+                "file": "c.json",
+                "id": "id",
+                "purchases": "bought",
+                "features": [{"name": "likes", **FEATURE}],
+            },
+        },
+        "schema",
+    ).products.features
+    part = replace(data.schema.products, features=(*data.schema.products.features, feature))
+    columns = {**data.products.columns, "tags": [None] * 4}
+    data = replace(data, schema=replace(data.schema, products=part), products=Table("products", columns))
+    model = fit(data, TrainConfig(loss="infonce", epochs=1))
+    assert not model.variables["params"]["product"]["tags_emb"].any()
+    assert np.isfinite(model.product_embeddings).all()
