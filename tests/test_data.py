@@ -466,7 +466,7 @@ def test_reviews_that_are_no_list(mall, nested):
         lambda: read_reviews(mall, schema),
         "products.json, row 3",
         "reviews",
-        ("nothing" if nested is None else repr(nested))[:20],
+        repr(nested)[:20] if nested else "found nothing",
         "a list",
     )
 
