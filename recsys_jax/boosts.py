@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
+from recsys_jax.cells import as_key, as_number, cell_number
 from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
 from recsys_jax.features import FeatureSpace, FittedFeature
-from recsys_jax.schema import MultiCategorical, Numeric, as_key, as_number, cell_number, read_toml
+from recsys_jax.schema import MultiCategorical, Numeric, read_toml
 
 __all__ = ["BoostRule", "read_boosts"]
 

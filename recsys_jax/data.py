@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from recsys_jax.cells import as_key, split_keys
 from recsys_jax.errors import InputError
-from recsys_jax.schema import Categorical, Feature, Schema, as_key, split_keys
+from recsys_jax.schema import Categorical, Feature, Schema
 
 __all__ = [
     "Dataset",

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int32
 
+from recsys_jax.cells import as_key, cell_number
 from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
-from recsys_jax.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput, as_key, cell_number
+from recsys_jax.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
 
 __all__ = ["FeatureSpace", "Features", "FittedFeature", "with_product_id"]
 

@@ -13,9 +13,10 @@ from jaxtyping import Bool, Float, Float32
 from recsys_jax import scoring
 from recsys_jax.artifacts import load_model
 from recsys_jax.boosts import BoostRule, read_boosts
+from recsys_jax.cells import as_key, cell_number
 from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
-from recsys_jax.schema import Numeric, as_key, cell_number
+from recsys_jax.schema import Numeric
 from recsys_jax.trained import TrainedModel, bucket
 
 __all__ = ["Recommender"]

@@ -20,12 +20,12 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys_jax import Dataset, TrainedModel, load_model
+from recsys_jax.cells import as_key
 from recsys_jax.evaluation import ALL, Evaluation, cross_validation, in_sample
 from recsys_jax.files import write_file
 from recsys_jax.persona_folds import personas_of_fold
 from recsys_jax.personas import load_personas
 from recsys_jax.plots import embedding_space, results_by_segment
-from recsys_jax.schema import as_key
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ from _common import command, console
 
 from recsys_jax.errors import InputError
 from recsys_jax.files import write_file
-from recsys_jax.synthetic import mall, population, write_mall, write_population
+from recsys_jax.populations import population, write_population
+from recsys_jax.synthetic import mall, write_mall
 
 MALL = Path(__file__).resolve().parent.parent / "data" / "amoremall"
 

@@ -12,8 +12,9 @@ from conftest import FILMS_TOML, MALL_TOML
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_jax.cells import as_key
 from recsys_jax.errors import InputError
-from recsys_jax.schema import As, Categorical, MultiCategorical, Numeric, Schema, as_key
+from recsys_jax.schema import As, Categorical, MultiCategorical, Numeric, Schema
 
 COMMITTED = Path(__file__).parents[1] / "data"
 HUGE = "9" * 400  # a whole number that no float holds

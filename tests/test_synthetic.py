@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from recsys_jax.errors import InputError
+from recsys_jax.populations import population, write_population
 from recsys_jax.statements import parse_profile, stated_in_text
-from recsys_jax.synthetic import mall, population, write_mall, write_population
+from recsys_jax.synthetic import mall, write_mall
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "data" / "amoremall"
