@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 # Nothing here looks for models on a hub: what is needed comes with the packages.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: run test prove clean
+.PHONY: run test clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -17,11 +17,7 @@ test: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow"
-
-# The longer proofs that the gate leaves out.
-prove: $(STAMP)
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest
 
 # Installed once: again only when the requirements change.
 $(STAMP): pyproject.toml constraints.txt
