@@ -40,6 +40,7 @@ def save_model(model: TrainedModel, folder: str | Path) -> None:
         "format": FORMAT,
         "versions": {name: version(name) for name in ("recsys_jax", "jax", "flax", "numpy")},
         "sha256": {TENSORS: hashlib.sha256(content).hexdigest()},
+        "trained_on": model.trained_on,
         "config": asdict(model.config),
         "schema": model.schema.source,
         "customers": {fitted.feature.name: fitted.learned() for fitted in model.customers},
@@ -105,6 +106,7 @@ def _restore(document: Mapping[str, Any], tensors: dict[str, np.ndarray], where:
         product_embeddings=tensors.pop("product_embeddings"),
         purchases=tensors.pop("purchases"),
         losses=tensors.pop("losses"),
+        trained_on=document["trained_on"],
         variables=_unflatten(tensors),
     )
 

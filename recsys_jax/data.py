@@ -1,6 +1,7 @@
 """Tables in (JSON, CSV, Parquet), checked against the schema; who bought what; splits over customers."""
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -141,6 +142,13 @@ class Dataset:
     """One (customer row, product row) per purchase, each pair once, sorted."""
     notes: list[str] = field(default_factory=list)
     """What was corrected on the way in, with counts."""
+
+    @property
+    def fingerprint(self) -> str:
+        """A checksum of the customers' ids and features and of who bought what: equal for the same training data."""
+        columns = {f.column: list(map(str, self.customers.column(f.column))) for f in self.schema.customers.features}
+        content = json.dumps([self.customer_ids, columns, self.product_ids], sort_keys=True)
+        return hashlib.sha256(content.encode() + self.purchases.tobytes()).hexdigest()
 
     @property
     def segments(self) -> list[str] | None:

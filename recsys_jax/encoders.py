@@ -229,7 +229,6 @@ def _read_cache(file: Path) -> dict[str, Float32[np.ndarray, " d"]]:
 
 
 def _write_cache(file: Path, known: Mapping[str, Float32[np.ndarray, " d"]]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
     keys, vectors = np.array(list(known), "U64"), np.stack(list(known.values()))
     replace_file(file, lambda stream: np.savez(stream, keys=keys, vectors=vectors))
 

@@ -102,8 +102,11 @@ def in_sample(model: TrainedModel, dataset: Dataset, ks: Sequence[int]) -> Evalu
     _check_ks(ks)
     if model.product_ids != tuple(dataset.product_ids):
         raise InputError(f"{dataset.products.source}: these are not the products that the model was trained on")
-    if not np.array_equal(np.bincount(dataset.purchases[:, 1], minlength=len(model.purchases)), model.purchases):
-        raise InputError(f"{dataset.customers.source}: these are not the purchases that the model was trained on")
+    if model.trained_on != dataset.fingerprint:
+        raise InputError(
+            f"{dataset.customers.source}: these are not the customers and purchases that the model was trained on; "
+            f"name the file that it was trained on, or train again"
+        )
     part = _evaluate(model, dataset, dataset.purchases, dataset.purchases, ks, {})
     return _join("in-sample", ks, dataset.segment_word, [part])
 

@@ -15,9 +15,7 @@ from recsys_jax.personas import PersonaModel, customer_rows, fit_personas, read_
 __all__ = ["personas_of_fold"]
 
 
-def personas_of_fold(
-    folder: Path, dataset: Dataset, personas: PersonaModel, cache: Path | None = None
-) -> DatasetOfFold:
+def personas_of_fold(folder: Path, dataset: Dataset, personas: PersonaModel) -> DatasetOfFold:
     """Customers made anew in each fold, with as many clusters as `personas` or, if it chose their number, a new choice.
 
     A held-out customer still gets its persona from the review of the very product that it is asked about. Raises
@@ -39,11 +37,16 @@ def personas_of_fold(
     chosen = len(personas.silhouettes) > 1
     seed = personas.seed
 
+    # A pretrained encoder knows nothing of the reviews; one that is fitted on them is fitted in each fold.
+    pretrained = None if personas.encoder.name == "lsa" else personas.encoder.encode(reviews.texts)
+
     def dataset_of_fold(known: Bool[np.ndarray, " c"]) -> Dataset:
         rows = np.flatnonzero(known)
         texts = [reviews.texts[row] for row in rows]
-        encoder = get_encoder(personas.encoder.name, corpus=texts, cache=cache, seed=seed)
-        embeddings = encoder.encode(reviews.texts)
+        encoder, embeddings = personas.encoder, pretrained
+        if embeddings is None:
+            encoder = get_encoder("lsa", corpus=texts, seed=seed)
+            embeddings = encoder.encode(reviews.texts)
         k: int | Literal["auto"] = "auto" if chosen else len(personas.personas)
         fitted = fit_personas(embeddings[rows], texts, catalogue, encoder=encoder, k=k, seed=seed)
         columns = customer_rows(reviews, fitted, embeddings, seed, categories)

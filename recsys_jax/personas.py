@@ -32,7 +32,7 @@ from recsys_jax.errors import InputError, choices
 from recsys_jax.files import write_file
 from recsys_jax.keywords import distinctive_keywords, keyword_evidence
 from recsys_jax.schema import read_toml
-from recsys_jax.statements import Stated, parse_profile, stated_in_text
+from recsys_jax.statements import SKIN_CONCERNS, SKIN_TYPES, Stated, parse_profile, stated_in_text
 
 __all__ = [
     "Persona",
@@ -47,8 +47,6 @@ __all__ = [
     "save_personas",
 ]
 
-SKIN_TYPES = ("dry", "oily", "combination", "sensitive", "normal")
-SKIN_CONCERNS = ("moisture", "wrinkle", "gift", "repurchase", "calming", "texture")
 # Principal components that K-Means sees. On a real mall's reviews and on the look-alike ones, 8 to 10 gave nearly the
 # same clusters for every seed. 5 mixed personas; from 15 on, some seeds ended in a worse optimum: the rest is noise.
 DIMENSIONS = 10

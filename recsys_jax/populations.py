@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from recsys_jax.errors import InputError
 from recsys_jax.files import replace_file, write_file
+from recsys_jax.statements import SKIN_CONCERNS, SKIN_TYPES
 from recsys_jax.synthetic import (
     CATEGORIES,
     PERSONAS,
@@ -20,7 +21,6 @@ from recsys_jax.synthetic import (
     PRICES,
     RATINGS,
     REVIEWS,
-    SKIN_TYPES,
     WOMEN,
     generator,
     sentence_bank,
@@ -42,7 +42,6 @@ SKIN_TYPE_SHARES = np.array(
         [0.10, 0.35, 0.35, 0.10, 0.10],
     ]
 )
-CONCERNS = ("moisture", "wrinkle", "gift", "repurchase", "calming", "texture")  # one for each of PERSONAS
 CONCERN_KNOWN = 0.7  # how often the concern is the persona's own; else it is any
 AGES = np.array([33, 48, 38, 40, 28, 31])
 MORE_PURCHASES = 2.0  # mean purchases of a customer beyond the first
@@ -129,7 +128,8 @@ def _people(size: int, rng: Generator) -> tuple[dict[str, Any], Ints]:
         here = np.flatnonzero(persona == index)
         skin[here] = _choose(shares, len(here), rng)
     known = rng.random(size) < CONCERN_KNOWN
-    concern = np.where(known, persona, rng.integers(len(CONCERNS), size=size))
+    # There is one concern for each of PERSONAS, in the same order.
+    concern = np.where(known, persona, rng.integers(len(SKIN_CONCERNS), size=size))
     age = np.clip(np.round(AGES[persona] + 8 * rng.standard_normal(size)), 15, 79).astype(np.int64)
     columns = {
         "user_id": [f"U{row:08d}" for row in range(size)],
@@ -138,7 +138,7 @@ def _people(size: int, rng: Generator) -> tuple[dict[str, Any], Ints]:
         "age": age,
         "gender": np.where(rng.random(size) < WOMEN, "F", "M").astype(object),
         "skin_type": np.array(SKIN_TYPES, object)[skin],
-        "skin_concern": np.array(CONCERNS, object)[concern],
+        "skin_concern": np.array(SKIN_CONCERNS, object)[concern],
     }
     return columns, persona
 

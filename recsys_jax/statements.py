@@ -7,7 +7,10 @@ from typing import Any
 
 from recsys_jax.encoders import clean_text
 
-__all__ = ["Stated", "parse_profile", "stated_in_text"]
+__all__ = ["SKIN_CONCERNS", "SKIN_TYPES", "Stated", "parse_profile", "stated_in_text"]
+
+SKIN_TYPES = ("dry", "oily", "combination", "sensitive", "normal")
+SKIN_CONCERNS = ("moisture", "wrinkle", "gift", "repurchase", "calming", "texture")
 
 
 @dataclass(frozen=True)

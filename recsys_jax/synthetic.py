@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from recsys_jax.errors import InputError
 from recsys_jax.files import write_file
-from recsys_jax.statements import Stated, stated_in_text
+from recsys_jax.statements import SKIN_TYPES, Stated, stated_in_text
 
 __all__ = ["CATEGORIES", "PERSONAS", "Mall", "generator", "mall", "sentence_bank", "write_mall"]
 
@@ -60,7 +60,6 @@ BRAND_STRENGTH = 2.0
 
 # What writers state of themselves beside the review: age, gender and skin type. The skin type goes with the category,
 # so that attributes tell more of it than the persona does: the most frequent one of each category, and how frequent.
-SKIN_TYPES = ("dry", "oily", "combination", "sensitive", "normal")
 WOMEN = 0.7
 SKIN_OF_CATEGORY = ("sensitive", "dry", "normal", "combination", "oily")
 SKIN_SHARE = 0.8

@@ -33,6 +33,8 @@ class TrainedModel:
     """How often each product was bought in training."""
     losses: Float32[np.ndarray, " e"]
     """The mean loss of each epoch."""
+    trained_on: str
+    """The fingerprint of the dataset, where all of it was trained on; else empty."""
 
     @property
     def model(self) -> TwoTower:

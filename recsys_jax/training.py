@@ -281,6 +281,7 @@ def fit(
         embeddings,
         purchases,
         np.concatenate(curve),
+        dataset.fingerprint if train is None else "",
     )
 
 

@@ -139,8 +139,12 @@ def test_bad_requests_are_sentences(counted, model):
         in_sample(model, counted, (0,))
     with pytest.raises(InputError, match="not the products that the model was trained on"):
         in_sample(replace(model, product_ids=("z",)), counted, (1,))
-    with pytest.raises(InputError, match="not the purchases that the model was trained on"):
+    with pytest.raises(InputError, match="not the customers and purchases that the model was trained on"):
         in_sample(model, replace(counted, purchases=counted.purchases[1:]), (1,))
+    # Other attributes for the same purchases, as a published customer file has beside one made of the same reviews.
+    columns = {**counted.customers.columns, "group": ["y"] * 5 + ["x"] * 5}
+    with pytest.raises(InputError, match="not the customers and purchases that the model was trained on"):
+        in_sample(model, replace(counted, customers=Table("others", columns)), (1,))
     with pytest.raises(InputError, match=r"^folds: found 11; allowed: 2 to 10"):
         cross_validation(counted, TrainConfig(), (1,), folds=11)
 

@@ -33,7 +33,7 @@ def mall(tmp_path_factory):
     personas = fit_personas(embeddings, reviews.texts, read_catalogue(MALL / "personas.toml"), encoder=encoder)
     customers = Table.of(customer_rows(reviews, personas, embeddings, 0), "customers")
     dataset = assemble(schema, products, ids, customers, MALL)
-    return dataset, personas_of_fold(MALL, dataset, personas, cache), planted(ids, dataset.categories)
+    return dataset, personas_of_fold(MALL, dataset, personas), planted(ids, dataset.categories)
 
 
 def planted(product_ids, categories):
