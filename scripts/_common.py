@@ -66,7 +66,10 @@ def _python() -> str:
 
 def run_folder(dataset: Path, run: Path | None) -> Path:
     """The folder of a run: the one asked for, or runs/NAME with the dataset's name."""
-    return run or Path("runs") / read_schema(dataset).name
+    run = run or Path("runs") / read_schema(dataset).name
+    if run.exists() and not run.is_dir():
+        raise InputError(f"{run}: found a file; allowed: the folder of a run, there or not yet")
+    return run
 
 
 def again(dataset: Path, run: Path, customers: Path | None = None) -> str:

@@ -215,6 +215,12 @@ def test_training_before_the_personas_says_what_to_run(tmp_path):
     told(run("train.py", MALL, cwd=tmp_path), "Run scripts/cluster_personas.py ")
 
 
+def test_a_run_that_is_a_file_is_told_before_training(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    told(run("train.py", MALL, "--run", "run", cwd=tmp_path), "run: found a file; allowed: the folder of a run")
+    assert (tmp_path / "run").read_text() == "mine"
+
+
 def test_evaluating_before_training_says_what_is_missing(tmp_path):
     told(run("evaluate.py", MALL, cwd=tmp_path), "model.json: there is no such file; scripts/train.py writes it")
 
