@@ -1,5 +1,6 @@
 # make run   the main job, from reviews to recommendations, on the data in data/
 # make test  the gate: lint, types, tests
+# make prove the longer proofs that the gate leaves out
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,7 +8,7 @@ STAMP  := $(VENV)/.installed
 # Nothing here looks for models on a hub: what is needed comes with the packages.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: run test clean
+.PHONY: run test prove clean
 .DEFAULT_GOAL := run
 
 run: $(STAMP)
@@ -18,6 +19,9 @@ test: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+prove: $(STAMP)
+	$(BIN)/pytest -m slow
 
 # Installed once: again only when the requirements change.
 $(STAMP): pyproject.toml constraints.txt
