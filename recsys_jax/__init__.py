@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from recsys_jax.data import Dataset, Table, load_dataset
     from recsys_jax.errors import InputError
     from recsys_jax.models import TwoTower, encode_customers, encode_products
+    from recsys_jax.pytorch import load_checkpoint, save_checkpoint
     from recsys_jax.recommender import Recommender
     from recsys_jax.schema import Schema
     from recsys_jax.scoring import scores, top_k, with_boosts
@@ -39,8 +40,10 @@ __all__ = [
     "encode_customers",
     "encode_products",
     "fit",
+    "load_checkpoint",
     "load_dataset",
     "load_model",
+    "save_checkpoint",
     "save_model",
     "scores",
     "top_k",
@@ -53,6 +56,7 @@ _MODULES = {
     "data": ("Dataset", "Table", "load_dataset"),
     "errors": ("InputError",),
     "models": ("TwoTower", "encode_customers", "encode_products"),
+    "pytorch": ("load_checkpoint", "save_checkpoint"),
     "recommender": ("Recommender",),
     "schema": ("Schema",),
     "scoring": ("scores", "top_k", "with_boosts"),

@@ -22,7 +22,7 @@ from recsys_jax.trained import TrainedModel
 
 __all__ = ["load_model", "save_model"]
 
-FORMAT = 1
+FORMAT = 2
 MODEL, TENSORS = "model.json", "model.safetensors"
 
 
@@ -41,6 +41,7 @@ def save_model(model: TrainedModel, folder: str | Path) -> None:
         "versions": {name: version(name) for name in ("recsys_jax", "jax", "flax", "numpy")},
         "sha256": {TENSORS: hashlib.sha256(content).hexdigest()},
         "trained_on": model.trained_on,
+        "batches": dict(model.batches),
         "config": asdict(model.config),
         "schema": model.schema.source,
         "customers": {fitted.feature.name: fitted.learned() for fitted in model.customers},
@@ -106,6 +107,7 @@ def _restore(document: Mapping[str, Any], tensors: dict[str, np.ndarray], where:
         product_embeddings=tensors.pop("product_embeddings"),
         purchases=tensors.pop("purchases"),
         losses=tensors.pop("losses"),
+        batches={side: int(document["batches"][side]) for side in ("customer", "product")},
         trained_on=document["trained_on"],
         variables=_unflatten(tensors),
     )

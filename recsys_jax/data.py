@@ -22,6 +22,7 @@ __all__ = [
     "Table",
     "customer_folds",
     "load_dataset",
+    "product_ids",
     "read_products",
     "read_reviews",
     "read_schema",
@@ -248,13 +249,18 @@ def read_schema(folder: Path) -> Schema:
 
 
 def read_products(folder: Path, schema: Schema) -> tuple[Table, list[str]]:
-    """The product table and its ids. Raises `InputError` where it is empty or an id is missing or repeated."""
+    """The product table and its ids. Raises `InputError` as `product_ids` does."""
     table = read_table(folder / schema.products.file)
+    return table, product_ids(table, schema)
+
+
+def product_ids(table: Table, schema: Schema) -> list[str]:
+    """The ids of a product table. Raises `InputError` where it is empty or an id is missing or repeated."""
     if not len(table):
         raise InputError(f"{table.source}: there are no products in it")
     ids = table.ids(schema.products.id)
     _unique(table, schema.products.id, ids)
-    return table, ids
+    return ids
 
 
 def read_reviews(folder: Path, schema: Schema) -> Reviews:
@@ -291,7 +297,7 @@ def load_dataset(folder: Path, customers: Path | None = None) -> Dataset:
     of a product or by a customer that does not exist.
     """
     schema = read_schema(folder)
-    products, product_ids = read_products(folder, schema)
+    products, ids = read_products(folder, schema)
     if customers is None:
         if schema.customers.file is None:
             raise InputError(
@@ -299,10 +305,10 @@ def load_dataset(folder: Path, customers: Path | None = None) -> Dataset:
                 f"reviews. Run scripts/cluster_personas.py {folder} first, or name a customer file"
             )
         customers = folder / schema.customers.file
-    return assemble(schema, products, product_ids, read_table(customers), folder)
+    return assemble(schema, products, ids, read_table(customers), folder)
 
 
-def assemble(schema: Schema, products: Table, product_ids: list[str], customers: Table, folder: Path) -> Dataset:
+def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, folder: Path) -> Dataset:
     """A dataset from tables that are already read; an [interactions] table is read from `folder`."""
     notes: list[str] = []
     if not len(customers):
@@ -315,7 +321,7 @@ def assemble(schema: Schema, products: Table, product_ids: list[str], customers:
         _unique(customers, schema.customers.id, rows_of_id)
     customer_ids = list(dict.fromkeys(rows_of_id))
     customer_row = {key: row for row, key in enumerate(customer_ids)}
-    product_row = {key: row for row, key in enumerate(product_ids)}
+    product_row = {key: row for row, key in enumerate(ids)}
 
     pairs: list[tuple[int, int]] = []
     source = customers.source
@@ -355,7 +361,7 @@ def assemble(schema: Schema, products: Table, product_ids: list[str], customers:
     unique = np.unique(np.asarray(pairs, dtype=np.int32), axis=0)
     if len(unique) < len(pairs):
         notes.append(f"{len(pairs) - len(unique):,} purchases repeat another one and count once")
-    return Dataset(schema, products, product_ids, customers, customer_ids, unique, notes)
+    return Dataset(schema, products, ids, customers, customer_ids, unique, notes)
 
 
 def customer_folds(

@@ -16,7 +16,8 @@ from recsys_jax.boosts import BoostRule, read_boosts
 from recsys_jax.cells import as_key, cell_number
 from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
-from recsys_jax.schema import Numeric
+from recsys_jax.pytorch import catalogue, load_checkpoint
+from recsys_jax.schema import Numeric, Schema
 from recsys_jax.trained import TrainedModel, bucket
 
 __all__ = ["Recommender"]
@@ -61,6 +62,31 @@ class Recommender:
         Raises `InputError` where the folder holds no undamaged model or a rule names what the model doesn't know.
         """
         model = load_model(folder)
+        rules = () if boosts is None else read_boosts(Path(boosts), model.customers, model.products)
+        return cls(model, rules)
+
+    @classmethod
+    def from_torch(
+        cls,
+        checkpoint: str | Path,
+        *,
+        products: object,
+        schema: Schema | None = None,
+        boosts: str | Path | None = None,
+    ) -> "Recommender":
+        """The recommender of a PyTorch checkpoint, `{"model_state_dict": ..., "brand_map": ...}`.
+
+        Args:
+            checkpoint: the file; it is opened with `weights_only=True`.
+            products: the catalogue: a dataset folder, a product file, a data frame, columns, or a list of dicts.
+            schema: what the towers read; by default what the folder's `dataset.toml` says, else the published mall's.
+            boosts: a TOML file with boost rules.
+
+        Raises:
+            InputError: for a file that needs code to be opened, is damaged or doesn't fit the schema; for products
+                that the schema doesn't allow.
+        """
+        model = load_checkpoint(checkpoint, *catalogue(products, schema))
         rules = () if boosts is None else read_boosts(Path(boosts), model.customers, model.products)
         return cls(model, rules)
 

@@ -380,8 +380,9 @@ def _attempt(pools: Pools, item: str, length: int, words: Words, rng: Generator)
 
 
 def write_mall(made: Mall, folder: Path) -> list[Path]:
-    """Writes `products.json` and `truth.json` into the folder; returns their paths."""
-    paths = []
+    """Writes `products.json`, `truth.json` and the `dataset.toml` that describes them; returns their paths."""
+    paths = [folder / "dataset.toml"]
+    write_file(paths[0], files("recsys_jax").joinpath("amoremall.toml").read_bytes())
     for name, content in (("products.json", made.products), ("truth.json", made.truth)):
         paths.append(folder / name)
         write_file(paths[-1], json.dumps(content, ensure_ascii=False, indent=1) + "\n")

@@ -13,7 +13,7 @@ from recsys_jax.features import Features, FeatureSpace
 from recsys_jax.models import TwoTower, Variables, encode_customers, encode_products
 from recsys_jax.schema import Schema
 
-__all__ = ["TrainedModel", "bucket", "popularity", "two_tower"]
+__all__ = ["TrainedModel", "bucket", "popularity", "product_rows", "two_tower"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class TrainedModel:
     purchases: Int[np.ndarray, " p"]
     """How often each product was bought in training."""
     losses: Float32[np.ndarray, " e"]
-    """The mean loss of each epoch."""
+    """The mean loss of each epoch; none where the model was trained elsewhere."""
+    batches: Mapping[str, int]
+    """How many batches the running statistics of the tower "customer" and of the tower "product" have seen."""
     trained_on: str
     """The fingerprint of the dataset, where all of it was trained on; else empty."""
 
@@ -91,6 +93,14 @@ def two_tower(config: TrainConfig, customers: FeatureSpace, products: FeatureSpa
     """The module for these features and sizes."""
     sizes = (config.embedding_dim, config.hidden_dim, config.output_dim, config.dropout)
     return TwoTower(customers.inputs, products.inputs, *sizes)
+
+
+def product_rows(schema: Schema, products: Table) -> dict[str, Sequence[Any]]:
+    """The columns of a product table with a role or a feature. Raises `InputError` where one is missing."""
+    part = schema.products
+    roles = [part.id, part.name, part.brand, part.category, part.price]
+    names = dict.fromkeys([*roles, *(feature.column for feature in part.features)])
+    return {name: products.column(name) for name in names if name is not None}
 
 
 def popularity(purchases: Int[np.ndarray, " p"]) -> Float32[np.ndarray, " p"]:

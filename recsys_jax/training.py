@@ -1,6 +1,6 @@
 """Training: one pure step, and the jitted run of scans around it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -14,13 +14,12 @@ from jaxtyping import Array, Bool, Float, Float32, Int
 from recsys_jax import losses
 from recsys_jax.augmentation import extra_customers, hide_attributes, hide_ids, jitter_numbers
 from recsys_jax.config import TrainConfig
-from recsys_jax.data import Dataset, Table
+from recsys_jax.data import Dataset
 from recsys_jax.errors import InputError
 from recsys_jax.features import Features, FeatureSpace, with_product_id
 from recsys_jax.models import TwoTower, encode_products
 from recsys_jax.purchases import Purchases
-from recsys_jax.schema import Schema
-from recsys_jax.trained import TrainedModel, popularity, two_tower
+from recsys_jax.trained import TrainedModel, popularity, product_rows, two_tower
 
 __all__ = ["Batch", "Progress", "TrainData", "TrainState", "fit", "train_step"]
 
@@ -265,8 +264,12 @@ def fit(
             progress(first + chunk, curve[-1])
 
     # Softmax and random negatives use every product, the other losses those that somebody bought.
-    whole = config.loss == "softmax" or (config.loss == "triplet" and config.negatives == "random")
-    used = products if whole else {name: column[purchases > 0] for name, column in products.items()}
+    drawn = config.loss == "triplet" and config.negatives == "random"
+    used = (
+        products
+        if drawn or config.loss == "softmax"
+        else {name: column[purchases > 0] for name, column in products.items()}
+    )
     params = _fill_untrained_rows(state.params, config, customer_space, encoded, product_space, used)
     variables = jax.tree.map(np.asarray, {"params": params, "batch_stats": state.batch_stats})
     embeddings = np.asarray(encode_products(model, variables, products))
@@ -277,19 +280,13 @@ def fit(
         product_space,
         variables,
         tuple(dataset.product_ids),
-        _used_columns(schema, dataset.products),
+        product_rows(schema, dataset.products),
         embeddings,
         purchases,
         np.concatenate(curve),
+        {"customer": int(state.step), "product": int(state.step) * (2 if drawn else 1)},
         dataset.fingerprint if train is None else "",
     )
-
-
-def _used_columns(schema: Schema, products: Table) -> dict[str, Sequence[Any]]:
-    part = schema.products
-    roles = [part.id, part.name, part.brand, part.category, part.price]
-    names = dict.fromkeys([*roles, *(feature.column for feature in part.features)])
-    return {name: products.column(name) for name in names if name is not None}
 
 
 def init_state(model: TwoTower, data: TrainData, config: TrainConfig) -> TrainState:

@@ -29,15 +29,38 @@ try:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+    from recsys_jax.artifacts import save_model
     from recsys_jax.data import Dataset, load_dataset, read_schema
     from recsys_jax.errors import InputError
+    from recsys_jax.files import write_file
+    from recsys_jax.trained import TrainedModel
 except ModuleNotFoundError as error:
     sys.exit(
         f"error: {error.name} is not installed for {sys.executable}. After `make run`, the Python to use is "
         f".venv/bin/python; elsewhere, pip install 'recsys_jax[all]'"
     )
 
-__all__ = ["again", "command", "console", "errors", "made_customers", "open_dataset", "progress", "run_folder"]
+__all__ = [
+    "again",
+    "command",
+    "console",
+    "errors",
+    "made_customers",
+    "open_dataset",
+    "progress",
+    "run_folder",
+    "write_model",
+]
+
+# What evaluate.py writes about a model: it does not outlive it.
+EVALUATION = (
+    "embedding_space.png",
+    *(
+        f"{protocol}/{name}"
+        for protocol in ("in-sample", "cross-validation")
+        for name in ("results.csv", "metrics.json", "results_by_persona.png")
+    ),
+)
 
 # A shop's texts are shown as they are, square brackets too: no markup.
 console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -98,6 +121,23 @@ def open_dataset(dataset: Path, run: Path, customers: Path | None) -> Dataset:
     for note in opened.notes:
         console.print(f"note: {note}")
     return opened
+
+
+def write_model(model: TrainedModel, run: Path) -> None:
+    """Writes the model and its losses into the run folder; what was said of the model that it replaces goes away."""
+    save_model(model, run)
+    written = ["model.json", "model.safetensors"]
+    old = [run / name for name in (*EVALUATION, "loss.csv") if (run / name).exists()]
+    if len(model.losses):
+        lines = [f"{epoch},{loss:.6f}" for epoch, loss in enumerate(model.losses, 1)]
+        write_file(run / "loss.csv", "\n".join(["epoch,loss", *lines]) + "\n")
+        written.append("loss.csv")
+    console.print(f"Written to {run}: {', '.join(written)}")
+    old = [path for path in old if path.name not in written]
+    for path in old:
+        path.unlink()
+    if old:
+        console.print("Removed the evaluation of the model that was here before")
 
 
 @contextmanager

@@ -33,9 +33,8 @@ def main(options: Options) -> str:
         out = options.out or MALL
         paths = write_mall(mall(options.seed), out)
         if out.resolve() != MALL:
-            for name in ("dataset.toml", "personas.toml"):
-                write_file(out / name, (MALL / name).read_bytes())
-                paths.append(out / name)
+            paths.append(out / "personas.toml")
+            write_file(paths[-1], (MALL / "personas.toml").read_bytes())
         following = f"scripts/run.py {out}"
     else:
         if options.customers is None or options.products is None:

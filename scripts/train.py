@@ -7,23 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from _common import again, command, console, open_dataset, progress, run_folder
+from _common import again, command, console, open_dataset, progress, run_folder, write_model
 
 import numpy as np
 import tyro
 
-from recsys_jax import TrainConfig, fit, save_model
-from recsys_jax.files import write_file
-
-# What evaluate.py writes about a model: it does not outlive it.
-EVALUATION = (
-    "embedding_space.png",
-    *(
-        f"{protocol}/{name}"
-        for protocol in ("in-sample", "cross-validation")
-        for name in ("results.csv", "metrics.json", "results_by_persona.png")
-    ),
-)
+from recsys_jax import TrainConfig, fit
 
 
 @dataclass(frozen=True)
@@ -54,15 +43,7 @@ def main(options: Options) -> str:
                     console.print(f"Epoch {epoch}/{config.epochs} | Loss: {loss:.4f}")
 
         model = fit(dataset, config, progress=update)
-    save_model(model, run)
-    lines = [f"{epoch},{loss:.6f}" for epoch, loss in enumerate(model.losses, 1)]
-    write_file(run / "loss.csv", "\n".join(["epoch,loss", *lines]) + "\n")
-    console.print(f"Written to {run}: model.json, model.safetensors, loss.csv")
-    old = [run / name for name in EVALUATION if (run / name).exists()]
-    for path in old:
-        path.unlink()
-    if old:
-        console.print("Removed the evaluation of the model that was here before")
+    write_model(model, run)
     return f"scripts/evaluate.py {again(options.dataset, run, options.customers)}"
 
 

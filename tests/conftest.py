@@ -1,6 +1,7 @@
 """Two tiny shops, as folders and as trained models: a cosmetics mall, and films with everything a mall doesn't have."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from hypothesis import HealthCheck, settings
 
 from recsys_jax import TrainConfig, TrainedModel, fit, load_dataset, save_model
 
+# The tests' work is small: a second thread of PyTorch's or NumPy's only slows it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A busy machine is slow; that is no failure.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")

@@ -200,14 +200,14 @@ def change(run: Path, edit) -> None:
     path.write_text(json.dumps(document), encoding="utf-8")
 
 
-@pytest.mark.parametrize("found", [0, 2, 99, "1", None, [1], 1.5])
+@pytest.mark.parametrize("found", [0, 1, 99, "2", None, [2], 2.5])
 def test_an_unknown_format(run, found):
     change(run, lambda document: document.update(format=found))
     refused(run, str(run / "model.json"), "format", repr(found))
 
 
 @pytest.mark.parametrize(
-    "key", ["format", "sha256", "config", "schema", "customers", "products", "product_ids", "product_rows"]
+    "key", ["format", "sha256", "batches", "config", "schema", "customers", "products", "product_ids", "product_rows"]
 )
 @pytest.mark.parametrize("value", ["absent", None, 5, "text", []])
 def test_a_damaged_part(run, key, value):
