@@ -3,16 +3,18 @@
 Example: python scripts/import_torch.py model.pth data/amoremall
 """
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from _common import again, command, open_dataset, run_folder, write_model
+from _common import again, command, console, open_dataset, run_folder, write_model
 
 import tyro
 
-from recsys_jax import load_checkpoint
+from recsys_jax import TrainedModel, load_checkpoint
 from recsys_jax.data import read_products, read_schema
+from recsys_jax.schema import Categorical, Numeric
 
 
 @dataclass(frozen=True)
@@ -35,11 +37,29 @@ def main(options: Options) -> str:
     run = named if options.run else run_folder(options.dataset, named.with_name(f"{named.name}-torch"))
     if options.customers is None:
         schema = read_schema(options.dataset)
-        write_model(load_checkpoint(options.checkpoint, schema, read_products(options.dataset, schema)[0]), run)
-        return f"scripts/recommend.py {run} NAME=VALUE ..., or scripts/export_torch.py {run} FILE to go back"
-    dataset = open_dataset(options.dataset, run, options.customers)
-    write_model(load_checkpoint(options.checkpoint, dataset.schema, dataset.products, trained_on=dataset), run)
-    return f"scripts/evaluate.py {again(options.dataset, run, options.customers)} --protocol in-sample"
+        model = load_checkpoint(options.checkpoint, schema, read_products(options.dataset, schema)[0])
+        following = f"scripts/recommend.py {run} {_anybody(model)}"
+    else:
+        dataset = open_dataset(options.dataset, run, options.customers)
+        model = load_checkpoint(options.checkpoint, dataset.schema, dataset.products, trained_on=dataset)
+        following = f"scripts/evaluate.py {again(options.dataset, run, options.customers)} --protocol in-sample"
+    for fitted in model.products:
+        if isinstance(fitted.feature, Categorical):
+            name, column = fitted.feature.name, model.product_rows[fitted.feature.column]
+            count = sum(fitted.canonical(cell) is None for cell in column)
+            if count:
+                console.print(f"note: products whose {name} the checkpoint doesn't know: {count:,}")
+    write_model(model, run)
+    return following
+
+
+def _anybody(model: TrainedModel) -> str:
+    """The attributes of somebody, as the next command takes them."""
+    stated = {}
+    for fitted in model.customers:
+        number = isinstance(fitted.feature, Numeric)
+        stated[fitted.feature.column] = "NUMBER" if number else shlex.quote(fitted.values[0])
+    return " ".join(f"{name}={value}" for name, value in stated.items())
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 ROOT = Path(__file__).parents[1]
 MALL = ROOT / "data" / "amoremall"
@@ -227,3 +229,32 @@ def test_evaluating_before_training_says_what_is_missing(tmp_path):
 
 def test_a_missing_encoder_names_the_choices(tmp_path):
     told(run("cluster_personas.py", MALL, "--encoder", "no-such-model", cwd=tmp_path), "'lsa'")
+
+
+def test_a_checkpoint_of_pytorch_gives_its_own_figures_back(done, tmp_path):
+    cwd, _ = done
+    customers = cwd / "runs" / "amoremall" / "customers.json"
+    checkpoint, torch_run, back = tmp_path / "model.pth", tmp_path / "run", tmp_path / "back.pth"
+    trained = run("train_torch.py", MALL, checkpoint, "--epochs", 20, cwd=cwd)
+    assert trained.returncode == 0, trained.stderr
+    said = {name: float(x) for name, x in re.findall(r"((?:category_)?hit@\d+) (\d\.\d{3})", trained.stdout)}
+    assert len(said) == 4
+    options = ("--run", torch_run, "--customers", customers)
+    for arguments in (
+        ("import_torch.py", checkpoint, MALL, *options),
+        ("evaluate.py", MALL, *options, "--protocol", "in-sample"),
+        ("export_torch.py", torch_run, back),
+    ):
+        result = run(*arguments, cwd=cwd)
+        assert result.returncode == 0, result.stderr
+        assert "Next: " in result.stdout
+    figures = json.loads((torch_run / "in-sample" / "metrics.json").read_text())["methods"]["model"]
+    assert {name: float(f"{figures[name]['all']:.3f}") for name in said} == said
+    # By default it stands beside the run of the dataset, and without its customers nobody can say what it remembers.
+    assert run("import_torch.py", back, MALL, cwd=cwd).returncode == 0
+    again = cwd / "runs" / "amoremall-torch"
+    one, other = (load_file(folder / "model.safetensors") for folder in (torch_run, again))
+    assert {name for name in one if not np.array_equal(one[name], other[name])} == {"purchases"}
+    refused = run("evaluate.py", MALL, "--run", again, "--protocol", "in-sample", cwd=cwd)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ")
