@@ -1,0 +1,246 @@
+"""Exact top-k, measured: a contender and a case in a process, its answer checked against float64 before it is timed.
+
+`measure` is the benchmark's side; run as a script, this is one contender's process.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from _benchmark_process import Failure, Limits, Process, held, peak, reset, serve
+
+__all__ = ["CASES", "CONTENDERS", "GPU_CONTENDERS", "OURS", "Case", "best_scores", "check", "measure", "unit_vectors"]
+
+OURS = "recsys_jax"
+# Short searches are repeated up to this time, and the mean is one measurement.
+SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Case:
+    """How many queries against how many products, and how many of them are wanted."""
+
+    queries: int
+    products: int
+    k: int = 10
+    dimensions: int = 32
+
+
+CASES = (Case(1, 93), Case(277, 93), Case(100_000, 93), Case(256, 100_000), Case(256, 1_000_000))
+
+
+def unit_vectors(case: Case) -> tuple[np.ndarray, np.ndarray]:
+    """The queries (n, d) and the products (p, d) of a case: the same for everyone."""
+    draw = np.random.default_rng(0)
+    sides = [draw.standard_normal((size, case.dimensions), np.float32) for size in (case.queries, case.products)]
+    queries, products = (side / np.linalg.norm(side, axis=1, keepdims=True) for side in sides)
+    return queries, products
+
+
+class _Search(NamedTuple):
+    """A contender, ready: data in its own form."""
+
+    search: Callable[[], Any]
+    """What is timed; returns when the answer is there."""
+    answer: Callable[[Any], tuple[np.ndarray, np.ndarray]]
+    """The dot products (n, k) and the products' rows (n, k) of what `search` returned."""
+    within: AbstractContextManager[Any] = nullcontext()
+
+
+def _torch(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
+    import torch
+
+    torch.set_num_threads(threads)
+    where = "cuda" if device == "gpu" else "cpu"
+    left, right = torch.from_numpy(queries).to(where), torch.from_numpy(products).to(where)
+
+    def search() -> Any:
+        found = (left @ right.T).topk(k)
+        if device == "gpu":
+            torch.cuda.synchronize()
+        return found
+
+    return _Search(search, lambda found: (found[0].cpu().numpy(), found[1].cpu().numpy()), torch.inference_mode())
+
+
+def _numpy(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
+    def search() -> tuple[np.ndarray, np.ndarray]:
+        scores = queries @ products.T
+        rows = np.argpartition(scores, -k, axis=1)[:, -k:]
+        found = np.take_along_axis(scores, rows, axis=1)
+        order = np.argsort(-found, axis=1)
+        return np.take_along_axis(found, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+    return _Search(search, lambda found: found)
+
+
+def _faiss(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
+    import faiss
+
+    faiss.omp_set_num_threads(threads)
+    index = faiss.IndexFlatIP(products.shape[1])
+    index.add(products)
+    return _Search(lambda: index.search(queries, k), lambda found: found)
+
+
+def _ours(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
+    import jax
+
+    from recsys_jax import top_k
+
+    left, right = jax.device_put((queries, products))
+
+    def answer(found: Any) -> tuple[np.ndarray, np.ndarray]:
+        return 2.0 * np.asarray(found[0], np.float64) - 1.0, np.asarray(found[1])  # a score is (1 + dot product) / 2
+
+    return _Search(lambda: [part.block_until_ready() for part in top_k(left, right, k)], answer)
+
+
+CONTENDERS: dict[str, Callable[[np.ndarray, np.ndarray, int, int, str], _Search]] = {
+    "PyTorch": _torch,
+    "NumPy": _numpy,
+    "Faiss flat": _faiss,
+    OURS: _ours,
+}
+GPU_CONTENDERS = ("PyTorch", OURS)
+
+
+def best_scores(queries: np.ndarray, products: np.ndarray, k: int, *, block: int = 1 << 24) -> np.ndarray:
+    """The k greatest dot products of each query, best first (n, k), in float64."""
+    left, right = queries.astype(np.float64), products.astype(np.float64)
+    step = max(block // len(products), 1)
+    best = np.empty((len(queries), k))
+    for first in range(0, len(queries), step):
+        scores = left[first : first + step] @ right.T
+        best[first : first + step] = -np.sort(-np.partition(scores, -k, axis=1)[:, -k:], axis=1)
+    return best
+
+
+def check(
+    values: np.ndarray, rows: np.ndarray, queries: np.ndarray, products: np.ndarray, best: np.ndarray
+) -> str | None:
+    """What is wrong with an answer, or None.
+
+    Each place must hold a product whose true score is that place's best score, within 1e-6. So the rows are the
+    reference's, except where neighbours in the ranking are that close and may change places.
+
+    Args:
+        values: dot products (n, k).
+        rows: rows of products (n, k).
+        queries: unit vectors (n, d).
+        products: unit vectors (p, d).
+        best: the reference's scores (n, k), best first.
+    """
+    if values.shape != best.shape or rows.shape != best.shape:
+        return f"scores {values.shape} and products {rows.shape} were found where {best.shape} were wanted"
+    if not np.isfinite(values).all():
+        return "a score is not a finite number"
+    if rows.min() < 0 or rows.max() >= len(products):
+        return f"a product's row lies outside 0..{len(products) - 1}"
+    ordered = np.sort(rows, axis=1)
+    if (ordered[:, 1:] == ordered[:, :-1]).any():
+        return "a product was found twice for one query"
+    true = np.empty(best.shape)
+    for first in range(0, len(queries), 10_000):  # (n, d), (n, k, d) -> (n, k)
+        part = slice(first, first + 10_000)
+        true[part] = np.einsum("nd,nkd->nk", queries[part].astype(np.float64), products[rows[part]].astype(np.float64))
+    for what, off, allowed in (("product", abs(true - best), 1e-6), ("score", abs(values - true), 1e-5)):
+        if off.max() > allowed:
+            query, place = np.unravel_index(off.argmax(), off.shape)
+            return f"query {query}, place {place + 1}: the {what} is off by {off.max():.2g}; allowed: {allowed:g}"
+    return None
+
+
+def measure(
+    cases: Sequence[Case], contenders: Sequence[str], repeats: int, limits: Limits, progress: Callable[..., None]
+) -> list[dict[str, dict[str, list[float | None]]]]:
+    """Per case and contender: seconds of every repeat and of the first call, and bytes.
+
+    Repeats are interleaved, and their order rotates. Raises `Failure` where an answer is wrong, before anything of
+    that case is timed.
+    """
+    results = []
+    total = len(cases) * (repeats + 1)
+    for number, case in enumerate(cases):
+        title = f"{case.queries:,} x {case.products:,}"
+        progress(number * (repeats + 1), total, f"{title}, checking")
+        queries, products = unit_vectors(case)
+        best = best_scores(queries, products, case.k)
+        found: dict[str, dict[str, list[float | None]]] = {}
+        with ExitStack() as stack:
+            processes = {}
+            for contender in contenders:
+                job = json.dumps([contender, limits.threads, limits.device, asdict(case)])
+                process = Process(f"scoring {title}, {contender}", Path(__file__), job, limits=limits)
+                processes[contender] = stack.enter_context(process)
+
+            for process in processes.values():
+                process.ask("prepare")  # all of them first: nobody is measured while another one still starts
+            for contender in contenders:
+                seconds, values, rows = processes[contender].ask("answer")
+                if wrong := check(values, rows, queries, products, best):
+                    raise Failure(f"scoring {title}, {contender} is wrong, so nothing is timed: {wrong}")
+                found[contender] = {"time_s": [], "first_call_s": [seconds]}
+            for repeat in range(repeats):
+                progress(number * (repeats + 1) + repeat + 1, total, f"{title}, repeat {repeat + 1}")
+                for turn in range(len(contenders)):
+                    contender = contenders[(repeat + turn) % len(contenders)]
+                    found[contender]["time_s"].append(processes[contender].ask("measure"))
+            for contender in contenders:
+                found[contender] |= processes[contender].ask("memory")
+        results.append(found)
+    return results
+
+
+class _Child:
+    """One contender and one case."""
+
+    def __init__(self, contender: str, threads: int, device: str, case: dict[str, int]) -> None:
+        self._contender, self._threads, self._device, self._case = contender, threads, device, Case(**case)
+
+    def prepare(self) -> None:
+        """Imports the library and gives it the data."""
+        queries, products = unit_vectors(self._case)
+        self._search = CONTENDERS[self._contender](queries, products, self._case.k, self._threads, self._device)
+        del queries, products
+        self._peaks: list[int] = []
+        reset(self._device)
+        self._held = held(self._device)
+
+    def answer(self) -> tuple[float, np.ndarray, np.ndarray]:
+        """The first call: its seconds, the dot products and the products' rows."""
+        with self._search.within:
+            began = time.perf_counter()
+            found = self._search.search()
+            seconds = time.perf_counter() - began
+        self._peaks.append(peak(self._device))
+        return seconds, *self._search.answer(found)
+
+    def measure(self) -> float:
+        """Seconds per call, over as many calls as it takes to measure."""
+        search, count = self._search.search, 0
+        reset(self._device)  # what the answer took to send is not the search's
+        with self._search.within:
+            began = time.perf_counter()
+            while (elapsed := time.perf_counter() - began) < SECONDS:
+                search()
+                count += 1
+        self._peaks.append(peak(self._device))
+        return elapsed / count
+
+    def memory(self) -> dict[str, list[int | None]]:
+        """The peak of all calls, and how much of it was not held before them."""
+        most = max(self._peaks)
+        above = None if self._held is None else most - self._held
+        return {"peak_bytes": [most], "peak_above_held_bytes": [above]}
+
+
+if __name__ == "__main__":
+    child = _Child(*json.loads(sys.argv[1]))
+    serve({word: getattr(child, word) for word in ("prepare", "answer", "measure", "memory")})

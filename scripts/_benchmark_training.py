@@ -1,0 +1,198 @@
+"""Training, measured: each contender in a fresh process, from its start to the saved model, and once more after that.
+
+`measure` is the benchmark's side; run as a script, this is one contender's process.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from _benchmark_process import Failure, Limits, Process, held, peak, serve
+
+__all__ = ["COMMON", "COMPILED", "CONTENDERS", "OURS", "Job", "Timings", "check", "measure"]
+
+OURS = "recsys_jax"
+COMMON = "PyTorch, as commonly written"
+COMPILED = "PyTorch, strongest"
+# How far a contender's mean loss over its last epochs may lie from that of the common one.
+TOLERANCE, LAST = 0.05, 50
+
+
+@dataclass(frozen=True)
+class Job:
+    """One contender's process: what it trains on, and where it saves."""
+
+    dataset: str
+    products: str
+    customers: str
+    out: str
+    epochs: int
+    threads: int
+    device: str
+    contender: str = ""
+    seed: int = 0
+    """Of the first training; the second one's is the next."""
+
+
+@dataclass
+class Timings:
+    """What one process measured."""
+
+    seconds: list[float] = field(default_factory=list)
+    """Of each training alone: the first one compiles."""
+    losses: list[list[float]] = field(default_factory=list)
+    """Mean loss of each epoch, for each training."""
+    saved_at: float = 0.0
+    """When the first model was on disk, by the clock that all processes share."""
+    held: int | None = None
+    """Bytes in use before the first training: libraries and data."""
+    peak: int = 0
+    """The most bytes in use up to the first saved model."""
+
+    @contextmanager
+    def training(self) -> Iterator[None]:
+        """Times one training."""
+        began = time.perf_counter()
+        yield
+        self.seconds.append(time.perf_counter() - began)
+
+    def saved(self, device: str) -> None:
+        """The first model is on disk."""
+        self.saved_at, self.peak = time.monotonic(), peak(device)
+
+
+def _common(job: Job, timings: Timings) -> None:
+    """Nothing compiles, so its one training is as fast as any later one."""
+    import _torch_twin as twin
+    import torch
+
+    torch.set_num_threads(job.threads)
+    customers, products = twin.read_rows(Path(job.customers)), twin.read_rows(Path(job.products))
+    timings.held = held(job.device)
+    device = "cuda" if job.device == "gpu" else "cpu"
+    with timings.training():
+        model, losses = twin.train(customers, products, epochs=job.epochs, seed=job.seed, device=device)
+    timings.losses.append(losses)
+    twin.save(model, twin.brands(products), Path(job.out) / "model.pth")
+    timings.saved(job.device)
+
+
+def _strongest(job: Job, timings: Timings, *, compiled: bool) -> None:
+    import _torch_strongest
+    import _torch_twin as twin
+    import torch
+
+    torch.set_num_threads(job.threads)
+    customers, products = twin.read_rows(Path(job.customers)), twin.read_rows(Path(job.products))
+    timings.held = held(job.device)
+    device = "cuda" if job.device == "gpu" else "cpu"
+    trainer = _torch_strongest.Strongest(customers, products, device=device, compiled=compiled)
+    for seed in (job.seed, job.seed + 1):
+        with timings.training():
+            model, losses = trainer.train(epochs=job.epochs, seed=seed)
+        timings.losses.append(losses)
+        if seed == job.seed:
+            twin.save(model, twin.brands(products), Path(job.out) / "model.pth")
+            timings.saved(job.device)
+
+
+def _ours(job: Job, timings: Timings) -> None:
+    """The script that a person runs; the training inside it is timed as it calls it."""
+    import train
+
+    from recsys_jax import TrainConfig, TrainedModel, fit
+
+    def timed(*arguments: Any, **options: Any) -> TrainedModel:
+        timings.held = timings.held or held(job.device)
+        with timings.training():
+            model = fit(*arguments, **options)
+        timings.losses.append(model.losses.tolist())
+        return model
+
+    vars(train)["fit"] = timed
+    for seed in (job.seed, job.seed + 1):
+        config = TrainConfig(epochs=job.epochs, seed=seed)
+        train.main(train.Options(Path(job.dataset), Path(job.out), Path(job.customers), config))
+        if seed == job.seed:
+            timings.saved(job.device)
+
+
+# For a contender's later runs, with what its compiler kept: a second name for it here, one cache folder for all its
+# processes in `measure`, and a first process that is not counted.
+CONTENDERS: dict[str, Callable[[Job, Timings], None]] = {
+    COMMON: _common,
+    COMPILED: partial(_strongest, compiled=True),
+    "PyTorch, strongest, not compiled": partial(_strongest, compiled=False),
+    OURS: _ours,
+}
+
+
+def measure(
+    job: Job, contenders: list[str], repeats: int, progress: Callable[..., None]
+) -> dict[str, dict[str, list[float | None]]]:
+    """Seconds, losses and bytes of every repeat; repeats are interleaved, and their order rotates.
+
+    Raises `Failure` as soon as the contenders do not train to the same loss.
+
+    Args:
+        job: what all have in common; each process gets its contender, seed, and a folder within `out`.
+        contenders: their names.
+        repeats: how many processes each one gets.
+        progress: called with how much is done, of how much, and with a word.
+    """
+    names = ("whole_process_s", "steady_s", "compile_s", "final_loss", "peak_bytes", "peak_above_held_bytes")
+    found: dict[str, dict[str, list[float | None]]] = {
+        contender: {name: [] for name in names} for contender in contenders
+    }
+    for repeat in range(repeats):
+        losses = {}
+        for turn in range(len(contenders)):
+            contender = contenders[(repeat + turn) % len(contenders)]
+            progress(repeat * len(contenders) + turn, repeats * len(contenders), f"{contender}, repeat {repeat + 1}")
+            out = Path(job.out) / f"{repeat}-{turn}"
+            out.mkdir(parents=True)
+            own = json.dumps(asdict(replace(job, contender=contender, out=str(out), seed=2 * repeat)))
+            limits = Limits(job.threads, job.device, cache=out / "cache")
+            with Process(f"training, {contender}", Path(__file__), own, limits=limits) as process:
+                timings = Timings(**process.ask("train"))
+                whole = timings.saved_at - process.started
+            first, steady = timings.seconds[0], timings.seconds[-1]
+            last = timings.losses[0][-LAST:]
+            losses[contender] = sum(last) / len(last)
+            above = None if timings.held is None else timings.peak - timings.held
+            compiling = max(first - steady, 0.0) if len(timings.seconds) > 1 else None
+            values = (whole, steady, compiling, losses[contender], timings.peak, above)
+            for name, value in zip(names, values, strict=True):
+                found[contender][name].append(value)
+        check(losses)
+    return found
+
+
+def check(losses: dict[str, float]) -> None:
+    """Raises `Failure` unless everyone's final loss is that of the common contender, within the tolerance."""
+    for contender, loss in losses.items():
+        if not abs(loss - losses[COMMON]) <= TOLERANCE:  # NaN is refused too
+            raise Failure(
+                f"training: {contender} ends at loss {loss:.4f}, {COMMON} at {losses[COMMON]:.4f}; "
+                f"times are compared only where the two lie within {TOLERANCE:g}"
+            )
+
+
+def _child() -> None:
+    job, timings = Job(**json.loads(sys.argv[1])), Timings()
+
+    def train() -> dict[str, Any]:
+        CONTENDERS[job.contender](job, timings)
+        return asdict(timings)
+
+    serve({"train": train})
+
+
+if __name__ == "__main__":
+    _child()
