@@ -7,7 +7,6 @@ and SVD, fitted on the reviews themselves. An encoder that can't be loaded is an
 
 import hashlib
 import html
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from recsys_jax.errors import InputError
-from recsys_jax.files import replace_file
+from recsys_jax.files import cache_folder, replace_file
 
 __all__ = [
     "Encoder",
@@ -28,7 +27,6 @@ __all__ = [
     "Progress",
     "SentenceEncoder",
     "clean_text",
-    "default_cache",
     "get_encoder",
 ]
 
@@ -66,13 +64,7 @@ def get_encoder(name: str = "use", *, corpus: Sequence[str] = (), cache: Path | 
         raise InputError(f"encoder: found {name!r}; allowed: {CHOICES}")
     if name == "lsa":
         return LsaEncoder.fit(corpus, seed=seed)
-    return SentenceEncoder(name, default_cache() if cache is None else cache)
-
-
-def default_cache() -> Path:
-    """The user's cache folder for embeddings: `$XDG_CACHE_HOME/recsys_jax`, by default `~/.cache/recsys_jax`."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if root else Path.home() / ".cache") / "recsys_jax"
+    return SentenceEncoder(name, cache_folder() if cache is None else cache)
 
 
 def clean_text(text: str) -> str:

@@ -1,11 +1,17 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and where files go that can be made again."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-__all__ = ["replace_file", "write_file"]
+__all__ = ["cache_folder", "replace_file", "write_file"]
+
+
+def cache_folder() -> Path:
+    """The user's folder for what can be made again: `$XDG_CACHE_HOME/recsys_jax`, by default `~/.cache/recsys_jax`."""
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(root) if root else Path.home() / ".cache") / "recsys_jax"
 
 
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:

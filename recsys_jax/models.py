@@ -7,11 +7,12 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt16
 
 from recsys_jax.schema import TowerInput
 
-__all__ = ["BatchNorm", "Tower", "TwoTower", "encode_customers", "encode_products"]
+__all__ = ["BatchNorm", "Tower", "TwoTower", "encode_customers", "encode_products", "initial_variables"]
 
 Variables = Mapping[str, Any]
 
@@ -39,26 +40,32 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "n d"], *, train: bool, mask: Bool[Array, " n"] | None = None
+        self, x: Float[Array, "n d"], *, train: bool, mask: Bool[Array, " b"] | None = None, passes: int = 1
     ) -> Float[Array, "n d"]:
-        """Normalises each column; rows where `mask` is false are padding and do not count."""
+        """Normalises each column; rows where `mask` is false are padding and do not count.
+
+        The n rows are `passes` batches of b, one after the other. Each is normalised by statistics of its own, and
+        the running ones move on by one after the other, as if each had come alone.
+        """
         width = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (width,))
         bias = self.param("bias", nn.initializers.zeros, (width,))
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (width,))
         running_var = self.variable("batch_stats", "var", jnp.ones, (width,))
         if not train:
-            mean, var = running_mean.value, running_var.value
-        else:
-            weight = jnp.ones(x.shape[0]) if mask is None else mask.astype(x.dtype)
-            count = weight.sum()
-            mean = weight @ x / count
-            var = weight @ jnp.square(x - mean) / count
-            if not self.is_initializing():
-                unbiased = var * count / jnp.maximum(count - 1.0, 1.0)
-                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
-                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased
-        return (x - mean) * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias
+            return (x - running_mean.value) * (jax.lax.rsqrt(running_var.value + self.epsilon) * scale) + bias
+        rows = x.reshape(passes, -1, width)
+        weight = jnp.ones(rows.shape[1]) if mask is None else mask.astype(x.dtype)
+        count = weight.sum()
+        mean = jnp.einsum("b,pbd->pd", weight / count, rows)
+        centred = rows - mean[:, None]
+        var = jnp.einsum("b,pbd->pd", weight / count, jnp.square(centred))
+        if not self.is_initializing():
+            unbiased = var * (count / jnp.maximum(count - 1.0, 1.0))
+            for one in range(passes):
+                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean[one]
+                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * unbiased[one]
+        return (centred * (jax.lax.rsqrt(var + self.epsilon) * scale)[:, None] + bias).reshape(x.shape)
 
 
 class Tower(nn.Module):
@@ -72,9 +79,22 @@ class Tower(nn.Module):
 
     @nn.compact
     def __call__(
-        self, features: Mapping[str, Array], *, train: bool = False, mask: Bool[Array, " n"] | None = None
+        self,
+        features: Mapping[str, Array],
+        *,
+        noise: UInt16[Array, "n h"] | None = None,
+        mask: Bool[Array, " b"] | None = None,
+        passes: int = 1,
     ) -> Float[Array, "n d"]:
-        """Unit vectors (n, output_dim) of n rows. Dropout draws from the rng collection `dropout` when training."""
+        """Unit vectors (n, output_dim) of n rows.
+
+        Args:
+            features: arrays with n rows.
+            noise: random bits, which make this a pass of training: they decide which hidden units drop out, and the
+                batch's statistics normalise. None: as when serving.
+            mask: which rows of a batch count in its statistics.
+            passes: how many batches of equal length the rows are; see `BatchNorm`.
+        """
         parts = []
         for name, kind, size in self.inputs:
             column = features[name]
@@ -91,8 +111,10 @@ class Tower(nn.Module):
                 parts.append(total / jnp.maximum(present.sum(axis=1), 1))
         x = jnp.concatenate(parts, axis=-1)
         x = nn.relu(_dense("hidden", self.hidden_dim, x.shape[-1])(x))
-        x = BatchNorm(name="norm")(x, train=train, mask=mask)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = BatchNorm(name="norm")(x, train=noise is not None, mask=mask, passes=passes)
+        if noise is not None and self.dropout:
+            # 16 random bits a unit: half of what a float would take, and the rate is right to 1 / 65,536.
+            x = jnp.where(noise >= round(self.dropout * 2**16), x / (1.0 - self.dropout), 0.0)
         x = _dense("output", self.output_dim, self.hidden_dim)(x)
         # x / max(|x|, 1e-12), written so that its gradient is finite at zero.
         return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-24))
@@ -127,6 +149,33 @@ class TwoTower(nn.Module):
     def encode_products(self, features: Mapping[str, Array], **kwargs: Any) -> Float[Array, "n d"]:
         """The product tower alone; the arguments are those of `Tower`."""
         return self.product(features, **kwargs)
+
+
+def initial_variables(
+    model: TwoTower, customers: Mapping[str, Array], products: Mapping[str, Array], *, seed: np.random.SeedSequence
+) -> dict[str, Any]:
+    """What `model.init` gives, from the same distributions, but drawn by NumPy: XLA would compile it for two seconds.
+
+    Args:
+        model: the towers.
+        customers: a row of features.
+        products: a row of features.
+        seed: everything follows from it.
+    """
+    tree = jax.eval_shape(model.init, jax.random.key(0), customers, products)
+    rng = np.random.default_rng(seed)
+
+    def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        *_, layer, name = (step.key for step in path)
+        if name.endswith("_emb"):
+            return np.asarray(rng.standard_normal(leaf.shape, np.float32))
+        if layer == "norm":
+            return np.full(leaf.shape, name in ("scale", "var"), np.float32)
+        tower = tree["params"][path[1].key]
+        bound = tower[layer]["kernel"].shape[0] ** -0.5
+        return np.asarray(rng.uniform(-bound, bound, leaf.shape), np.float32)
+
+    return jax.tree_util.tree_map_with_path(draw, tree)  # type: ignore[no-any-return]
 
 
 @partial(jax.jit, static_argnames="model")

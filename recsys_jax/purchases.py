@@ -42,10 +42,14 @@ class Purchases:
         place = self._first(customers, lambda i: self.items[i] >= products)
         return (place < end) & (self.items[jnp.minimum(place, len(self.items) - 1)] == products)
 
+    def any_left(self, customers: Int[Array, " n"], products: int) -> Bool[Array, " n"]:
+        """Whether there is one of the `products` that each customer did not buy."""
+        return self.ends[customers] - self.starts[customers] < products
+
     def sample_negatives(self, key: Array, customers: Int[Array, " n"], products: int) -> Int[Array, " n"]:
         """For each customer one of the `products` that it did not buy, all equally likely.
 
-        A customer who bought every product gets an arbitrary one; `contains` tells.
+        A customer who bought every product gets an arbitrary one; `any_left` tells.
         """
         start = self.starts[customers]
         free = jnp.maximum(products - (self.ends[customers] - start), 1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from enum import IntEnum
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -17,7 +18,7 @@ from recsys_jax.config import TrainConfig
 from recsys_jax.data import Dataset
 from recsys_jax.errors import InputError
 from recsys_jax.features import Features, FeatureSpace, with_product_id
-from recsys_jax.models import TwoTower, encode_products
+from recsys_jax.models import TwoTower, encode_products, initial_variables
 from recsys_jax.purchases import Purchases
 from recsys_jax.trained import TrainedModel, popularity, product_rows, two_tower
 
@@ -27,8 +28,15 @@ Progress = Callable[[int, Float32[np.ndarray, " e"]], None]
 """Called with the number of epochs done and the mean losses of those since the last call."""
 
 
-# What the run's key is folded with first, so that no step draws what an epoch draws.
-_EPOCH, _STEP = 0, 1
+class _Purpose(IntEnum):
+    """What is random, so that nothing draws what another thing draws."""
+
+    ORDER = 0
+    NEGATIVES = 1
+    DROPOUT = 2
+    IDS = 3
+    ATTRIBUTES = 4
+    JITTER = 5
 
 
 class Batch(NamedTuple):
@@ -36,6 +44,9 @@ class Batch(NamedTuple):
 
     customers: Int[Array, " b"]
     products: Int[Array, " b"]
+    """What they bought."""
+    negatives: Int[Array, " b"]
+    """A random product that each of them did not buy; read by the triplet loss with random negatives alone."""
     mask: Bool[Array, " b"]
 
 
@@ -75,109 +86,100 @@ def train_step(
     state: TrainState, batch: Batch, data: TrainData, *, model: TwoTower, config: TrainConfig
 ) -> tuple[TrainState, Float[Array, ""]]:
     """One step of Adam on one batch: the new state, and the sum of the rows' losses before the step."""
-    keys = _StepKeys(*jax.random.split(jax.random.fold_in(jax.random.fold_in(state.key, _STEP), state.step), 8))
 
     def objective(params: Any) -> tuple[Array, tuple[Any, Array]]:
-        towers = _Towers(model, params, state.batch_stats, keys)
         customers = _rows(data.customers, batch.customers)
         if config.number_jitter:
-            customers = jitter_numbers(keys.jitter, customers, data.deviations)
+            customers = jitter_numbers(_key(state, _Purpose.JITTER, state.step), customers, data.deviations)
         if config.attribute_dropout:
             others = data.customers, data.customer_count, data.missing
-            customers = hide_attributes(keys.attributes, customers, *others, share=config.attribute_dropout)
-        rows, counts = _row_losses(towers, towers.customers(customers, batch.mask), batch, data, keys, config)
+            key = _key(state, _Purpose.ATTRIBUTES, state.step)
+            customers = hide_attributes(key, customers, *others, share=config.attribute_dropout)
+        rows, counts, batch_stats = _row_losses(params, customers, batch, state, data, model=model, config=config)
         counts = counts & batch.mask
         total = jnp.sum(jnp.where(counts, rows, 0.0))
-        return total / jnp.maximum(jnp.sum(counts), 1), (towers.batch_stats, total)
+        return total / jnp.maximum(jnp.sum(counts), 1), (batch_stats, total)
 
     gradients, (batch_stats, total) = jax.grad(objective, has_aux=True)(state.params)
-    updates, opt_state = optax.adam(config.learning_rate).update(gradients, state.opt_state, state.params)
+    updates, opt_state = _adam(config).update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, batch_stats, opt_state, state.step + 1, state.key), total
 
 
-class _StepKeys(NamedTuple):
-    """One random key per purpose."""
-
-    customer_dropout: Array
-    positive_dropout: Array
-    negative_dropout: Array
-    negatives: Array
-    positive_ids: Array
-    negative_ids: Array
-    attributes: Array
-    jitter: Array
+def _adam(config: TrainConfig) -> optax.GradientTransformation:
+    """Adam on one vector of all parameters: on eighteen small arrays the time would go into starting their loops."""
+    return optax.flatten(optax.adam(config.learning_rate))
 
 
-class _Towers:
-    """The towers in training mode: each call draws its own dropout and moves the running statistics on."""
-
-    def __init__(self, model: TwoTower, params: Any, batch_stats: Any, keys: _StepKeys) -> None:
-        self._model, self._params = model, params
-        self._dropouts = iter((keys.customer_dropout, keys.positive_dropout, keys.negative_dropout))
-        self.batch_stats = batch_stats
-
-    def customers(self, features: Features, mask: Array) -> Array:
-        return self._apply("encode_customers", features, mask)
-
-    def products(self, features: Features, mask: Array | None) -> Array:
-        return self._apply("encode_products", features, mask)
-
-    def _apply(self, method: str, features: Features, mask: Array | None) -> Array:
-        out, changed = self._model.apply(
-            {"params": self._params, "batch_stats": self.batch_stats},
-            features,
-            train=True,
-            mask=mask,
-            method=method,
-            mutable=["batch_stats"],
-            rngs={"dropout": next(self._dropouts)},
-        )
-        self.batch_stats = changed["batch_stats"]
-        return jnp.asarray(out)
+def _key(state: TrainState, purpose: _Purpose, number: Array) -> Array:
+    """The run's random key for one purpose at one step, or in one epoch: one fold for both."""
+    return jax.random.fold_in(state.key, number * len(_Purpose) + purpose)
 
 
 def _row_losses(
-    towers: _Towers, anchors: Array, batch: Batch, data: TrainData, keys: _StepKeys, config: TrainConfig
-) -> tuple[Array, Array]:
-    """The loss of each row, and which rows have one: not those of customers for whom there is no negative."""
-
-    def products(rows: Array, id_key: Array) -> Features:
-        features = _rows(data.products, rows)
-        hide = config.id_embedding and config.id_dropout
-        return hide_ids(id_key, features, data.unknown_id, share=config.id_dropout) if hide else features
-
+    params: Any,
+    customers: Features,
+    batch: Batch,
+    state: TrainState,
+    data: TrainData,
+    *,
+    model: TwoTower,
+    config: TrainConfig,
+) -> tuple[Array, Array, Any]:
+    """The loss of each row, which rows have one (not those of customers for whom there is no negative), and the
+    batch statistics after this step."""
     count, everyone = len(data.popularity), jnp.ones_like(batch.mask)
+    drawn = config.loss == "triplet" and config.negatives == "random"
     if config.loss == "softmax":
-        catalogue = towers.products(products(jnp.arange(count), keys.positive_ids), None)
-        offsets = jnp.log(data.popularity) if config.popularity_bias else None
-        rows = losses.full_softmax(anchors, catalogue, batch.products, temperature=config.temperature, offsets=offsets)
-        return rows, everyone
+        goods = jnp.arange(count)
+    else:
+        goods = jnp.concatenate([batch.products, batch.negatives]) if drawn else batch.products
+    products = _rows(data.products, goods)
+    if config.id_embedding and config.id_dropout:
+        products = hide_ids(_key(state, _Purpose.IDS, state.step), products, data.unknown_id, share=config.id_dropout)
 
-    positives = towers.products(products(batch.products, keys.positive_ids), batch.mask)
-    if config.loss == "triplet" and config.negatives == "random":
-        drawn = data.bought.sample_negatives(keys.negatives, batch.customers, count)
-        # A second pass, as in the PyTorch original: each pass has its own batch statistics and its own dropout.
-        negatives = towers.products(products(drawn, keys.negative_ids), batch.mask)
-        rows = losses.triplet(anchors, positives, negatives, margin=config.margin)
-        return rows, ~data.bought.contains(batch.customers, drawn)
+    # One draw for all that drops out.
+    size = len(batch.mask)
+    noise = jax.random.bits(
+        _key(state, _Purpose.DROPOUT, state.step), (size + len(goods), model.hidden_dim), jnp.uint16
+    )
+
+    def both(towers: TwoTower) -> tuple[Array, Array]:
+        anchors = towers.encode_customers(customers, noise=noise[:size], mask=batch.mask)
+        if config.loss == "softmax":  # the catalogue is a batch of its own, all of which counts
+            return anchors, towers.encode_products(products, noise=noise[size:])
+        # Bought products and negatives have their own statistics each, as in the PyTorch original.
+        passes = 2 if drawn else 1
+        return anchors, towers.encode_products(products, noise=noise[size:], mask=batch.mask, passes=passes)
+
+    variables = {"params": params, "batch_stats": state.batch_stats}
+    (anchors, embedded), changed = model.apply(variables, method=both, mutable=["batch_stats"])
+    stats = changed["batch_stats"]
+    if config.loss == "softmax":
+        offsets = jnp.log(data.popularity) if config.popularity_bias else None
+        rows = losses.full_softmax(anchors, embedded, batch.products, temperature=config.temperature, offsets=offsets)
+        return rows, everyone, stats
+
+    if drawn:
+        rows = losses.triplet(anchors, embedded[:size], embedded[size:], margin=config.margin)
+        return rows, data.bought.any_left(batch.customers, count), stats
 
     # Which of the batch's products is no negative for which of its customers: (n, 1), (1, n) -> (n, n)
-    square = (len(batch.mask), len(batch.mask))
+    square = (size, size)
     buyers, bought = jnp.broadcast_to(batch.customers[:, None], square), jnp.broadcast_to(batch.products, square)
     masked = data.bought.contains(buyers, bought) | ~batch.mask
     if config.loss == "infonce":
         # The popularity in the score and the correction for sampling by popularity cancel each other.
         sign = int(config.popularity_bias) - int(config.log_q)
         offsets = sign * jnp.log(data.popularity[batch.products]) if sign else None
-        rows = losses.info_nce(anchors, positives, temperature=config.temperature, masked=masked, offsets=offsets)
-        return rows, everyone
+        rows = losses.info_nce(anchors, embedded, temperature=config.temperature, masked=masked, offsets=offsets)
+        return rows, everyone, stats
 
-    far = losses.distance(anchors[:, None], positives[None])  # (n, 1, d), (1, n, d) -> (n, n)
+    far = losses.distance(anchors[:, None], embedded[None])  # (n, 1, d), (1, n, d) -> (n, n)
     how: Literal["hard", "semi-hard"] = "hard" if config.negatives == "hard" else "semi-hard"
     chosen = losses.choose_negatives(far, jnp.diagonal(far), ~masked, how=how, margin=config.margin)
-    rows = losses.triplet(anchors, positives, positives[chosen], margin=config.margin)
-    return rows, ~jnp.take_along_axis(masked, chosen[:, None], axis=1)[:, 0]
+    rows = losses.triplet(anchors, embedded, embedded[chosen], margin=config.margin)
+    return rows, ~jnp.take_along_axis(masked, chosen[:, None], axis=1)[:, 0], stats
 
 
 def _rows(features: Features, rows: Array) -> Features:
@@ -194,17 +196,19 @@ def _run(
 
     def epoch(state: TrainState, number: Array) -> tuple[TrainState, Array]:
         # Random keys sort the purchases; padding sorts last, so only the last batch has any.
-        key = jax.random.fold_in(jax.random.fold_in(state.key, _EPOCH), number)
-        draws = jax.random.bits(key, (len(places),))
+        draws = jax.random.bits(_key(state, _Purpose.ORDER, number), (len(places),))
         order = jnp.lexsort((draws, places >= data.total))
-        shuffled = data.pairs[order].reshape(-1, size, 2)
-        mask = (places < data.total).reshape(-1, size)
+        customers, products = data.pairs[order].T
+        negatives = data.bought.sample_negatives(
+            _key(state, _Purpose.NEGATIVES, number), customers, len(data.popularity)
+        )
+        columns = (customers, products, negatives, places < data.total)
+        batches = Batch(*(column.reshape(-1, size) for column in columns))
 
-        def step(state: TrainState, batch: tuple[Array, Array]) -> tuple[TrainState, Array]:
-            pairs, mask = batch
-            return train_step(state, Batch(pairs[:, 0], pairs[:, 1], mask), data, model=model, config=config)
+        def step(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
+            return train_step(state, batch, data, model=model, config=config)
 
-        state, totals = jax.lax.scan(step, state, (shuffled, mask))
+        state, totals = jax.lax.scan(step, state, batches)
         return state, totals.sum() / data.total
 
     return jax.lax.scan(epoch, state, first_epoch + jnp.arange(epochs))
@@ -258,7 +262,7 @@ def fit(
     recipe = replace(config, seed=0, epochs=1, extra_customers=0, number_jitter=float(config.number_jitter > 0))
     curve: list[np.ndarray] = []
     for first in range(0, config.epochs, chunk):
-        state, part = _run(state, data, jnp.int32(first), model=model, config=recipe, epochs=chunk)
+        state, part = _run(state, data, np.int32(first), model=model, config=recipe, epochs=chunk)
         curve.append(np.asarray(part))
         if progress is not None:
             progress(first + chunk, curve[-1])
@@ -270,8 +274,8 @@ def fit(
         if drawn or config.loss == "softmax"
         else {name: column[purchases > 0] for name, column in products.items()}
     )
-    params = _fill_untrained_rows(state.params, config, customer_space, encoded, product_space, used)
-    variables = jax.tree.map(np.asarray, {"params": params, "batch_stats": state.batch_stats})
+    variables = jax.tree.map(np.asarray, {"params": state.params, "batch_stats": state.batch_stats})
+    _fill_untrained_rows(variables["params"], config, customer_space, encoded, product_space, used)
     embeddings = np.asarray(encode_products(model, variables, products))
     return TrainedModel(
         schema,
@@ -291,11 +295,14 @@ def fit(
 
 def init_state(model: TwoTower, data: TrainData, config: TrainConfig) -> TrainState:
     """The state before the first step, from the config's seed."""
-    init_key, run_key = jax.random.split(jax.random.key(config.seed))
-    one = jnp.zeros(1, jnp.int32)
-    variables = model.init(init_key, _rows(data.customers, one), _rows(data.products, one))
-    opt_state = optax.adam(config.learning_rate).init(variables["params"])
-    return TrainState(variables["params"], variables["batch_stats"], opt_state, jnp.int32(0), run_key)
+    start_seed, run_seed = np.random.SeedSequence(config.seed).spawn(2)
+    one = [{name: column[:1] for name, column in side.items()} for side in (data.customers, data.products)]
+    variables = initial_variables(model, *one, seed=start_seed)
+    # Adam starts from zeros; from their shapes alone, nothing needs to be compiled for it.
+    shapes = jax.eval_shape(_adam(config).init, variables["params"])
+    opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    key = jax.random.wrap_key_data(jnp.asarray(run_seed.generate_state(2)))
+    return TrainState(variables["params"], variables["batch_stats"], opt_state, jnp.int32(0), key)
 
 
 def _train_data(
@@ -352,14 +359,14 @@ def _fill_untrained_rows(
     customer_rows: Features,
     products: FeatureSpace,
     product_rows: Features,
-) -> Any:
+) -> None:
     """Gives embedding rows that training never used the mean of those that it used.
 
     Such a row still holds its random start: an unknown brand would point anywhere. The mean makes it an average one.
     Where no row was used at all, it is zeros, as what training saw.
 
     Args:
-        params: the trained parameters.
+        params: the trained parameters, changed in place.
         config: which rows dropout trained.
         customers: the customers' features.
         customer_rows: the customers that training used.
@@ -369,17 +376,15 @@ def _fill_untrained_rows(
     hidden = {("customer", f.feature.name): f.missing_row for f in customers if config.attribute_dropout}
     if config.id_embedding and config.id_dropout:
         hidden["product", "product_id"] = products["product_id"].unknown_row
-    filled = {side: dict(tower) for side, tower in params.items()}
     for side, space, rows in (("customer", customers, customer_rows), ("product", products, product_rows)):
         for name, kind, size in space.inputs:
             if kind == "numeric":
                 continue
             used = np.bincount(rows[name][rows[name] >= 0].ravel(), minlength=size)
-            table = filled[side][f"{name}_emb"]
-            mean = jnp.asarray(used, jnp.float32) @ table / max(used.sum(), 1)
+            table = params[side][f"{name}_emb"]
+            mean = used.astype(np.float32) @ table / np.float32(max(used.sum(), 1))
             untrained = used == 0
             trained_by_hiding = hidden.get((side, name))
             if trained_by_hiding is not None:
                 untrained[trained_by_hiding] = False
-            filled[side][f"{name}_emb"] = jnp.where(untrained[:, None], mean, table)
-    return filled
+            params[side][f"{name}_emb"] = np.where(untrained[:, None], mean, table)

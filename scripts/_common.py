@@ -7,9 +7,9 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn, get_type_hints
+from typing import TYPE_CHECKING, NoReturn, get_type_hints
 
 
 def _stop(*_: object) -> NoReturn:
@@ -29,16 +29,17 @@ try:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-    from recsys_jax.artifacts import save_model
     from recsys_jax.data import Dataset, load_dataset, read_schema
     from recsys_jax.errors import InputError
-    from recsys_jax.files import write_file
-    from recsys_jax.trained import TrainedModel
+    from recsys_jax.files import cache_folder, write_file
 except ModuleNotFoundError as error:
     sys.exit(
         f"error: {error.name} is not installed for {sys.executable}. After `make run`, the Python to use is "
         f".venv/bin/python; elsewhere, pip install 'recsys_jax[all]'"
     )
+
+if TYPE_CHECKING:
+    from recsys_jax.trained import TrainedModel
 
 __all__ = [
     "again",
@@ -72,6 +73,7 @@ def command(main: Callable[..., str | None]) -> None:
 
     A mistake in the input is one sentence and exit status 2.
     """
+    _keep_what_is_compiled()
     try:
         following = main(tyro.cli(get_type_hints(main)["options"], config=(tyro.conf.OmitArgPrefixes,)))
     except (InputError, OSError) as error:  # a full disk or a folder that may not be written is told likewise
@@ -79,6 +81,20 @@ def command(main: Callable[..., str | None]) -> None:
         sys.exit(2)
     if following:
         console.print(f"Next: {_python()} {following}")
+
+
+def _keep_what_is_compiled() -> None:
+    """Lets JAX keep compiled programs for the next process, where the user's cache folder can be written."""
+    if "jax" not in sys.modules:
+        return
+    import jax
+
+    folder = cache_folder() / "compiled"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+    if os.access(folder, os.W_OK) and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(folder))  # type: ignore[no-untyped-call]
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # type: ignore[no-untyped-call]
 
 
 def _python() -> str:
@@ -123,8 +139,10 @@ def open_dataset(dataset: Path, run: Path, customers: Path | None) -> Dataset:
     return opened
 
 
-def write_model(model: TrainedModel, run: Path) -> None:
+def write_model(model: "TrainedModel", run: Path) -> None:
     """Writes the model and its losses into the run folder; what was said of the model that it replaces goes away."""
+    from recsys_jax.artifacts import save_model
+
     save_model(model, run)
     written = ["model.json", "model.safetensors"]
     old = [run / name for name in (*EVALUATION, "loss.csv") if (run / name).exists()]

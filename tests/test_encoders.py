@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_jax.encoders import LsaEncoder, SentenceEncoder, clean_text, default_cache, get_encoder
+from recsys_jax.encoders import LsaEncoder, SentenceEncoder, clean_text, get_encoder
 from recsys_jax.errors import InputError
+from recsys_jax.files import cache_folder
 
 TEXTS = ["피부가 촉촉해요", "선물하기 좋아요", "피부가 촉촉하고 좋아요", "향이 은은해요"]
 
@@ -92,11 +93,11 @@ def test_progress_counts_cached_texts_too(tmp_path):
     assert calls == [(3, 4), (4, 4)]
 
 
-def test_default_cache_follows_the_environment(monkeypatch):
+def test_the_cache_folder_follows_the_environment(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
-    assert default_cache() == Path("/somewhere/recsys_jax")
+    assert cache_folder() == Path("/somewhere/recsys_jax")
     monkeypatch.delenv("XDG_CACHE_HOME")
-    assert default_cache() == Path.home() / ".cache" / "recsys_jax"
+    assert cache_folder() == Path.home() / ".cache" / "recsys_jax"
 
 
 def test_missing_encoder_is_an_error_with_the_choices(tmp_path, use, monkeypatch):

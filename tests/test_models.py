@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from recsys_jax.models import BatchNorm, Tower, TwoTower, encode_customers, encode_products
+from recsys_jax.models import BatchNorm, Tower, TwoTower, encode_customers, encode_products, initial_variables
 from recsys_jax.schema import TowerInput
 
 CUSTOMER = (
@@ -160,10 +160,70 @@ def test_a_zero_vector_has_a_finite_gradient():
 
 def test_dropout_only_in_training(model, variables):
     c = rows(CUSTOMER, 8)
-    key = {"dropout": jax.random.key(3)}
-    one, _ = model.apply(variables, c, train=True, rngs=key, mutable=["batch_stats"], method="encode_customers")
-    other = {"dropout": jax.random.key(4)}
-    two, _ = model.apply(variables, c, train=True, rngs=other, mutable=["batch_stats"], method="encode_customers")
-    assert not np.allclose(one, two)
+
+    def trained(noise):
+        return model.apply(variables, c, noise=noise, mutable=["batch_stats"], method="encode_customers")[0]
+
+    one, two = (jax.random.bits(jax.random.key(seed), (8, 64), jnp.uint16) for seed in (3, 4))
+    assert not np.allclose(trained(one), trained(two))
     served = encode_customers(model, variables, c)
     np.testing.assert_array_equal(served, encode_customers(model, variables, c))
+
+
+def test_dropout_drops_its_share_and_scales_the_rest():
+    """The unit before the output is on in all rows: what comes out of a tower of one unit tells what dropped."""
+    tower = Tower((TowerInput("x", "numeric", 1),), hidden_dim=1, output_dim=2)
+    x = {"x": jnp.linspace(1.0, 2.0, 2**16)[:, None]}
+    variables = tower.init(jax.random.key(0), x)
+    noise = jnp.arange(2**16, dtype=jnp.uint16)[:, None]
+    _, seen = tower.apply(
+        variables,
+        x,
+        noise=noise,
+        mutable=["batch_stats", "intermediates"],
+        capture_intermediates=lambda module, _: module.name in ("norm", "output"),
+    )
+    normal, out = (seen["intermediates"][name]["__call__"][0] for name in ("norm", "output"))
+    output = variables["params"]["output"]
+    dropped = round(0.2 * 2**16)
+    expected = np.where(noise < dropped, 0.0, np.asarray(normal) / 0.8) @ output["kernel"] + output["bias"]
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+def test_passes_are_batches_one_after_the_other():
+    """Three batches at once give the vectors and the running statistics of the three, each alone."""
+    rng, norm = np.random.default_rng(1), BatchNorm()
+    x = jnp.asarray(rng.normal(size=(3, 5, 4)) * [[[1.0]], [[2.0]], [[9.0]]], jnp.float32)
+    mask = jnp.arange(5) < 4
+    alone = norm.init(jax.random.key(0), x[0], train=False)
+    together, stats = norm.apply(alone, x.reshape(15, 4), train=True, mask=mask, passes=3, mutable=["batch_stats"])
+    for batch, rows_together in zip(x, together.reshape(3, 5, 4), strict=True):
+        one, changed = norm.apply(alone, batch, train=True, mask=mask, mutable=["batch_stats"])
+        np.testing.assert_allclose(rows_together, one, atol=1e-5)
+        alone = {**alone, **changed}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), stats["batch_stats"], alone["batch_stats"])
+
+
+def test_the_start_is_that_of_init():
+    """The same tree, and the same distributions: the start is drawn by NumPy, without compiling."""
+    wide = TwoTower((TowerInput("a", "categorical", 400),), (TowerInput("b", "categorical", 300),), hidden_dim=300)
+    sides = {"a": jnp.zeros(1, jnp.int32)}, {"b": jnp.zeros(1, jnp.int32)}
+    flax = wide.init(jax.random.key(0), *sides)
+    ours, again, other = (initial_variables(wide, *sides, seed=np.random.SeedSequence(seed)) for seed in (0, 0, 1))
+    assert jax.tree.structure(flax) == jax.tree.structure(ours)
+    jax.tree.map(np.testing.assert_array_equal, ours, again)
+    for (path, drawn), wanted, another in zip(
+        jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(flax), jax.tree.leaves(other), strict=True
+    ):
+        assert drawn.shape == wanted.shape
+        assert drawn.dtype == wanted.dtype
+        if "norm" in str(path):
+            np.testing.assert_array_equal(drawn, wanted)
+            continue
+        assert not np.array_equal(drawn, another)
+        scale = float(wanted.std())
+        assert abs(drawn.std() - scale) < scale * 4 / np.sqrt(drawn.size)
+        assert abs(drawn.mean()) < scale * 4 / np.sqrt(drawn.size)
+        if "_emb" not in str(path):
+            bound = np.sqrt(3) * scale
+            assert np.abs(drawn).max() <= bound * (1 + 4 / np.sqrt(drawn.size))

@@ -16,11 +16,11 @@ import _torch_twin as twin
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 import torch
 import torch.nn.functional as F
 from flax.traverse_util import flatten_dict
+from jax.flatten_util import ravel_pytree
 from torch_weights import PARAMETERS, STATISTICS, as_ours, tree
 
 from recsys_jax import training
@@ -28,7 +28,6 @@ from recsys_jax.config import TrainConfig
 from recsys_jax.data import Table, assemble, read_schema
 from recsys_jax.features import Features, FeatureSpace
 from recsys_jax.models import TwoTower, encode_customers, encode_products
-from recsys_jax.purchases import Purchases
 from recsys_jax.trained import popularity, two_tower
 from recsys_jax.training import Batch, TrainData, TrainState
 
@@ -247,21 +246,6 @@ class Theirs:
         return as_ours({name: tensor for name, tensor in self.model.named_buffers() if name in STATISTICS})
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=("real", "given"), meta_fields=())
-@dataclass(frozen=True)
-class GivenNegatives:
-    """Purchases whose negatives are not drawn but given, one per customer, so that PyTorch can be given the same."""
-
-    real: Purchases
-    given: Any
-
-    def sample_negatives(self, key, customers, products):
-        return self.given[customers]
-
-    def contains(self, customers, products):
-        return self.real.contains(customers, products)
-
-
 class Ours:
     """Our state, started from PyTorch's weights, and the real step."""
 
@@ -271,15 +255,16 @@ class Ours:
         self.model = theirs.mall.model(self.config)
         self.data = theirs.mall.data(self.config, params["customer/norm/bias"].dtype)
         params, statistics = (jax.tree.map(jnp.asarray, tree(flat)) for flat in (params, statistics))
-        adam = optax.adam(self.config.learning_rate).init(params)
+        adam = training._adam(self.config).init(params)
+        self._unravel = ravel_pytree(params)[1]  # Adam's moments are one vector each
         self.state = TrainState(params, statistics, adam, jnp.int32(0), jax.random.key(0))
 
     def step(self, pairs, negatives, length):
         rows = np.zeros((length, 2), np.int32)  # as in a run, row 0 pads
         rows[: len(pairs)] = pairs
-        batch = Batch(jnp.asarray(rows[:, 0]), jnp.asarray(rows[:, 1]), jnp.arange(length) < len(pairs))
-        data = self.data._replace(bought=GivenNegatives(self.data.bought, jnp.asarray(negatives)))
-        self.state, total = STEP(self.state, batch, data, model=self.model, config=self.config)
+        columns = rows[:, 0], rows[:, 1], negatives[rows[:, 0]], np.arange(length) < len(pairs)
+        batch = Batch(*map(jnp.asarray, columns))
+        self.state, total = STEP(self.state, batch, self.data, model=self.model, config=self.config)
         return float(total)
 
     def parameters(self):
@@ -288,10 +273,11 @@ class Ours:
     def gradients(self):
         """After the first step: Adam's first moment is then a tenth of the gradient."""
         assert int(self.state.step) == 1
-        return {path: array / (1 - 0.9) for path, array in flat(self.state.opt_state[0].mu).items()}
+        return {path: array / (1 - 0.9) for path, array in flat(self._unravel(self.state.opt_state[0].mu)).items()}
 
     def moments(self):
-        return flat({"mu": self.state.opt_state[0].mu, "nu": self.state.opt_state[0].nu})
+        adam = self.state.opt_state[0]
+        return flat({"mu": self._unravel(adam.mu), "nu": self._unravel(adam.nu)})
 
     def statistics(self):
         return flat(self.state.batch_stats)
@@ -403,7 +389,8 @@ def test_the_towers_give_the_same_vectors(mall, largest, train, size, length):
 
 @partial(jax.jit, static_argnames=("model", "method"))
 def encode_in_training(model, variables, rows, mask, method):
-    return model.apply(variables, rows, train=True, mask=mask, method=method, mutable=["batch_stats"])[0]
+    noise = jnp.zeros((len(mask), model.hidden_dim), jnp.uint16)  # nothing drops out
+    return model.apply(variables, rows, noise=noise, mask=mask, method=method, mutable=["batch_stats"])[0]
 
 
 @sizes(PADDED)

@@ -123,38 +123,34 @@ def test_the_run_equals_a_loop_of_steps(monkeypatch):
     jax.clear_caches()
     assert len(seen) == 2 * 4
     for epoch in (seen[:4], seen[4:]):
-        assert [int(mask.sum()) for _, _, mask in epoch] == [16, 16, 16, 5]
-        pairs = [(int(c), int(p)) for cs, ps, mask in epoch for c, p in zip(cs[mask], ps[mask], strict=True)]
+        assert [int(mask.sum()) for *_, mask in epoch] == [16, 16, 16, 5]
+        pairs = [(int(c), int(p)) for cs, ps, _, mask in epoch for c, p in zip(cs[mask], ps[mask], strict=True)]
         assert sorted(pairs) == sorted(map(tuple, data.purchases.tolist()))
     assert not np.array_equal(seen[0][0], seen[4][0])  # another order in another epoch
 
     state, totals = captured["state"], []
     recipe = {name: captured["kwargs"][name] for name in ("model", "config")}
-    for customers, products, mask in seen:
-        batch = Batch(jnp.asarray(customers), jnp.asarray(products), jnp.asarray(mask))
-        state, total = train_step(state, batch, captured["data"], **recipe)
+    for columns in seen:
+        state, total = train_step(state, Batch(*map(jnp.asarray, columns)), captured["data"], **recipe)
         totals.append(float(total))
     np.testing.assert_allclose(model.losses, [sum(totals[:4]) / 53, sum(totals[4:]) / 53], rtol=1e-5)
     trained = state.params["customer"]["hidden"]
-    np.testing.assert_allclose(model.variables["params"]["customer"]["hidden"]["kernel"], trained["kernel"], atol=1e-6)
+    # Compiled alone and inside a scan, a step rounds differently; Adam makes up to a step, 1e-3, of a tiny gradient.
+    np.testing.assert_allclose(model.variables["params"]["customer"]["hidden"]["kernel"], trained["kernel"], atol=5e-5)
 
 
-@pytest.mark.parametrize("name", ["triplet, hard", "infonce", "softmax"])
+@pytest.mark.parametrize("name", ["triplet", "triplet, hard", "infonce", "softmax"])
 def test_padding_changes_nothing(name):
     """A batch of 5 is the same step whether or not padding follows it.
 
-    Dropout is off and no negative is drawn: random numbers differ with the length of a batch.
+    Dropout is off: random numbers differ with the length of a batch.
     """
     data = dataset(customers=5)
     config = replace(CONFIGS[name], dropout=0.0, batch_size=5, epochs=1)
     state, train, model = prepare(data, config)
-    rows = jnp.arange(5)
-    short = Batch(rows, jnp.asarray(data.purchases[:, 1]), jnp.ones(5, bool))
-    long = Batch(
-        jnp.concatenate([rows, jnp.zeros(3, jnp.int32)]),
-        jnp.concatenate([short.products, jnp.zeros(3, jnp.int32)]),
-        jnp.arange(8) < 5,
-    )
+    rows, bought = np.arange(5), data.purchases[:, 1]
+    short = Batch(*map(jnp.asarray, (rows, bought, (bought + 1) % len(data.product_ids))), jnp.ones(5, bool))
+    long = Batch(*(jnp.concatenate([column, jnp.zeros(3, column.dtype)]) for column in short))
     one, loss_of_one = train_step(state, short, train, model=model, config=config)
     two, loss_of_two = train_step(state, long, train, model=model, config=config)
     assert float(loss_of_one) == pytest.approx(float(loss_of_two), rel=1e-5)
