@@ -46,6 +46,7 @@ __all__ = [
     "command",
     "console",
     "errors",
+    "keep_what_is_compiled",
     "made_customers",
     "open_dataset",
     "progress",
@@ -73,7 +74,7 @@ def command(main: Callable[..., str | None]) -> None:
 
     A mistake in the input is one sentence and exit status 2.
     """
-    _keep_what_is_compiled()
+    keep_what_is_compiled()
     try:
         following = main(tyro.cli(get_type_hints(main)["options"], config=(tyro.conf.OmitArgPrefixes,)))
     except (InputError, OSError) as error:  # a full disk or a folder that may not be written is told likewise
@@ -83,7 +84,7 @@ def command(main: Callable[..., str | None]) -> None:
         console.print(f"Next: {_python()} {following}")
 
 
-def _keep_what_is_compiled() -> None:
+def keep_what_is_compiled() -> None:
     """Lets JAX keep compiled programs for the next process, where the user's cache folder can be written."""
     if "jax" not in sys.modules:
         return

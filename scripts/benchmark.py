@@ -238,14 +238,15 @@ def _show_setting(setting: dict[str, Any]) -> None:
 
 def _show_training(found: dict[str, dict[str, Any]], options: Options) -> None:
     title = f"Training, {options.epochs:,} epochs: median of {options.repeats} (times recsys_jax's), least .. most"
-    table = _table(title, "steady", "compile", "whole process", "final\nloss", "peak\nMB")
+    table = _table(title, "steady", "compile", "whole process", "later process", "final\nloss", "peak\nMB")
     for contender, figures in found.items():
-        times = [_cell(figures[name]) for name in ("steady_s", "compile_s", "whole_process_s")]
+        times = [_cell(figures[name]) for name in ("steady_s", "compile_s", "whole_process_s", "later_process_s")]
         table.add_row(contender, *times, f"{figures['final_loss']['median']:.3f}", _memory(figures, "\n"))
         table.add_section()
     console.print(table)
     console.print("steady: a training once everything is compiled. compile: how much longer the first training takes.")
-    console.print("whole process: from the interpreter's start to the saved model, with nothing in compilers' caches.")
+    console.print("whole process: from the interpreter's start to the saved model, with nothing in compilers' caches;")
+    console.print("later process: with what the first one left there.")
     console.print("peak: memory of the process up to the saved model (+ what libraries and data do not account for).")
 
 
