@@ -290,12 +290,13 @@ def read_reviews(folder: Path, schema: Schema) -> Reviews:
     return reviews
 
 
-def load_dataset(folder: Path, customers: Path | None = None) -> Dataset:
+def load_dataset(folder: str | Path, customers: str | Path | None = None) -> Dataset:
     """The dataset whose `dataset.toml` stands in `folder`; `customers` replaces the customer file it names.
 
     Raises `InputError` for whatever the schema does not allow: a missing file or column, a repeated id, a purchase
     of a product or by a customer that does not exist.
     """
+    folder = Path(folder)
     schema = read_schema(folder)
     products, ids = read_products(folder, schema)
     if customers is None:
@@ -305,7 +306,7 @@ def load_dataset(folder: Path, customers: Path | None = None) -> Dataset:
                 f"reviews. Run scripts/cluster_personas.py {folder} first, or name a customer file"
             )
         customers = folder / schema.customers.file
-    return assemble(schema, products, ids, read_table(customers), folder)
+    return assemble(schema, products, ids, read_table(Path(customers)), folder)
 
 
 def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, folder: Path) -> Dataset:

@@ -114,7 +114,7 @@ class Tower(nn.Module):
         x = BatchNorm(name="norm")(x, train=noise is not None, mask=mask, passes=passes)
         if noise is not None and self.dropout:
             # 16 random bits a unit: half of what a float would take, and the rate is right to 1 / 65,536.
-            x = jnp.where(noise >= round(self.dropout * 2**16), x / (1.0 - self.dropout), 0.0)
+            x = jnp.where(noise >= min(round(self.dropout * 2**16), 2**16 - 1), x / (1.0 - self.dropout), 0.0)
         x = _dense("output", self.output_dim, self.hidden_dim)(x)
         # x / max(|x|, 1e-12), written so that its gradient is finite at zero.
         return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-24))

@@ -6,6 +6,7 @@ vocabulary that was learned. A third entry, `extra_rows`, which other readers pa
 values that this project keeps and the published form does not know.
 """
 
+import io
 import re
 import tomllib
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from recsys_jax.config import TrainConfig
 from recsys_jax.data import Dataset, Table, product_ids, read_products, read_schema, read_table
 from recsys_jax.errors import InputError, choices
 from recsys_jax.features import FeatureSpace, FittedFeature
-from recsys_jax.files import replace_file
+from recsys_jax.files import write_file
 from recsys_jax.models import encode_products
 from recsys_jax.schema import Feature, MultiCategorical, Numeric, Schema
 from recsys_jax.trained import TrainedModel, product_rows, two_tower
@@ -123,6 +124,9 @@ def load_checkpoint(
         node[leaf] = np.ascontiguousarray(tensors[name].T) if leaf == "kernel" else tensors[name]
     config = TrainConfig(**sizes._asdict())
     module = two_tower(config, spaces["customer"], spaces["product"])
+    embeddings = np.asarray(encode_products(module, variables, encoded))
+    if not np.isfinite(embeddings).all():
+        raise InputError(f"{path}: {_STATE}: the weights are too large: they give products no finite embedding")
     bought = np.zeros(0, np.int32) if trained_on is None else trained_on.purchases[:, 1]
     return TrainedModel(
         schema=schema,
@@ -132,7 +136,7 @@ def load_checkpoint(
         variables=variables,
         product_ids=tuple(ids),
         product_rows=product_rows(schema, products),
-        product_embeddings=np.asarray(encode_products(module, variables, encoded)),
+        product_embeddings=embeddings,
         purchases=np.bincount(bought, minlength=len(ids)),
         losses=np.zeros(0, np.float32),
         batches=batches,
@@ -176,7 +180,9 @@ def save_checkpoint(model: TrainedModel, path: str | Path) -> None:
                 document[f"{fitted.feature.name}_map"] = {value: row for row, value in enumerate(fitted.values)}
     if extra:
         document[_EXTRA_ROWS] = extra
-    replace_file(path, lambda stream: torch.save(document, stream))
+    content = io.BytesIO()  # PyTorch says of a full disk no more than "unexpected pos"
+    torch.save(document, content)
+    write_file(path, content.getvalue())
 
 
 def _torch() -> Any:
@@ -190,13 +196,15 @@ def _torch() -> Any:
 def _open(path: Path) -> dict[str, Any]:
     torch = _torch()
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
+        raise InputError(f"{path}: {'found a folder; allowed: a file' if path.exists() else 'there is no such file'}")
     allowed = "a file by torch.save that holds tensors, dictionaries, texts and numbers alone"
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         code = re.search(r"GLOBAL ([\w.]+)", str(error))
         why = f"refused: opening it would run code, {code[1]}" if code else "damaged, or no PyTorch file"
+        if code and code[1].startswith("numpy"):  # a brand_map made with NumPy, most likely
+            why += " (save NumPy's numbers as Python's, such as int(row))"
         raise InputError(f"{path}: {why}; allowed: {allowed}") from None
     except Exception:  # what a damaged file raises depends on where the damage is
         raise InputError(f"{path}: damaged, or no PyTorch file; allowed: {allowed}") from None
@@ -285,6 +293,9 @@ def _tensors(checkpoint: Mapping[str, Any], spaces: Spaces, path: Path) -> tuple
         if name not in names or not isinstance(state.get(name), torch.Tensor):
             found = type(state[name]).__name__ if name in state else "nothing"
             raise InputError(f"{path}: {_STATE}, {name}: found {found}; the dataset's features allow {allowed}")
+        # Tensors without values of their own, or in a form of PyTorch's own; of some not even the shape can be read.
+        if state[name].is_nested or state[name].is_meta or state[name].is_neg() or state[name].is_quantized:
+            raise InputError(f"{path}: {_STATE}, {name}: found a tensor of a special kind; allowed: a plain one")
 
     def length(name: str, axis: int) -> int:
         shape: tuple[int, ...] = tuple(state[name].shape)
@@ -313,8 +324,10 @@ def _extra_rows(
 ) -> np.ndarray:
     """The embeddings of unknown and missing values: those in the checkpoint, else the mean of the rows in use."""
     torch, shape = _torch(), (count, table.shape[1])
-    kept = checkpoint.get(_EXTRA_ROWS)
-    found = kept.get(weight) if isinstance(kept, Mapping) else None
+    kept = checkpoint.get(_EXTRA_ROWS, {})
+    if not isinstance(kept, Mapping):
+        raise InputError(f"{path}: {_EXTRA_ROWS}: found {type(kept).__name__}; allowed: a dictionary")
+    found = kept.get(weight)
     if found is None:
         known = used[used < len(table)]
         return np.tile(table[known].mean(axis=0) if len(known) else np.zeros_like(table[0]), (count, 1))

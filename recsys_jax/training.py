@@ -301,7 +301,7 @@ def init_state(model: TwoTower, data: TrainData, config: TrainConfig) -> TrainSt
     # Adam starts from zeros; from their shapes alone, nothing needs to be compiled for it.
     shapes = jax.eval_shape(_adam(config).init, variables["params"])
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    key = jax.random.wrap_key_data(jnp.asarray(run_seed.generate_state(2)))
+    key = jax.random.wrap_key_data(jnp.asarray(run_seed.generate_state(2)), impl="threefry2x32")
     return TrainState(variables["params"], variables["batch_stats"], opt_state, jnp.int32(0), key)
 
 

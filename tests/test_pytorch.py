@@ -300,6 +300,10 @@ def _set(name, tensor):
         (_set("skin_type_emb.weight", torch.zeros(5, 16).double()), ["float64", "torch.float32"]),
         (_set("skin_type_emb.weight", torch.zeros(5, 16).to_sparse()), ["skin_type_emb.weight", "sparse"]),
         (_set("gender_emb.weight", torch.full((2, 16), torch.nan)), ["gender_emb.weight", "not finite"]),
+        (_set("gender_emb.weight", torch.zeros(2, 16, device="meta")), ["gender_emb.weight", "special kind"]),
+        (_set("gender_emb.weight", torch.zeros(2, 16, dtype=torch.cfloat).conj().imag), ["special kind"]),
+        (_set("product_mlp.4.weight", torch.full((32, 64), 3e38)), ["too large"]),
+        (lambda c: c.update(extra_rows=3), ["extra_rows: found int"]),
         (_set("product_mlp.2.running_var", -torch.ones(64)), ["running_var", "below 0"]),
         (
             lambda c: c.update(extra_rows={"brand_emb.weight": torch.zeros(2, 16)}),

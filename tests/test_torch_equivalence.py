@@ -22,7 +22,9 @@ from recsys_jax.evaluation import in_sample
 ROOT = Path(__file__).parents[1]
 MALL = ROOT / "data" / "amoremall"
 
-SEEDS = range(10)
+# Hit@3 scatters by .018 from seed to seed: with ten seeds of either, one comparison in twenty of two equal trainings
+# would end without a proof. Ours cost little.
+OUR_SEEDS, THEIR_SEEDS = range(60), range(20)
 LAST = 50  # epochs whose losses are averaged
 ALPHA = 0.05
 # Set before the first run. A shop would not notice either: three hits more or less in a hundred, where another seed
@@ -78,22 +80,22 @@ def ours(dataset, customers, products, config):
     }
 
 
-def of_all_seeds(one):
-    results = [one(seed) for seed in SEEDS]
+def of_all(seeds, one):
+    results = [one(seed) for seed in seeds]
     return {name: np.array([result[name] for result in results]) for name in MARGINS}
 
 
 @pytest.mark.slow
 def test_training_with_dropout_is_equivalent_to_pytorchs(customers, capsys):
-    """500 epochs from each of 10 seeds on the shipped mall; and without dropout ours would be told apart."""
+    """500 epochs from many seeds on the shipped mall; and without dropout ours would be told apart."""
     dataset = load_dataset(MALL, customers)
     rows, products = json.loads(customers.read_text("utf-8")), twin.read_rows(MALL / "products.json")
-    them = of_all_seeds(lambda seed: theirs(rows, products, seed))
-    us = of_all_seeds(lambda seed: ours(dataset, rows, products, TrainConfig(seed=seed)))
-    other = of_all_seeds(lambda seed: ours(dataset, rows, products, replace(TrainConfig(seed=seed), dropout=0.0)))
+    them = of_all(THEIR_SEEDS, lambda seed: theirs(rows, products, seed))
+    us = of_all(OUR_SEEDS, lambda seed: ours(dataset, rows, products, TrainConfig(seed=seed)))
+    other = of_all(OUR_SEEDS, lambda seed: ours(dataset, rows, products, replace(TrainConfig(seed=seed), dropout=0.0)))
 
     heads = "".join(map(str.rjust, ("ours", "PyTorch", "difference, 90 %", "margin", "p below", "p above"), WIDTHS))
-    table = [f"\n{'mean ± sd of ' + str(len(SEEDS)) + ' seeds':<34}{heads}"]
+    table = [f"\n{f'mean ± sd of {len(OUR_SEEDS)} and {len(THEIR_SEEDS)} seeds':<34}{heads}"]
     for title, mine in (("", us), (", no dropout", other)):
         for name, margin in MARGINS.items():
             means = [f"{np.mean(x):.4f} ± {np.std(x, ddof=1):.4f}" for x in (mine[name], them[name])]
@@ -109,7 +111,6 @@ def test_training_with_dropout_is_equivalent_to_pytorchs(customers, capsys):
     assert max(tost(other["final loss"], them["final loss"], MARGINS["final loss"])) > ALPHA
 
 
-@pytest.mark.slow
 def test_equivalence_is_refused_where_it_is_not_shown():
     rng = np.random.default_rng(0)
     precise = rng.normal(0.40, 0.01, (2, 10))
