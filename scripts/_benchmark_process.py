@@ -31,7 +31,10 @@ __all__ = [
 ]
 
 # How a person tuned these libraries is not passed on: everyone starts from their defaults.
-_TUNING = ("GOMP_", "JAX_", "KMP_", "MKL_", "OMP_", "OPENBLAS_", "TORCH", "TRITON_", "XLA_")
+_TUNING = (
+    *("ATEN_", "DNNL_", "GOMP_", "JAX_", "KMP_", "MALLOC_", "MKL_", "NVIDIA_TF32_"),
+    *("OMP_", "ONEDNN_", "OPENBLAS_", "PYTORCH_", "TORCH", "TRITON_", "XLA_"),
+)
 
 
 class Failure(Exception):
@@ -82,6 +85,7 @@ class Process:
         else:
             # PyTorch multiplies in full float32 unless told otherwise; JAX on a GPU does not.
             environment |= {"JAX_PLATFORMS": "cuda,cpu", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+            environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # others are on the GPU too
         self._title = title
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (closed on exit)
         self.started = time.monotonic()

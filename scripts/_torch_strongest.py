@@ -3,20 +3,15 @@
 Ratios in the comments: how much longer 500 epochs of the mall take on one thread without the trick, compiling aside.
 """
 
-import os
-import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from _torch_twin import Rows, TwoTower, _stack, brands, customer_features, product_features
+from _torch_twin import Rows, TwoTower, brands, customer_features, product_features, stack
 from torch import Tensor, nn
 from torch._higher_order_ops.while_loop import while_loop
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
-
-from recsys_jax.errors import InputError
 
 __all__ = ["Strongest"]
 
@@ -40,14 +35,11 @@ class Strongest:
     def __init__(
         self, customers: Rows, products: Rows, *, batch_size: int = 32, device: str = "cpu", compiled: bool = True
     ) -> None:
-        compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
-        if compiled and shutil.which(compiler) is None:
-            raise InputError(f"torch.compile needs a C++ compiler: {compiler} is not there; install it or set CXX")
         self._compiled, self._device, self._size = compiled, torch.device(device), batch_size
         brand_map = brands(products)
         row = {product["product_id"]: number for number, product in enumerate(products)}
-        people = _stack([customer_features(customer) for customer in customers])
-        goods = _stack([product_features(product, brand_map) for product in products])
+        people = stack([customer_features(customer) for customer in customers])
+        goods = stack([product_features(product, brand_map) for product in products])
         self._people = torch.stack([people[name] for name in ("skin_type", "skin_concern", "gender")]).to(device)
         self._ages = people["age"].to(device)
         self._goods = torch.stack([goods["category"], goods["brand"]]).to(device)

@@ -184,8 +184,8 @@ def load(path: Path) -> tuple[TwoTower, dict[str, int]]:
 def encode(model: TwoTower, customers: Rows, products: Rows, brand_map: Mapping[str, int]) -> tuple[Tensor, Tensor]:
     """Unit vectors of all customers and of all products, as when serving."""
     model.eval()
-    everybody = _stack([customer_features(customer) for customer in customers])
-    catalogue = _stack([product_features(product, brand_map) for product in products])
+    everybody = stack([customer_features(customer) for customer in customers])
+    catalogue = stack([product_features(product, brand_map) for product in products])
     return model.encode_customer(everybody), model.encode_product(catalogue)
 
 
@@ -220,5 +220,5 @@ def _chance(scores: Tensor, best: Tensor, wanted: Tensor, k: int) -> float:
     return 1.0 - math.comb(equal - good, places) / math.comb(equal, places)
 
 
-def _stack(rows: Sequence[Features]) -> Features:
+def stack(rows: Sequence[Features]) -> Features:
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

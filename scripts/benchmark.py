@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from shutil import which
 from typing import Annotated, Any, Literal
 
 from _common import command, console, errors, made_customers, progress, run_folder
@@ -127,7 +126,7 @@ def _setting(options: Options, limits: Limits) -> dict[str, Any]:
         if blind := [library for library, name in gpus.items() if name is None]:
             raise InputError(f"device: found gpu, but {' and '.join(blind)} can use none here; allowed: cpu")
         left_out = {name: "it runs on no GPU" for name in scoring.CONTENDERS if name not in scoring.GPU_CONTENDERS}
-    elif not any(which(compiler) for compiler in (os.environ.get("CXX") or "g++", "clang++")):
+    if training.compiler() is None:
         left_out[training.COMPILED] = "there is no C++ compiler here, and torch.compile needs one"
     return {
         "device": gpus.get("JAX") or "cpu",
@@ -225,7 +224,7 @@ def figure(repeats: Sequence[float | None], ours: Sequence[float | None] | None 
 
 def _show_setting(setting: dict[str, Any]) -> None:
     console.print(f"device {setting['device']}, {setting['cpu']}, {setting['cores']} cores")
-    bound = "pinned to as many processors" if setting["pinned"] else "not pinned: this system cannot"
+    bound = "pinned to as many processors" if setting["pinned"] else "not pinned: this system cannot, so JAX uses all"
     console.print(f"{setting['threads']} thread(s) for everyone, each contender in a process of its own, {bound}")
     console.print(", ".join(f"{name} {number}" for name, number in setting["versions"].items()))
     if setting["blas"]:
@@ -244,10 +243,14 @@ def _show_training(found: dict[str, dict[str, Any]], options: Options) -> None:
         table.add_row(contender, *times, f"{figures['final_loss']['median']:.3f}", _memory(figures, "\n"))
         table.add_section()
     console.print(table)
-    console.print("steady: a training once everything is compiled. compile: how much longer the first training takes.")
+    console.print("steady: a training once everything is compiled. compile: how much longer the first training takes")
+    console.print("(without torch.compile: its first calls).")
     console.print("whole process: from the interpreter's start to the saved model, with nothing in compilers' caches;")
     console.print("later process: with what the first one left there.")
-    console.print("peak: memory of the process up to the saved model (+ what libraries and data do not account for).")
+    console.print(
+        "peak: memory of the process, without compilers that it starts, up to the saved model (+ what libraries"
+    )
+    console.print("and data do not account for).")
 
 
 def _show_scoring(found: Sequence[dict[str, Any]], options: Options) -> None:

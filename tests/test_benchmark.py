@@ -6,10 +6,13 @@ import os
 
 import _benchmark_scoring as scoring
 import _benchmark_training as training
+import _torch_twin as twin
 import benchmark
 import numpy as np
 import pytest
+import torch
 from _benchmark_process import Failure, Limits, Process, processors
+from _torch_strongest import Strongest
 
 from recsys_jax import InputError
 
@@ -55,11 +58,51 @@ def test_wrong_answers_are_refused(rows, values, words):
 
 
 def test_a_training_that_ends_elsewhere_is_refused():
-    losses = {training.COMMON: 0.30, training.OURS: 0.34}
-    training.check(losses)
-    for wrong in (0.36, 0.24, math.nan):
-        with pytest.raises(Failure, match=r"recsys_jax ends at loss .*, PyTorch, as commonly written at 0\.3000"):
-            training.check({**losses, training.OURS: wrong})
+    common = {training.COMMON: [0.29, 0.31]}
+    training.check({**common, training.OURS: [0.30, 0.33, 0.28]})
+    # As without dropout; a second training that went on from the first one's weights; and no number.
+    for wrong in ([0.33, 0.33], [0.27, 0.27], [0.36, 0.28, 0.28], [0.30, math.nan]):
+        with pytest.raises(Failure, match=r"recsys_jax ends at losses .*, PyTorch, as commonly written at 0\.3000"):
+            training.check({**common, training.OURS: wrong})
+
+
+@pytest.mark.parametrize("products", [640, 64 * 3 * 32, 64 * 3 * 32 + 1])
+def test_the_contenders_find_the_same(products):
+    case = scoring.Case(4, products, 3)
+    queries, vectors = scoring.unit_vectors(case)
+    best = scoring.best_scores(queries, vectors, case.k)
+    for name, contender in scoring.CONTENDERS.items():
+        search = contender(queries, vectors, case.k, 1, "cpu")
+        with search.within:
+            found = search.answer(search.search())
+        assert scoring.check(*found, queries, vectors, best) is None, name
+
+
+def test_the_strongest_pytorch_trains_what_the_common_one_trains(mall):
+    """Without compiling: the weights' names, and from the same loss at the start to the same loss later."""
+    customers, products = twin.read_rows(mall / "customers.json"), twin.read_rows(mall / "products.json")
+    strongest = Strongest(customers * 10, products, compiled=False)
+    model, losses = strongest.train(epochs=60, seed=1)
+    common, reference = twin.train(customers * 10, products, epochs=60, seed=2)
+    assert list(model.state_dict()) == list(common.state_dict())
+    counters = [name for name in model.state_dict() if name.endswith("num_batches_tracked")]
+    assert {name: int(model.state_dict()[name]) for name in counters} == {
+        "customer_mlp.2.num_batches_tracked": 60 * 4,
+        "product_mlp.2.num_batches_tracked": 60 * 4 * 2,
+    }
+    assert np.mean(losses[:2]) == pytest.approx(np.mean(reference[:2]), abs=0.25)
+    assert np.mean(losses[-10:]) == pytest.approx(np.mean(reference[-10:]), abs=0.05)
+    assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:2])
+    again, same = strongest.train(epochs=60, seed=1)  # nothing is left of the first training
+    assert same == losses
+    assert all(map(torch.equal, again.state_dict().values(), model.state_dict().values()))
+
+
+@pytest.mark.slow
+def test_compiled_the_strongest_pytorch_is_the_same(mall):
+    customers, products = twin.read_rows(mall / "customers.json"), twin.read_rows(mall / "products.json")
+    losses = [Strongest(customers * 10, products, compiled=how).train(epochs=3, seed=1)[1] for how in (False, True)]
+    np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
 def test_a_ratio_is_the_median_of_ratios_within_repeats():
@@ -102,9 +145,11 @@ def test_more_threads_than_processors_are_refused(tmp_path):
 
 
 def test_a_tiny_run_of_the_whole(mall, tmp_path, monkeypatch, capsys):
-    few = {name: training.CONTENDERS[name] for name in (training.COMMON, training.OURS)}
+    eager = "PyTorch, strongest, not compiled"
+    few = {name: training.CONTENDERS[name] for name in (training.COMMON, eager, training.OURS)}
     monkeypatch.setattr(training, "CONTENDERS", few)
     monkeypatch.setattr(training, "TOLERANCE", 10.0)  # one epoch on ten customers: no two agree
+    monkeypatch.setattr(training, "ALONE", 10.0)
     monkeypatch.setattr(scoring, "CASES", (scoring.Case(5, 93, 3),))
     out = tmp_path / "out.json"
     benchmark.main(benchmark.Options(mall, epochs=1, repeats=1, out=out))
@@ -119,7 +164,7 @@ def test_a_tiny_run_of_the_whole(mall, tmp_path, monkeypatch, capsys):
         assert figures["whole_process_s"]["median"] > figures["steady_s"]["median"] > 0
     (case,) = result["scoring"]
     assert (case["queries"], case["products"], case["k"]) == (5, 93, 3)
-    assert set(case["contenders"]) == {"PyTorch", "NumPy", "Faiss flat", "recsys_jax"}
+    assert set(case["contenders"]) == {"PyTorch", "PyTorch, by groups", "NumPy", "Faiss flat", "recsys_jax"}
     for figures in case["contenders"].values():
         assert set(figures) == {"time_s", "first_call_s"} | memory
         assert len(figures["time_s"]["repeats"]) == 1
