@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from _common import command, console, made_customers, progress, run_folder
+from _common import command, console, made_customers, open_dataset, progress, run_folder
 
-import _torch_twin
 import tyro
 
 from recsys_jax import InputError
+from recsys_jax.data import read_schema
+from recsys_jax.features import FeatureSpace
+from recsys_jax.pytorch import published_schema
 
 
 @dataclass(frozen=True)
@@ -36,23 +38,53 @@ def main(options: Options) -> str:
     made = options.customers or made_customers(options.dataset, run_folder(options.dataset, None))
     if made is None:
         raise InputError(f"{options.dataset}: there are no customers yet: run scripts/cluster_personas.py first")
+    _check(options, made)
+    try:
+        import _torch_twin
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed; pip install 'recsys_jax[torch]' brings it") from None
     customers = _torch_twin.read_rows(made)
     products = _torch_twin.read_rows(options.dataset / "products.json")
     with progress("training in PyTorch") as bar:
-        model, losses = _torch_twin.train(
-            customers,
-            products,
-            epochs=options.epochs,
-            seed=options.seed,
-            progress=lambda epoch, loss: bar(epoch, options.epochs, f"loss {loss:.4f}"),
-        )
+
+        def update(epoch: int, loss: float) -> None:
+            bar(epoch, options.epochs, f"loss {loss:.4f}")
+
+        try:
+            model, losses = _torch_twin.train(
+                customers, products, epochs=options.epochs, seed=options.seed, progress=update
+            )
+        except KeyError as error:  # a label or an alias that our schema knows besides
+            raise InputError(f"{made}, {options.dataset}: the reference doesn't know the value {error}") from None
     brand_map = _torch_twin.brands(products)
     figures = _torch_twin.evaluate(model, customers, products, brand_map)
     console.print(f"Loss {losses[-1]:.4f}; in-sample {', '.join(f'{name} {x:.3f}' for name, x in figures.items())}")
-    options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
     _torch_twin.save(model, brand_map, options.checkpoint)
     console.print(f"Written: {options.checkpoint}")
     return f"scripts/import_torch.py {options.checkpoint} {options.dataset} --customers {made}"
+
+
+def _check(options: Options, made: Path) -> None:
+    """Everything that could go wrong, before the training and not after it."""
+    for name, value, most in (("epochs", options.epochs, 10**9), ("seed", options.seed, 2**32 - 1)):
+        if not (name == "epochs") <= value <= most:
+            raise InputError(f"{name}: found {value}; allowed: {int(name == 'epochs')} to {most}")
+    if read_schema(options.dataset).source["products"] != published_schema().source["products"]:
+        raise InputError(f"{options.dataset}: the PyTorch reference knows the mall's products alone")
+    for path in (made, options.dataset / "products.json"):
+        if path.suffix != ".json":
+            raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .json, which the reference reads")
+    # Our own reading tells what is wrong with either file, cell by cell.
+    dataset = open_dataset(options.dataset, options.dataset, made)
+    FeatureSpace.fit(dataset.schema.customers.features, dataset.customers).encode(dataset.customers)
+    FeatureSpace.fit(dataset.schema.products.features, dataset.products).encode(dataset.products)
+    if len(dataset.purchases) != len(dataset.customers):
+        raise InputError(f"{made}: found several purchases of one customer; the reference knows one for each")
+    if len(dataset.purchases) % 32 == 1:
+        raise InputError(f"{made}: the last batch of {len(dataset.purchases)} is one customer, which PyTorch refuses")
+    if options.checkpoint.is_dir():
+        raise InputError(f"{options.checkpoint}: found a folder; allowed: the file to write")
+    options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
 
 
 if __name__ == "__main__":
