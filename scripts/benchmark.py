@@ -247,10 +247,8 @@ def _show_training(found: dict[str, dict[str, Any]], options: Options) -> None:
     console.print("(without torch.compile: its first calls).")
     console.print("whole process: from the interpreter's start to the saved model, with nothing in compilers' caches;")
     console.print("later process: with what the first one left there.")
-    console.print(
-        "peak: memory of the process, without compilers that it starts, up to the saved model (+ what libraries"
-    )
-    console.print("and data do not account for).")
+    console.print("peak: memory of the process, without compilers that it starts, up to the saved model")
+    console.print("(+ what libraries and data do not account for).")
 
 
 def _show_scoring(found: Sequence[dict[str, Any]], options: Options) -> None:
