@@ -80,10 +80,15 @@ def _torch_by_groups(queries: np.ndarray, products: np.ndarray, k: int, threads:
         return _torch(queries, products, k, threads, device)
     left, right = torch.from_numpy(queries).to(where), torch.from_numpy(products).to(where)
     grouped = right.view(-1, group, right.shape[1])
+    # Allocated once: fresh blocks between small results would leave the heap in holes, a gigabyte of them.
+    scored = torch.empty(8192, len(left), device=where)
+    maxima = torch.empty(len(grouped), len(left), device=where)
 
     def search() -> Any:
-        blocks = (right[first : first + 8192] @ left.T for first in range(0, whole, 8192))
-        maxima = torch.cat([block.view(-1, group, len(left)).amax(dim=1) for block in blocks])
+        for first in range(0, whole, len(scored)):
+            rows = right[first : first + len(scored)]
+            block = torch.mm(rows, left.T, out=scored[: len(rows)]).view(-1, group, len(left))
+            torch.amax(block, dim=1, out=maxima[first // group : first // group + len(block)])
         chosen = maxima.T.topk(k).indices
         scores = torch.einsum("nd,nkgd->nkg", left, grouped[chosen]).flatten(1)
         best, places = scores.topk(k)

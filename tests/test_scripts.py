@@ -102,8 +102,10 @@ def test_recommend_prints_json_and_leaves_out_what_was_bought(done):
 def test_the_examples_of_the_readme_run(done):
     cwd, _ = done
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.S)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     shutil.copytree(MALL, cwd / "data" / "amoremall", dirs_exist_ok=True)
+    exported = run("export_torch.py", "runs/amoremall", "model.pth", cwd=cwd)
+    assert exported.returncode == 0, exported.stderr
     checks = "\nassert values.shape == ids.shape == (1, 3)\nassert not {0, 5} & set(ids[0].tolist())"
     code = "\n".join(blocks) + checks
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, check=False)
