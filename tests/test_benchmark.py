@@ -99,6 +99,7 @@ def test_the_strongest_pytorch_trains_what_the_common_one_trains(mall):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler uses what PyTorch deprecates
 def test_compiled_the_strongest_pytorch_is_the_same(mall):
     customers, products = twin.read_rows(mall / "customers.json"), twin.read_rows(mall / "products.json")
     losses = [Strongest(customers * 10, products, compiled=how).train(epochs=3, seed=1)[1] for how in (False, True)]
