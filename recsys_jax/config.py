@@ -72,6 +72,11 @@ class TrainConfig:
         softmax = self.loss in ("infonce", "softmax")
         self._require("popularity_bias", softmax or not self.popularity_bias, "with the infonce or softmax loss")
 
+    @property
+    def draws_negatives(self) -> bool:
+        """Whether each row trains against a random product that its customer did not buy."""
+        return self.loss == "triplet" and self.negatives == "random"
+
     def _require(self, name: str, ok: bool, allowed: str) -> None:
         if not ok:
             raise InputError(f"{name}: found {getattr(self, name)!r}; allowed: {allowed}")

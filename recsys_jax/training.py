@@ -129,11 +129,10 @@ def _row_losses(
     """The loss of each row, which rows have one (not those of customers for whom there is no negative), and the
     batch statistics after this step."""
     count, everyone = len(data.popularity), jnp.ones_like(batch.mask)
-    drawn = config.loss == "triplet" and config.negatives == "random"
     if config.loss == "softmax":
         goods = jnp.arange(count)
     else:
-        goods = jnp.concatenate([batch.products, batch.negatives]) if drawn else batch.products
+        goods = jnp.concatenate([batch.products, batch.negatives]) if config.draws_negatives else batch.products
     products = _rows(data.products, goods)
     if config.id_embedding and config.id_dropout:
         products = hide_ids(_key(state, _Purpose.IDS, state.step), products, data.unknown_id, share=config.id_dropout)
@@ -149,7 +148,7 @@ def _row_losses(
         if config.loss == "softmax":  # the catalogue is a batch of its own, all of which counts
             return anchors, towers.encode_products(products, noise=noise[size:])
         # Bought products and negatives have their own statistics each, as in the PyTorch original.
-        passes = 2 if drawn else 1
+        passes = 2 if config.draws_negatives else 1
         return anchors, towers.encode_products(products, noise=noise[size:], mask=batch.mask, passes=passes)
 
     variables = {"params": params, "batch_stats": state.batch_stats}
@@ -160,7 +159,7 @@ def _row_losses(
         rows = losses.full_softmax(anchors, embedded, batch.products, temperature=config.temperature, offsets=offsets)
         return rows, everyone, stats
 
-    if drawn:
+    if config.draws_negatives:
         rows = losses.triplet(anchors, embedded[:size], embedded[size:], margin=config.margin)
         return rows, data.bought.any_left(batch.customers, count), stats
 
@@ -268,10 +267,9 @@ def fit(
             progress(first + chunk, curve[-1])
 
     # Softmax and random negatives use every product, the other losses those that somebody bought.
-    drawn = config.loss == "triplet" and config.negatives == "random"
     used = (
         products
-        if drawn or config.loss == "softmax"
+        if config.draws_negatives or config.loss == "softmax"
         else {name: column[purchases > 0] for name, column in products.items()}
     )
     variables = jax.tree.map(np.asarray, {"params": state.params, "batch_stats": state.batch_stats})
@@ -288,7 +286,7 @@ def fit(
         embeddings,
         purchases,
         np.concatenate(curve),
-        {"customer": int(state.step), "product": int(state.step) * (2 if drawn else 1)},
+        {"customer": int(state.step), "product": int(state.step) * (2 if config.draws_negatives else 1)},
         dataset.fingerprint if train is None else "",
     )
 
