@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from recsys_jax.pytorch import load_checkpoint, save_checkpoint
     from recsys_jax.recommender import Recommender
     from recsys_jax.schema import Schema
-    from recsys_jax.scoring import scores, top_k, with_boosts
+    from recsys_jax.scoring import scores, top_k
     from recsys_jax.trained import TrainedModel
     from recsys_jax.training import fit
 
@@ -47,7 +47,6 @@ __all__ = [
     "save_model",
     "scores",
     "top_k",
-    "with_boosts",
 ]
 
 _MODULES = {
@@ -59,7 +58,7 @@ _MODULES = {
     "pytorch": ("load_checkpoint", "save_checkpoint"),
     "recommender": ("Recommender",),
     "schema": ("Schema",),
-    "scoring": ("scores", "top_k", "with_boosts"),
+    "scoring": ("scores", "top_k"),
     "trained": ("TrainedModel",),
     "training": ("fit",),
 }

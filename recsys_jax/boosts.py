@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from recsys_jax.cells import as_key, as_number, cell_number
+from recsys_jax.cells import as_number, cell_number
 from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
 from recsys_jax.features import FeatureSpace, FittedFeature
@@ -105,4 +105,4 @@ def _holds(fitted: FittedFeature, cell: Any, wanted: Any) -> bool:
         return number is not None and bool(wanted[0] <= number <= wanted[1])
     if isinstance(fitted.feature, MultiCategorical):
         return any(fitted.canonical(item) in wanted for item in fitted.feature.items(cell))
-    return as_key(cell) is not None and fitted.canonical(cell) in wanted
+    return fitted.canonical(cell) in wanted

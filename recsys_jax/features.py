@@ -2,7 +2,8 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,8 @@ __all__ = ["FeatureSpace", "Features", "FittedFeature", "with_product_id"]
 Features = dict[str, Any]
 """Arrays by feature name, all with one row per customer or product: int32 rows of an embedding table (n,);
 for several values (n, m), padded with -1; float32 numbers (n, 1), or (n, 2) with a missing flag."""
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -95,45 +98,43 @@ class FittedFeature:
 
     def canonical(self, value: object) -> str | None:
         """The vocabulary's value that a cell, a label or an alias means; None where it means none of them."""
-        return self._meanings().get(as_key(value) or "")
+        row = self._row_of.get(as_key(value))
+        return None if row is None else self.values[row]
 
-    def _meanings(self) -> dict[str, str]:
-        """The vocabulary's value that each understood text means."""
+    @cached_property
+    def _row_of(self) -> Mapping[str | None, int]:
+        """The vocabulary's row that each understood text means."""
         assert not isinstance(self.feature, Numeric)
-        known = {value: value for value in self.values}
-        return {**{text: value for text, value in self.feature.meanings.items() if value in known}, **known}
+        known: dict[str | None, int] = {value: row for row, value in enumerate(self.values)}
+        return {text: known[value] for text, value in self.feature.meanings.items() if value in known} | known
 
     def encode(self, table: Table) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
         """The feature's array for every row of the table. Raises `InputError` where a policy says so."""
         if isinstance(self.feature, Numeric):
             return self._encode_numbers(table)
         column = table.column(self.feature.column)
-        row_of = {value: row for row, value in enumerate(self.values)}
-        lookup: dict[str | None, int | None] = {text: row_of[value] for text, value in self._meanings().items()}
         if isinstance(self.feature, MultiCategorical):
-            return self._encode_bags(table, column, lookup)
+            return self._encode_bags(table, column)
         out = np.empty(len(column), np.int32)
         for i, cell in enumerate(column):
             key = as_key(cell)
-            row = lookup.get(key)
-            out[i] = self._fallback(table, i, lookup, key is None) if row is None else row
+            row = self._row_of.get(key)
+            out[i] = self._fallback(table, i, missing=key is None) if row is None else row
         return out
 
-    def _encode_bags(
-        self, table: Table, column: Sequence[Any], lookup: Mapping[str | None, int | None]
-    ) -> Int32[np.ndarray, "n m"]:
+    def _encode_bags(self, table: Table, column: Sequence[Any]) -> Int32[np.ndarray, "n m"]:
         assert isinstance(self.feature, MultiCategorical)
         bags: list[list[int]] = []
         for i, cell in enumerate(column):
             rows: dict[int, None] = {}
             for item in self.feature.items(cell):
-                row = lookup.get(item)
+                row = self._row_of.get(item)
                 if row is None:
-                    row = self._fallback(table, i, lookup, missing=False)
+                    row = self._fallback(table, i, missing=False)
                 if row >= 0:
                     rows[row] = None
             if not rows:
-                row = self._fallback(table, i, lookup, missing=True)
+                row = self._fallback(table, i, missing=True)
                 rows = {row: None} if row >= 0 else {}
             bags.append(list(rows))
         out = np.full((len(bags), max([self.width, *map(len, bags)])), -1, np.int32)
@@ -141,11 +142,11 @@ class FittedFeature:
             out[i, : len(bag)] = bag
         return out
 
-    def _fallback(self, table: Table, row: int, lookup: Mapping[str | None, int | None], missing: bool) -> int:
+    def _fallback(self, table: Table, row: int, *, missing: bool) -> int:
         assert not isinstance(self.feature, Numeric)
         policy = self.feature.missing if missing else self.feature.unknown
         if isinstance(policy, As):
-            known = lookup.get(as_key(policy.value))
+            known = self._row_of.get(as_key(policy.value))
             if known is not None:
                 return known
         elif policy == "extra-row":
@@ -161,17 +162,25 @@ class FittedFeature:
         feature = self.feature
         table.column(feature.column)
         read = [_number(feature, table, row) for row in range(len(table))]
-        missing = np.array([x is None for x in read], bool)
         # A missing number counts as the average one; the flag beside it says that it is missing.
-        numbers = np.array([self.mean if x is None else _scaled(feature, x) for x in read], np.float64)
+        numbers = [self.mean if x is None else _scaled(feature, x) for x in read]
         if feature.standardise:
-            numbers = (numbers - self.mean) / self.deviation
-        columns = [numbers, missing] if feature.missing == "flag" else [numbers]
-        with np.errstate(over="ignore"):
-            out = np.stack(columns, axis=1).astype(np.float32)
-        for row in np.flatnonzero(~np.isfinite(out).all(axis=1))[:1]:
-            raise table.error(int(row), feature.column, "a number that fits in 32 bits")
+            numbers = [(number - self.mean) / self.deviation for number in numbers]
+        if max(map(abs, numbers), default=0.0) > _LARGEST:
+            row = next(row for row, number in enumerate(numbers) if abs(number) > _LARGEST)
+            raise table.error(row, feature.column, "a number that fits in 32 bits")
+        out = np.empty((len(read), self.input.size), np.float32)
+        out[:, 0] = numbers
+        if feature.missing == "flag":
+            out[:, 1] = [x is None for x in read]
         return out
+
+    def blank(self, count: int) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
+        """An array like one of `encode`."""
+        if isinstance(self.feature, Numeric):
+            return np.zeros((count, self.input.size), np.float32)
+        multiple = isinstance(self.feature, MultiCategorical)
+        return np.zeros((count, self.width) if multiple else count, np.int32)
 
     def learned(self) -> dict[str, Any]:
         """What was learned, as JSON; `restore` reads it."""
@@ -203,7 +212,11 @@ class FeatureSpace:
         return iter(self.features)
 
     def __getitem__(self, name: str) -> FittedFeature:
-        return {fitted.feature.name: fitted for fitted in self.features}[name]
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, FittedFeature]:
+        return {fitted.feature.name: fitted for fitted in self.features}
 
     @property
     def names(self) -> list[str]:
@@ -215,9 +228,34 @@ class FeatureSpace:
         """What the tower needs to know of each feature."""
         return tuple(fitted.input for fitted in self.features)
 
+    def blank(self, count: int) -> Features:
+        """Arrays of the shapes that `encode` gives, of rows that are nobody in particular."""
+        return {fitted.feature.name: fitted.blank(count) for fitted in self.features}
+
     def encode(self, table: Table) -> Features:
         """The arrays of every row. Raises `InputError` for a missing column or a value that no policy admits."""
         return {fitted.feature.name: fitted.encode(table) for fitted in self.features}
+
+    def problems(self, table: Table) -> dict[int, InputError]:
+        """For each row that `encode` refuses, its first reason. Raises `InputError` for a missing column."""
+        found: dict[int, InputError] = {}
+        for fitted in self.features:
+            name = fitted.feature.column
+            cells = replace(table, columns={name: table.column(name)})
+            found |= _refused(fitted, cells, [row for row in range(len(table)) if row not in found])
+        return dict(sorted(found.items()))
+
+
+def _refused(fitted: FittedFeature, table: Table, rows: Sequence[int]) -> dict[int, InputError]:
+    """Which of the rows the feature refuses, found by halving: bad rows are few, so most halves hold none."""
+    try:
+        fitted.encode(table.select(rows))
+    except InputError as error:
+        if len(rows) == 1:
+            return {rows[0]: error}
+        half = len(rows) // 2
+        return _refused(fitted, table, rows[:half]) | _refused(fitted, table, rows[half:])
+    return {}
 
 
 def with_product_id(features: Sequence[Feature], column: str) -> tuple[Feature, ...]:

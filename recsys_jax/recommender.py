@@ -1,44 +1,41 @@
 """The API that a service imports: attributes in, products out."""
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int, Int32
 
 from recsys_jax import scoring
 from recsys_jax.artifacts import load_model
 from recsys_jax.boosts import BoostRule, read_boosts
-from recsys_jax.cells import as_key, cell_number
+from recsys_jax.catalogue import Catalogue
 from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
 from recsys_jax.pytorch import catalogue, load_checkpoint
-from recsys_jax.schema import Numeric, Schema
-from recsys_jax.trained import TrainedModel, bucket
+from recsys_jax.schema import Schema
+from recsys_jax.single import SingleTower
+from recsys_jax.trained import BLOCK, TrainedModel, bucket
 
-__all__ = ["Recommender"]
+__all__ = ["Ranking", "Recommender"]
 
 POPULARITY = "popularity"
 """The name under which a model trained with a popularity bias reports what it added."""
 
 
-@dataclass(frozen=True)
-class _Catalogue:
-    """The products as they stand at one moment. Adding products makes a new one: a request never sees half of it."""
+class Ranking(NamedTuple):
+    """The best products of each customer, best first; -1 and NaN where fewer remain."""
 
-    ids: tuple[str, ...]
-    row_of: Mapping[str, int]
-    shown: tuple[dict[str, Any], ...]
-    """What a recommendation says of each product, before the score."""
-    categories: tuple[str | None, ...]
-    embeddings: Float32[np.ndarray, "p d"]
-    bias: Float32[np.ndarray, " p"]
-    meets: Bool[np.ndarray, "p r"]
-    """Which boost rules' product conditions each product meets."""
+    products: Int32[np.ndarray, "n k"]
+    """Rows of `Recommender.product_ids`."""
+    scores: Float32[np.ndarray, "n k"]
+    """(1 + cosine) / 2."""
+    boosts: Float32[np.ndarray, "n k"]
+    """What rules and popularity added."""
 
 
 class Recommender:
@@ -47,13 +44,21 @@ class Recommender:
     def __init__(self, model: TrainedModel, boosts: Sequence[BoostRule] = ()) -> None:
         self.model = model
         self.boosts = tuple(boosts)
-        self._adds = np.array([rule.add for rule in self.boosts], np.float32)
-        self._catalogue = self._describe(
+        self._catalogue = self._described(
             Table("the model's products", model.product_rows),
             model.product_ids,
             model.product_embeddings,
             model.product_bias,
         )
+        self._tower = SingleTower(
+            model.customers.inputs, *(model.variables[name]["customer"] for name in ("params", "batch_stats"))
+        )
+        self._columns = dict.fromkeys(fitted.feature.column for fitted in model.customers)
+
+    @property
+    def product_ids(self) -> tuple[str, ...]:
+        """The products that can be recommended; `Ranking.products` points here."""
+        return self._catalogue.ids
 
     @classmethod
     def load(cls, folder: str | Path, boosts: str | Path | None = None) -> "Recommender":
@@ -114,12 +119,20 @@ class Recommender:
         Raises:
             InputError: for an unknown attribute, value, category or top_n, with what is allowed.
         """
-        names = dict.fromkeys(fitted.feature.column for fitted in self.model.customers)
         for name in attributes:
-            if name not in names:
-                raise InputError(f"recommend(): found the attribute {name!r}; allowed: {choices(names)}")
-        table = Table("recommend()", {name: [attributes.get(name)] for name in names}, single=True)
-        return self._recommend(table, [purchased_products], top_n, categories)[0]
+            if name not in self._columns:
+                raise InputError(f"recommend(): found the attribute {name!r}; allowed: {choices(self._columns)}")
+        # A single row is served by NumPy: to start a compiled function takes longer than all of its arithmetic.
+        table = Table("recommend()", {name: [attributes.get(name)] for name in self._columns}, single=True)
+        catalogue = self._catalogue
+        k = self._length(catalogue, top_n, table.source)
+        allowed = catalogue.allowed(categories, table.source)
+        (excluded,) = self._excluded(catalogue, table, [purchased_products])
+        customer = self._tower(self.model.customers.encode(table))
+        meets = self._meets(table)
+        query = catalogue.queries(customer[None], meets)[0]
+        _, rows = catalogue.search(query, k, exclude=excluded, allowed=allowed)
+        return self._entries(catalogue, rows, catalogue.embeddings[rows] @ customer, meets[0])
 
     def recommend_batch(
         self,
@@ -143,20 +156,74 @@ class Recommender:
         Raises:
             InputError: as in `recommend`, naming the row; or where `purchased_products` is no list of that length.
         """
-        table = Table.of(rows, "recommend_batch()")
+        table, purchased = self._batch(rows, purchased_products, "recommend_batch()")
+        catalogue, meets = self._catalogue, self._meets(table)
+        products, cosines = self._rank(catalogue, table, meets, purchased, top_n, categories)
+        return [
+            self._entries(catalogue, found[found >= 0], own[found >= 0], met)
+            for found, own, met in zip(products, cosines, meets, strict=True)
+        ]
+
+    def rank_batch(
+        self,
+        rows: object,
+        *,
+        purchased_products: Sequence[Sequence[str]] | None = None,
+        top_n: int = 3,
+        categories: Sequence[object] | None = None,
+    ) -> Ranking:
+        """What `recommend_batch` recommends, as arrays: for jobs over many customers.
+
+        The arguments and what is raised are those of `recommend_batch`. k is `top_n`, or the number of products where
+        that is smaller.
+        """
+        table, purchased = self._batch(rows, purchased_products, "rank_batch()")
+        catalogue, meets = self._catalogue, self._meets(table)
+        products, cosines = self._rank(catalogue, table, meets, purchased, top_n, categories)
+        # (n, 1, r), (n, k, r) -> (n, k, r)
+        boosts = (meets[:, None] & catalogue.meets[products]) @ catalogue.adds + catalogue.bias[products]
+        boosts[products < 0] = np.nan
+        return Ranking(products, np.clip((1.0 + cosines) / 2.0, 0.0, 1.0), boosts)
+
+    def warmup(self, batch: int = 1, *, top_n: int = 3, exclusions: int = 0, categories: bool = False) -> None:
+        """Compiles in advance what requests need, so that none of them waits for it.
+
+        Batches are padded to powers of two up to 4,096 and larger ones divided, so ten programs serve all sizes.
+
+        Args:
+            batch: the most customers of a batch; 1: `recommend` alone.
+            top_n: the most products that are asked for.
+            exclusions: the most products that are excluded for one customer; 0: none are for anyone.
+            categories: whether requests may name categories.
+        """
+        catalogue = self._catalogue
+        k, nobody = self._length(catalogue, top_n, "warmup()"), np.zeros((1, len(self.boosts)), bool)
+        # Nobody in particular: what is compiled depends on shapes alone.
+        customer = self._tower(self.model.customers.blank(1))
+        catalogue.search(catalogue.queries(customer[None], nobody)[0], k)
+        everything = np.ones(len(catalogue.ids), bool)
+        for size in _powers(bucket(1), min(bucket(batch), BLOCK) if batch > 1 else 0):
+            customers = self.model.embed(self.model.customers.blank(size))
+            for wanted in _powers(bucket(1), bucket(k)):
+                for most in [0, *_powers(bucket(1), bucket(exclusions) if exclusions else 0)]:
+                    for allowed in [None, everything] if categories else [None]:
+                        excluded = [range(min(most, len(everything)))] * size
+                        self._top(catalogue, customers, nobody.repeat(size, axis=0), excluded, allowed, wanted)
+
+    def _batch(self, rows: object, purchased: Any, source: str) -> tuple[Table, Sequence[Any]]:
+        """The rows as a table with all attributes' columns, and what each row's customer bought."""
+        table = Table.of(rows, source)
         self._check_spelling(table)
         absent = {f.feature.column for f in self.model.customers if f.feature.missing != "error"} - set(table.columns)
         table = replace(table, columns={**table.columns, **{name: [None] * len(table) for name in sorted(absent)}})
-        if purchased_products is None:
-            purchased_products = table.columns.get("purchased_products") or [()] * len(table)
+        if purchased is None:
+            purchased = table.columns.get("purchased_products") or [()] * len(table)
         one_each = f"allowed: a list of product ids for each of the {len(table)} rows"
-        if isinstance(purchased_products, str | bytes) or not hasattr(purchased_products, "__len__"):
-            raise InputError(f"recommend_batch(), purchased_products: found {purchased_products!r}; {one_each}")
-        if len(purchased_products) != len(table):
-            raise InputError(
-                f"recommend_batch(), purchased_products: found {len(purchased_products)} lists; {one_each}"
-            )
-        return self._recommend(table, purchased_products, top_n, categories)
+        if isinstance(purchased, str | bytes) or not hasattr(purchased, "__len__"):
+            raise InputError(f"{source}, purchased_products: found {purchased!r}; {one_each}")
+        if len(purchased) != len(table):
+            raise InputError(f"{source}, purchased_products: found {len(purchased)} lists; {one_each}")
+        return table, purchased
 
     def _check_spelling(self, table: Table) -> None:
         part = self.model.schema.customers
@@ -192,157 +259,106 @@ class Recommender:
                 raise table.error(row, model.schema.products.id, "an id that no other product has")
             seen.add(product_id)
         bias = model.bias_of(np.zeros(len(ids), np.int64))  # nobody has bought a new product yet
-        new = self._describe(table, tuple(ids), model.embed_products(table), bias)
-        both = old.ids + new.ids
-        self._catalogue = _Catalogue(
-            both,
-            {product_id: row for row, product_id in enumerate(both)},
-            old.shown + new.shown,
-            old.categories + new.categories,
-            np.concatenate([old.embeddings, new.embeddings]),
-            np.concatenate([old.bias, new.bias]),
-            np.concatenate([old.meets, new.meets]),
-        )
+        new = self._described(table, tuple(ids), model.embed_products(table), bias)
+        self._catalogue = old.extended(new)
 
-    def _describe(
+    def _described(self, *columns: Any) -> Catalogue:
+        return Catalogue.of(self.model, self.boosts, *columns)
+
+    def _rank(
         self,
+        catalogue: Catalogue,
         table: Table,
-        ids: tuple[str, ...],
-        embeddings: Float32[np.ndarray, "p d"],
-        bias: Float32[np.ndarray, " p"],
-    ) -> _Catalogue:
-        part, space = self.model.schema.products, self.model.products
-        of_column = {f.feature.column: f for f in space if not isinstance(f.feature, Numeric)}
-
-        def category(cell: Any) -> str | None:
-            """The category as the vocabulary spells it, so that code, label and alias are one."""
-            fitted = of_column.get(part.category or "")
-            return (fitted.canonical(cell) if fitted else None) or as_key(cell)
-
-        roles = {"name": part.name, "brand": part.brand, "category": part.category, "price": part.price}
-
-        def cells(role: str, column: str | None) -> Sequence[Any]:
-            if column is None:
-                return [None] * len(ids)
-            found = table.column(column)
-            if role == "price":  # a CSV file holds texts
-                return [_price(cell) for cell in found]
-            if role != "category" or column not in of_column:
-                return found
-            return [None if as_key(cell) is None else of_column[column].label(category(cell) or "") for cell in found]
-
-        columns = {role: cells(role, column) for role, column in roles.items()}
-        shown = tuple(
-            {"product_id": product_id, **{role: columns[role][row] for role in roles}}
-            for row, product_id in enumerate(ids)
-        )
-        categories = (None,) * len(ids) if part.category is None else tuple(map(category, table.column(part.category)))
-        meets = np.array([rule.products(space, table) for rule in self.boosts], bool).reshape(-1, len(ids)).T
-        row_of = {product_id: row for row, product_id in enumerate(ids)}
-        return _Catalogue(ids, row_of, shown, categories, embeddings, bias, meets)
-
-    def _recommend(
-        self,
-        table: Table,
-        purchased: Sequence[Sequence[str]],
+        meets: Bool[np.ndarray, "n r"],
+        purchased: Sequence[Any],
         top_n: int,
         categories: Sequence[object] | None,
-    ) -> list[list[dict[str, Any]]]:
-        catalogue = self._catalogue
-        try:
-            k = operator.index(top_n)
-        except TypeError:
-            k = 0
-        if k < 1 or isinstance(top_n, bool):
-            raise InputError(f"{table.source}, top_n: found {top_n!r}; allowed: a whole number from 1")
-        k = min(k, len(catalogue.ids))
-        allowed = self._in_categories(catalogue, categories, table.source)
-        excluded = [_rows_of(catalogue, ids, table, row) for row, ids in enumerate(purchased)]
+    ) -> tuple[Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
+        """The best products of each row and their cosines, -1 and NaN where fewer remain."""
+        k = self._length(catalogue, top_n, table.source)
+        allowed = catalogue.allowed(categories, table.source)
+        excluded = self._excluded(catalogue, table, purchased)
         if not len(table):
-            return []
+            return np.empty((0, k), np.int32), np.empty((0, k), np.float32)
         customers = self.model.embed_customers(table)
-        meets = np.array([rule.customers(self.model.customers, table) for rule in self.boosts], bool)
-        meets = meets.reshape(-1, len(table)).T
-        out: list[list[dict[str, Any]]] = []
-        step = bucket(max(1, 2**22 // len(catalogue.ids)))  # blocks of scores of some 30 MB at most
-        for start in range(0, len(table), step):
-            block = slice(start, start + step)
-            out += self._top(catalogue, customers[block], meets[block], excluded[block], allowed, k)
-        return out
+        blocks = [slice(start, start + BLOCK) for start in range(0, len(table), BLOCK)]
+        parts = [self._top(catalogue, customers[b], meets[b], excluded[b], allowed, k) for b in blocks]
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     def _top(
         self,
-        catalogue: _Catalogue,
+        catalogue: Catalogue,
         customers: Float32[np.ndarray, "n d"],
         meets: Bool[np.ndarray, "n r"],
         excluded: Sequence[Sequence[int]],
-        allowed: Bool[np.ndarray, " p"],
+        allowed: Bool[np.ndarray, " p"] | None,
         k: int,
-    ) -> list[list[dict[str, Any]]]:
-        count = len(customers)
-        padding = ((0, bucket(count) - count), (0, 0))
-        exclude = np.full((bucket(count), bucket(max(map(len, excluded), default=0))), -1, np.int32)
-        for row, products in enumerate(excluded):
-            exclude[row, : len(products)] = products
-        left, right = scoring.with_boosts(
-            np.pad(customers, padding), catalogue.embeddings, np.pad(meets, padding), catalogue.meets, self._adds
-        )
-        found = scoring.top_k(left, right, bucket(k), bias=catalogue.bias, exclude=exclude, allowed=allowed)
-        rows = np.asarray(found[1])[:count, :k]
-        return [
-            [self._entry(catalogue, customers[i], meets[i], row) for row in ranked[ranked >= 0].tolist()]
-            for i, ranked in enumerate(rows)
-        ]
+    ) -> tuple[Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
+        """`_rank` of customers who fit into one block."""
+        count, most = len(customers), max(map(len, excluded))
+        queries = np.pad(catalogue.queries(customers, meets), ((0, bucket(count) - count), (0, 0)))
+        exclude = np.full((bucket(count), bucket(most)), -1, np.int32) if most else None
+        if exclude is not None:
+            for row, gone in enumerate(excluded):
+                exclude[row, : len(gone)] = gone
+        found = scoring.top_k(queries, catalogue.on_device, bucket(k), exclude=exclude, allowed=allowed)[1]
+        products = np.asarray(found)[:count, :k]
+        cosines = np.einsum("nkd,nd->nk", catalogue.embeddings[products], customers)  # (n, k, d), (n, d) -> (n, k)
+        return products, np.where(products < 0, np.float32(np.nan), cosines)
 
-    def _entry(
-        self, catalogue: _Catalogue, customer: Float[np.ndarray, " d"], meets: Bool[np.ndarray, " r"], row: int
-    ) -> dict[str, Any]:
-        cosine = float(customer @ catalogue.embeddings[row])
-        boosts: dict[str, float] = {}
-        for rule, one, other in zip(self.boosts, meets, catalogue.meets[row], strict=True):
-            if one and other:
-                boosts[rule.name] = boosts.get(rule.name, 0.0) + rule.add
-        if self.model.config.popularity_bias:
-            boosts[POPULARITY] = float(catalogue.bias[row])
-        score = min(max((1.0 + cosine) / 2.0, 0.0), 1.0)
-        return {**catalogue.shown[row], "score": score, "boost": sum(boosts.values(), 0.0), "boosts": boosts}
+    def _length(self, catalogue: Catalogue, top_n: object, source: str) -> int:
+        try:
+            k = operator.index(top_n)  # type: ignore[arg-type]
+        except TypeError:
+            k = 0
+        if k < 1 or isinstance(top_n, bool):
+            raise InputError(f"{source}, top_n: found {top_n!r}; allowed: a whole number from 1")
+        return min(k, len(catalogue.ids))
 
-    def _in_categories(
-        self, catalogue: _Catalogue, categories: Sequence[object] | None, source: str
-    ) -> Bool[np.ndarray, " p"]:
-        if categories is None:
-            return np.ones(len(catalogue.ids), bool)
-        if self.model.schema.products.category is None:
-            raise InputError(
-                f"{source}, categories: found {categories!r}; allowed: none, the dataset names no category"
-            )
-        present = dict.fromkeys(key for key in catalogue.categories if key is not None)
-        known: dict[str, str] = {key: key for key in present}
-        for fitted in self.model.products:
-            if fitted.feature.column == self.model.schema.products.category:
-                known |= {fitted.label(key): key for key in present}
-        wanted = set()
-        one = isinstance(categories, str) or not isinstance(categories, Iterable)
-        for category in [categories] if one else categories:
-            key = as_key(category)
-            if key not in known:
-                raise InputError(f"{source}, categories: found {category!r}; allowed: {choices(known)}")
-            wanted.add(known[key])
-        return np.array([key in wanted for key in catalogue.categories], bool)
+    def _excluded(self, catalogue: Catalogue, table: Table, purchased: Sequence[Any]) -> list[list[int]]:
+        """The rows of the products that each customer must not get."""
+        out = []
+        for row, ids in enumerate(purchased):
+            rows = catalogue.rows(ids)
+            if rows is None:
+                where = table.source if table.single else f"{table.source}, row {table.number(row)}"
+                raise InputError(f"{where}, purchased_products: found {ids!r}; allowed: a list of product ids")
+            out.append(rows)
+        return out
+
+    def _meets(self, table: Table) -> Bool[np.ndarray, "n r"]:
+        """Which rules' customer conditions each row meets."""
+        meets = np.zeros((len(table), len(self.boosts)), bool)
+        for number, rule in enumerate(self.boosts if len(table) else ()):  # a table without rows may lack columns
+            meets[:, number] = rule.customers(self.model.customers, table)
+        return meets
+
+    def _entries(
+        self,
+        catalogue: Catalogue,
+        products: Int[np.ndarray, " k"],
+        cosines: Float[np.ndarray, " k"],
+        meets: Bool[np.ndarray, " r"],
+    ) -> list[dict[str, Any]]:
+        """What is said of one customer's products."""
+        out = []
+        adds = (meets & catalogue.meets[products]).tolist()
+        for row, cosine, added in zip(products.tolist(), cosines.tolist(), adds, strict=True):
+            boosts: dict[str, float] = {}
+            for rule, applies in zip(self.boosts, added, strict=True):
+                if applies:
+                    boosts[rule.name] = boosts.get(rule.name, 0.0) + rule.add
+            if self.model.config.popularity_bias:
+                boosts[POPULARITY] = float(catalogue.bias[row])
+            score = min(max((1.0 + cosine) / 2.0, 0.0), 1.0)
+            out.append({**catalogue.shown[row], "score": score, "boost": sum(boosts.values(), 0.0), "boosts": boosts})
+        return out
 
 
-def _price(cell: object) -> object:
-    number = cell_number(cell) if isinstance(cell, str) else None
-    if number is None:
-        return cell
-    return int(number) if number.is_integer() else number
+def _powers(least: int, most: int) -> list[int]:
+    """The powers of two from `least`, itself one, to `most`.
 
-
-def _rows_of(catalogue: _Catalogue, ids: object, table: Table, row: int) -> list[int]:
-    if ids is None or (isinstance(ids, float) and np.isnan(ids)):  # how a data frame says that there are none
-        return []
-    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence | np.ndarray | set | frozenset):
-        where = table.source if table.single else f"{table.source}, row {table.number(row)}"
-        raise InputError(f"{where}, purchased_products: found {ids!r}; allowed: a list of product ids")
-    rows = {catalogue.row_of.get(as_key(product_id) or "") for product_id in ids}
-    return sorted(row for row in rows if row is not None)
+    >>> _powers(8, 32)
+    [8, 16, 32]
+    """
+    return [1 << n for n in range(least.bit_length() - 1, most.bit_length())]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-__all__ = ["scores", "top_k", "with_boosts"]
+__all__ = ["scores", "top_k"]
 
 
 @jax.jit
@@ -21,29 +21,6 @@ def scores(customers: Float[Array, "n d"], products: Float[Array, "p d"]) -> Flo
     [[1.0, 0.5, 0.0]]
     """
     return jnp.clip((1.0 + customers @ products.T) / 2.0, 0.0, 1.0)  # (n, d) . (d, p) -> (n, p)
-
-
-@jax.jit
-def with_boosts(
-    customers: Float[Array, "n d"],
-    products: Float[Array, "p d"],
-    customer_meets: Bool[Array, "n r"],
-    product_meets: Bool[Array, "p r"],
-    boosts: Float[Array, " r"],
-) -> tuple[Float[Array, "n e"], Float[Array, "p e"]]:
-    """Both sides with one more dimension per rule, so that a boost is part of the same matrix product.
-
-    A rule adds `boosts[r]` to the score of a customer and a product that both meet its conditions. A score is half of
-    a cosine, so the added dimension holds twice the boost.
-
-    >>> c, p = with_boosts(jnp.array([[1.0]]), jnp.array([[0.5]]), jnp.array([[True]]), jnp.array([[True]]),
-    ...                    jnp.array([0.25]))
-    >>> float((1 + (c @ p.T)[0, 0]) / 2)  # (1 + 0.5) / 2 + 0.25
-    1.0
-    """
-    left = jnp.concatenate([customers, customer_meets.astype(customers.dtype)], axis=1)
-    right = jnp.concatenate([products, 2.0 * boosts * product_meets], axis=1)
-    return left, right
 
 
 @partial(jax.jit, static_argnames="k")
@@ -62,7 +39,7 @@ def top_k(
     hundred megabytes, whatever their number.
 
     Args:
-        customers: unit vectors (n, d), or with the added dimensions of `with_boosts`.
+        customers: unit vectors (n, d), or with further dimensions that both sides share.
         products: the same of the products (p, d).
         k: how many; also more than there are products.
         bias: added to the score of each product, such as popularity.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from recsys_jax.features import Features, FeatureSpace
 from recsys_jax.models import TwoTower, Variables, encode_customers, encode_products
 from recsys_jax.schema import Schema
 
-__all__ = ["TrainedModel", "bucket", "popularity", "product_rows", "two_tower"]
+__all__ = ["BLOCK", "TrainedModel", "bucket", "popularity", "product_rows", "two_tower"]
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,15 @@ class TrainedModel:
 
     def embed_customers(self, table: Table) -> Float32[np.ndarray, "n d"]:
         """Unit vectors of the customers in a table. Raises `InputError` for a value that no policy admits."""
-        return _embed(encode_customers, self, self.customers.encode(table))
+        return self.embed(self.customers.encode(table))
 
     def embed_products(self, table: Table) -> Float32[np.ndarray, "n d"]:
         """Unit vectors of the products in a table. Raises `InputError` for a value that no policy admits."""
-        return _embed(encode_products, self, self.products.encode(table))
+        return _in_blocks(partial(encode_products, self.model, self.variables), self.products.encode(table))
+
+    def embed(self, features: Features) -> Float32[np.ndarray, "n d"]:
+        """Unit vectors of customers that are encoded already."""
+        return _in_blocks(partial(encode_customers, self.model, self.variables), features)
 
     @property
     def product_bias(self) -> Float32[np.ndarray, " p"]:
@@ -68,6 +73,10 @@ class TrainedModel:
         return np.asarray(0.5 * self.config.temperature * np.log((purchases + 1.0) / (average + 1.0)), np.float32)
 
 
+BLOCK = 4096
+"""The most customers that are scored at once, so that memory is bounded, and the largest size ever compiled."""
+
+
 def bucket(count: int) -> int:
     """The length to which rows are padded: a power of two, so that few are ever compiled, and at least 8.
 
@@ -80,13 +89,17 @@ def bucket(count: int) -> int:
     return max(8, 1 << max(count - 1, 0).bit_length())
 
 
-def _embed(
-    encode: Callable[[TwoTower, Variables, Features], Array], model: TrainedModel, features: Features
-) -> Float32[np.ndarray, "n d"]:
+def _in_blocks(encode: Callable[[Features], Array], features: Features) -> Float32[np.ndarray, "n d"]:
+    """What `encode` makes of rows, in padded blocks: few sizes are ever compiled, and memory is bounded."""
     count = len(next(iter(features.values())))
-    padding = bucket(count) - count
-    padded = {name: np.pad(c, [(0, padding), *[(0, 0)] * (c.ndim - 1)]) for name, c in features.items()}
-    return np.asarray(encode(model.model, model.variables, padded))[:count]
+    parts = []
+    for start in range(0, max(count, 1), BLOCK):
+        block = {name: column[start : start + BLOCK] for name, column in features.items()}
+        rows = min(count - start, BLOCK)
+        padding = (0, bucket(rows) - rows)
+        padded = {name: np.pad(c, [padding, *[(0, 0)] * (c.ndim - 1)]) for name, c in block.items()}
+        parts.append(np.asarray(encode(padded))[:rows])
+    return np.concatenate(parts)
 
 
 def two_tower(config: TrainConfig, customers: FeatureSpace, products: FeatureSpace) -> TwoTower:

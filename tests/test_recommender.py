@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -306,6 +307,7 @@ def test_far_more_than_there_are_costs_nothing(mall_rec, monkeypatch, top_n):
 
     monkeypatch.setattr(scoring, "top_k", top_k)
     assert set(ids(mall_rec.recommend(**DRY, top_n=top_n))) == ALL
+    assert set(ids(mall_rec.recommend_batch([DRY], top_n=top_n)[0])) == ALL
 
 
 @pytest.mark.parametrize("top_n", [0, -1, 1.5, True, False, "3", None, [3], math.nan, 3.0])
@@ -726,3 +728,82 @@ def test_the_customers_of_the_file_as_a_batch(films, films_model):
         rec.recommend(age=70, top_n=5),
     ]
     same(found, wanted)
+
+
+# Arrays instead of dictionaries, and what is compiled
+
+
+def test_a_ranking_says_what_a_batch_recommends(boosted):
+    rec = boosted('[[boost]]\ncustomer = { skin_type = "dry" }\nproduct = { category = "Makeup" }\nadd = 0.3')
+    found = rec.rank_batch(PEOPLE, purchased_products=BOUGHT, top_n=5)
+    assert found.products.shape == found.scores.shape == found.boosts.shape == (len(PEOPLE), 5)
+    batch = rec.recommend_batch(PEOPLE, purchased_products=BOUGHT, top_n=5)
+    assert min(map(len, batch)) < 5
+    for products, scores, boosts, wanted in zip(*found, batch, strict=True):
+        count = len(wanted)
+        assert [rec.product_ids[row] for row in products[:count]] == ids(wanted)
+        np.testing.assert_allclose(scores[:count], [one["score"] for one in wanted], atol=1e-6)
+        np.testing.assert_allclose(boosts[:count], [one["boost"] for one in wanted], atol=1e-6)
+        assert (products[count:] == -1).all()
+        assert np.isnan([scores[count:], boosts[count:]]).all()
+    assert rec.rank_batch([], top_n=5).products.shape == (0, 5)
+
+
+def test_a_ranking_counts_popularity(films_model):
+    rec = Recommender(films_model)
+    people = [{"favourite_genres": "Drama"}, {"favourite_genres": "Comedy"}]
+    found, batch = rec.rank_batch(people, top_n=4), rec.recommend_batch(people, top_n=4)
+    assert found.boosts.any()
+    np.testing.assert_allclose(found.boosts, [[one["boost"] for one in wanted] for wanted in batch], atol=1e-6)
+
+
+@pytest.fixture
+def compiled():
+    """A list that gets one entry for each program that XLA compiles."""
+    programs: list[str] = []
+
+    def listen(event: str, _: float, **details) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            programs.append(str(details))
+
+    jax.clear_caches()
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield programs
+    jax.monitoring.unregister_event_duration_listener(listen)
+
+
+SIZES = sorted({*range(1, 70), *range(70, 5_001, 29), *(2**n + d for n in range(3, 13) for d in (-1, 0, 1)), 5_000})
+
+
+def test_all_sizes_run_ten_programs_each(mall_model, compiled):
+    """Powers of two from 8 to 4,096, once for the tower and once for the search."""
+    rec = Recommender(mall_model)
+    people = {name: [cell] for name, cell in DRY.items()}
+    for size in SIZES:
+        rec.rank_batch({name: cells * size for name, cells in people.items()})
+    assert len(compiled) == 20
+    for size in range(1, 30):
+        rec.rank_batch({name: cells * 50 for name, cells in people.items()}, top_n=size)
+        rec.recommend(**DRY, top_n=size)
+    assert len(compiled) == 20
+
+
+def test_after_a_warmup_nothing_is_compiled(mall_model, compiled):
+    rec = Recommender(mall_model)
+    rec.warmup(64, top_n=5, exclusions=9, categories=True)
+    before = len(compiled)
+    assert 0 < before <= 4 * (1 + 3 * 2)
+    for size in (1, 8, 9, 40, 64):
+        for bought in ([], ["p1"], [f"p{n}" for n in range(1, 9)]):
+            for categories in (None, ["Skincare"], [97, 98]):
+                options = {"categories": categories, "top_n": 1 + len(bought) // 2}
+                rec.rank_batch([DRY] * size, purchased_products=[bought] * size, **options)
+                rec.recommend(**DRY, purchased_products=bought, **options)
+    assert len(compiled) == before
+
+
+def test_a_warmup_for_single_customers_compiles_nothing_for_a_small_catalogue(mall_model, compiled):
+    rec = Recommender(mall_model)
+    rec.warmup()
+    rec.recommend(**DRY, purchased_products=["p1"], categories=["Makeup"])
+    assert compiled == []

@@ -79,20 +79,6 @@ def test_scores_stay_within_zero_and_one():
     assert float(out.max()) == 1.0
 
 
-def test_boosts_add_exactly_where_both_sides_meet_the_rule():
-    rng = np.random.default_rng(1)
-    customers, products = unit(rng, 4, 8), unit(rng, 6, 8)
-    customer_meets = np.array([[1, 0], [0, 1], [1, 1], [0, 0]], bool)
-    product_meets = np.array([[1, 0], [0, 1], [1, 1], [0, 0], [1, 0], [0, 0]], bool)
-    adds = np.array([0.3, -0.2], np.float32)
-    left, right = scoring.with_boosts(customers, products, customer_meets, product_meets, adds)
-    got = (1 + np.asarray(left) @ np.asarray(right).T) / 2
-    for i in range(4):
-        for j in range(6):
-            boost = sum(adds[r] for r in range(2) if customer_meets[i, r] and product_meets[j, r])
-            assert got[i, j] == pytest.approx((1 + customers[i] @ products[j]) / 2 + boost, abs=1e-6)
-
-
 def test_batch_equals_single():
     rng = np.random.default_rng(2)
     customers, products = unit(rng, 20, 32), unit(rng, 93, 32)
