@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,11 +12,25 @@ from jaxtyping import Bool, Float, Float64, Int
 from recsys_jax import metrics, scoring
 from recsys_jax.config import TrainConfig
 from recsys_jax.data import Dataset, customer_folds
+from recsys_jax.ensembles import Ensemble
 from recsys_jax.errors import InputError
 from recsys_jax.trained import TrainedModel, bucket
-from recsys_jax.training import fit
+from recsys_jax.training import fit, fit_seeds, of_seeds
 
-__all__ = ["ALL", "DatasetOfFold", "Evaluation", "Scorer", "Shared", "cross_validation", "in_sample"]
+__all__ = [
+    "ALL",
+    "KS",
+    "DatasetOfFold",
+    "Evaluation",
+    "Scorer",
+    "Shared",
+    "cross_validation",
+    "in_sample",
+    "in_sample_of_seeds",
+]
+
+KS = (3, 10)
+"""The lengths of the recommended lists that are measured where none are asked for."""
 
 Scorer = Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n p"]]
 """Scores of every product for the customers in the given rows."""
@@ -57,7 +71,11 @@ class Evaluation:
     segment_word: str
     """What people call a segment."""
     values: Mapping[str, Mapping[str, Float64[np.ndarray, " n"]]]
-    """By method and metric, the value of each query."""
+    """By method and metric, the value of each query; "model" holds the mean over the seeds where there are several."""
+    seeds: tuple[int, ...] = ()
+    """The seeds of the models, where there are several."""
+    by_seed: Mapping[str, Float64[np.ndarray, "s n"]] = field(default_factory=dict)
+    """By metric, the value of each of those models for each query."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -77,10 +95,18 @@ class Evaluation:
         """The mean of a metric over the queries of a group."""
         return float(self.values[method][metric][self.groups[group]].mean())
 
+    def each(self, metric: str, group: str = ALL) -> Float64[np.ndarray, " s"]:
+        """The mean of a metric over the queries of a group, by the model of each seed."""
+        return np.asarray(self.by_seed[metric][:, self.groups[group]].mean(axis=1))
+
+    def spread(self, metric: str, group: str = ALL) -> float:
+        """The standard deviation over the seeds of the mean of a metric."""
+        return float(self.each(metric, group).std(ddof=1))
+
     def summary(self) -> dict[str, Any]:
         """Everything as one document: `metrics.json`."""
         groups = self.groups
-        return {
+        summary: dict[str, Any] = {
             "protocol": self.protocol,
             "customers": len(np.unique(self.customers)),
             "queries": {name: int(members.sum()) for name, members in groups.items()},
@@ -92,6 +118,16 @@ class Evaluation:
                 for method, by_metric in self.values.items()
             },
         }
+        if self.seeds:
+            summary["seeds"] = list(self.seeds)
+            summary["over seeds"] = {
+                metric: {
+                    name: {"standard deviation": self.spread(metric, name), "each": self.each(metric, name).tolist()}
+                    for name in groups
+                }
+                for metric in self.by_seed
+            }
+        return summary
 
 
 def in_sample(model: TrainedModel, dataset: Dataset, ks: Sequence[int]) -> Evaluation:
@@ -99,16 +135,25 @@ def in_sample(model: TrainedModel, dataset: Dataset, ks: Sequence[int]) -> Evalu
 
     It measures memory, not foresight; so do the popularity figures beside it.
     """
+    return in_sample_of_seeds([model], dataset, ks)
+
+
+def in_sample_of_seeds(
+    models: Sequence[TrainedModel], dataset: Dataset, ks: Sequence[int], *, ensemble: bool = False
+) -> Evaluation:
+    """The published protocol for models that differ in their seed; with `ensemble`, for their mean scores too."""
     _check_ks(ks)
-    if model.product_ids != tuple(dataset.product_ids):
-        raise InputError(f"{dataset.products.source}: these are not the products that the model was trained on")
-    if model.trained_on != dataset.fingerprint:
-        raise InputError(
-            f"{dataset.customers.source}: these are not the customers and purchases that the model was trained on; "
-            f"name the file that it was trained on, or train again"
-        )
-    part = _evaluate(model, dataset, dataset.purchases, dataset.purchases, ks, {})
-    return _join("in-sample", ks, dataset.segment_word, [part])
+    fingerprint = dataset.fingerprint
+    for model in models:
+        if model.product_ids != tuple(dataset.product_ids):
+            raise InputError(f"{dataset.products.source}: these are not the products that the model was trained on")
+        if model.trained_on != fingerprint:
+            raise InputError(
+                f"{dataset.customers.source}: these are not the customers and purchases that the model was trained on; "
+                f"name the file that it was trained on, or train again"
+            )
+    part = _evaluate(models, dataset, dataset.purchases, dataset.purchases, ks, {}, ensemble=ensemble)
+    return _join("in-sample", ks, dataset.segment_word, [part], [model.config.seed for model in models])
 
 
 def cross_validation(
@@ -120,25 +165,37 @@ def cross_validation(
     seed: int = 0,
     dataset_of_fold: DatasetOfFold | None = None,
     others: Mapping[str, Scorer] | None = None,
+    seeds: Sequence[int] | None = None,
+    ensemble: bool = False,
     progress: Callable[[], None] | None = None,
 ) -> Evaluation:
     """k folds over customers: each is ranked by a model that has seen neither the customer nor the purchases.
 
     Vocabularies, scaling, popularity and the model are fitted inside the fold; so is whatever `dataset_of_fold` fits,
     such as personas. `others` are compared too, and `progress` is called after each fold.
+
+    With `seeds`, the figures of "model" are the means of those that each of them in the config would give, which are
+    kept too; a fold's models train together. With `ensemble`, the mean of their scores is one more method.
     """
     _check_ks(ks)
+    configs = [config] if seeds is None else of_seeds(config, seeds)
     fold = customer_folds(len(dataset.customers), folds, seed, dataset.segments)
     parts = []
     for number in range(folds):
         known = fold != number
         seen = dataset if dataset_of_fold is None else dataset_of_fold(known)
         train = known[seen.purchases[:, 0]]
-        model = fit(seen, replace(config, seed=(config.seed + number) % 2**32), train=train)
-        parts.append(_evaluate(model, seen, seen.purchases[train], seen.purchases[~train], ks, others or {}))
+        of_fold = [(one.seed + number) % 2**32 for one in configs]
+        if len(configs) == 1:
+            models = [fit(seen, replace(config, seed=of_fold[0]), train=train)]
+        else:
+            models = fit_seeds(seen, config, of_fold, train=train)
+        asked = seen.purchases[train], seen.purchases[~train]
+        parts.append(_evaluate(models, seen, *asked, ks, others or {}, ensemble=ensemble))
         if progress is not None:
             progress()
-    return _join(f"cross-validation, {folds} folds over customers", ks, dataset.segment_word, parts)
+    protocol = f"cross-validation, {folds} folds over customers"
+    return _join(protocol, ks, dataset.segment_word, parts, [one.seed for one in configs])
 
 
 @dataclass(frozen=True)
@@ -146,6 +203,7 @@ class _Part:
     queries: Int[np.ndarray, "n 2"]
     segments: list[str] | None
     values: dict[str, dict[str, Float64[np.ndarray, " n"]]]
+    by_seed: dict[str, Float64[np.ndarray, "s n"]]
 
 
 def _check_ks(ks: Sequence[int]) -> None:
@@ -155,18 +213,30 @@ def _check_ks(ks: Sequence[int]) -> None:
 
 
 def _evaluate(
-    model: TrainedModel,
+    models: Sequence[TrainedModel],
     dataset: Dataset,
     train: Int[np.ndarray, "t 2"],
     queries: Int[np.ndarray, "n 2"],
     ks: Sequence[int],
     others: Mapping[str, Scorer],
+    *,
+    ensemble: bool,
 ) -> _Part:
     segments, categories = dataset.segments, dataset.categories
-    scorers = {"model": model_scorer(model, dataset), **baselines(dataset, train), **others}
     codes = None if categories is None else np.unique(np.asarray(categories), return_inverse=True)[1]
-    values = {name: _values(scorer, queries, len(dataset.product_ids), codes, ks) for name, scorer in scorers.items()}
-    return _Part(queries, segments and [segments[row] for row in queries[:, 0]], values)
+
+    def measured(scorer: Scorer) -> dict[str, Float64[np.ndarray, " n"]]:
+        return _values(scorer, queries, len(dataset.product_ids), codes, ks)
+
+    each = [measured(model_scorer(model, dataset)) for model in models]
+    by_seed = {metric: np.stack([values[metric] for values in each]) for metric in each[0]}
+    together = {"ensemble": model_scorer(Ensemble(models), dataset)} if ensemble else {}
+    rest = {**together, **baselines(dataset, train), **others}
+    values = {
+        "model": {metric: np.asarray(values.mean(axis=0)) for metric, values in by_seed.items()},
+        **{name: measured(scorer) for name, scorer in rest.items()},
+    }
+    return _Part(queries, segments and [segments[row] for row in queries[:, 0]], values, by_seed)
 
 
 def _values(
@@ -206,14 +276,14 @@ def _metrics(
     return out | {f"ndcg@{k}": metrics.ndcg_at_k(ranked, k=k) for k in ks}
 
 
-def model_scorer(model: TrainedModel, dataset: Dataset) -> Scorer:
+def model_scorer(model: TrainedModel | Ensemble, dataset: Dataset) -> Scorer:
     """Scores as the recommender ranks by them, without boosts and exclusions."""
-    bias = model.product_bias
+    products, bias = model.product_embeddings, model.product_bias
 
     def score(rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n p"]:
         customers = model.embed_customers(dataset.customers.select(rows.tolist()))
         padded = np.pad(customers, ((0, bucket(len(rows)) - len(rows)), (0, 0)))  # few lengths are ever compiled
-        return np.asarray(scoring.scores(padded, model.product_embeddings) + bias)[: len(rows)]
+        return np.asarray(scoring.scores(padded, products) + bias)[: len(rows)]
 
     return score
 
@@ -238,7 +308,7 @@ def baselines(dataset: Dataset, train: Int[np.ndarray, "t 2"]) -> dict[str, Scor
     return out
 
 
-def _join(protocol: str, ks: Sequence[int], word: str, parts: Sequence[_Part]) -> Evaluation:
+def _join(protocol: str, ks: Sequence[int], word: str, parts: Sequence[_Part], seeds: Sequence[int]) -> Evaluation:
     queries = np.concatenate([part.queries for part in parts])
     segments = [name for part in parts for name in part.segments or ()]
     methods = parts[0].values
@@ -246,4 +316,8 @@ def _join(protocol: str, ks: Sequence[int], word: str, parts: Sequence[_Part]) -
         method: {metric: np.concatenate([part.values[method][metric] for part in parts]) for metric in methods[method]}
         for method in methods
     }
-    return Evaluation(protocol, tuple(ks), queries[:, 0], queries[:, 1], tuple(segments) or None, word, values)
+    result = Evaluation(protocol, tuple(ks), queries[:, 0], queries[:, 1], tuple(segments) or None, word, values)
+    if len(seeds) == 1:
+        return result
+    by_seed = {metric: np.concatenate([part.by_seed[metric] for part in parts], axis=1) for metric in parts[0].by_seed}
+    return replace(result, seeds=tuple(seeds), by_seed=by_seed)

@@ -158,10 +158,12 @@ class Recommender:
         """
         table, purchased = self._batch(rows, purchased_products, "recommend_batch()")
         catalogue, meets = self._catalogue, self._meets(table)
-        products, cosines = self._rank(catalogue, table, meets, purchased, top_n, categories)
+        k = self._length(catalogue, top_n, table.source)
+        # Rounded up, so that requests of any length run few programs.
+        products, cosines = self._rank(catalogue, table, meets, purchased, bucket(k), categories)
         return [
             self._entries(catalogue, found[found >= 0], own[found >= 0], met)
-            for found, own, met in zip(products, cosines, meets, strict=True)
+            for found, own, met in zip(products[:, :k], cosines[:, :k], meets, strict=True)
         ]
 
     def rank_batch(
@@ -175,18 +177,19 @@ class Recommender:
         """What `recommend_batch` recommends, as arrays: for jobs over many customers.
 
         The arguments and what is raised are those of `recommend_batch`. k is `top_n`, or the number of products where
-        that is smaller.
+        that is smaller; each k is a program of its own.
         """
         table, purchased = self._batch(rows, purchased_products, "rank_batch()")
         catalogue, meets = self._catalogue, self._meets(table)
-        products, cosines = self._rank(catalogue, table, meets, purchased, top_n, categories)
+        k = self._length(catalogue, top_n, table.source)
+        products, cosines = self._rank(catalogue, table, meets, purchased, k, categories)
         # (n, 1, r), (n, k, r) -> (n, k, r)
         boosts = (meets[:, None] & catalogue.meets[products]) @ catalogue.adds + catalogue.bias[products]
         boosts[products < 0] = np.nan
         return Ranking(products, np.clip((1.0 + cosines) / 2.0, 0.0, 1.0), boosts)
 
     def warmup(self, batch: int = 1, *, top_n: int = 3, exclusions: int = 0, categories: bool = False) -> None:
-        """Compiles in advance what requests need, so that none of them waits for it.
+        """Compiles in advance what `recommend` and `recommend_batch` need, so that no request waits for it.
 
         Batches are padded to powers of two up to 4,096 and larger ones divided, so ten programs serve all sizes.
 
@@ -271,11 +274,10 @@ class Recommender:
         table: Table,
         meets: Bool[np.ndarray, "n r"],
         purchased: Sequence[Any],
-        top_n: int,
+        k: int,
         categories: Sequence[object] | None,
     ) -> tuple[Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
         """The best products of each row and their cosines, -1 and NaN where fewer remain."""
-        k = self._length(catalogue, top_n, table.source)
         allowed = catalogue.allowed(categories, table.source)
         excluded = self._excluded(catalogue, table, purchased)
         if not len(table):
@@ -301,8 +303,8 @@ class Recommender:
         if exclude is not None:
             for row, gone in enumerate(excluded):
                 exclude[row, : len(gone)] = gone
-        found = scoring.top_k(queries, catalogue.on_device, bucket(k), exclude=exclude, allowed=allowed)[1]
-        products = np.asarray(found)[:count, :k]
+        found = scoring.top_k(queries, catalogue.on_device, k, exclude=exclude, allowed=allowed)[1]
+        products = np.asarray(found)[:count]
         cosines = np.einsum("nkd,nd->nk", catalogue.embeddings[products], customers)  # (n, k, d), (n, d) -> (n, k)
         return products, np.where(products < 0, np.float32(np.nan), cosines)
 

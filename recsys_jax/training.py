@@ -1,6 +1,6 @@
 """Training: one pure step, and the jitted run of scans around it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import IntEnum
 from functools import partial
@@ -10,19 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Float32, Int
+from jax.extend.random import threefry_2x32
+from jaxtyping import Array, Bool, Float, Float32, Int, UInt16
 
 from recsys_jax import losses
-from recsys_jax.augmentation import extra_customers, hide_attributes, hide_ids, jitter_numbers
+from recsys_jax.augmentation import hide_attributes, hide_ids, jitter_numbers
 from recsys_jax.config import TrainConfig
 from recsys_jax.data import Dataset
 from recsys_jax.errors import InputError
-from recsys_jax.features import Features, FeatureSpace, with_product_id
-from recsys_jax.models import TwoTower, encode_products, initial_variables
-from recsys_jax.purchases import Purchases
-from recsys_jax.trained import TrainedModel, popularity, product_rows, two_tower
+from recsys_jax.features import Features
+from recsys_jax.models import TwoTower, initial_variables
+from recsys_jax.preparation import TrainData, prepare
+from recsys_jax.trained import TrainedModel
 
-__all__ = ["Batch", "Progress", "TrainData", "TrainState", "fit", "train_step"]
+__all__ = ["Batch", "Progress", "TrainData", "TrainState", "fit", "fit_seeds", "init_state", "of_seeds", "train_step"]
 
 Progress = Callable[[int, Float32[np.ndarray, " e"]], None]
 """Called with the number of epochs done and the mean losses of those since the last call."""
@@ -33,10 +34,9 @@ class _Purpose(IntEnum):
 
     ORDER = 0
     NEGATIVES = 1
-    DROPOUT = 2
-    IDS = 3
-    ATTRIBUTES = 4
-    JITTER = 5
+    IDS = 2
+    ATTRIBUTES = 3
+    JITTER = 4
 
 
 class Batch(NamedTuple):
@@ -48,28 +48,6 @@ class Batch(NamedTuple):
     negatives: Int[Array, " b"]
     """A random product that each of them did not buy; read by the triplet loss with random negatives alone."""
     mask: Bool[Array, " b"]
-
-
-class TrainData(NamedTuple):
-    """Everything a run reads, on the device."""
-
-    customers: Features
-    """With a tail of padding, so that folds of almost the same size run the same compiled program."""
-    customer_count: Int[Array, ""]
-    """The customers without padding."""
-    products: Features
-    pairs: Int[Array, "n 2"]
-    """(customer row, product row) per purchase; a tail of padding fills the last batch."""
-    total: Int[Array, ""]
-    """The purchases without padding."""
-    bought: Purchases
-    popularity: Float[Array, " p"]
-    """Share of each product in the purchases, smoothed."""
-    missing: Mapping[str, Array]
-    """What stands for a missing value, of the customer features that have such a thing."""
-    deviations: Mapping[str, Float[Array, ""]]
-    """The noise on each of the customers' numbers."""
-    unknown_id: Int[Array, ""]
 
 
 class TrainState(NamedTuple):
@@ -116,6 +94,20 @@ def _key(state: TrainState, purpose: _Purpose, number: Array) -> Array:
     return jax.random.fold_in(state.key, number * len(_Purpose) + purpose)
 
 
+def _noise(state: TrainState, shape: tuple[int, int]) -> UInt16[Array, "n h"]:
+    """16 random bits for each hidden unit of each row, at this step.
+
+    Threefry (Salmon et al., 2011) makes two words of two, here of the step and a count. `jax.random` would derive a
+    key in every step and throw three of four words away: a fifth of a step's time. Keys are derived of a zero and a
+    count below 2^31.
+    """
+    words = -(-shape[0] * shape[1] // 4)
+    counts = jnp.arange(words, dtype=jnp.uint32) + np.uint32(2**31)
+    steps = jnp.full(words, state.step, jnp.uint32)
+    bits = threefry_2x32(jax.random.key_data(state.key), jnp.concatenate([steps, counts]))
+    return jax.lax.bitcast_convert_type(bits, jnp.uint16).ravel()[: shape[0] * shape[1]].reshape(shape)
+
+
 def _row_losses(
     params: Any,
     customers: Features,
@@ -137,11 +129,8 @@ def _row_losses(
     if config.id_embedding and config.id_dropout:
         products = hide_ids(_key(state, _Purpose.IDS, state.step), products, data.unknown_id, share=config.id_dropout)
 
-    # One draw for all that drops out.
     size = len(batch.mask)
-    noise = jax.random.bits(
-        _key(state, _Purpose.DROPOUT, state.step), (size + len(goods), model.hidden_dim), jnp.uint16
-    )
+    noise = _noise(state, (size + len(goods), model.hidden_dim))  # one draw for all that drops out
 
     def both(towers: TwoTower) -> tuple[Array, Array]:
         anchors = towers.encode_customers(customers, noise=noise[:size], mask=batch.mask)
@@ -213,6 +202,33 @@ def _run(
     return jax.lax.scan(epoch, state, first_epoch + jnp.arange(epochs))
 
 
+@partial(jax.jit, static_argnames=("model", "config", "epochs"), donate_argnums=0)
+def _run_seeds(
+    states: TrainState,
+    data: TrainData,
+    first_epoch: Array,
+    *,
+    own: Sequence[Array] | None = None,
+    model: TwoTower,
+    config: TrainConfig,
+    epochs: int,
+) -> tuple[TrainState, Float[Array, "s e"]]:
+    """The same epochs of several seeds, whose states are stacked; `own` replaces the leaves of `_own(data)`."""
+
+    def run(state: TrainState, own: Sequence[Array] | None) -> tuple[TrainState, Array]:
+        read = data if own is None else data._replace(**jax.tree.unflatten(jax.tree.structure(_own(data)), own))
+        out: tuple[TrainState, Array] = _run(state, read, first_epoch, model=model, config=config, epochs=epochs)
+        return out
+
+    out: tuple[TrainState, Array] = jax.vmap(run)(states, own)
+    return out
+
+
+def _own(data: TrainData) -> dict[str, Any]:
+    """What each seed has its own of where extra customers are drawn; all else the seeds share."""
+    return {name: getattr(data, name) for name in ("customers", "pairs", "bought", "missing", "deviations")}
+
+
 def fit(
     dataset: Dataset,
     config: TrainConfig,
@@ -225,70 +241,103 @@ def fit(
     Vocabularies, scaling and popularity come from those purchases' customers and from the product catalogue alone.
     Raises `InputError` where there is nothing to learn from.
     """
-    pairs = dataset.purchases if train is None else dataset.purchases[train]
-    total = len(dataset.product_ids)
-    if total < 2:
-        raise InputError(
-            f"{dataset.products.source}: found {total} product; at least 2 are needed to learn a preference"
-        )
-    if not len(pairs):
-        raise InputError(f"{dataset.customers.source}: there are no purchases to train on")
-    buyers = np.unique(pairs[:, 0])
-    schema = dataset.schema
-    customer_space = FeatureSpace.fit(schema.customers.features, dataset.customers, buyers.tolist())
-    listed = schema.products.features
-    features = with_product_id(listed, schema.products.id) if config.id_embedding else listed
-    product_space = FeatureSpace.fit(features, dataset.products)
+    prepared = prepare(dataset, config, train)
+    model, data = prepared.model(config), prepared.data(config)
+    state, curve = _train(_run, init_state(model, data, config), data, model, config, progress)
+    return prepared.trained(config, data, _variables(state), curve, int(state.step))
 
-    # Only the training customers are encoded: a held-out one may hold values that nobody has learned.
-    row_of = np.zeros(len(dataset.customers), np.int32)
-    row_of[buyers] = np.arange(len(buyers))
-    pairs = np.stack([row_of[pairs[:, 0]], pairs[:, 1]], axis=1).astype(np.int32)
-    encoded = customer_space.encode(dataset.customers.select(buyers.tolist()))
-    products = product_space.encode(dataset.products)
-    purchases = np.bincount(pairs[:, 1], minlength=total)
-    if config.extra_customers:
-        segments = dataset.segments
-        members = segments and [segments[row] for row in buyers]
-        encoded, pairs = extra_customers(encoded, pairs, members, count=config.extra_customers, seed=config.seed)
 
-    shares = popularity(purchases)
-    data = _train_data(encoded, products, pairs, shares, customer_space, product_space, config)
-    model = two_tower(config, customer_space, product_space)
-    state = init_state(model, data, config)
+def fit_seeds(
+    dataset: Dataset,
+    config: TrainConfig,
+    seeds: Sequence[int],
+    *,
+    train: Bool[np.ndarray, " n"] | None = None,
+    progress: Progress | None = None,
+    at_once: int = 32,
+) -> list[TrainedModel]:
+    """The models that `fit` gives with each of the seeds, but for rounding; trained together in one compiled program.
+
+    Every seed needs room for its parameters, three times with Adam's averages, for what a step computes, and with
+    extra customers for data of its own. So at most `at_once` train together, one portion after the other. `progress`
+    is called with the epochs done, summed over the seeds, and with their mean losses. Raises `InputError` as `fit`
+    does, and for seeds that `of_seeds` refuses.
+    """
+    if at_once < 1:
+        raise InputError(f"at_once: found {at_once}; allowed: 1 or more")
+    configs = of_seeds(config, seeds)
+    prepared = prepare(dataset, config, train)
+    model = prepared.model(config)
+    shared = None if config.extra_customers else prepared.data(config)
+    size = -(-len(configs) // -(-len(configs) // at_once))  # portions as equal as can be
+    models: dict[int, TrainedModel] = {}
+    for start in range(0, len(configs), size):
+        # The last portion is filled up with seeds that are done: a shorter one would be compiled anew.
+        portion = configs[min(start, len(configs) - size) :][:size]
+        new = min(size, len(configs) - start)
+
+        def update(done: int, part: np.ndarray, start: int = start, new: int = new) -> None:
+            if progress is not None:
+                progress(start * config.epochs + done * new, part.mean(axis=0))
+
+        each = [prepared.data(one) if shared is None else shared for one in portion]
+        states = _stack_states([init_state(model, data, one) for data, one in zip(each, portion, strict=True)])
+        run = partial(_run_seeds, own=None if shared is not None else _stack_own(each))
+        states, curves = _train(run, states, each[0], model, config, update)
+        variables, steps = _variables(states), np.asarray(states.step)
+        for i, (one, data) in enumerate(zip(portion, each, strict=True)):
+            own = jax.tree.map(lambda leaf, i=i: leaf[i], variables)
+            models[one.seed] = prepared.trained(one, data, own, curves[i], int(steps[i]))
+    return [models[one.seed] for one in configs]
+
+
+def of_seeds(config: TrainConfig, seeds: Sequence[int]) -> list[TrainConfig]:
+    """The config with each of the seeds. Raises `InputError` where there are none, or one that no config admits."""
+    if not seeds:
+        raise InputError("seeds: found none; allowed: one or more")
+    seen: set[int] = set()
+    for seed in seeds:
+        if seed in seen:
+            raise InputError(f"seeds: found {seed} more than once; allowed: each seed once")
+        seen.add(seed)
+    return [replace(config, seed=seed) for seed in seeds]
+
+
+def _train(
+    run: Callable[..., tuple[TrainState, Array]],
+    state: TrainState,
+    data: TrainData,
+    model: TwoTower,
+    config: TrainConfig,
+    progress: Callable[[int, np.ndarray], None] | None,
+) -> tuple[TrainState, np.ndarray]:
+    """All epochs, some per call of `run`: the last state, and the losses with the epochs on the last axis."""
     chunk = _chunk(config.epochs)
     # What only the data or the loop around depends on is no part of the compiled program: another seed runs the same.
     recipe = replace(config, seed=0, epochs=1, extra_customers=0, number_jitter=float(config.number_jitter > 0))
     curve: list[np.ndarray] = []
     for first in range(0, config.epochs, chunk):
-        state, part = _run(state, data, np.int32(first), model=model, config=recipe, epochs=chunk)
+        state, part = run(state, data, np.int32(first), model=model, config=recipe, epochs=chunk)
         curve.append(np.asarray(part))
         if progress is not None:
             progress(first + chunk, curve[-1])
+    return state, np.concatenate(curve, axis=-1)
 
-    # Softmax and random negatives use every product, the other losses those that somebody bought.
-    used = (
-        products
-        if config.draws_negatives or config.loss == "softmax"
-        else {name: column[purchases > 0] for name, column in products.items()}
-    )
-    variables = jax.tree.map(np.asarray, {"params": state.params, "batch_stats": state.batch_stats})
-    _fill_untrained_rows(variables["params"], config, customer_space, encoded, product_space, used)
-    embeddings = np.asarray(encode_products(model, variables, products))
-    return TrainedModel(
-        schema,
-        config,
-        customer_space,
-        product_space,
-        variables,
-        tuple(dataset.product_ids),
-        product_rows(schema, dataset.products),
-        embeddings,
-        purchases,
-        np.concatenate(curve),
-        {"customer": int(state.step), "product": int(state.step) * (2 if config.draws_negatives else 1)},
-        dataset.fingerprint if train is None else "",
-    )
+
+def _variables(state: TrainState) -> dict[str, Any]:
+    """What the towers read of a state, on the host."""
+    return jax.tree.map(np.asarray, {"params": state.params, "batch_stats": state.batch_stats})  # type: ignore[no-any-return]
+
+
+def _stack_states(states: Sequence[TrainState]) -> TrainState:
+    """One tree with the states along a new first axis; by NumPy but for the keys, so that nothing is compiled."""
+    leaves = jax.tree.map(lambda *each: np.stack(each), *(state._replace(key=()) for state in states))  # type: ignore[arg-type]
+    return leaves._replace(key=jnp.stack([state.key for state in states]))  # type: ignore[no-any-return]
+
+
+def _stack_own(each: Sequence[TrainData]) -> list[np.ndarray]:
+    """The leaves of `_own` along a new first axis; not as a tree, whose parts promise other shapes."""
+    return [np.stack(leaves) for leaves in zip(*(jax.tree.leaves(_own(data)) for data in each), strict=True)]
 
 
 def init_state(model: TwoTower, data: TrainData, config: TrainConfig) -> TrainState:
@@ -303,86 +352,6 @@ def init_state(model: TwoTower, data: TrainData, config: TrainConfig) -> TrainSt
     return TrainState(variables["params"], variables["batch_stats"], opt_state, jnp.int32(0), key)
 
 
-def _train_data(
-    customers: Features,
-    products: Features,
-    pairs: Int[np.ndarray, "n 2"],
-    shares: Float32[np.ndarray, " p"],
-    customer_space: FeatureSpace,
-    product_space: FeatureSpace,
-    config: TrainConfig,
-) -> TrainData:
-    def padded(rows: np.ndarray) -> Array:
-        """Whole batches of rows: the tail is zeros."""
-        tail = -len(rows) % config.batch_size
-        return jnp.asarray(np.pad(rows, [(0, tail), *[(0, 0)] * (rows.ndim - 1)]))
-
-    missing: dict[str, Array] = {}
-    deviations: dict[str, Array] = {}
-    for fitted in customer_space:
-        name, column = fitted.feature.name, customers[fitted.feature.name]
-        if fitted.missing_row is not None:
-            alone = np.full(column.shape[1:], -1, np.int32)  # in a bag, it is the one value
-            alone.flat[:1] = fitted.missing_row
-            missing[name] = jnp.asarray(alone)
-        elif fitted.input.kind == "numeric":
-            deviations[name] = jnp.float32(config.number_jitter * column[:, 0].std())
-            if fitted.input.size == 2:
-                missing[name] = jnp.asarray([column[:, 0].mean(), 1.0])
-    unknown = product_space["product_id"].unknown_row if config.id_embedding else 0
-    count = len(next(iter(customers.values())))
-    return TrainData(
-        customers={name: padded(column) for name, column in customers.items()},
-        customer_count=jnp.int32(count),
-        products=jax.tree.map(jnp.asarray, products),
-        pairs=padded(pairs),
-        total=jnp.int32(len(pairs)),
-        bought=Purchases.of(pairs, *(size + -size % config.batch_size for size in (count, len(pairs)))),
-        popularity=jnp.asarray(shares),
-        missing=missing,
-        deviations=deviations,
-        unknown_id=jnp.int32(unknown or 0),
-    )
-
-
 def _chunk(epochs: int, most: int = 25) -> int:
     """Epochs per call: the largest divisor within reach, so that one compiled program serves every call."""
     return max(size for size in range(1, most + 1) if epochs % size == 0)
-
-
-def _fill_untrained_rows(
-    params: Any,
-    config: TrainConfig,
-    customers: FeatureSpace,
-    customer_rows: Features,
-    products: FeatureSpace,
-    product_rows: Features,
-) -> None:
-    """Gives embedding rows that training never used the mean of those that it used.
-
-    Such a row still holds its random start: an unknown brand would point anywhere. The mean makes it an average one.
-    Where no row was used at all, it is zeros, as what training saw.
-
-    Args:
-        params: the trained parameters, changed in place.
-        config: which rows dropout trained.
-        customers: the customers' features.
-        customer_rows: the customers that training used.
-        products: the products' features.
-        product_rows: the products that training used.
-    """
-    hidden = {("customer", f.feature.name): f.missing_row for f in customers if config.attribute_dropout}
-    if config.id_embedding and config.id_dropout:
-        hidden["product", "product_id"] = products["product_id"].unknown_row
-    for side, space, rows in (("customer", customers, customer_rows), ("product", products, product_rows)):
-        for name, kind, size in space.inputs:
-            if kind == "numeric":
-                continue
-            used = np.bincount(rows[name][rows[name] >= 0].ravel(), minlength=size)
-            table = params[side][f"{name}_emb"]
-            mean = used.astype(np.float32) @ table / np.float32(max(used.sum(), 1))
-            untrained = used == 0
-            trained_by_hiding = hidden.get((side, name))
-            if trained_by_hiding is not None:
-                untrained[trained_by_hiding] = False
-            params[side][f"{name}_emb"] = np.where(untrained[:, None], mean, table)

@@ -54,9 +54,10 @@ __all__ = [
     "write_model",
 ]
 
-# What evaluate.py writes about a model: it does not outlive it.
+# What evaluate.py, and train.py --seeds, write about a model: it does not outlive it.
 EVALUATION = (
     "embedding_space.png",
+    "seeds.json",
     *(
         f"{protocol}/{name}"
         for protocol in ("in-sample", "cross-validation")

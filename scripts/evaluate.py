@@ -1,12 +1,14 @@
 """Measures a trained model by one of two protocols, next to chance and popularity.
 
-Example: python scripts/evaluate.py data/amoremall --protocol cross-validation --k 3 10
+Examples: python scripts/evaluate.py data/amoremall --protocol cross-validation --k 3 10
+          python scripts/evaluate.py data/amoremall --seeds 8 --ensemble
 """
 
 import csv
 import io
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,14 +16,15 @@ from typing import Annotated, Literal
 from _common import command, console, made_customers, open_dataset, progress, run_folder
 
 import numpy as np
+import train
 import tyro
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from recsys_jax import Dataset, TrainedModel, load_model
+from recsys_jax import Dataset, InputError, TrainedModel, load_model
 from recsys_jax.cells import as_key
-from recsys_jax.evaluation import ALL, Evaluation, cross_validation, in_sample
+from recsys_jax.evaluation import ALL, KS, Evaluation, cross_validation, in_sample
 from recsys_jax.files import write_file
 from recsys_jax.persona_folds import personas_of_fold
 from recsys_jax.personas import load_personas
@@ -40,18 +43,28 @@ class Options:
     """Another customer file than the dataset's, or than the one that cluster_personas.py made."""
     protocol: Literal["in-sample", "cross-validation"] = "cross-validation"
     """in-sample: asked for what it was trained on (as published); cross-validation: for customers never seen."""
-    k: tuple[int, ...] = (3, 10)
+    k: tuple[int, ...] = KS
     """The lengths of the recommended lists that are measured."""
     folds: int = 5
     """Parts that the customers are divided into, each held out once (cross-validation)."""
     seed: int = 0
     """How customers fall into folds, and how the picture is laid out."""
+    seeds: int = 1
+    """Models per fold, with the trained model's seed and the next ones: mean and spread (cross-validation)."""
+    ensemble: bool = False
+    """Measure the mean of these models' scores, too."""
 
 
 def main(options: Options) -> str:
     """Measures, shows and writes the figures."""
     run = run_folder(options.dataset, options.run)
     model = load_model(run)
+    seeds = train.seeds_from(model.config, options.seeds, options.ensemble)
+    if len(seeds) > 1 and options.protocol == "in-sample":
+        raise InputError(
+            f"seeds: found {options.seeds}; allowed: with the cross-validation alone, as the run holds one model; "
+            f"scripts/train.py --seeds {options.seeds} measures in-sample"
+        )
     dataset = open_dataset(options.dataset, run, options.customers)
     made = made_customers(options.dataset, run)
     if options.customers is not None and (made is None or options.customers.resolve() != made.resolve()):
@@ -59,7 +72,7 @@ def main(options: Options) -> str:
     if options.protocol == "in-sample":
         result = in_sample(model, dataset, options.k)
     else:
-        result = _cross_validate(options, model, dataset, made)
+        result = _cross_validate(options, model, dataset, made, seeds)
 
     out = run / options.protocol
     _show(result)
@@ -72,7 +85,9 @@ def main(options: Options) -> str:
     return _example(run, dataset)
 
 
-def _cross_validate(options: Options, model: TrainedModel, dataset: Dataset, made: Path | None) -> Evaluation:
+def _cross_validate(
+    options: Options, model: TrainedModel, dataset: Dataset, made: Path | None, seeds: Sequence[int]
+) -> Evaluation:
     of_fold = None
     if made is not None:
         of_fold = personas_of_fold(options.dataset, dataset, load_personas(made.parent / "personas"))
@@ -91,6 +106,8 @@ def _cross_validate(options: Options, model: TrainedModel, dataset: Dataset, mad
             folds=options.folds,
             seed=options.seed,
             dataset_of_fold=of_fold,
+            seeds=seeds,
+            ensemble=options.ensemble,
             progress=after_fold,
         )
 
@@ -105,8 +122,12 @@ def _show(result: Evaluation) -> None:
         # "category_hit@10" on three lines: the table fits into 80 columns.
         header = name.replace("_", "\n").replace("@", "\n@")
         table.add_column(header, justify="right", no_wrap=True, min_width=5, vertical="bottom")
+    count = len(result.seeds)
+    named = {"model": f"model, mean of {count} seeds", "ensemble": f"ensemble of {count} seeds"} if count else {}
     for method in result.values:
-        table.add_row(method, *(f"{result.mean(method, metric):.3f}" for metric in result.metrics))
+        table.add_row(named.get(method, method), *(f"{result.mean(method, metric):.3f}" for metric in result.metrics))
+        if method == "model" and count:
+            table.add_row("  ± standard deviation", *(f"{result.spread(metric):.3f}" for metric in result.metrics))
     if result.segments is not None:
         table.add_section()
         table.add_row(f"model, by {result.segment_word} (n)")

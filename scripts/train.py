@@ -1,8 +1,11 @@
 """Trains the two towers on a dataset.
 
-Example: python scripts/train.py data/amoremall
+Examples: python scripts/train.py data/amoremall
+          python scripts/train.py data/amoremall --seeds 32 --ensemble
 """
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +14,14 @@ from _common import again, command, console, open_dataset, progress, run_folder,
 
 import numpy as np
 import tyro
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
 
-from recsys_jax import TrainConfig, fit
+from recsys_jax import Dataset, InputError, TrainConfig, TrainedModel, fit
+from recsys_jax.evaluation import KS, Evaluation, in_sample_of_seeds
+from recsys_jax.files import write_file
+from recsys_jax.training import fit_seeds, of_seeds
 
 
 @dataclass(frozen=True)
@@ -27,11 +36,16 @@ class Options:
     """Another customer file than the dataset's, or than the one that cluster_personas.py made."""
     config: TrainConfig = field(default_factory=TrainConfig)
     """The model and its training."""
+    seeds: int = 1
+    """Models to train, with this seed and the next ones: the first is written, all are measured (seeds.json)."""
+    ensemble: bool = False
+    """Measure the mean of all these models' scores, too."""
 
 
 def main(options: Options) -> str:
     """Trains and writes the model."""
     run, config = run_folder(options.dataset, options.run), options.config
+    seeds = seeds_from(config, options.seeds, options.ensemble)
     dataset = open_dataset(options.dataset, run, options.customers)
     console.print(f"Training {recipe(config)}, {config.epochs:,} epochs, seed {config.seed}")
     with progress("training (compiling first)") as bar:
@@ -44,7 +58,75 @@ def main(options: Options) -> str:
 
         model = fit(dataset, config, progress=update)
     write_model(model, run)
-    return f"scripts/evaluate.py {again(options.dataset, run, options.customers)}"
+    following = f"scripts/evaluate.py {again(options.dataset, run, options.customers)}"
+    if len(seeds) == 1:
+        return following
+    # The first was trained alone: trained with the others it would round differently, and be another file.
+    models = [model, *_train_together(dataset, config, seeds[1:])]
+    result = in_sample_of_seeds(models, dataset, KS, ensemble=options.ensemble)
+    losses = np.array([one.losses[-1] for one in models], np.float64)
+    _show(result, losses)
+    write_file(run / "seeds.json", json.dumps(_document(result, losses), indent=1) + "\n")
+    console.print(f"Written to {run}: seeds.json")
+    return f"{following} --seeds {options.seeds}{' --ensemble' * options.ensemble}"
+
+
+def seeds_from(config: TrainConfig, count: int, ensemble: bool) -> range:
+    """The config's seed and those after it. Raises `InputError` where there is none, or nothing to average."""
+    if count < 1:
+        raise InputError(f"seeds: found {count}; allowed: 1 or more")
+    if ensemble and count == 1:
+        raise InputError("ensemble: found one seed; allowed: with 2 seeds or more, as in --seeds 8")
+    seeds = range(config.seed, config.seed + count)
+    of_seeds(config, seeds[-1:])  # the greatest
+    return seeds
+
+
+def _train_together(dataset: Dataset, config: TrainConfig, seeds: Sequence[int]) -> list[TrainedModel]:
+    console.print(f"Training seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"Training seed {seeds[0]}")
+    with progress("training all (compiling first)") as bar:
+
+        def update(done: int, losses: np.ndarray) -> None:
+            bar(done, config.epochs * len(seeds), f"mean loss {losses[-1]:.4f}")
+
+        return fit_seeds(dataset, config, seeds, progress=update)
+
+
+def _figures(result: Evaluation, losses: np.ndarray) -> dict[str, np.ndarray]:
+    """By name, the figure of each seed's model."""
+    return {"loss": losses, **{metric: result.each(metric) for metric in result.metrics}}
+
+
+def _show(result: Evaluation, losses: np.ndarray) -> None:
+    title = Text(result.protocol, "bold").append(f": {len(losses)} seeds", "default not bold")
+    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("")
+    together = result.values.get("ensemble", {})
+    for name in ("mean", "standard\ndeviation", "least", "most", *(["ensemble"] if together else [])):
+        table.add_column(name, justify="right", vertical="bottom")
+    for name, values in _figures(result, losses).items():
+        figures = [values.mean(), values.std(ddof=1), values.min(), values.max()]
+        figures += [result.mean("ensemble", name)] if name in together else []
+        table.add_row(name, *(f"{figure:.3f}" for figure in figures))
+    console.print(table)
+    console.print("In-sample: asked for what they were trained on. This is memory, not foresight.")
+
+
+def _document(result: Evaluation, losses: np.ndarray) -> dict[str, object]:
+    """What seeds.json holds."""
+    figures = _figures(result, losses)
+    document: dict[str, object] = {
+        "protocol": result.protocol,
+        "seeds": {
+            str(seed): {name: float(values[i]) for name, values in figures.items()}
+            for i, seed in enumerate(result.seeds)
+        },
+        "mean": {name: float(values.mean()) for name, values in figures.items()},
+        "standard deviation": {name: float(values.std(ddof=1)) for name, values in figures.items()},
+    }
+    if "ensemble" in result.values:
+        document["ensemble"] = {metric: result.mean("ensemble", metric) for metric in result.metrics}
+    return document
 
 
 def recipe(config: TrainConfig) -> str:

@@ -23,7 +23,7 @@ from flax.traverse_util import flatten_dict
 from jax.flatten_util import ravel_pytree
 from torch_weights import PARAMETERS, STATISTICS, as_ours, tree
 
-from recsys_jax import training
+from recsys_jax import preparation, training
 from recsys_jax.config import TrainConfig
 from recsys_jax.data import Table, assemble, read_schema
 from recsys_jax.features import Features, FeatureSpace
@@ -77,7 +77,7 @@ class Mall:
 
     def data(self, config: TrainConfig, dtype: Any) -> TrainData:
         shares = popularity(self.bought.sum(axis=0))
-        data = training._train_data(*self.ours.values(), self.pairs, shares, *self.spaces.values(), config)
+        data = preparation.train_data(*self.ours.values(), self.pairs, shares, *self.spaces.values(), config)
         return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, data)
 
 
