@@ -59,6 +59,7 @@ class Catalogue:
         cells = [None] * len(ids) if part.category is None else table.column(part.category)
         keys = [_category(cell, fitted) for cell in cells]
         known = dict.fromkeys(key for key in keys if key is not None)
+        codes = {key: key for key in known}
         labels = {} if fitted is None else {fitted.label(key): key for key in known}
         shown: dict[str, Sequence[Any]] = {"product_id": ids}
         for role, column in {"name": part.name, "brand": part.brand}.items():
@@ -70,7 +71,7 @@ class Catalogue:
             {product_id: row for row, product_id in enumerate(ids)},
             tuple(dict(zip(shown, values, strict=True)) for values in zip(*shown.values(), strict=True)),
             tuple(keys),
-            {**labels, **{key: key for key in known}},
+            codes | labels | codes,
             embeddings,
             bias,
             np.array([rule.products(space, table) for rule in boosts], bool).reshape(len(boosts), len(ids)).T,

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.extend.random import threefry_2x32
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Float32, Int, UInt16
 
 from recsys_jax import losses
@@ -259,9 +260,9 @@ def fit_seeds(
     """The models that `fit` gives with each of the seeds, but for rounding; trained together in one compiled program.
 
     Every seed needs room for its parameters, three times with Adam's averages, for what a step computes, and with
-    extra customers for data of its own. So at most `at_once` train together, one portion after the other. `progress`
-    is called with the epochs done, summed over the seeds, and with their mean losses. Raises `InputError` as `fit`
-    does, and for seeds that `of_seeds` refuses.
+    extra customers for data of its own. So at most `at_once` train together, one portion after the other, divided
+    among JAX's devices. `progress` is called with the epochs done, summed over the seeds, and with their mean losses.
+    Raises `InputError` as `fit` does, and for seeds that `of_seeds` refuses.
     """
     if at_once < 1:
         raise InputError(f"at_once: found {at_once}; allowed: 1 or more")
@@ -278,13 +279,16 @@ def fit_seeds(
 
         def update(done: int, part: np.ndarray, start: int = start, new: int = new) -> None:
             if progress is not None:
-                progress(start * config.epochs + done * new, part.mean(axis=0))
+                progress(start * config.epochs + done * new, part[:size].mean(axis=0))
 
         each = [prepared.data(one) if shared is None else shared for one in portion]
-        states = _stack_states([init_state(model, data, one) for data, one in zip(each, portion, strict=True)])
-        run = partial(_run_seeds, own=None if shared is not None else _stack_own(each))
-        states, curves = _train(run, states, each[0], model, config, update)
-        variables, steps = _variables(states), np.asarray(states.step)
+        states = [init_state(model, data, one) for data, one in zip(each, portion, strict=True)]
+        filled = [*range(size), *[0] * (-size % jax.local_device_count())]
+        own = None if shared is not None else _divided(_stack_own([each[i] for i in filled]))
+        run = partial(_run_seeds, own=own)
+        stacked = _divided(_stack_states([states[i] for i in filled]))
+        stacked, curves = _train(run, stacked, each[0], model, config, update)
+        variables, steps = _variables(stacked), np.asarray(stacked.step)
         for i, (one, data) in enumerate(zip(portion, each, strict=True)):
             own = jax.tree.map(lambda leaf, i=i: leaf[i], variables)
             models[one.seed] = prepared.trained(one, data, own, curves[i], int(steps[i]))
@@ -355,3 +359,10 @@ def init_state(model: TwoTower, data: TrainData, config: TrainConfig) -> TrainSt
 def _chunk(epochs: int, most: int = 25) -> int:
     """Epochs per call: the largest divisor within reach, so that one compiled program serves every call."""
     return max(size for size in range(1, most + 1) if epochs % size == 0)
+
+
+def _divided(stacked: Any) -> Any:
+    """The first axis divided among all devices, of which several may be processors: no seed needs another's."""
+    mesh = Mesh(np.array(jax.local_devices()), ("seeds",))
+    seeds = PartitionSpec("seeds")  # type: ignore[no-untyped-call]
+    return jax.device_put(stacked, NamedSharding(mesh, seeds)) if mesh.size > 1 else stacked

@@ -39,6 +39,7 @@ except ModuleNotFoundError as error:
     )
 
 if TYPE_CHECKING:
+    from recsys_jax.config import TrainConfig
     from recsys_jax.trained import TrainedModel
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "open_dataset",
     "progress",
     "run_folder",
+    "share_processors",
     "write_model",
 ]
 
@@ -97,6 +99,20 @@ def keep_what_is_compiled() -> None:
     if os.access(folder, os.W_OK) and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(folder))  # type: ignore[no-untyped-call]
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # type: ignore[no-untyped-call]
+
+
+def share_processors(config: "TrainConfig", models: int = 1) -> None:
+    """Says how JAX may use the processors for training; it reads this when it starts computing.
+
+    Small steps run on one thread: to hand each of a hundred small operations to others takes longer than the work,
+    up to a batch of 128 with 64 hidden units. Where many models train, each processor counts as a device.
+    """
+    if config.batch_size * config.hidden_dim <= 2**14:
+        os.environ.setdefault("NPROC", "1")
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    flags, devices = os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count"
+    if min(models, processors) > 1 and devices not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {devices}={min(models, processors)}".strip()
 
 
 def _python() -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from _common import command, console, made_customers, open_dataset, progress, run_folder
+from _common import command, console, made_customers, open_dataset, progress, run_folder, share_processors
 
 import numpy as np
 import train
@@ -60,6 +60,7 @@ def main(options: Options) -> str:
     run = run_folder(options.dataset, options.run)
     model = load_model(run)
     seeds = train.seeds_from(model.config, options.seeds, options.ensemble)
+    share_processors(model.config, len(seeds))
     if len(seeds) > 1 and options.protocol == "in-sample":
         raise InputError(
             f"seeds: found {options.seeds}; allowed: with the cross-validation alone, as the run holds one model; "

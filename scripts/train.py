@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from _common import again, command, console, open_dataset, progress, run_folder, write_model
+from _common import again, command, console, open_dataset, progress, run_folder, share_processors, write_model
 
 import numpy as np
 import tyro
@@ -46,6 +46,7 @@ def main(options: Options) -> str:
     """Trains and writes the model."""
     run, config = run_folder(options.dataset, options.run), options.config
     seeds = seeds_from(config, options.seeds, options.ensemble)
+    share_processors(config, len(seeds) - 1)
     dataset = open_dataset(options.dataset, run, options.customers)
     console.print(f"Training {recipe(config)}, {config.epochs:,} epochs, seed {config.seed}")
     with progress("training (compiling first)") as bar:
