@@ -15,9 +15,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from _benchmark_process import Failure, Limits, Process, held, peak, reset, serve
 
-__all__ = ["CASES", "CONTENDERS", "GPU_CONTENDERS", "OURS", "Case", "best_scores", "check", "measure", "unit_vectors"]
+__all__ = [
+    "CASES",
+    "CONTENDERS",
+    "GPU_CONTENDERS",
+    "ONE",
+    "OURS",
+    "Case",
+    "best_scores",
+    "check",
+    "measure",
+    "takes_part",
+    "unit_vectors",
+]
 
-OURS = "recsys_jax"
+OURS, ONE, EXCLUDING = "recsys_jax", "recsys_jax, one customer", "recsys_jax, 8 excluded"
+NUMPY, PRODUCT = "NumPy", "matrix product alone"
 # Short searches are repeated up to this time, and the mean is one measurement.
 SECONDS = 0.05
 
@@ -32,7 +45,24 @@ class Case:
     dimensions: int = 32
 
 
-CASES = (Case(1, 93), Case(277, 93), Case(100_000, 93), Case(256, 100_000), Case(256, 1_000_000))
+CASES = (
+    *(Case(1, products) for products in (93, 100_000, 1_000_000)),
+    Case(277, 93),
+    Case(100_000, 93),
+    Case(256, 100_000),
+    *(Case(queries, 1_000_000, k) for queries in (256, 1_024) for k in (10, 100)),
+)
+
+
+def takes_part(contender: str, case: Case) -> bool:
+    """Whether a contender is of interest for a case, and can do it at all."""
+    scores = case.queries * case.products
+    if contender == ONE:
+        return case.queries == 1
+    if contender in (PRODUCT, EXCLUDING):
+        return scores >= 256 * 1_000_000 and (contender == PRODUCT or case.k == 10)
+    # Four bytes a score, eight its number: with 1,024 x 1,000,000 they need 12 GB.
+    return contender != NUMPY or scores <= 256 * 1_000_000
 
 
 def unit_vectors(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -111,6 +141,19 @@ def _numpy(queries: np.ndarray, products: np.ndarray, k: int, threads: int, devi
     return _Search(search, lambda found: found)
 
 
+def _product(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
+    """All scores, written to memory that is there already, and nothing else: what no search of them all can beat."""
+    scores = np.empty((len(queries), len(products)), np.float32)
+
+    def answer(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        rows = np.stack([np.argpartition(line, -k)[-k:] for line in scores])
+        found = np.take_along_axis(scores, rows, axis=1)
+        order = np.argsort(-found, axis=1)
+        return np.take_along_axis(found, order, axis=1), np.take_along_axis(rows, order, axis=1)
+
+    return _Search(lambda: np.matmul(queries, products.T, out=scores), answer)
+
+
 def _faiss(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
     import faiss
 
@@ -120,27 +163,47 @@ def _faiss(queries: np.ndarray, products: np.ndarray, k: int, threads: int, devi
     return _Search(lambda: index.search(queries, k), lambda found: found)
 
 
-def _ours(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
+def _ours(
+    queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str, exclude: np.ndarray | None = None
+) -> _Search:
     import jax
 
     from recsys_jax import top_k
 
-    left, right = jax.device_put((queries, products))
+    left, right, exclude = jax.device_put((queries, products, exclude))
+    return _Search(
+        lambda: [part.block_until_ready() for part in top_k(left, right, k, exclude=exclude)],
+        # A score is (1 + dot product) / 2.
+        lambda found: (2.0 * np.asarray(found[0], np.float64) - 1.0, np.asarray(found[1])),
+    )
 
-    def answer(found: Any) -> tuple[np.ndarray, np.ndarray]:
-        return 2.0 * np.asarray(found[0], np.float64) - 1.0, np.asarray(found[1])  # a score is (1 + dot product) / 2
 
-    return _Search(lambda: [part.block_until_ready() for part in top_k(left, right, k)], answer)
+def _excluding(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
+    """Eight products excluded for each customer; bad ones, so that the answer is everyone's."""
+    some = np.random.default_rng(1).integers(0, len(products), (len(queries), 64)).astype(np.int32)
+    worst = np.einsum("nd,nmd->nm", queries, products[some]).argsort(axis=1)[:, :8]
+    exclude = np.take_along_axis(some, worst, axis=1)
+    return _ours(queries, products, k, threads, device, exclude)
+
+
+def _one(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
+    from recsys_jax.single import SingleSearch
+
+    search, customer = SingleSearch(products), queries[0]
+    return _Search(lambda: search(customer, k), lambda found: (found[0][None], found[1][None]))
 
 
 CONTENDERS: dict[str, Callable[[np.ndarray, np.ndarray, int, int, str], _Search]] = {
     "PyTorch": _torch,
     "PyTorch, by groups": _torch_by_groups,
-    "NumPy": _numpy,
+    NUMPY: _numpy,
     "Faiss flat": _faiss,
+    PRODUCT: _product,
     OURS: _ours,
+    EXCLUDING: _excluding,
+    ONE: _one,
 }
-GPU_CONTENDERS = ("PyTorch", "PyTorch, by groups", OURS)
+GPU_CONTENDERS = ("PyTorch", "PyTorch, by groups", OURS, EXCLUDING)
 
 
 def best_scores(queries: np.ndarray, products: np.ndarray, k: int, *, block: int = 1 << 24) -> np.ndarray:
@@ -204,27 +267,28 @@ def measure(
         progress(number * (repeats + 1), total, f"{title}, checking")
         queries, products = unit_vectors(case)
         best = best_scores(queries, products, case.k)
+        here = [contender for contender in contenders if takes_part(contender, case)]
         found: dict[str, dict[str, list[float | None]]] = {}
         with ExitStack() as stack:
             processes = {}
-            for contender in contenders:
+            for contender in here:
                 job = json.dumps([contender, limits.threads, limits.device, asdict(case)])
                 process = Process(f"scoring {title}, {contender}", Path(__file__), job, limits=limits)
                 processes[contender] = stack.enter_context(process)
 
             for process in processes.values():
                 process.ask("prepare")  # all of them first: nobody is measured while another one still starts
-            for contender in contenders:
+            for contender in here:
                 seconds, values, rows = processes[contender].ask("answer")
                 if wrong := check(values, rows, queries, products, best):
                     raise Failure(f"scoring {title}, {contender} is wrong, so nothing is timed: {wrong}")
                 found[contender] = {"time_s": [], "first_call_s": [seconds]}
             for repeat in range(repeats):
                 progress(number * (repeats + 1) + repeat + 1, total, f"{title}, repeat {repeat + 1}")
-                for turn in range(len(contenders)):
-                    contender = contenders[(repeat + turn) % len(contenders)]
+                for turn in range(len(here)):
+                    contender = here[(repeat + turn) % len(here)]
                     found[contender]["time_s"].append(processes[contender].ask("measure"))
-            for contender in contenders:
+            for contender in here:
                 found[contender] |= processes[contender].ask("memory")
         results.append(found)
     return results

@@ -4,7 +4,7 @@ Ratios in the comments: how much longer 500 epochs of the mall take on one threa
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -30,10 +30,19 @@ class State(NamedTuple):
 
 
 class Strongest:
-    """Encodes the rows once. Where `compiled`, the first `train` compiles, and the later ones only train."""
+    """Encodes the rows once. What is `compiled` is so in the first `train`; the later ones only train.
+
+    epoch: all of an epoch, its loop and Adam too; step: a step's loss and its gradient, as people compile.
+    """
 
     def __init__(
-        self, customers: Rows, products: Rows, *, batch_size: int = 32, device: str = "cpu", compiled: bool = True
+        self,
+        customers: Rows,
+        products: Rows,
+        *,
+        batch_size: int = 32,
+        device: str = "cpu",
+        compiled: Literal["epoch", "step"] | None = "epoch",
     ) -> None:
         self._compiled, self._device, self._size = compiled, torch.device(device), batch_size
         brand_map = brands(products)
@@ -57,12 +66,14 @@ class Strongest:
         self._noise = torch.zeros(3 * self._count * hidden // 2, dtype=torch.int64, device=device)
         self._bits = self._noise.view(torch.int32).view(3, self._count, hidden)
         self._epoch: Callable[[], Tensor] | None = None
+        self._row_loss = torch.compile(self._eager_loss, dynamic=False) if compiled == "step" else self._eager_loss
 
     def train(self, *, epochs: int = 500, seed: int = 0) -> tuple[TwoTower, list[float]]:
         """The model, and the mean loss of each epoch."""
         torch.manual_seed(seed)
         model = TwoTower(self._brands).to(self._device)
-        losses: list[float] = (self._train_compiled if self._compiled else self._train_eager)(model, epochs).tolist()
+        run = self._train_compiled if self._compiled == "epoch" else self._train_eager
+        losses: list[float] = run(model, epochs).tolist()
         return model, losses
 
     def _draws(self, epochs: int) -> Iterator[int]:
@@ -81,7 +92,7 @@ class Strongest:
         """Dropout, as what to multiply with."""
         return (bits < round(KEPT * 2**32) - 2**31) / KEPT
 
-    # With torch.compile: one call per epoch.
+    # One call per epoch.
 
     @torch.no_grad()
     def _train_compiled(self, model: TwoTower, epochs: int) -> Tensor:
@@ -191,7 +202,7 @@ class Strongest:
         points, product = tower("product_mlp", ("category", "brand"), goods, prices, mask[1:])
         return F.triplet_margin_loss(anchor[0], points[0], points[1], margin=1.0), (customer, product)
 
-    # Without torch.compile.
+    # One call per step.
 
     def _train_eager(self, model: TwoTower, epochs: int) -> Tensor:
         # The parameters and their gradients are views of two vectors: the optimizer then has one tensor (1.1x).
@@ -202,25 +213,30 @@ class Strongest:
             param.grad = gradient.view_as(param)
         optimizer = torch.optim.Adam([params], lr=RATE, fused=True)
 
+        losses = torch.zeros(epochs, device=self._device)
+        for epoch in self._draws(epochs):
+            masks = torch.split(self._mask(self._bits), self._size, dim=1)
+            for rows, mask in zip(torch.split(self._rows, self._size, dim=1), masks, strict=True):
+                loss = self._row_loss(model, rows, mask)
+                params.grad.zero_()
+                torch.autograd.backward(loss)
+                optimizer.step()
+                losses[epoch] += loss.detach() * rows.shape[1]
+        return losses / self._count
+
+    def _eager_loss(self, model: TwoTower, rows: Tensor, mask: Tensor) -> Tensor:
+        """The mean loss of the rows: customers, what they bought, and other products (3, n)."""
+
         def tower(mlp: nn.Sequential, inputs: list[Tensor], mask: Tensor) -> Tensor:
             units = mlp[0](torch.cat(inputs, dim=1)).relu()
             units = torch.cat([mlp[2](part) for part in units.chunk(len(mask))])
             return F.normalize(mlp[4](units * mask.flatten(0, 1)), dim=1)
 
-        losses = torch.zeros(epochs, device=self._device)
-        for epoch in self._draws(epochs):
-            masks = torch.split(self._mask(self._bits), self._size, dim=1)
-            for (who, bought, other), mask in zip(torch.split(self._rows, self._size, dim=1), masks, strict=True):
-                skin_type, concern, gender = self._people[:, who]
-                inputs = [model.skin_type_emb(skin_type), model.skin_concern_emb(concern), model.gender_emb(gender)]
-                anchor = tower(model.customer_mlp, [*inputs, self._ages[who].unsqueeze(1)], mask[:1])
-                what = torch.cat([bought, other])
-                category, brand = self._goods[:, what]
-                inputs = [model.category_emb(category), model.brand_emb(brand), self._prices[what].unsqueeze(1)]
-                near, far = tower(model.product_mlp, inputs, mask[1:]).chunk(2)
-                loss = F.triplet_margin_loss(anchor, near, far, margin=1.0)
-                params.grad.zero_()
-                torch.autograd.backward(loss)
-                optimizer.step()
-                losses[epoch] += loss.detach() * len(who)
-        return losses / self._count
+        who, what = rows[0], rows[1:].flatten()
+        skin_type, concern, gender = self._people[:, who]
+        inputs = [model.skin_type_emb(skin_type), model.skin_concern_emb(concern), model.gender_emb(gender)]
+        anchor = tower(model.customer_mlp, [*inputs, self._ages[who].unsqueeze(1)], mask[:1])
+        category, brand = self._goods[:, what]
+        inputs = [model.category_emb(category), model.brand_emb(brand), self._prices[what].unsqueeze(1)]
+        near, far = tower(model.product_mlp, inputs, mask[1:]).chunk(2)
+        return F.triplet_margin_loss(anchor, near, far, margin=1.0)

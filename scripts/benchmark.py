@@ -12,14 +12,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from _common import command, console, errors, made_customers, progress, run_folder
 
+import _benchmark_models as models
 import _benchmark_scoring as scoring
 import _benchmark_training as training
 import tyro
@@ -32,8 +33,8 @@ from recsys_jax.errors import InputError
 from recsys_jax.files import write_file
 
 DEFAULT = Path(__file__).parents[1] / "data" / "amoremall"
-OURS = "recsys_jax"
-Part = Literal["training", "scoring"]
+OURS, SEEDS = "recsys_jax", 32
+Part = Literal["training", "seeds", "requests", "scoring"]
 Measured = Mapping[str, Mapping[str, Sequence[float | None]]]
 
 
@@ -45,11 +46,11 @@ class Options:
     """The folder of a mall, with dataset.toml, that everyone trains on."""
     customers: Path | None = None
     """Its customers (JSON); by default those that cluster_personas.py made, which runs first where it has not yet."""
-    parts: tuple[Part, ...] = ("training", "scoring")
+    parts: tuple[Part, ...] = get_args(Part)
     """What is measured."""
     threads: int = 1
     """Threads, and processors, of each contender."""
-    repeats: int = 5
+    repeats: int = 3
     """How often each contender is measured, in turns."""
     epochs: int = 500
     """Passes over the purchases in a training."""
@@ -82,9 +83,23 @@ def _main(options: Options) -> str:
         options.out.parent.mkdir(parents=True, exist_ok=True)  # told now, not after all the measuring
         _show_setting(setting)
         result: dict[str, Any] = dict(setting)
+        if set(options.parts) - {"scoring"}:
+            job = _job(options, folder)
         if "training" in options.parts:
-            result["training"] = _training(options, folder, setting["left_out"])
+            contenders = [name for name in training.CONTENDERS if name not in setting["left_out"]]
+            with progress("training") as bar:
+                result["training"] = _figures(training.measure(job, contenders, options.repeats, bar))
             _show_training(result["training"], options)
+        if "seeds" in options.parts:
+            with progress("seeds") as bar:
+                trained = models.seeds(job, SEEDS, options.repeats, bar)
+            result["seeds"] = _figures(trained, models.ALONE)
+            _show_times(f"Seeds, {SEEDS} models of {options.epochs:,} epochs", result["seeds"], options)
+        if "requests" in options.parts and options.device == "cpu":
+            with progress("requests") as bar:
+                asked = replace(job, out=str(folder / "requests.pth"))
+                result["requests"] = _figures(models.requests(asked, models.REQUESTERS, options.repeats, bar))
+            _show_times("Requests, one customer of the mall, top 10", result["requests"], options)
         if "scoring" in options.parts:
             contenders = [name for name in scoring.CONTENDERS if name not in setting["left_out"]]
             with progress("scoring") as bar:
@@ -127,7 +142,8 @@ def _setting(options: Options, limits: Limits) -> dict[str, Any]:
             raise InputError(f"device: found gpu, but {' and '.join(blind)} can use none here; allowed: cpu")
         left_out = {name: "it runs on no GPU" for name in scoring.CONTENDERS if name not in scoring.GPU_CONTENDERS}
     if training.compiler() is None:
-        left_out[training.COMPILED] = "there is no C++ compiler here, and torch.compile needs one"
+        why = "there is no C++ compiler here, and torch.compile needs one"
+        left_out |= dict.fromkeys(training.COMPILED, why)
     return {
         "device": gpus.get("JAX") or "cpu",
         "cpu": _cpu(),
@@ -159,7 +175,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _training(options: Options, folder: Path, left_out: Sequence[str]) -> dict[str, Any]:
+def _job(options: Options, folder: Path) -> training.Job:
+    """What everyone trains on."""
     schema = read_schema(options.dataset)
     products = options.dataset / schema.products.file
     customers = options.customers or made_customers(options.dataset, run_folder(options.dataset, None))
@@ -170,7 +187,7 @@ def _training(options: Options, folder: Path, left_out: Sequence[str]) -> dict[s
             raise InputError(f"{path}: the PyTorch contenders know a mall's JSON files alone")
         if not path.exists():
             raise InputError(f"{path}: there is no such file")
-    job = training.Job(
+    return training.Job(
         dataset=str(options.dataset),
         products=str(products),
         customers=str(customers),
@@ -179,9 +196,6 @@ def _training(options: Options, folder: Path, left_out: Sequence[str]) -> dict[s
         threads=options.threads,
         device=options.device,
     )
-    contenders = [name for name in training.CONTENDERS if name not in left_out]
-    with progress("training") as bar:
-        return _figures(training.measure(job, contenders, options.repeats, bar))
 
 
 def _personas(options: Options, folder: Path) -> Path:
@@ -194,11 +208,11 @@ def _personas(options: Options, folder: Path) -> Path:
     return folder / "customers.json"
 
 
-def _figures(measured: Measured) -> dict[str, dict[str, Any]]:
-    """Every list of repeats as a figure; times also as ratios to ours."""
+def _figures(measured: Measured, base: str = OURS) -> dict[str, dict[str, Any]]:
+    """Every list of repeats as a figure; times also as ratios to those of one contender."""
     return {
         contender: {
-            name: figure(repeats, measured[OURS][name] if name.endswith("_s") else None)
+            name: figure(repeats, measured[base][name] if name.endswith("_s") else None)
             for name, repeats in values.items()
         }
         for contender, values in measured.items()
@@ -251,12 +265,19 @@ def _show_training(found: dict[str, dict[str, Any]], options: Options) -> None:
     console.print("(+ what libraries and data do not account for).")
 
 
+def _show_times(title: str, found: dict[str, dict[str, Any]], options: Options) -> None:
+    names = list(next(iter(found.values())))
+    table = _table(f"{title}: median of {options.repeats}", *(name.removesuffix("_s") for name in names))
+    for contender, figures in found.items():
+        table.add_row(contender, *(_cell(figures[name]) for name in names))
+    console.print(table)
+
+
 def _show_scoring(found: Sequence[dict[str, Any]], options: Options) -> None:
-    ks = ", ".join(str(k) for k in sorted({case["k"] for case in found}))
-    title = f"Scoring, exact top {ks}, queries x products: median of {options.repeats} (times recsys_jax's)"
+    title = f"Scoring, queries x products, best k: median of {options.repeats} (times recsys_jax's)"
     table = _table(title, "time", "least .. most", "first call", "peak MB")
     for case in found:
-        table.add_row(f"{case['queries']:,} x {case['products']:,}")
+        table.add_row(f"{case['queries']:,} x {case['products']:,}, {case['k']}")
         for contender, figures in case["contenders"].items():
             median, spread = _cell(figures["time_s"]).split("\n")
             first = _seconds(figures["first_call_s"]["median"])

@@ -4,6 +4,7 @@ import json
 import math
 import os
 
+import _benchmark_models as models
 import _benchmark_scoring as scoring
 import _benchmark_training as training
 import _torch_twin as twin
@@ -68,10 +69,10 @@ def test_a_training_that_ends_elsewhere_is_refused():
 
 @pytest.mark.parametrize("products", [640, 64 * 3 * 32, 64 * 3 * 32 + 1])
 def test_the_contenders_find_the_same(products):
-    case = scoring.Case(4, products, 3)
-    queries, vectors = scoring.unit_vectors(case)
-    best = scoring.best_scores(queries, vectors, case.k)
     for name, contender in scoring.CONTENDERS.items():
+        case = scoring.Case(1 if name == scoring.ONE else 4, products, 3)
+        queries, vectors = scoring.unit_vectors(case)
+        best = scoring.best_scores(queries, vectors, case.k)
         search = contender(queries, vectors, case.k, 1, "cpu")
         with search.within:
             found = search.answer(search.search())
@@ -81,7 +82,7 @@ def test_the_contenders_find_the_same(products):
 def test_the_strongest_pytorch_trains_what_the_common_one_trains(mall):
     """Without compiling: the weights' names, and from the same loss at the start to the same loss later."""
     customers, products = twin.read_rows(mall / "customers.json"), twin.read_rows(mall / "products.json")
-    strongest = Strongest(customers * 10, products, compiled=False)
+    strongest = Strongest(customers * 10, products, compiled=None)
     model, losses = strongest.train(epochs=60, seed=1)
     common, reference = twin.train(customers * 10, products, epochs=60, seed=2)
     assert list(model.state_dict()) == list(common.state_dict())
@@ -102,8 +103,20 @@ def test_the_strongest_pytorch_trains_what_the_common_one_trains(mall):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler uses what PyTorch deprecates
 def test_compiled_the_strongest_pytorch_is_the_same(mall):
     customers, products = twin.read_rows(mall / "customers.json"), twin.read_rows(mall / "products.json")
-    losses = [Strongest(customers * 10, products, compiled=how).train(epochs=3, seed=1)[1] for how in (False, True)]
-    np.testing.assert_allclose(*losses, rtol=1e-4)
+    eager, *compiled = (
+        Strongest(customers * 10, products, compiled=how).train(epochs=3, seed=1)[1] for how in (None, "step", "epoch")
+    )
+    for losses in compiled:
+        np.testing.assert_allclose(losses, eager, rtol=1e-4)
+
+
+def test_rankings_differ_beyond_rounding_alone():
+    ranking = [("a", 0.9), ("b", 0.8), ("c", 0.8), ("d", 0.7)]
+    assert not models.differ(ranking, ranking)
+    assert not models.differ([("a", 0.9), ("c", 0.8), ("b", 0.8 + 1e-7), ("e", 0.7)], ranking)  # equals, and the last
+    assert models.differ([("a", 0.9), ("b", 0.8), ("c", 0.8), ("d", 0.7001)], ranking)
+    assert models.differ([("x", 0.9), ("b", 0.8), ("c", 0.8), ("d", 0.7)], ranking)
+    assert models.differ(ranking[:3], ranking)
 
 
 def test_a_ratio_is_the_median_of_ratios_within_repeats():
@@ -146,12 +159,13 @@ def test_more_threads_than_processors_are_refused(tmp_path):
 
 
 def test_a_tiny_run_of_the_whole(mall, tmp_path, monkeypatch, capsys):
-    eager = "PyTorch, strongest, not compiled"
+    eager = "PyTorch, fastest, not compiled"
     few = {name: training.CONTENDERS[name] for name in (training.COMMON, eager, training.OURS)}
     monkeypatch.setattr(training, "CONTENDERS", few)
     monkeypatch.setattr(training, "TOLERANCE", 10.0)  # one epoch on ten customers: no two agree
     monkeypatch.setattr(training, "ALONE", 10.0)
     monkeypatch.setattr(scoring, "CASES", (scoring.Case(5, 93, 3),))
+    monkeypatch.setattr(benchmark, "SEEDS", 2)
     out = tmp_path / "out.json"
     benchmark.main(benchmark.Options(mall, epochs=1, repeats=1, out=out))
     result = json.loads(out.read_text("utf-8"))
@@ -163,6 +177,10 @@ def test_a_tiny_run_of_the_whole(mall, tmp_path, monkeypatch, capsys):
         times = {"steady_s", "compile_s", "whole_process_s", "later_process_s"}
         assert set(figures) == times | {"final_loss"} | memory
         assert figures["whole_process_s"]["median"] > figures["steady_s"]["median"] > 0
+    assert set(result["seeds"]) == {"one model", "at once"}
+    assert set(result["requests"]) == {"PyTorch", "recsys_jax"}
+    for figures in result["requests"].values():
+        assert figures["p99_s"]["median"] > figures["p50_s"]["median"] > 0
     (case,) = result["scoring"]
     assert (case["queries"], case["products"], case["k"]) == (5, 93, 3)
     assert set(case["contenders"]) == {"PyTorch", "PyTorch, by groups", "NumPy", "Faiss flat", "recsys_jax"}
