@@ -22,6 +22,7 @@ from _common import command, console, errors, made_customers, progress, run_fold
 
 import _benchmark_models as models
 import _benchmark_scoring as scoring
+import _benchmark_step as step
 import _benchmark_training as training
 import tyro
 from _benchmark_process import Failure, Limits, Process, can_pin, left_behind, processors
@@ -34,7 +35,7 @@ from recsys_jax.files import write_file
 
 DEFAULT = Path(__file__).parents[1] / "data" / "amoremall"
 OURS, SEEDS = "recsys_jax", 32
-Part = Literal["training", "seeds", "requests", "scoring"]
+Part = Literal["training", "step", "seeds", "requests", "scoring"]
 Measured = Mapping[str, Mapping[str, Sequence[float | None]]]
 
 
@@ -90,6 +91,10 @@ def _main(options: Options) -> str:
             with progress("training") as bar:
                 result["training"] = _figures(training.measure(job, contenders, options.repeats, bar))
             _show_training(result["training"], options)
+        if "step" in options.parts:
+            with progress("step") as bar:
+                result["step"] = _figures(step.measure(job, options.repeats, bar), step.WHOLE)
+            _show_times("A step of training, and parts of it", result["step"], options)
         if "seeds" in options.parts:
             with progress("seeds") as bar:
                 trained = models.seeds(job, SEEDS, options.repeats, bar)

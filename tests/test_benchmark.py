@@ -177,6 +177,7 @@ def test_a_tiny_run_of_the_whole(mall, tmp_path, monkeypatch, capsys):
         times = {"steady_s", "compile_s", "whole_process_s", "later_process_s"}
         assert set(figures) == times | {"final_loss"} | memory
         assert figures["whole_process_s"]["median"] > figures["steady_s"]["median"] > 0
+    assert set(result["step"]) == {"a step", "without dropout", "matrix products alone", "Adam alone"}
     assert set(result["seeds"]) == {"one model", "at once"}
     assert set(result["requests"]) == {"PyTorch", "recsys_jax"}
     for figures in result["requests"].values():
