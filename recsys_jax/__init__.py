@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from recsys_jax.artifacts import load_model, save_model
     from recsys_jax.config import TrainConfig
     from recsys_jax.data import Dataset, Table, load_dataset
+    from recsys_jax.ensembles import Ensemble
     from recsys_jax.errors import InputError
     from recsys_jax.models import TwoTower, encode_customers, encode_products
     from recsys_jax.pytorch import load_checkpoint, save_checkpoint
@@ -26,10 +27,11 @@ if TYPE_CHECKING:
     from recsys_jax.schema import Schema
     from recsys_jax.scoring import scores, top_k
     from recsys_jax.trained import TrainedModel
-    from recsys_jax.training import fit
+    from recsys_jax.training import fit, fit_seeds
 
 __all__ = [
     "Dataset",
+    "Ensemble",
     "InputError",
     "Recommender",
     "Schema",
@@ -40,6 +42,7 @@ __all__ = [
     "encode_customers",
     "encode_products",
     "fit",
+    "fit_seeds",
     "load_checkpoint",
     "load_dataset",
     "load_model",
@@ -53,6 +56,7 @@ _MODULES = {
     "artifacts": ("load_model", "save_model"),
     "config": ("TrainConfig",),
     "data": ("Dataset", "Table", "load_dataset"),
+    "ensembles": ("Ensemble",),
     "errors": ("InputError",),
     "models": ("TwoTower", "encode_customers", "encode_products"),
     "pytorch": ("load_checkpoint", "save_checkpoint"),
@@ -60,7 +64,7 @@ _MODULES = {
     "schema": ("Schema",),
     "scoring": ("scores", "top_k"),
     "trained": ("TrainedModel",),
-    "training": ("fit",),
+    "training": ("fit", "fit_seeds"),
 }
 
 

@@ -1,12 +1,17 @@
 """Many seeds at once: each model is the one that its seed gives alone; figures over seeds, and their ensemble."""
 
 import json
+import os
+import pickle
 import statistics
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from dataclasses import replace
 from functools import cache
 from io import StringIO
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import evaluate
 import jax
@@ -64,6 +69,18 @@ def test_each_is_the_model_of_its_seed_alone(name):
     for other in models[1:]:
         assert not np.isclose(other.losses, models[0].losses, rtol=1e-3).any()
         assert np.abs(other.product_embeddings - models[0].product_embeddings).max() > 10 * AWAY
+
+
+def test_seeds_divided_among_devices_are_the_same(tmp_path):
+    """Three seeds on two devices: one of them is filled up with a seed whose result is left."""
+    code = "import jax, pickle, sys, test_seeds as t; models = t.together('triplet'); "
+    code += "pickle.dump((jax.device_count(), models), open(sys.argv[1], 'wb'))"
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code, tmp_path / "out"], env=os.environ | flags, check=True)
+    devices, models = pickle.loads((tmp_path / "out").read_bytes())
+    assert devices == 2
+    for model, other in zip(together("triplet"), models, strict=True):
+        close(model, other)
 
 
 def test_the_order_of_the_seeds_does_not_matter():
@@ -190,7 +207,8 @@ def test_one_seed_is_what_it_was():
 def said(script, options) -> tuple[list[str], str]:
     """The lines that a script prints, and what it says to run next."""
     out = StringIO()
-    with redirect_stdout(out):
+    # A script says to JAX how to use the processors; here JAX runs already, and other tests' processes must not see it.
+    with redirect_stdout(out), patch.dict(os.environ):
         following = script.main(options)
     return out.getvalue().splitlines(), following
 
