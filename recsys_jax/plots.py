@@ -226,7 +226,7 @@ def scaling(path: Path, curves: Sequence[Mapping[str, Any]]) -> None:
                 if max(line["x"]) < 1000:  # there may be one power of ten among them, or none
                     axes.set_xticks(line["x"])
                 axes.tick_params(labelsize=8)
-                axes.xaxis.set_major_formatter(lambda value, _: _short(value))
+                axes.xaxis.set_major_formatter(lambda value, _: _short(float(value)))
             upper.yaxis.set_major_formatter(lambda value, _: _short(value, _TIMES))
             lower.yaxis.set_major_formatter(lambda value, _: _short(value, _BYTES))
         panels[len(curves)].set_ylabel("peak memory of the process", fontsize=8)
