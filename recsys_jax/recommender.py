@@ -16,7 +16,8 @@ from recsys_jax.boosts import BoostRule, read_boosts
 from recsys_jax.catalogue import Catalogue
 from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
-from recsys_jax.pytorch import catalogue, load_checkpoint
+from recsys_jax.pytorch import catalogue as read_catalogue
+from recsys_jax.pytorch import load_checkpoint
 from recsys_jax.schema import Schema
 from recsys_jax.single import SingleTower
 from recsys_jax.trained import BLOCK, TrainedModel, bucket
@@ -91,7 +92,7 @@ class Recommender:
             InputError: for a file that needs code to be opened, is damaged or doesn't fit the schema; for products
                 that the schema doesn't allow.
         """
-        model = load_checkpoint(checkpoint, *catalogue(products, schema))
+        model = load_checkpoint(checkpoint, *read_catalogue(products, schema))
         rules = () if boosts is None else read_boosts(Path(boosts), model.customers, model.products)
         return cls(model, rules)
 

@@ -55,8 +55,9 @@ class SingleTower:
         return np.asarray(out / max(float(out @ out) ** 0.5, 1e-12), np.float32)
 
 
-MANY = 2**16
-"""From so many products on, it pays to look at a byte per number first."""
+MANY, FEW = 2**16, 128
+"""From so many products on, and with so few dimensions, it pays to look at a byte per number first. With more of them
+the compiled sums no longer fit into the processor's registers."""
 
 
 class SingleSearch:
@@ -68,7 +69,8 @@ class SingleSearch:
     """
 
     def __init__(self, products: Float32[np.ndarray, "p d"], *, many: int = MANY) -> None:
-        self._products, self._many = np.ascontiguousarray(products), many
+        self._products = np.ascontiguousarray(products)
+        self._bytes_first = len(products) >= many and products.shape[1] <= FEW
 
     def __call__(
         self,
@@ -90,7 +92,7 @@ class SingleSearch:
             Dot products and rows of products.
         """
         rows = None
-        if len(self._products) >= self._many:
+        if self._bytes_first:
             rows = self._candidates(customer, k + len(exclude), allowed)
         values = (self._products if rows is None else self._products[rows]) @ customer
         if allowed is not None:
