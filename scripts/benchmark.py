@@ -20,7 +20,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from _common import command, console, errors, made_customers, progress, run_folder
 
+import _benchmark_jobs as jobs
 import _benchmark_models as models
+import _benchmark_scaling as scaling
 import _benchmark_scoring as scoring
 import _benchmark_step as step
 import _benchmark_training as training
@@ -29,13 +31,14 @@ from _benchmark_process import Failure, Limits, Process, can_pin, left_behind, p
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from recsys_jax import plots
 from recsys_jax.data import read_schema
 from recsys_jax.errors import InputError
 from recsys_jax.files import write_file
 
 DEFAULT = Path(__file__).parents[1] / "data" / "amoremall"
 OURS, SEEDS = "recsys_jax", 32
-Part = Literal["training", "step", "seeds", "requests", "scoring"]
+Part = Literal["training", "step", "seeds", "requests", "scoring", "jobs", "scaling"]
 Measured = Mapping[str, Mapping[str, Sequence[float | None]]]
 
 
@@ -79,12 +82,13 @@ def _main(options: Options) -> str:
     _check(options)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
         folder = Path(temporary)
+        picture = options.out.with_suffix(".png")
         limits = Limits(options.threads, options.device, cache=folder / "cache")
         setting = _setting(options, limits)
         options.out.parent.mkdir(parents=True, exist_ok=True)  # told now, not after all the measuring
         _show_setting(setting)
         result: dict[str, Any] = dict(setting)
-        if set(options.parts) - {"scoring"}:
+        if set(options.parts) - {"scoring", "jobs", "scaling"}:
             job = _job(options, folder)
         if "training" in options.parts:
             contenders = [name for name in training.CONTENDERS if name not in setting["left_out"]]
@@ -114,6 +118,16 @@ def _main(options: Options) -> str:
                 for case, found in zip(scoring.CASES, measured, strict=True)
             ]
             _show_scoring(result["scoring"], options)
+        if "jobs" in options.parts:
+            size = jobs.Size()
+            with progress("jobs") as bar:
+                result["jobs"] = _figures(jobs.measure(size, list(jobs.CONTENDERS), options.repeats, limits, bar))
+            _show_jobs(size, result["jobs"], options)
+        if "scaling" in options.parts:
+            with progress("scaling") as bar:
+                result["scaling"] = scaling.measure(options.repeats, limits, bar)
+            plots.scaling(picture, result["scaling"])
+            console.print(f"Written to {picture}: time and memory against products, queries, dimensions and purchases")
     write_file(options.out, json.dumps(result, indent=1) + "\n")
     console.print(f"Written to {options.out}: every repeat of all this")
     more = len(processors())
@@ -129,7 +143,7 @@ def _check(options: Options) -> None:
             raise InputError(f"{name}: found {value}; allowed: a whole number from 1")
     if options.out.is_dir():
         raise InputError(f"{options.out}: found a folder; allowed: the file for the figures")
-    for name in ("torch", "faiss"):
+    for name in ("torch", "faiss", "pandas", "pyarrow", "matplotlib"):
         if find_spec(name) is None:
             raise InputError(f"{name} is not installed; pip install 'recsys_jax[benchmark]' brings all contenders")
 
@@ -275,6 +289,15 @@ def _show_times(title: str, found: dict[str, dict[str, Any]], options: Options) 
     table = _table(f"{title}: median of {options.repeats}", *(name.removesuffix("_s") for name in names))
     for contender, figures in found.items():
         table.add_row(contender, *(_cell(figures[name]) for name in names))
+    console.print(table)
+
+
+def _show_jobs(size: jobs.Size, found: dict[str, dict[str, Any]], options: Options) -> None:
+    title = f"A job, {size.customers:,} customers x {size.products:,} products, Parquet to Parquet"
+    table = _table(f"{title}: median of {options.repeats}", "whole process", "customers/s", "peak MB")
+    for contender, figures in found.items():
+        rate, peak = figures["customers_per_s"]["median"], figures["peak_bytes"]["median"]
+        table.add_row(contender, _cell(figures["time_s"]), f"{rate:,.0f}", f"{peak / 1e6:,.0f}")
     console.print(table)
 
 
