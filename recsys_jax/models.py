@@ -154,17 +154,17 @@ class TwoTower(nn.Module):
 
 
 def initial_variables(
-    model: TwoTower, customers: Mapping[str, Array], products: Mapping[str, Array], *, seed: np.random.SeedSequence
+    model: TwoTower, customers: Mapping[str, Any], products: Mapping[str, Any], *, seed: np.random.SeedSequence
 ) -> dict[str, Any]:
     """What `model.init` gives, from the same distributions, but drawn by NumPy: XLA would compile it for two seconds.
 
     Args:
         model: the towers.
-        customers: a row of features.
-        products: a row of features.
+        customers: a row of features; only its shapes matter.
+        products: the same of products.
         seed: everything follows from it.
     """
-    tree = jax.eval_shape(model.init, jax.random.key(0), customers, products)
+    tree = jax.eval_shape(lambda *sides: model.init(jax.random.key(0), *sides), customers, products)
     rng = np.random.default_rng(seed)
 
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:

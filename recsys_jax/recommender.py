@@ -344,18 +344,24 @@ class Recommender:
         meets: Bool[np.ndarray, " r"],
     ) -> list[dict[str, Any]]:
         """What is said of one customer's products."""
-        out = []
-        adds = (meets & catalogue.meets[products]).tolist()
-        for row, cosine, added in zip(products.tolist(), cosines.tolist(), adds, strict=True):
-            boosts: dict[str, float] = {}
-            for rule, applies in zip(self.boosts, added, strict=True):
-                if applies:
-                    boosts[rule.name] = boosts.get(rule.name, 0.0) + rule.add
-            if self.model.config.popularity_bias:
-                boosts[POPULARITY] = float(catalogue.bias[row])
-            score = min(max((1.0 + cosine) / 2.0, 0.0), 1.0)
-            out.append({**catalogue.shown[row], "score": score, "boost": sum(boosts.values(), 0.0), "boosts": boosts})
-        return out
+        boosts: list[dict[str, float]] = [{} for _ in products]
+        if self.boosts:
+            for own, added in zip(boosts, (meets & catalogue.meets[products]).tolist(), strict=True):
+                for rule, applies in zip(self.boosts, added, strict=True):
+                    if applies:
+                        own[rule.name] = own.get(rule.name, 0.0) + rule.add
+        if self.model.config.popularity_bias:
+            for own, added in zip(boosts, catalogue.bias[products].tolist(), strict=True):
+                own[POPULARITY] = added
+        return [
+            {
+                **catalogue.shown[row],
+                "score": min(max((1.0 + cosine) / 2.0, 0.0), 1.0),
+                "boost": sum(own.values(), 0.0) if own else 0.0,
+                "boosts": own,
+            }
+            for row, cosine, own in zip(products.tolist(), cosines.tolist(), boosts, strict=True)
+        ]
 
 
 def _powers(least: int, most: int) -> list[int]:

@@ -347,7 +347,10 @@ def _stack_own(each: Sequence[TrainData]) -> list[np.ndarray]:
 def init_state(model: TwoTower, data: TrainData, config: TrainConfig) -> TrainState:
     """The state before the first step, from the config's seed."""
     start_seed, run_seed = np.random.SeedSequence(config.seed).spawn(2)
-    one = [{name: column[:1] for name, column in side.items()} for side in (data.customers, data.products)]
+    one = [
+        {name: np.zeros((1, *column.shape[1:]), column.dtype) for name, column in side.items()}
+        for side in (data.customers, data.products)
+    ]
     variables = initial_variables(model, *one, seed=start_seed)
     # Adam starts from zeros; from their shapes alone, nothing needs to be compiled for it.
     shapes = jax.eval_shape(_adam(config).init, variables["params"])

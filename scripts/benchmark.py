@@ -270,18 +270,17 @@ def _show_setting(setting: dict[str, Any]) -> None:
 
 def _show_training(found: dict[str, dict[str, Any]], options: Options) -> None:
     title = f"Training, {options.epochs:,} epochs: median of {options.repeats} (times recsys_jax's), least .. most"
-    table = _table(title, "steady", "compile", "whole process", "later process", "final\nloss", "peak\nMB")
+    table = _table(title, "steady", "compile", "whole process", "later process", "MB", name=14)
     for contender, figures in found.items():
         times = [_cell(figures[name]) for name in ("steady_s", "compile_s", "whole_process_s", "later_process_s")]
-        table.add_row(contender, *times, f"{figures['final_loss']['median']:.3f}", _memory(figures, "\n"))
+        table.add_row(contender, *times, f"{figures['peak_bytes']['median'] / 1e6:,.0f}")
         table.add_section()
     console.print(table)
     console.print("steady: a training once everything is compiled. compile: how much longer the first training takes")
     console.print("(without torch.compile: its first calls).")
     console.print("whole process: from the interpreter's start to the saved model, with nothing in compilers' caches;")
     console.print("later process: with what the first one left there.")
-    console.print("peak: memory of the process, without compilers that it starts, up to the saved model")
-    console.print("(+ what libraries and data do not account for).")
+    console.print("MB: memory of the process at its peak up to the saved model, without compilers that it starts.")
 
 
 def _show_times(title: str, found: dict[str, dict[str, Any]], options: Options) -> None:
@@ -309,16 +308,16 @@ def _show_scoring(found: Sequence[dict[str, Any]], options: Options) -> None:
         for contender, figures in case["contenders"].items():
             median, spread = _cell(figures["time_s"]).split("\n")
             first = _seconds(figures["first_call_s"]["median"])
-            table.add_row(f"  {contender}", median, spread, first, _memory(figures, " "))
+            table.add_row(f"  {contender}", median, spread, first, _memory(figures))
         table.add_section()
     console.print(table)
     console.print("All answers are equal. first call: with what is compiled then.")
     console.print("peak: memory of the process (+ what it did not hold before the first call).")
 
 
-def _table(title: str, *columns: str) -> Table:
+def _table(title: str, *columns: str, name: int = 22) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("", min_width=14, overflow="fold")
+    table.add_column("", min_width=name, overflow="fold")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     return table
@@ -346,9 +345,9 @@ def _seconds(value: float, like: float | None = None) -> str:
     return f"{scaled:.{max(0, 3 - len(str(int(scaled))))}f} {unit}"
 
 
-def _memory(figures: dict[str, Any], between: str) -> str:
+def _memory(figures: dict[str, Any]) -> str:
     above = figures["peak_above_held_bytes"]
-    extra = "" if above is None else f"{between}(+{above['median'] / 1e6:,.0f})"
+    extra = "" if above is None else f" (+{above['median'] / 1e6:,.0f})"
     return f"{figures['peak_bytes']['median'] / 1e6:,.0f}{extra}"
 
 
