@@ -1,10 +1,14 @@
 """The cells of tables: texts, numbers and lists, read alike whether they come from JSON, CSV or Parquet."""
 
 import math
+from datetime import UTC, date, datetime, time
 
 import numpy as np
 
-__all__ = ["as_key", "as_number", "cell_number", "split_keys"]
+__all__ = ["as_key", "as_number", "cell_date", "cell_number", "split_keys"]
+
+# The years 1 to 9999: milliseconds where seconds are meant lie far behind them.
+_FIRST, _LAST = (day.replace(tzinfo=UTC).timestamp() for day in (datetime.min, datetime.max))
 
 
 def as_key(value: object) -> str | None:
@@ -54,6 +58,32 @@ def cell_number(cell: object) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def cell_date(cell: object) -> float | None:
+    """A table's cell as seconds since 1970, in UTC where it names no zone; None for what is no date.
+
+    Numbers are such seconds, also where they are texts, as in CSV.
+
+    >>> cell_date("1970-01-02"), cell_date("1970-01-01T09:30:00+09:00"), cell_date(date(1970, 1, 2)), cell_date("90.5")
+    (86400.0, 1800.0, 86400.0, 90.5)
+    >>> cell_date("yesterday"), cell_date("1970-02-30"), cell_date(1.7e12), cell_date(True)
+    (None, None, None, None)
+    """
+    if as_key(cell) is None:
+        return None
+    if isinstance(cell, np.datetime64):
+        cell = float(cell.astype("datetime64[us]").astype(np.int64)) / 1e6
+    seconds = cell_number(cell)
+    if isinstance(cell, str) and seconds is None:
+        try:
+            cell = datetime.fromisoformat(cell.strip())
+        except ValueError:
+            return None
+    if isinstance(cell, date):  # of which a datetime is one, and so is a timestamp of pandas
+        moment = cell if isinstance(cell, datetime) else datetime.combine(cell, time())
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return seconds if seconds is not None and _FIRST <= seconds <= _LAST else None
 
 
 def split_keys(cell: object, separator: str | None) -> list[str]:

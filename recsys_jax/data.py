@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float64, Int
 
-from recsys_jax.cells import as_key, split_keys
+from recsys_jax.cells import as_key, cell_date, split_keys
 from recsys_jax.errors import InputError
 from recsys_jax.schema import Categorical, Feature, Schema
 
@@ -143,6 +143,8 @@ class Dataset:
     """One (customer row, product row) per purchase, each pair once, sorted."""
     notes: list[str] = field(default_factory=list)
     """What was corrected on the way in, with counts."""
+    dates: Float64[np.ndarray, " n"] | None = None
+    """When each purchase was first made, in seconds since 1970 (UTC), where the schema names a date."""
 
     @property
     def fingerprint(self) -> str:
@@ -325,6 +327,8 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
     product_row = {key: row for row, key in enumerate(ids)}
 
     pairs: list[tuple[int, int]] = []
+    seconds: list[float] = []
+    date = schema.customers.date if schema.interactions is None else schema.interactions.date
     source = customers.source
     if schema.interactions is not None:
         table = read_table(folder / schema.interactions.file)
@@ -336,6 +340,8 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
             if product not in product_row:
                 raise table.error(row, schema.interactions.product, f"an id that stands in {products.source}")
             pairs.append((customer_row[buyer], product_row[product]))
+            if date is not None:
+                seconds.append(_date(table, row, date))
     else:
         name = schema.customers.purchases or ""
         for row, cell in enumerate(customers.column(name)):
@@ -343,6 +349,8 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
                 if product not in product_row:
                     raise customers.error(row, name, f"the id of a product that stands in {products.source}")
                 pairs.append((customer_row[rows_of_id[row]], product_row[product]))
+                if date is not None:
+                    seconds.append(_date(customers, row, date))
     if not pairs:
         raise InputError(f"{source}: nobody bought anything: there are no purchases to learn from")
 
@@ -359,10 +367,14 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
             f"{customers.source}: {len(rows_of_id):,} rows of {len(customer_ids):,} customers; the attributes are "
             f"those of each one's first row ({len(differing):,} have rows that differ)"
         )
-    unique = np.unique(np.asarray(pairs, dtype=np.int32), axis=0)
+    unique, place = np.unique(np.asarray(pairs, dtype=np.int32), axis=0, return_inverse=True)
     if len(unique) < len(pairs):
         notes.append(f"{len(pairs) - len(unique):,} purchases repeat another one and count once")
-    return Dataset(schema, products, ids, customers, customer_ids, unique, notes)
+    dates = None
+    if date is not None:
+        dates = np.full(len(unique), np.inf)
+        np.minimum.at(dates, place.reshape(-1), seconds)
+    return Dataset(schema, products, ids, customers, customer_ids, unique, notes, dates)
 
 
 def customer_folds(
@@ -385,6 +397,13 @@ def customer_folds(
     fold = np.empty(customers, dtype=np.int32)
     fold[order] = np.arange(customers, dtype=np.int32) % folds
     return fold
+
+
+def _date(table: Table, row: int, column: str) -> float:
+    seconds = cell_date(table.column(column)[row])
+    if seconds is None:
+        raise table.error(row, column, "a date such as 2024-03-01 or 2024-03-01T12:30:00Z, or seconds since 1970")
+    return seconds
 
 
 def _unique(table: Table, column: str, ids: list[str]) -> None:

@@ -130,6 +130,8 @@ class Customers:
     """The column with the id, or list of ids, of the products bought."""
     separator: str | None
     """What separates the ids in `purchases` where it holds one string."""
+    date: str | None
+    """The column with the date of the row's `purchases`."""
     repeated: Literal["error", "first"]
     """What several rows with one id mean: a mistake, or one customer whose first row holds the attributes."""
     features: tuple[Feature, ...]
@@ -142,6 +144,8 @@ class Interactions:
     file: str
     customer: str
     product: str
+    date: str | None
+    """The column with the date of the purchase."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +176,9 @@ class Schema:
         interactions = None
         if "interactions" in document:
             part = top.section("interactions")
-            interactions = Interactions(part.text("file"), part.text("customer"), part.text("product"))
+            interactions = Interactions(
+                part.text("file"), part.text("customer"), part.text("product"), part.optional_text("date")
+            )
             part.end()
         catalogue = None
         if "personas" in document:
@@ -184,6 +190,11 @@ class Schema:
             raise InputError(
                 f"{where}: who bought what stands either in [interactions] or in the column that "
                 f"[customers] purchases names; found {'neither' if interactions is None else 'both'}"
+            )
+        if interactions is not None and customers.date is not None:
+            raise InputError(
+                f"{where}, [customers]: date: found {customers.date!r}; allowed: beside purchases alone; the column "
+                f"with the dates of [interactions] is named there"
             )
         return cls(name, products, customers, interactions, catalogue, document)
 
@@ -297,6 +308,7 @@ def _customers(part: _Section) -> Customers:
         segment=part.optional_text("segment"),
         purchases=part.optional_text("purchases"),
         separator=part.optional_text("separator"),
+        date=part.optional_text("date"),
         repeated=part.choice("repeated", ("error", "first"), default="error"),
         features=_features(part),
     )

@@ -2,6 +2,8 @@
 
 import json
 from collections import Counter
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_jax.cells import cell_date
 from recsys_jax.data import Table, customer_folds, load_dataset, read_products, read_reviews, read_table
 from recsys_jax.errors import InputError
 from recsys_jax.features import FeatureSpace
@@ -426,6 +429,162 @@ def test_the_films(films):
     ]
     assert dataset.segments is None
     assert dataset.categories == ["Big", "Big", "Small", "Small", "Small"]
+
+
+# Dates
+
+DAY = 86400.0
+MARCH = 1709251200.0  # the first second of 2024-03-01 in UTC
+
+
+@pytest.mark.parametrize(
+    ("cell", "seconds"),
+    [
+        ("2024-03-01", MARCH),
+        (" 2024-03-01\n", MARCH),
+        ("2024-03-01T12:30:00", MARCH + 45000),
+        ("2024-03-01 12:30", MARCH + 45000),
+        ("2024-03-01T12:30:00Z", MARCH + 45000),
+        ("2024-03-01T12:30:00+09:00", MARCH + 45000 - 9 * 3600),
+        ("2024-02-29T23:59:59.5-01:00", MARCH + 3600 - 0.5),
+        ("1969-12-31", -DAY),
+        (date(2024, 3, 1), MARCH),
+        (datetime(2024, 3, 1, 12, 30), MARCH + 45000),
+        (datetime(2024, 3, 1, 12, 30, tzinfo=UTC), MARCH + 45000),
+        (datetime(2024, 3, 1, 12, 30, tzinfo=timezone(timedelta(hours=9))), MARCH + 45000 - 9 * 3600),
+        (pd.Timestamp("2024-03-01 12:30"), MARCH + 45000),
+        (pd.Timestamp("2024-03-01 12:30", tz="Asia/Seoul"), MARCH + 45000 - 9 * 3600),
+        (np.datetime64("2024-03-01"), MARCH),
+        (np.datetime64("2024-03-01T12:30:00.25", "ns"), MARCH + 45000.25),
+        (881250949, 881250949.0),
+        ("881250949", 881250949.0),
+        (" 881250949.5 ", 881250949.5),
+        (np.int64(881250949), 881250949.0),
+        (Decimal("881250949"), 881250949.0),
+        (0, 0.0),
+        (-1.5, -1.5),
+    ],
+    ids=repr,
+)
+def test_a_date_is_seconds_in_utc(cell, seconds):
+    found = cell_date(cell)
+    assert isinstance(found, float)
+    assert found == seconds
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *(None, "", " ", float("nan"), pd.NaT, pd.NA, np.datetime64("NaT"), float("inf"), "inf", "nan"),
+        *(True, "true", "yesterday", "01/03/2024", "2024-13-01", "2023-02-29", "2024-03-01T25:00", "12:30", [], {}),
+        *([2024, 3, 1], 1709251200000, "1709251200000", 10**400, b"2024-03-01", "\ud800-03-01"),
+    ],
+    ids=repr,
+)
+def test_what_is_no_date(cell):
+    """Among it milliseconds since 1970, which would lie in the year 56133."""
+    assert cell_date(cell) is None
+
+
+@given(st.datetimes(timezones=st.none() | st.timezones()))
+@settings(deadline=None, max_examples=100)
+def test_a_date_and_its_text_are_the_same(moment):
+    epoch = datetime(1970, 1, 1, tzinfo=UTC)
+    expected = ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - epoch).total_seconds()
+    text = moment.isoformat()
+    if -62135596800 <= expected < 253402300800:
+        assert cell_date(moment) == cell_date(text) == expected
+
+
+@given(st.text(max_size=12))
+@settings(deadline=None, max_examples=200)
+def test_no_text_raises_anything(text):
+    assert isinstance(cell_date(text), float | None)
+
+
+def dated_films(folder: Path, text: str) -> Path:
+    toml = folder / "dataset.toml"
+    toml.write_text(toml.read_text(encoding="utf-8") + 'date = "when"\n', encoding="utf-8")
+    (folder / "views.csv").write_text(text)
+    return folder
+
+
+def dates(dataset) -> dict[tuple[str, str], float]:
+    return dict(zip(bought(dataset), dataset.dates.tolist(), strict=True))
+
+
+def test_without_the_key_there_are_no_dates(mall, films):
+    assert load_dataset(mall).dates is None
+    (films / "views.csv").write_text("who,what,when\nv1,f1,yesterday\n")
+    assert load_dataset(films).dates is None
+
+
+def test_dates_belong_to_the_pairs_and_the_first_counts(films):
+    """The rows are in another order than the pairs, and a repeated pair's first date stands between later ones."""
+    text = "who,what,when\nv4,f5,1970-01-05\nv1,f2,1970-01-09\nv2,f1,90\nv1,f2,1970-01-02\nv1,f2,1970-01-08\n"
+    dataset = load_dataset(dated_films(films, text))
+    assert dataset.dates.dtype == np.float64
+    assert dates(dataset) == {("v1", "f2"): DAY, ("v2", "f1"): 90.0, ("v4", "f5"): 4 * DAY}
+    assert dataset.fingerprint == load_dataset(films).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("who,what,when\nv1,f1,5\nv2,f1,\n", ["views.csv, row 2, when: found nothing", "2024-03-01", "1970"]),
+        ("who,what,when\nv1,f1,1.3.2024\n", ["views.csv, row 1, when: found '1.3.2024'", "2024-03-01T12:30:00"]),
+        ("who,what\nv1,f1\n", ["views.csv", "'when'", "missing", "who, what"]),
+    ],
+)
+def test_a_bad_date_is_a_sentence(films, text, words):
+    says(lambda: load_dataset(dated_films(films, text)), *words)
+
+
+def dated_mall(folder: Path, rows: list[dict], first: bool) -> Path:
+    repeated(folder, rows, first)
+    toml = folder / "dataset.toml"
+    text = toml.read_text(encoding="utf-8").replace('id = "user_id"', 'id = "user_id"\ndate = "when"')
+    toml.write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_a_customers_date_is_that_of_all_its_purchases(mall):
+    rows = [customer("b", ["p3", "p1"], when="1970-01-03"), customer("a", "p2", when=7), customer("c", None)]
+    assert dates(load_dataset(dated_mall(mall, rows, first=False))) == {
+        ("b", "p1"): 2 * DAY,
+        ("b", "p3"): 2 * DAY,
+        ("a", "p2"): 7.0,
+    }  # c bought nothing, and has no date
+
+
+def test_each_repeated_row_has_its_own_date(mall):
+    rows = [
+        customer("a", "p1", when=50),
+        customer("b", "p2", when=10),
+        customer("a", "p3", when=20),
+        customer("a", "p1", when=40),
+    ]
+    assert dates(load_dataset(dated_mall(mall, rows, first=True))) == {
+        ("a", "p1"): 40.0,
+        ("a", "p3"): 20.0,
+        ("b", "p2"): 10.0,
+    }
+    rows[2]["when"] = None
+    (mall / "customers.json").write_text(json.dumps(rows), encoding="utf-8")
+    says(lambda: load_dataset(mall), "customers.json, row 3, when: found nothing")
+
+
+@pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.timestamp("ns", tz="Asia/Seoul"), pa.date32(), pa.int64()])
+def test_dates_of_parquet_files(mall, kind):
+    moments = [datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 3, 2, tzinfo=UTC)]
+    cells = [int(m.timestamp()) for m in moments] if kind == pa.int64() else moments
+    if kind == pa.timestamp("us"):
+        cells = [m.replace(tzinfo=None) for m in moments]
+    columns = {"user_id": ["a", "b"], "persona_name": ["P", "P"], "purchased_product_id": ["p1", "p2"]}
+    dated_mall(mall, [], first=False)
+    parquet.write_table(pa.table({**columns, "when": pa.array(cells, kind)}), mall / "c.parquet")
+    dataset = load_dataset(mall, mall / "c.parquet")
+    assert dates(dataset) == {("a", "p1"): MARCH, ("b", "p2"): MARCH + DAY}
 
 
 # Reviews

@@ -42,7 +42,12 @@ BROKEN = [
     (
         'name = "mall"',
         'name = "mall"\n[interactions]\nfile = "i.csv"\ncustomer = "c"\nproduct = "p"\nwhen = "t"',
-        ["[interactions]", "'when'", "'customer'", "'product'"],
+        ["[interactions]", "'when'", "'customer'", "'product'", "'date'"],
+    ),
+    (
+        'name = "mall"',
+        'name = "mall"\n[interactions]\nfile = "i.csv"\ncustomer = "c"\nproduct = "p"\ndate = 2024-03-01',
+        ["[interactions]", "date", "2024", "a text"],
     ),
     # products and customers
     ('file = "products.json"', "", ["[products]", "file", "not given", "a text"]),
@@ -55,6 +60,7 @@ BROKEN = [
     ('id = "user_id"', 'id = "user_id"\nrepeated = "last"', ["[customers]", "repeated", "last", "'error'", "'first'"]),
     ('id = "user_id"', 'id = "user_id"\nrepeated = ["first"]', ["[customers]", "repeated", "['first']", "'first'"]),
     ('segment = "persona_name"', "segment = 1", ["[customers]", "segment", "1", "a text"]),
+    ('segment = "persona_name"', "date = 5", ["[customers]", "date", "5", "a text"]),
     # features
     ('name = "category"\n', "", ["[products]", "feature 1", "name", "not given", "a text"]),
     ('kind = "categorical"', 'kind = "category"', ["feature 1 (category)", "kind", "'category'", "multi-categorical"]),
@@ -279,6 +285,19 @@ def test_what_the_films_file_says(films):
     assert schema.customers.purchases is None
     likes = schema.customers.features[0]
     assert likes == MultiCategorical("likes", "favourite_genres", None, None, {}, "extra-row", "extra-row", "|")
+
+
+def test_a_date_is_optional_and_stands_where_the_purchases_do(mall, films):
+    assert Schema.read(mall / "dataset.toml").customers.date is None
+    assert Schema.read(films / "dataset.toml").interactions.date is None
+    inside = MALL_TOML.replace('id = "user_id"', 'id = "user_id"\ndate = "when"')
+    assert Schema.parse(tomllib.loads(inside), "here").customers.date == "when"
+    beside = FILMS_TOML + 'date = "when"\n'
+    assert Schema.parse(tomllib.loads(beside), "here").interactions.date == "when"
+    with pytest.raises(
+        InputError, match=r"here, \[customers\]: date: found 'when'; allowed: .*purchases.*interactions"
+    ):
+        Schema.parse(tomllib.loads(beside.replace('id = "viewer"', 'id = "viewer"\ndate = "when"')), "here")
 
 
 def test_treated_as_another_value(mall):
