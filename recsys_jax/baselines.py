@@ -13,7 +13,17 @@ from recsys_jax.schema import Numeric
 from recsys_jax.scorers import Scorer, Shared, attribute_rows, ranks_in_rows
 from recsys_jax.splits import Fold
 
-__all__ = ["ALPHAS", "KNOTS", "NaiveBayes", "SoftValues", "baselines", "naive_bayes", "soft_values"]
+__all__ = [
+    "ALPHAS",
+    "KNOTS",
+    "NaiveBayes",
+    "SoftValues",
+    "baselines",
+    "inverse_popularity",
+    "naive_bayes",
+    "popularities",
+    "soft_values",
+]
 
 ALPHAS = (5, 10, 20, 50, 100, 200, 500, 1000)
 """The strengths of smoothing that naive Bayes chooses from: purchases' worth of "as everybody"."""
@@ -30,28 +40,48 @@ def baselines(dataset: Dataset, fold: Fold) -> dict[str, Scorer]:
 
     Where the candidates are new products, nobody has bought them: popularity is then that of their category.
     """
-    train = dataset.purchases[fold.train]
-    total = len(dataset.product_ids)
-    counts = np.bincount(train[:, 1], minlength=total).astype(np.float64)
-    everybody = np.zeros(len(dataset.customers), np.int64)
-    # Equal scores for all: the metrics' expectation over ties is that of a random order, exactly.
-    out: dict[str, Scorer] = {"random": Shared.table(np.zeros((1, total)), everybody)}
+    counted = popularities(dataset, fold.train)
     if fold.candidates is not None:
+        out = {"random": counted["random"]}
         if dataset.categories is not None:
-            by_category = _category_popularity(dataset.categories, counts, ~fold.candidates)
+            counts = np.bincount(dataset.purchases[fold.train, 1], minlength=len(dataset.product_ids))
+            by_category = _category_popularity(dataset.categories, counts.astype(np.float64), ~fold.candidates)
+            everybody = np.zeros(len(dataset.customers), np.int64)
             out["popularity by category"] = Shared.table(by_category[None], everybody)
         return out
-    out["popularity"] = Shared.table(counts[None], everybody)
-    out["inverse popularity"] = Shared.table(-counts[None], everybody)
+    # A further rival is one more entry here.
+    return {
+        **counted,
+        "inverse popularity": inverse_popularity(dataset, fold.train),
+        "naive Bayes": naive_bayes(dataset, fold.train).scorer(),
+    }
+
+
+def popularities(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> dict[str, Scorer]:
+    """Chance, popularity and, where there are segments, popularity per segment, of the purchases to learn from."""
+    bought = dataset.purchases[train]
+    total = len(dataset.product_ids)
+    counts = np.bincount(bought[:, 1], minlength=total).astype(np.float64)
+    everybody = np.zeros(len(dataset.customers), np.int64)
+    out: dict[str, Scorer] = {
+        # Equal scores for all: the metrics' expectation over ties is that of a random order, exactly.
+        "random": Shared.table(np.zeros((1, total)), everybody),
+        "popularity": Shared.table(counts[None], everybody),
+    }
     if dataset.segments is not None:
         code = np.unique(np.asarray(dataset.segments), return_inverse=True)[1]
         by_segment = np.zeros((code.max() + 1, total))
-        np.add.at(by_segment, (code[train[:, 0]], train[:, 1]), 1.0)
+        np.add.at(by_segment, (code[bought[:, 0]], bought[:, 1]), 1.0)
         # A persona without training purchases has no popularity of its own: the general one serves.
         table = np.where(by_segment.sum(axis=1, keepdims=True) > 0, by_segment, counts)
         out[f"popularity per {dataset.segment_word}"] = Shared.table(table, code)
-    out["naive Bayes"] = naive_bayes(dataset, fold.train).scorer()
     return out
+
+
+def inverse_popularity(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> Shared:
+    """What was bought least comes first. It should lose; where it wins, the counts say the opposite of what is next."""
+    counts = np.bincount(dataset.purchases[train, 1], minlength=len(dataset.product_ids)).astype(np.float64)
+    return Shared.table(-counts[None], np.zeros(len(dataset.customers), np.int64))
 
 
 def _category_popularity(

@@ -1,66 +1,78 @@
-"""Protocols: which customers are ranked by which model, next to what chance and popularity reach."""
+"""Protocols: which customers are ranked by which model, next to what chance, popularity and a control reach.
+
+The figures here are one per query or list; `reports` makes means, intervals and comparisons of them.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float64, Int
 
-from recsys_jax import metrics, scoring
+from recsys_jax import metrics
+from recsys_jax.baselines import baselines, popularities
 from recsys_jax.config import TrainConfig
-from recsys_jax.data import Dataset, customer_folds
+from recsys_jax.data import Dataset
 from recsys_jax.ensembles import Ensemble
 from recsys_jax.errors import InputError
-from recsys_jax.trained import TrainedModel, bucket
+from recsys_jax.metrics import Lists
+from recsys_jax.scorers import Scorer, Shared, model_scorer
+from recsys_jax.splits import Fold, Split, cross_validation_split
+from recsys_jax.tasks import Task
+from recsys_jax.trained import TrainedModel
 from recsys_jax.training import fit, fit_seeds, of_seeds
 
 __all__ = [
     "ALL",
+    "CONTROL",
     "KS",
+    "SHUFFLES",
     "DatasetOfFold",
+    "Derived",
     "Evaluation",
-    "Scorer",
-    "Shared",
     "cross_validation",
+    "evaluate_split",
     "in_sample",
     "in_sample_of_seeds",
+    "model_scorer",
 ]
 
 KS = (3, 10)
 """The lengths of the recommended lists that are measured where none are asked for."""
 
-Scorer = Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n p"]]
-"""Scores of every product for the customers in the given rows."""
+ALL = "all"
+"""The name of the group that everybody belongs to."""
+
+CONTROL = "model, attributes shuffled"
+"""The method that hands each held-out customer another one's attributes: what is left is no knowledge of people."""
+
+SHUFFLES = 5
+"""How often the control is shuffled. Its figures are the means, so its own noise is half of one shuffle's or less."""
 
 
 @dataclass(frozen=True)
-class Shared:
-    """A scorer by which all customers of a group have the same scores: their metrics are computed once per target."""
+class Derived:
+    """A fold's dataset where the held-out customers' attributes were derived from the very purchases asked for."""
 
-    scores: Float[np.ndarray, "g p"]
-    group: Int[np.ndarray, " c"]
-    """The group of each customer."""
-
-    def __call__(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n p"]:
-        """The scores for the customers in the given rows."""
-        return np.asarray(self.scores[self.group[rows]])
+    dataset: Dataset
+    leak_free: Dataset
+    """The same, but that what was derived is drawn from the training customers instead."""
 
 
-DatasetOfFold = Callable[[Bool[np.ndarray, " c"]], Dataset]
+DatasetOfFold = Callable[[Bool[np.ndarray, " c"]], Dataset | Derived]
 """The dataset as it looks when only the customers for which the mask is true may be learned from."""
-
-ALL = "all"
-"""The name of the group that everybody belongs to."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Metrics of every query, one purchase of one customer each, for the model and for what it is compared with."""
 
+    split: str
+    """A name in `SPLITS`, or "in-sample"."""
     protocol: str
+    """What tables call the split."""
     ks: tuple[int, ...]
     customers: Int[np.ndarray, " n"]
     """The customer row of each query."""
@@ -71,11 +83,26 @@ class Evaluation:
     segment_word: str
     """What people call a segment."""
     values: Mapping[str, Mapping[str, Float64[np.ndarray, " n"]]]
-    """By method and metric, the value of each query; "model" holds the mean over the seeds where there are several."""
+    """By method and metric, the value of each query; "model" holds the mean over the seeds where there are several.
+
+    nan where there is no value: a count-matched AUC of a product that nothing compares with.
+    """
+    listed: Int[np.ndarray, " l"]
+    """The customer row of each list: in a fold, each customer with a query gets one."""
+    lists: Mapping[str, Mapping[int, Lists]]
+    """By method and length, the lists; of several seeds the first one's. The control hands out the model's lists."""
+    novelty: Mapping[str, Mapping[int, Float64[np.ndarray, " l"]]]
+    """By method and length, the novelty of each list."""
+    candidates: int
+    """How many products are ranked, in the fold that ranks most."""
     seeds: tuple[int, ...] = ()
     """The seeds of the models, where there are several."""
     by_seed: Mapping[str, Float64[np.ndarray, "s n"]] = field(default_factory=dict)
     """By metric, the value of each of those models for each query."""
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By method, what was chosen for it in each fold."""
+    leak_free: "Evaluation | None" = None
+    """The same where attributes were derived from the purchases asked for: without them."""
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -91,43 +118,22 @@ class Evaluation:
             groups |= {name: labels == name for name, _ in Counter(sorted(self.segments)).most_common()}
         return groups
 
+    @property
+    def queries(self) -> dict[str, int]:
+        """The number of queries of each group."""
+        return {name: int(members.sum()) for name, members in self.groups.items()}
+
     def mean(self, method: str, metric: str, group: str = ALL) -> float:
-        """The mean of a metric over the queries of a group."""
-        return float(self.values[method][metric][self.groups[group]].mean())
+        """The mean of a metric over the queries of a group that have a value; nan where none has."""
+        return float(_means(self.values[method][metric][None, self.groups[group]])[0])
 
     def each(self, metric: str, group: str = ALL) -> Float64[np.ndarray, " s"]:
         """The mean of a metric over the queries of a group, by the model of each seed."""
-        return np.asarray(self.by_seed[metric][:, self.groups[group]].mean(axis=1))
+        return _means(self.by_seed[metric][:, self.groups[group]])
 
     def spread(self, metric: str, group: str = ALL) -> float:
         """The standard deviation over the seeds of the mean of a metric."""
         return float(self.each(metric, group).std(ddof=1))
-
-    def summary(self) -> dict[str, Any]:
-        """Everything as one document: `metrics.json`."""
-        groups = self.groups
-        summary: dict[str, Any] = {
-            "protocol": self.protocol,
-            "customers": len(np.unique(self.customers)),
-            "queries": {name: int(members.sum()) for name, members in groups.items()},
-            "methods": {
-                method: {
-                    metric: {name: float(values[members].mean()) for name, members in groups.items()}
-                    for metric, values in by_metric.items()
-                }
-                for method, by_metric in self.values.items()
-            },
-        }
-        if self.seeds:
-            summary["seeds"] = list(self.seeds)
-            summary["over seeds"] = {
-                metric: {
-                    name: {"standard deviation": self.spread(metric, name), "each": self.each(metric, name).tolist()}
-                    for name in groups
-                }
-                for metric in self.by_seed
-            }
-        return summary
 
 
 def in_sample(model: TrainedModel, dataset: Dataset, ks: Sequence[int]) -> Evaluation:
@@ -152,8 +158,11 @@ def in_sample_of_seeds(
                 f"{dataset.customers.source}: these are not the customers and purchases that the model was trained on; "
                 f"name the file that it was trained on, or train again"
             )
-    part = _evaluate(models, dataset, dataset.purchases, dataset.purchases, ks, {}, ensemble=ensemble)
-    return _join("in-sample", ks, dataset.segment_word, [part], [model.config.seed for model in models])
+    everything = np.ones(len(dataset.purchases), bool)
+    task = Task.of(dataset, Fold(everything, everything), ks)
+    rest = {**_together(models, dataset, ensemble), **popularities(dataset, everything)}
+    part = _measure(models, dataset, task, rest)
+    return _join("in-sample", "in-sample", ks, dataset, [part], [model.config.seed for model in models])
 
 
 def cross_validation(
@@ -169,41 +178,74 @@ def cross_validation(
     ensemble: bool = False,
     progress: Callable[[], None] | None = None,
 ) -> Evaluation:
-    """k folds over customers: each is ranked by a model that has seen neither the customer nor the purchases.
+    """`evaluate_split` by `cross_validation_split`: `folds` over customers, dealt by `seed`."""
+    return evaluate_split(
+        dataset,
+        config,
+        cross_validation_split(dataset, folds, seed),
+        ks,
+        seeds=seeds,
+        ensemble=ensemble,
+        dataset_of_fold=dataset_of_fold,
+        others=others,
+        progress=progress,
+    )
+
+
+def evaluate_split(
+    dataset: Dataset,
+    config: TrainConfig,
+    split: Split,
+    ks: Sequence[int],
+    *,
+    seeds: Sequence[int] | None = None,
+    ensemble: bool = False,
+    dataset_of_fold: DatasetOfFold | None = None,
+    others: Mapping[str, Scorer] | None = None,
+    seed: int = 0,
+    progress: Callable[[], None] | None = None,
+) -> Evaluation:
+    """In each fold, a model and the baselines learn from the training purchases, and are asked for the queries.
 
     Vocabularies, scaling, popularity and the model are fitted inside the fold; so is whatever `dataset_of_fold` fits,
-    such as personas. `others` are compared too, and `progress` is called after each fold.
+    such as personas. Raises `InputError` where a split doesn't hold customers out whole, which that needs.
 
-    With `seeds`, the figures of "model" are the means of those that each of them in the config would give, which are
-    kept too; a fold's models train together. With `ensemble`, the mean of their scores is one more method.
+    Args:
+        dataset: whose purchases are split.
+        config: of the model; fold i trains with its seed + i.
+        split: what is learned from and asked for, as from `SPLITS`.
+        ks: the lengths of the lists.
+        seeds: where given, "model" is the mean of the figures that each of them in the config would give.
+        ensemble: whether the mean of these models' scores is one more method.
+        dataset_of_fold: the dataset as it looks from within a fold.
+        others: further methods, by name; scorers of customer rows.
+        seed: of the control's shuffles.
+        progress: called after each fold.
     """
     _check_ks(ks)
     configs = [config] if seeds is None else of_seeds(config, seeds)
-    fold = customer_folds(len(dataset.customers), folds, seed, dataset.segments)
-    parts = []
-    for number in range(folds):
-        known = fold != number
-        seen = dataset if dataset_of_fold is None else dataset_of_fold(known)
-        train = known[seen.purchases[:, 0]]
+    parts: list[_Part] = []
+    without_leak: list[_Part] = []
+    for number, fold in enumerate(split.folds):
+        seen = dataset if dataset_of_fold is None else dataset_of_fold(_known(dataset, fold, split))
+        views = [seen.dataset, seen.leak_free] if isinstance(seen, Derived) else [seen]
         of_fold = [(one.seed + number) % 2**32 for one in configs]
         if len(configs) == 1:
-            models = [fit(seen, replace(config, seed=of_fold[0]), train=train)]
+            models = [fit(views[0], replace(config, seed=of_fold[0]), train=fold.train)]
         else:
-            models = fit_seeds(seen, config, of_fold, train=train)
-        asked = seen.purchases[train], seen.purchases[~train]
-        parts.append(_evaluate(models, seen, *asked, ks, others or {}, ensemble=ensemble))
+            models = fit_seeds(views[0], config, of_fold, train=fold.train)
+        for view, into in zip(views, (parts, without_leak), strict=False):
+            task = Task.of(view, fold, ks)
+            rest = {**_together(models, view, ensemble), **baselines(view, fold), **(others or {})}
+            rng = np.random.default_rng([seed, number])
+            into.append(_measure(models, view, task, rest, rng))
         if progress is not None:
             progress()
-    protocol = f"cross-validation, {folds} folds over customers"
-    return _join(protocol, ks, dataset.segment_word, parts, [one.seed for one in configs])
-
-
-@dataclass(frozen=True)
-class _Part:
-    queries: Int[np.ndarray, "n 2"]
-    segments: list[str] | None
-    values: dict[str, dict[str, Float64[np.ndarray, " n"]]]
-    by_seed: dict[str, Float64[np.ndarray, "s n"]]
+    numbers = [one.seed for one in configs]
+    joined, *honest = (
+        _join(split.name, split.title, ks, dataset, each, numbers) for each in (parts, without_leak) if each
+    )
+    return replace(joined, leak_free=honest[0]) if honest else joined
 
 
 def _check_ks(ks: Sequence[int]) -> None:
@@ -212,112 +254,117 @@ def _check_ks(ks: Sequence[int]) -> None:
             raise InputError(f"k: found {k}; allowed: 1 or more")
 
 
-def _evaluate(
+def _means(values: Float64[np.ndarray, "s n"]) -> Float64[np.ndarray, " s"]:
+    """Means of what is not nan."""
+    known = ~np.isnan(values)
+    size = known.sum(axis=1)
+    sums = np.where(known, values, 0.0).sum(axis=1)
+    return np.asarray(np.divide(sums, size, out=np.full(len(values), np.nan), where=size > 0))
+
+
+def _known(dataset: Dataset, fold: Fold, split: Split) -> Bool[np.ndarray, " c"]:
+    """The customers that may be learned from: those who are not asked."""
+    known = np.ones(len(dataset.customers), bool)
+    known[dataset.purchases[fold.queries, 0]] = False
+    if not known[dataset.purchases[fold.train, 0]].all():
+        raise InputError(
+            f"{split.title}: found a customer with purchases on both sides; allowed for customers that are made of "
+            f"reviews: a split that holds customers out whole, such as cross-validation"
+        )
+    return known
+
+
+@dataclass(frozen=True)
+class _Part:
+    """What `Evaluation` holds, of one fold."""
+
+    task: Task
+    segments: list[str] | None
+    values: dict[str, dict[str, Float64[np.ndarray, " n"]]]
+    by_seed: dict[str, Float64[np.ndarray, "s n"]]
+    lists: dict[str, dict[int, Lists]]
+    notes: dict[str, str]
+
+
+def _measure(
     models: Sequence[TrainedModel],
     dataset: Dataset,
-    train: Int[np.ndarray, "t 2"],
-    queries: Int[np.ndarray, "n 2"],
-    ks: Sequence[int],
-    others: Mapping[str, Scorer],
-    *,
-    ensemble: bool,
+    task: Task,
+    rest: Mapping[str, Scorer],
+    rng: np.random.Generator | None = None,
 ) -> _Part:
-    segments, categories = dataset.segments, dataset.categories
-    codes = None if categories is None else np.unique(np.asarray(categories), return_inverse=True)[1]
-
-    def measured(scorer: Scorer) -> dict[str, Float64[np.ndarray, " n"]]:
-        return _values(scorer, queries, len(dataset.product_ids), codes, ks)
-
-    each = [measured(model_scorer(model, dataset)) for model in models]
-    by_seed = {metric: np.stack([values[metric] for values in each]) for metric in each[0]}
-    together = {"ensemble": model_scorer(Ensemble(models), dataset)} if ensemble else {}
-    rest = {**together, **baselines(dataset, train), **others}
-    values = {
-        "model": {metric: np.asarray(values.mean(axis=0)) for metric, values in by_seed.items()},
-        **{name: measured(scorer) for name, scorer in rest.items()},
-    }
-    return _Part(queries, segments and [segments[row] for row in queries[:, 0]], values, by_seed)
-
-
-def _values(
-    scorer: Scorer,
-    queries: Int[np.ndarray, "n 2"],
-    products: int,
-    categories: Int[np.ndarray, " p"] | None,
-    ks: Sequence[int],
-) -> dict[str, Float64[np.ndarray, " n"]]:
-    """The metrics of each query. Those that have the same scores and the same target are computed once."""
-    groups = scorer.group[queries[:, 0]] if isinstance(scorer, Shared) else queries[:, 0]
-    _, first, back = np.unique(
-        groups.astype(np.int64) * products + queries[:, 1], return_index=True, return_inverse=True
-    )
-    distinct = queries[first]  # by customer or group
-    step = max(1, 2**22 // products)  # a block of scores of at most 32 MB
-    parts = []
-    for start in range(0, len(distinct), step):
-        block = distinct[start : start + step]
-        customers, row = np.unique(block[:, 0], return_inverse=True)  # who bought much is scored once
-        parts.append(_metrics(scorer(customers)[row], block[:, 1], categories, ks))
-    return {metric: np.concatenate([part[metric] for part in parts])[back] for metric in parts[0]}
+    """The figures of a fold; with `rng`, those of the control too."""
+    scorers = [model_scorer(model, dataset) for model in models]
+    each = [task.values(scorer) for scorer in scorers]
+    by_seed = {metric: np.stack([values[metric] for values, _ in each]) for metric in each[0][0]}
+    values = {"model": {metric: np.asarray(found.mean(axis=0)) for metric, found in by_seed.items()}}
+    lists = {"model": each[0][1]}
+    for name, scorer in rest.items():
+        values[name], lists[name] = task.values(scorer)
+    if rng is not None:
+        values[CONTROL] = _control(scorers, task, rng)
+    segments = dataset.segments
+    notes = {name: scorer.note for name, scorer in rest.items() if isinstance(scorer, Shared) and scorer.note}
+    of_queries = segments and [segments[row] for row in task.queries[:, 0]]
+    return _Part(task, of_queries, values, by_seed, lists, notes)
 
 
-def _metrics(
-    scores: Float[np.ndarray, "n p"],
-    targets: Int[np.ndarray, " n"],
-    categories: Int[np.ndarray, " p"] | None,
-    ks: Sequence[int],
-) -> dict[str, Float64[np.ndarray, " n"]]:
-    ranked = metrics.ranks(scores, targets)
-    out = {f"hit@{k}": metrics.hit_at_k(ranked, k=k) for k in ks}
-    if categories is not None:
-        by_category = metrics.category_ranks(scores, categories[targets][:, None] == categories[None, :])
-        out |= {f"category_hit@{k}": metrics.category_hit(by_category, k=k) for k in ks}
-    out["mrr"] = metrics.reciprocal_rank(ranked)
-    return out | {f"ndcg@{k}": metrics.ndcg_at_k(ranked, k=k) for k in ks}
+def _control(scorers: Sequence[Shared], task: Task, rng: np.random.Generator) -> dict[str, Float64[np.ndarray, " n"]]:
+    """The mean over shuffles of the metrics where each customer is ranked by the attributes of another.
+
+    They are those of the customers asked in this fold, so that all figures but the pairing stay as they are. Where one
+    customer alone is asked, there is nobody to swap with: the others lend theirs.
+    """
+    everybody = np.arange(len(scorers[0].group))
+    asked = task.listed if len(task.listed) > 1 else everybody
+    found = []
+    # With several seeds there are as many shuffles in all, and at least one for each.
+    for scorer in scorers:
+        for _ in range(-(-SHUFFLES // len(scorers))):
+            other = everybody.copy()
+            other[asked] = rng.permutation(asked)
+            found.append(task.values(scorer.handed_to(other))[0])
+    return {metric: np.asarray(np.mean([values[metric] for values in found], axis=0)) for metric in found[0]}
 
 
-def model_scorer(model: TrainedModel | Ensemble, dataset: Dataset) -> Scorer:
-    """Scores as the recommender ranks by them, without boosts and exclusions."""
-    products, bias = model.product_embeddings, model.product_bias
-
-    def score(rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n p"]:
-        customers = model.embed_customers(dataset.customers.select(rows.tolist()))
-        padded = np.pad(customers, ((0, bucket(len(rows)) - len(rows)), (0, 0)))  # few lengths are ever compiled
-        return np.asarray(scoring.scores(padded, products) + bias)[: len(rows)]
-
-    return score
+def _together(models: Sequence[TrainedModel], dataset: Dataset, ensemble: bool) -> dict[str, Scorer]:
+    return {"ensemble": model_scorer(Ensemble(models), dataset)} if ensemble else {}
 
 
-def baselines(dataset: Dataset, train: Int[np.ndarray, "t 2"]) -> dict[str, Scorer]:
-    """What needs no model: chance, popularity and, where there are personas, popularity per persona."""
-    total = len(dataset.product_ids)
-    counts = np.bincount(train[:, 1], minlength=total).astype(np.float64)
-    everybody = np.zeros(len(dataset.customers), np.int64)
-    out: dict[str, Scorer] = {
-        # Equal scores for all: the metrics' expectation over ties is that of a random order, exactly.
-        "random": Shared(np.zeros((1, total)), everybody),
-        "popularity": Shared(counts[None], everybody),
-    }
-    if dataset.segments is not None:
-        code = np.unique(np.asarray(dataset.segments), return_inverse=True)[1]
-        by_segment = np.zeros((code.max() + 1, total))
-        np.add.at(by_segment, (code[train[:, 0]], train[:, 1]), 1.0)
-        # A persona without training purchases has no popularity of its own: the general one serves.
-        table = np.where(by_segment.sum(axis=1, keepdims=True) > 0, by_segment, counts)
-        out[f"popularity per {dataset.segment_word}"] = Shared(table, code)
-    return out
-
-
-def _join(protocol: str, ks: Sequence[int], word: str, parts: Sequence[_Part], seeds: Sequence[int]) -> Evaluation:
-    queries = np.concatenate([part.queries for part in parts])
+def _join(
+    name: str, title: str, ks: Sequence[int], dataset: Dataset, parts: Sequence[_Part], seeds: Sequence[int]
+) -> Evaluation:
+    queries = np.concatenate([part.task.queries for part in parts])
     segments = [name for part in parts for name in part.segments or ()]
-    methods = parts[0].values
-    values = {
-        method: {metric: np.concatenate([part.values[method][metric] for part in parts]) for metric in methods[method]}
-        for method in methods
-    }
-    result = Evaluation(protocol, tuple(ks), queries[:, 0], queries[:, 1], tuple(segments) or None, word, values)
+    first = parts[0]
+    result = Evaluation(
+        split=name,
+        protocol=title,
+        ks=tuple(ks),
+        customers=queries[:, 0],
+        products=queries[:, 1],
+        segments=tuple(segments) or None,
+        segment_word=dataset.segment_word,
+        values={
+            method: {metric: np.concatenate([part.values[method][metric] for part in parts]) for metric in by_metric}
+            for method, by_metric in first.values.items()
+        },
+        listed=np.concatenate([part.task.listed for part in parts]),
+        lists={
+            method: {k: metrics.join_lists([part.lists[method][k] for part in parts]) for k in by_length}
+            for method, by_length in first.lists.items()
+        },
+        novelty={
+            method: {
+                k: np.concatenate([part.lists[method][k].novelty(part.task.counts) for part in parts])
+                for k in by_length
+            }
+            for method, by_length in first.lists.items()
+        },
+        candidates=max(len(part.task.candidates) for part in parts),
+        notes={method: tuple(part.notes[method] for part in parts) for method in first.notes},
+    )
     if len(seeds) == 1:
         return result
-    by_seed = {metric: np.concatenate([part.by_seed[metric] for part in parts], axis=1) for metric in parts[0].by_seed}
+    by_seed = {metric: np.concatenate([part.by_seed[metric] for part in parts], axis=1) for metric in first.by_seed}
     return replace(result, seeds=tuple(seeds), by_seed=by_seed)

@@ -28,7 +28,15 @@ __all__ = [
 ]
 
 _BLUE, _GREY = "#2f6db5", "#8a8f98"
-_METHODS = {"model": _BLUE, "popularity per": "#e0a458", "popularity": "#c9ced6", "random": _GREY}
+# By the beginning of a method's name. The model whose attributes are shuffled is a control, not a rival: no bar.
+_METHODS = {
+    "model,": None,
+    "model": _BLUE,
+    "naive Bayes": "#8064b8",
+    "popularity per": "#e0a458",
+    "popularity": "#c9ced6",
+    "random": _GREY,
+}
 _COLOURS = ("#2f6db5", "#e0803a", "#3f9b5a", "#c44e8a", "#8064b8", "#a0782d", "#2aa5b3", "#7d8794")
 # Other colours than the customers', so that nobody takes a category for a persona.
 _PRODUCT_COLOURS = ("#1d1d1f", "#e3242b", "#00bcd4", "#f5c518", "#ffffff", "#7b4b2a", "#ff8ad8", "#9be564")
@@ -126,7 +134,7 @@ def persona_definition(
 def results_by_segment(path: Path, result: Evaluation, k: int) -> None:
     """A PNG with hit@k, and category hit@k where there are categories: the model next to chance and popularity."""
     shown = [name for name in (f"hit@{k}", f"category_hit@{k}") if name in result.metrics]
-    counts = result.summary()["queries"]
+    counts = result.queries
     groups = list(counts)[:25]
     labels = [f"{_drawable(group, number)}  (n = {counts[group]:,})" for number, group in enumerate(groups)]
     colours = {method: _method_colour(method) for method in result.values}
