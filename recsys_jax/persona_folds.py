@@ -1,15 +1,16 @@
 """Personas within the folds of a cross-validation: fitted on the training customers' reviews alone."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
-from recsys_jax.data import Dataset, Table, assemble, read_products, read_reviews
+from recsys_jax.data import Dataset, Reviews, Table, assemble, read_products, read_reviews
 from recsys_jax.encoders import get_encoder
 from recsys_jax.errors import InputError
-from recsys_jax.evaluation import DatasetOfFold
+from recsys_jax.evaluation import DatasetOfFold, Derived
 from recsys_jax.personas import PersonaModel, customer_rows, fit_personas, read_catalogue
 
 __all__ = ["personas_of_fold"]
@@ -18,8 +19,11 @@ __all__ = ["personas_of_fold"]
 def personas_of_fold(folder: Path, dataset: Dataset, personas: PersonaModel) -> DatasetOfFold:
     """Customers made anew in each fold, with as many clusters as `personas` or, if it chose their number, a new choice.
 
-    A held-out customer still gets its persona from the review of the very product that it is asked about. Raises
-    `InputError` where the customers of `dataset` were not made from the reviews that the folder holds now.
+    A held-out customer gets its persona from the review of the very product that it is asked about. So each fold comes
+    twice: as it is, and without that leak, where the customer has the persona of a training customer drawn at random
+    (so personas come in the training customers' shares), and of its own review only what the profile states; what the
+    text states is unread. Raises `InputError` where the customers of `dataset` were not made from the reviews that the
+    folder holds now.
     """
     schema = dataset.schema
     reviews = read_reviews(folder, schema)
@@ -40,7 +44,7 @@ def personas_of_fold(folder: Path, dataset: Dataset, personas: PersonaModel) -> 
     # A pretrained encoder knows nothing of the reviews; one that is fitted on them is fitted in each fold.
     pretrained = None if personas.encoder.name == "lsa" else personas.encoder.encode(reviews.texts)
 
-    def dataset_of_fold(known: Bool[np.ndarray, " c"]) -> Dataset:
+    def dataset_of_fold(known: Bool[np.ndarray, " c"]) -> Derived:
         rows = np.flatnonzero(known)
         texts = [reviews.texts[row] for row in rows]
         encoder, embeddings = personas.encoder, pretrained
@@ -49,7 +53,14 @@ def personas_of_fold(folder: Path, dataset: Dataset, personas: PersonaModel) -> 
             embeddings = encoder.encode(reviews.texts)
         k: int | Literal["auto"] = "auto" if chosen else len(personas.personas)
         fitted = fit_personas(embeddings[rows], texts, catalogue, encoder=encoder, k=k, seed=seed)
-        columns = customer_rows(reviews, fitted, embeddings, seed, categories)
-        return assemble(schema, products, product_ids, Table("customers made from reviews", columns), folder)
+
+        def made(reviews: Reviews, embeddings: Float[np.ndarray, "n d"]) -> Dataset:
+            columns = customer_rows(reviews, fitted, embeddings, seed, categories)
+            return assemble(schema, products, product_ids, Table("customers made from reviews", columns), folder)
+
+        drawn = embeddings.copy()
+        drawn[~known] = embeddings[np.random.default_rng([seed, 1]).choice(rows, int((~known).sum()))]
+        unread = [text if seen else "" for text, seen in zip(reviews.texts, known.tolist(), strict=True)]
+        return Derived(made(reviews, embeddings), made(replace(reviews, texts=unread), drawn))
 
     return dataset_of_fold
