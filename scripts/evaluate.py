@@ -1,14 +1,17 @@
-"""Measures a trained model by one of two protocols, next to chance and popularity.
+"""Measures a recipe by one of several protocols, next to chance, popularity, naive Bayes and a control.
 
 Examples: python scripts/evaluate.py data/amoremall --protocol cross-validation --k 3 10
+          python scripts/evaluate.py shop --protocol time
           python scripts/evaluate.py data/amoremall --seeds 8 --ensemble
 """
 
 import csv
 import io
 import json
+import math
 import shlex
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -22,35 +25,43 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from recsys_jax import Dataset, InputError, TrainedModel, load_model
+from recsys_jax import Dataset, InputError, TrainConfig, load_model
 from recsys_jax.cells import as_key
-from recsys_jax.evaluation import ALL, KS, Evaluation, cross_validation, in_sample
+from recsys_jax.evaluation import ALL, KS, Evaluation, evaluate_split, in_sample
 from recsys_jax.files import write_file
+from recsys_jax.intervals import Interval
 from recsys_jax.persona_folds import personas_of_fold
 from recsys_jax.personas import load_personas
 from recsys_jax.plots import embedding_space, results_by_segment
+from recsys_jax.reports import Report, reading, report
+from recsys_jax.splits import SPLITS
+from recsys_jax.verdicts import verdicts
+
+Protocol = Literal["in-sample", "cross-validation", "hold-out", "time", "new-combinations", "new-products"]
 
 
 @dataclass(frozen=True)
 class Options:
-    """Measures a trained model by one of two protocols, next to chance and popularity."""
+    """Measures a recipe by one of several protocols, next to chance, popularity, naive Bayes and a control."""
 
     dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]]
     """The folder with dataset.toml."""
     run: Path | None = None
-    """The folder with the trained model; by default runs/NAME with the dataset's name."""
+    """The folder with the trained model, by default runs/NAME with the dataset's name; without one, the default recipe
+    is measured."""
     customers: Path | None = None
     """Another customer file than the dataset's, or than the one that cluster_personas.py made."""
-    protocol: Literal["in-sample", "cross-validation"] = "cross-validation"
-    """in-sample: asked for what it was trained on (as published); cross-validation: for customers never seen."""
+    protocol: Protocol = "cross-validation"
+    """in-sample: asked for what it was trained on (as published). The others ask for what was held out: new customers
+    (each once, or one in FOLDS), the last purchases, new combinations of attributes, or new products."""
     k: tuple[int, ...] = KS
     """The lengths of the recommended lists that are measured."""
     folds: int = 5
-    """Parts that the customers are divided into, each held out once (cross-validation)."""
+    """Parts that are held out one after the other; hold-out and time hold out one such part."""
     seed: int = 0
-    """How customers fall into folds, and how the picture is laid out."""
+    """How purchases fall into folds, the control's shuffles, the intervals' resamples, and the picture's layout."""
     seeds: int = 1
-    """Models per fold, with the trained model's seed and the next ones: mean and spread (cross-validation)."""
+    """Models per fold, with the recipe's seed and the next ones: mean and spread (not in-sample)."""
     ensemble: bool = False
     """Measure the mean of these models' scores, too."""
 
@@ -58,12 +69,14 @@ class Options:
 def main(options: Options) -> str:
     """Measures, shows and writes the figures."""
     run = run_folder(options.dataset, options.run)
-    model = load_model(run)
-    seeds = train.seeds_from(model.config, options.seeds, options.ensemble)
-    share_processors(model.config, len(seeds))
+    trained = options.protocol == "in-sample" or (run / "model.json").exists()
+    model = load_model(run) if trained else None
+    config = TrainConfig() if model is None else model.config
+    seeds = train.seeds_from(config, options.seeds, options.ensemble)
+    share_processors(config, len(seeds))
     if len(seeds) > 1 and options.protocol == "in-sample":
         raise InputError(
-            f"seeds: found {options.seeds}; allowed: with the cross-validation alone, as the run holds one model; "
+            f"seeds: found {options.seeds}; allowed: with held-out protocols alone, as the run holds one model; "
             f"scripts/train.py --seeds {options.seeds} measures in-sample"
         )
     dataset = open_dataset(options.dataset, run, options.customers)
@@ -71,81 +84,157 @@ def main(options: Options) -> str:
     if options.customers is not None and (made is None or options.customers.resolve() != made.resolve()):
         made = None
     if options.protocol == "in-sample":
+        assert model is not None
         result = in_sample(model, dataset, options.k)
     else:
-        result = _cross_validate(options, model, dataset, made, seeds)
+        of = "the default recipe, as there is no trained model" if model is None else "the trained model's recipe"
+        console.print(f"Measured is {of} in {run}; each fold trains anew")
+        result = _held_out(options, config, dataset, made, seeds)
 
+    found = report(result, seed=options.seed)
+    said = verdicts(found, derived=made is not None)
+    honest = [] if found.leak_free is None else verdicts(found.leak_free)
+    _show(found, result.protocol, said)
+    if found.leak_free is not None:
+        _show(found.leak_free, f"{result.protocol}, leak-free", honest)
     out = run / options.protocol
-    _show(result)
-    _remarks(result, from_reviews=made is not None)
     write_file(out / "results.csv", _results_csv(result, dataset))
-    write_file(out / "metrics.json", json.dumps(result.summary(), ensure_ascii=False, indent=1) + "\n")
+    document = found.document(said, honest)
+    write_file(out / "metrics.json", json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     results_by_segment(out / "results_by_persona.png", result, options.k[0])
+    written = f"Written to {out}: results.csv, metrics.json, results_by_persona.png"
+    if model is None:
+        console.print(written)
+        customers = "" if options.customers is None else f" --customers {options.customers}"
+        return f"scripts/train.py {options.dataset}{customers}"
     embedding_space(run / "embedding_space.png", model, dataset, seed=options.seed)
-    console.print(f"Written to {out}: results.csv, metrics.json, results_by_persona.png; to {run}: embedding_space.png")
+    console.print(f"{written}; to {run}: embedding_space.png")
     return _example(run, dataset)
 
 
-def _cross_validate(
-    options: Options, model: TrainedModel, dataset: Dataset, made: Path | None, seeds: Sequence[int]
+def _held_out(
+    options: Options, config: TrainConfig, dataset: Dataset, made: Path | None, seeds: Sequence[int]
 ) -> Evaluation:
+    if made is not None and options.protocol == "new-combinations":
+        raise InputError(
+            f"protocol: found new-combinations; allowed for customers made of reviews ({made}): cross-validation, "
+            f"hold-out, new-products; each fold makes personas anew, so no combination stays the same"
+        )
+    split = SPLITS[options.protocol](dataset, options.folds, options.seed)
     of_fold = None
     if made is not None:
         of_fold = personas_of_fold(options.dataset, dataset, load_personas(made.parent / "personas"))
-    done = 0
-    with progress("cross-validation") as bar:
+    done, folds = 0, len(split.folds)
+    with progress(options.protocol) as bar:
+        bar(0, folds, f"fold 1 of {folds}")
 
         def after_fold() -> None:
             nonlocal done
             done += 1
-            bar(done, options.folds, f"fold {done} of {options.folds}")
+            bar(done, folds, f"fold {min(done + 1, folds)} of {folds}")
 
-        return cross_validation(
+        return evaluate_split(
             dataset,
-            model.config,
+            config,
+            split,
             options.k,
-            folds=options.folds,
-            seed=options.seed,
-            dataset_of_fold=of_fold,
             seeds=seeds,
             ensemble=options.ensemble,
+            dataset_of_fold=of_fold,
+            seed=options.seed,
             progress=after_fold,
         )
 
 
-def _show(result: Evaluation) -> None:
-    summary = result.summary()
-    counted = f": {summary['customers']:,} customers, n = {summary['queries'][ALL]:,} purchases"
-    title = Text(result.protocol, "bold").append(counted, "default not bold")
-    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("", overflow="fold")
-    for name in result.metrics:
-        # "category_hit@10" on three lines: the table fits into 80 columns.
-        header = name.replace("_", "\n").replace("@", "\n@")
-        table.add_column(header, justify="right", no_wrap=True, min_width=5, vertical="bottom")
+def _show(found: Report, title: str, said: Sequence[str]) -> None:
+    """The tables, then the verdicts."""
+    result = found.evaluation
+    counted = (
+        f": {found.customers:,} customers, n = {result.queries[ALL]:,} purchases, {result.candidates:,} products ranked"
+    )
+    # Two lines: a title is not broken within 80 columns.
+    console.print()
+    console.print(Text(title, "bold").append(counted.replace(": ", "\n", 1), "default not bold"))
+    console.print()
+    console.print(_means(found))
+    console.print()
+    console.print("± is half of the 95 % interval, by a bootstrap over customers.")
+    console.print()
+    console.print(_lists(found))
+    console.print()
+    if found.differences:
+        console.print(_differences(found))
+        console.print()
+    for sentence in said:
+        console.print(textwrap.fill(sentence, 79, initial_indent="* ", subsequent_indent="  "))
+
+
+def _columns(result: Evaluation) -> list[str]:
+    """The metrics of the table; metrics.json has all."""
+    ranks = ["mrr", f"ndcg@{max(result.ks)}"]
+    return [*ranks, *(name for name in result.metrics if "hit@" in name), "auc"]
+
+
+def _table(first: str, *headers: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    table.add_column(first, overflow="fold")
+    for header in headers:
+        # "cat. hit@10", short for category, on three lines: the table fits into 80 columns.
+        lines = header.replace("category_", "cat.\n").replace("@", "\n@")
+        table.add_column(lines, justify="right", no_wrap=True, vertical="bottom")
+    return table
+
+
+def _means(found: Report) -> Table:
+    result = found.evaluation
+    names = _columns(result)
+    table = _table("", *names)
+
+    def row(name: str, means: Mapping[str, Interval]) -> None:
+        mrr, ndcg, *rest = names
+        half = (means[mrr].high - means[mrr].low) / 2
+        first = f"{_figure(means[mrr].mean, 4)} ± {_figure(half, 4)}"
+        table.add_row(name, first, _figure(means[ndcg].mean, 4), *(_figure(means[one].mean) for one in rest))
+
     count = len(result.seeds)
     named = {"model": f"model, mean of {count} seeds", "ensemble": f"ensemble of {count} seeds"} if count else {}
-    for method in result.values:
-        table.add_row(named.get(method, method), *(f"{result.mean(method, metric):.3f}" for metric in result.metrics))
+    for method, means in found.means.items():
+        row(named.get(method, method), means)
         if method == "model" and count:
-            table.add_row("  ± standard deviation", *(f"{result.spread(metric):.3f}" for metric in result.metrics))
-    if result.segments is not None:
+            spread = [result.spread(name) for name in names]
+            table.add_row("  ± standard deviation", *(_figure(one, 4) for one in spread[:2]), *map(_figure, spread[2:]))
+    if found.groups:
         table.add_section()
         table.add_row(f"model, by {result.segment_word} (n)")
-        for group, count in summary["queries"].items():
-            if group != ALL:
-                figures = (f"{result.mean('model', metric, group):.3f}" for metric in result.metrics)
-                table.add_row(f"{group} ({count:,})", *figures)
-    console.print(table)
+        for group, means in found.groups.items():
+            row(f"{group} ({result.queries[group]:,})", means)
+    return table
 
 
-def _remarks(result: Evaluation, from_reviews: bool) -> None:
-    """What the figures can't be taken for."""
-    if result.protocol == "in-sample":
-        console.print("In-sample: asked for what it was trained on. This is memory, not foresight.")
-    if from_reviews:
-        console.print("The personas come from the reviews of the very products that are asked for:")
-        console.print("even held out, they have seen a part of the answer.")
+def _lists(found: Report) -> Table:
+    """Coverage, Gini and novelty; the control hands out the model's lists, so it has no row."""
+    names = list(next(iter(found.lists.values())))
+    table = _table("one list per customer", *names)
+    for method, by_name in found.lists.items():
+        figures = (_figure(by_name[name].mean, 2 if name.startswith("novelty") else 3) for name in names)
+        table.add_row(method, *figures)
+    return table
+
+
+def _differences(found: Report) -> Table:
+    table = _table("model minus", "", "mean", "95 % interval", "the model is")
+    _, ndcg, *_ = _columns(found.evaluation)
+    for method, by_metric in found.differences.items():
+        for metric, one in by_metric.items():
+            if metric in ("mrr", ndcg):
+                name = method if metric == "mrr" else ""
+                interval = f"{_figure(one.low, 4, '+')} to {_figure(one.high, 4, '+')}"
+                table.add_row(name, metric, _figure(one.mean, 4, "+"), interval, reading(one))
+    return table
+
+
+def _figure(value: float, digits: int = 3, sign: str = "") -> str:
+    return "–" if math.isnan(value) else f"{value:{sign}.{digits}f}"
 
 
 def _results_csv(result: Evaluation, dataset: Dataset) -> str:
@@ -157,10 +246,16 @@ def _results_csv(result: Evaluation, dataset: Dataset) -> str:
     for rows in np.split(order, np.flatnonzero(np.diff(result.customers[order])) + 1):
         first = rows[0]
         bought = "|".join(dataset.product_ids[product] for product in result.products[rows])
-        means = [f"{result.values['model'][metric][rows].mean():.6f}" for metric in result.metrics]
+        means = [_mean(result.values["model"][metric][rows]) for metric in result.metrics]
         persona = result.segments[first] if result.segments else ""
         writer.writerow([dataset.customer_ids[result.customers[first]], persona, bought, len(rows), *means])
     return stream.getvalue()
+
+
+def _mean(values: np.ndarray) -> str:
+    """The mean of what has a value; nothing where none has."""
+    known = values[~np.isnan(values)]
+    return f"{known.mean():.6f}" if len(known) else ""
 
 
 def _example(run: Path, dataset: Dataset) -> str:
