@@ -6,11 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_jax import TrainConfig, evaluation
+from recsys_jax import TrainConfig, metrics
 from recsys_jax.data import Dataset, Table, assemble
 from recsys_jax.errors import InputError
-from recsys_jax.evaluation import ALL, baselines, cross_validation, in_sample
+from recsys_jax.evaluation import ALL, Derived, cross_validation, evaluate_split, in_sample, model_scorer
 from recsys_jax.schema import Schema
+from recsys_jax.scorers import Shared, attribute_rows
+from recsys_jax.splits import SPLITS, Fold, Split
+from recsys_jax.tasks import Task
 from recsys_jax.training import fit
 
 ONE = {"kind": "categorical", "values": "learned", "unknown": "extra-row", "missing": "error"}
@@ -68,16 +71,15 @@ def test_in_sample_baselines_by_hand(counted, model):
     assert result.mean("random", "hit@3") == pytest.approx(3 / 8)
     # Three of eight with four of a kind miss that kind with C(4, 3) / C(8, 3).
     assert result.mean("random", "category_hit@3") == pytest.approx(1 - 4 / 56)
-    summary = result.summary()
-    assert summary["protocol"] == "in-sample"
-    assert summary["queries"] == {ALL: 10, "x": 5, "y": 5}
+    assert result.protocol == "in-sample"
+    assert result.queries == {ALL: 10, "x": 5, "y": 5}
 
 
 def test_several_purchases_are_several_queries():
     data = dataset({"x": [["p0", "p1"], ["p0"]], "y": [["q0", "q1", "q2"]]})
-    summary = in_sample(fit(data, TrainConfig(epochs=1)), data, (1,)).summary()
-    assert summary["customers"] == 3
-    assert summary["queries"] == {ALL: 6, "x": 3, "y": 3}
+    result = in_sample(fit(data, TrainConfig(epochs=1)), data, (1,))
+    assert len(np.unique(result.customers)) == 3
+    assert result.queries == {ALL: 6, "x": 3, "y": 3}
 
 
 def test_held_out_counts_leave_the_held_out_purchase_out(counted):
@@ -105,28 +107,6 @@ def test_a_customers_purchases_stay_together_and_each_is_asked_once():
     assert asked == sorted(map(tuple, original.tolist()))
 
 
-def test_what_is_held_out_moves_neither_model_nor_baselines():
-    """Another purchase of a held-out customer changes that customer's figures alone."""
-    lists = {"x": [["p0"], ["p1"], ["p2"], ["p0"]], "y": [["q0"], ["q1"], ["q2"], ["q0"]]}
-    before = dataset(lists)
-    poisoned = dataset({**lists, "x": [["q3"], *lists["x"][1:]]})
-    config = TrainConfig(epochs=3)
-
-    def ranks(data):
-        result = cross_validation(data, config, (1,), folds=8)
-        order = np.argsort(result.customers)
-        return {method: values["mrr"][order] for method, values in result.values.items()}
-
-    # With every customer in a fold of its own, customer 0 is learned from in all folds but its own.
-    train = np.array([c != 0 for c in range(8)])
-    learned = [baselines(data, data.purchases[train]) for data in (before, poisoned)]
-    for name in learned[0]:
-        np.testing.assert_array_equal(learned[0][name](np.arange(8)), learned[1][name](np.arange(8)))
-    one, two = (fit(data, config, train=train) for data in (before, poisoned))
-    np.testing.assert_array_equal(one.product_embeddings, two.product_embeddings)
-    assert not np.array_equal(ranks(before)["popularity"][1:], ranks(poisoned)["popularity"][1:])  # it can be seen
-
-
 def test_the_same_seed_gives_the_same_figures(counted):
     runs = [cross_validation(counted, TrainConfig(epochs=2, seed=3), (1,), folds=2, seed=s) for s in (1, 1, 2)]
     one, two, other = (run.values["model"]["mrr"].tolist() for run in runs)
@@ -149,6 +129,45 @@ def test_bad_requests_are_sentences(counted, model):
         cross_validation(counted, TrainConfig(), (1,), folds=11)
 
 
+def values(scorer, data, ks=(1, 3), *, candidates=None):
+    everything = np.ones(len(data.purchases), bool)
+    queries = everything if candidates is None else candidates[data.purchases[:, 1]]
+    return Task.of(data, Fold(everything, queries, candidates), ks).values(scorer)
+
+
+def test_shared_scores_mean_the_same_as_each_query_by_itself():
+    """Every figure is the one that `metrics` gives for that query alone, ties included."""
+    rng = np.random.default_rng(0)
+    names = [f"{letter}{i}" for letter in "pq" for i in range(4)]
+    data = dataset({group: [[str(rng.choice(names))] for _ in range(100)] for group in "xy"})
+    # Few different scores, so that many tie.
+    table = rng.integers(3, size=(2, 8)).astype(float)
+    shared = Shared.table(table, np.repeat([0, 1], 100))
+    codes = np.array([0] * 4 + [1] * 4)
+    counts = np.bincount(data.purchases[:, 1], minlength=8)
+    found, lists = values(shared, data)
+    plain, _ = values(lambda rows: shared(rows), data)
+    for i, (customer, target) in enumerate(data.purchases):
+        scores, targets = table[[customer // 100]], np.array([target])
+        ranked = metrics.ranks(scores, targets)
+        expected = {
+            **{f"hit@{k}": metrics.hit_at_k(ranked, k=k) for k in (1, 3)},
+            **{
+                f"category_hit@{k}": metrics.category_hit_at_k(scores, codes[targets][:, None] == codes[None], k=k)
+                for k in (1, 3)
+            },
+            "mrr": metrics.reciprocal_rank(ranked),
+            **{f"ndcg@{k}": metrics.ndcg_at_k(ranked, k=k) for k in (1, 3)},
+            "auc": metrics.count_matched_auc(scores, targets, counts),
+        }
+        assert {name: one[i] for name, one in found.items()} == {
+            name: pytest.approx(one[0], nan_ok=True) for name, one in expected.items()
+        }
+    for name, one in plain.items():
+        np.testing.assert_array_equal(one, found[name])
+    np.testing.assert_allclose(lists[3].exposure().sum(), 3 * 200)
+
+
 class Counting:
     """A scorer that says how many rows of scores it was asked for."""
 
@@ -160,34 +179,126 @@ class Counting:
         return self.scorer(rows)
 
 
-@pytest.mark.parametrize("products", [8, 2**21])
-def test_shared_scores_count_once_per_target_and_mean_the_same(products, monkeypatch):
-    """The baselines' figures are those of scoring each query by itself, with a fraction of the work."""
-    rng = np.random.default_rng(0)
-    names = [f"{letter}{i}" for letter in "pq" for i in range(4)]
-    lists = {group: [[str(rng.choice(names))] for _ in range(100)] for group in "xy"}
-    data = dataset(lists)
-    train = data.purchases[:150]
-    codes = np.array([0] * 4 + [1] * 4)
-    shared = baselines(data, train)
-    assert list(shared) == ["random", "popularity", "popularity per group"]
-    limit = {"random": 8, "popularity": 8, "popularity per group": 16}
-    asked = []
-    measure = evaluation._metrics
-    monkeypatch.setattr(
-        evaluation, "_metrics", lambda scores, *rest: asked.append(len(scores)) or measure(scores, *rest)
-    )
-    for name, scorer in shared.items():
-        asked.clear()
-        once = evaluation._values(scorer, data.purchases, products, codes, (1, 3))
-        assert sum(asked) <= limit[name]
-        alone = [measure(scorer(row[:1]), row[1:], codes, (1, 3)) for row in data.purchases]
-        for metric, values in once.items():
-            np.testing.assert_allclose(values, [one[metric][0] for one in alone])
-
-
-def test_a_customer_who_bought_much_is_scored_once():
+def test_customers_who_are_alike_are_scored_once():
     data = dataset({"x": [["p0", "p1", "q0"], ["p2"]], "y": [["q1", "p0"]]})
     scorer = Counting(lambda rows: rows[:, None] + np.arange(8.0))
-    evaluation._values(scorer, data.purchases, 8, None, (1,))
-    assert scorer.rows == 3
+    values(scorer, data)
+    assert scorer.rows == 3  # a customer who bought much is scored once
+    groups = Counting(lambda rows: rows[:, None] + np.arange(8.0))
+    values(Shared(groups, np.array([0, 0, 1])), data)
+    assert groups.rows == 2
+
+
+def test_the_model_scores_as_embeddings_say(counted, model):
+    """Of ten customers two combinations are embedded; everybody has the scores of their own attributes."""
+    scorer = model_scorer(model, counted)
+    assert len(np.unique(scorer.group)) == 2
+    customers = model.embed_customers(counted.customers)
+    expected = (1 + customers @ model.product_embeddings.T) / 2 + model.product_bias
+    np.testing.assert_allclose(scorer(np.arange(10)), expected, atol=1e-6)
+
+
+def test_attribute_rows_tell_a_missing_cell_from_a_word(counted):
+    cells = ["a", None, "None", "a", ["a"], "['a']"]
+    columns = {"id": list("123456"), "group": cells, "bought": [["p0"]] * 6}
+    first, group = attribute_rows(replace(counted, customers=Table("cells", columns)))
+    assert group.tolist() == [0, 1, 2, 0, 3, 4]
+    assert [cells[row] for row in first] == ["a", None, "None", ["a"], "['a']"]
+
+
+def test_only_candidates_are_ranked():
+    """New products: chance is that of the few that are ranked, and they alone are listed."""
+    data = dataset({"x": [["p0"], ["p1"], ["p2"]], "y": [["q0"], ["q1"], ["p0"]]})
+    candidates = np.isin(np.arange(8), [0, 1, 4])  # p0, p1, q0
+    # The best of all is p2, which is no candidate: the order among the others is p1, q0, p0.
+    scorer = Shared.table(np.array([[1.0, 3, 9, 0, 2, 0, 0, 0]]), np.zeros(6, int))
+    found, lists = values(scorer, data, (1, 2), candidates=candidates)
+    bought = [data.product_ids[row] for row in data.purchases[candidates[data.purchases[:, 1]], 1]]
+    by_hand = {"p1": 1.0, "q0": 1 / 2, "p0": 1 / 3}
+    assert found["mrr"].tolist() == pytest.approx([by_hand[name] for name in bought])
+    assert lists[1].exposure().tolist() == [0, 4, 0, 0, 0, 0, 0, 0]
+    assert lists[1].total == 8
+
+
+@pytest.fixture(scope="module")
+def shop():
+    """Group x buys p-products, group y q-products, so that attributes tell all."""
+    rng = np.random.default_rng(1)
+    return dataset(
+        {
+            "x": [[f"p{i}" for i in rng.choice(4, 2, replace=False)] for _ in range(60)],
+            "y": [[f"q{i}" for i in rng.choice(4, 2, replace=False)] for _ in range(60)],
+        }
+    )
+
+
+@pytest.mark.parametrize("name", ["cross-validation", "hold-out", "new-products"])
+def test_any_split_is_asked_as_it_says(name, shop):
+    split = SPLITS[name](shop, 4, 0)
+    result = evaluate_split(shop, TrainConfig(epochs=1), split, (1, 2))
+    asked = np.concatenate([shop.purchases[fold.queries] for fold in split.folds])
+    np.testing.assert_array_equal(np.stack([result.customers, result.products], axis=1), asked)
+    assert (result.split, result.protocol) == (name, split.title)
+    new = name == "new-products"
+    assert result.candidates == (2 if new else 8)
+    assert result.mean("random", "hit@1") == pytest.approx(1 / 2 if new else 1 / 8)
+    rivals = ["popularity by category"] if new else ["popularity", "popularity per group", "inverse popularity"]
+    assert set(result.values) == {
+        "model",
+        "random",
+        *rivals,
+        *([] if new else ["naive Bayes"]),
+        "model, attributes shuffled",
+    }
+    lists = sum(len(np.unique(shop.purchases[fold.queries, 0])) for fold in split.folds)
+    assert {len(each[1].rows) for each in result.lists.values()} == {len(result.listed)} == {lists}
+    assert "model, attributes shuffled" not in result.lists
+
+
+def test_the_control_loses_what_the_attributes_told(shop):
+    """With as many of either group, half of the shuffled customers get the other group's products: 1/2 of the hits."""
+    split = SPLITS["cross-validation"](shop, 5, 0)
+    others = {"told": lambda rows: np.where(rows[:, None] < 60, [1.0] * 4 + [0.0] * 4, [0.0] * 4 + [1.0] * 4)}
+    result = evaluate_split(
+        shop, TrainConfig(loss="softmax", popularity_bias=True, epochs=60), split, (4,), others=others
+    )
+    assert result.mean("told", "hit@4") == 1
+    assert result.mean("model", "hit@4") > 0.95
+    assert result.mean("model, attributes shuffled", "hit@4") == pytest.approx(0.5, abs=0.1)
+    # The groups' own popularity, and naive Bayes, know it too.
+    assert result.mean("popularity per group", "hit@4") > 0.95
+    assert result.mean("naive Bayes", "hit@4") > 0.95
+    assert result.mean("popularity", "hit@4") < 0.7
+
+
+def test_the_control_follows_its_seed(shop):
+    split = SPLITS["hold-out"](shop, 5, 0)
+    runs = [evaluate_split(shop, TrainConfig(epochs=2), split, (1,), seed=seed) for seed in (0, 0, 1)]
+    one, same, other = (run.values["model, attributes shuffled"]["mrr"].tolist() for run in runs)
+    assert one == same != other
+    np.testing.assert_array_equal(runs[0].values["model"]["mrr"], runs[2].values["model"]["mrr"])
+
+
+def test_both_views_of_a_derived_fold_are_asked_of_one_model(shop):
+    """Whoever knows the answer gives it away; the other view hands everybody the group that is bought less."""
+    told = [["x", "y"][bought[0][0] == "q"] for bought in shop.customers.column("bought")]
+    hidden = replace(shop, customers=Table("told", {**shop.customers.columns, "group": told}))
+
+    def of_fold(known):
+        groups = [group if seen else "x" for group, seen in zip(told, known.tolist(), strict=True)]
+        return Derived(hidden, replace(hidden, customers=Table("x", {**shop.customers.columns, "group": groups})))
+
+    split = SPLITS["cross-validation"](shop, 4, 0)
+    result = evaluate_split(shop, TrainConfig(epochs=1), split, (4,), dataset_of_fold=of_fold)
+    honest = result.leak_free
+    assert result.mean("popularity per group", "hit@4") > 0.95
+    assert honest.mean("popularity per group", "hit@4") == pytest.approx(0.5)  # all are thought to be x
+    np.testing.assert_array_equal(result.products, honest.products)
+    assert honest.leak_free is None
+
+
+def test_customers_on_both_sides_cannot_be_made_in_the_fold(shop):
+    fold = Fold(np.arange(240) % 2 == 0, np.arange(240) % 2 == 1)
+    split = Split("halves", "halves of each customer", (fold,))
+    with pytest.raises(InputError, match=r"^halves of each customer: found a customer with purchases on both sides"):
+        evaluate_split(shop, TrainConfig(epochs=1), split, (1,), dataset_of_fold=lambda known: shop)
