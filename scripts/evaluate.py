@@ -159,6 +159,8 @@ def _show(found: Report, title: str, said: Sequence[str]) -> None:
     console.print(_means(found))
     console.print()
     console.print("± is half of the 95 % interval, by a bootstrap over customers.")
+    if result.seeds:
+        console.print("± between seeds is the standard deviation of one model's figure: training noise.")
     console.print()
     console.print(_lists(found))
     console.print()
@@ -197,12 +199,12 @@ def _means(found: Report) -> Table:
         table.add_row(name, first, _figure(means[ndcg].mean, 4), *(_figure(means[one].mean) for one in rest))
 
     count = len(result.seeds)
-    named = {"model": f"model, mean of {count} seeds", "ensemble": f"ensemble of {count} seeds"} if count else {}
+    named = {"model": f"model, {count} seeds", "ensemble": f"ensemble of {count} seeds"} if count else {}
     for method, means in found.means.items():
         row(named.get(method, method), means)
         if method == "model" and count:
             spread = [result.spread(name) for name in names]
-            table.add_row("  ± standard deviation", *(_figure(one, 4) for one in spread[:2]), *map(_figure, spread[2:]))
+            table.add_row("  ± between seeds", *(_figure(one, 4) for one in spread[:2]), *map(_figure, spread[2:]))
     if found.groups:
         table.add_section()
         table.add_row(f"model, by {result.segment_word} (n)")
