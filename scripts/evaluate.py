@@ -107,8 +107,11 @@ def main(options: Options) -> str:
         console.print(written)
         customers = "" if options.customers is None else f" --customers {options.customers}"
         return f"scripts/train.py {options.dataset}{customers}"
-    embedding_space(run / "embedding_space.png", model, dataset, seed=options.seed)
-    console.print(f"{written}; to {run}: embedding_space.png")
+    picture = run / "embedding_space.png"
+    if not picture.exists():  # it goes away with the model that it shows, and takes longer than many a protocol
+        embedding_space(picture, model, dataset, seed=options.seed)
+        written += f"; to {run}: {picture.name}"
+    console.print(written)
     return _example(run, dataset)
 
 
