@@ -8,10 +8,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
+import evaluate
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+
+from recsys_jax.splits import SPLITS
 
 ROOT = Path(__file__).parents[1]
 MALL = ROOT / "data" / "amoremall"
@@ -85,8 +89,12 @@ def test_the_files_say_what_they_are(done):
     assert len(results) == 278
     metrics = json.loads((out / "cross-validation" / "metrics.json").read_text("utf-8"))
     assert metrics["protocol"] == "cross-validation, 5 folds over customers"
-    assert set(metrics["methods"]) == {"model", "random", "popularity", "popularity per persona"}
-    assert metrics["queries"]["all"] == 277
+    rivals = {"random", "popularity", "inverse popularity", "popularity per persona", "naive Bayes"}
+    assert set(metrics["methods"]) == set(metrics["leak-free"]["methods"])
+    assert set(metrics["methods"]) == {"model", "model, attributes shuffled", *rivals}
+    assert metrics["queries"]["all"] == metrics["leak-free"]["queries"]["all"] == 277
+    # Each review's writer is asked once, so the leak-free persona may differ, the purchase not.
+    assert any("derived from the review" in sentence for sentence in metrics["verdicts"])
 
 
 def test_recommend_prints_json_and_leaves_out_what_was_bought(done):
@@ -226,7 +234,44 @@ def test_a_run_that_is_a_file_is_told_before_training(tmp_path):
 
 
 def test_evaluating_before_training_says_what_is_missing(tmp_path):
-    told(run("evaluate.py", MALL, cwd=tmp_path), "model.json: there is no such file; scripts/train.py writes it")
+    missing = "model.json: there is no such file; scripts/train.py writes it"
+    told(run("evaluate.py", MALL, "--protocol", "in-sample", cwd=tmp_path), missing)
+    told(run("evaluate.py", MALL, cwd=tmp_path), "Run scripts/cluster_personas.py")
+
+
+def test_the_protocols_are_the_splits_by_name():
+    assert set(get_args(evaluate.Protocol)) == {"in-sample", *SPLITS}
+
+
+def test_a_split_is_measured_without_a_trained_run(tmp_path):
+    """One step from a folder to a table; where nothing can be told apart, it says so."""
+    folder, rng = tmp_path / "shop", np.random.default_rng(0)
+    folder.mkdir()
+    feature = (
+        '{ name = "kind", kind = "categorical", values = "learned", unknown = "extra-row", missing = "extra-row" }'
+    )
+    (folder / "dataset.toml").write_text(
+        'name = "shop"\n'
+        f'[products]\nfile = "p.csv"\nid = "id"\nfeatures = [{feature}]\n'
+        f'[customers]\nfile = "c.csv"\nid = "id"\npurchases = "bought"\nfeatures = [{feature}]\n'
+    )
+    products = [f"p{i},k{i % 2}" for i in range(8)]
+    (folder / "p.csv").write_text("\n".join(["id,kind", *products]) + "\n")
+    customers = [f"c{i},k{rng.integers(2)},p{rng.integers(8)}" for i in range(60)]
+    (folder / "c.csv").write_text("\n".join(["id,kind,bought", *customers]) + "\n")
+    result = run("evaluate.py", folder, "--protocol", "hold-out", "--k", 3, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "the default recipe, as there is no trained model" in result.stdout
+    assert re.search(r"^naive Bayes +0\.\d{4} ± 0\.\d{4}", result.stdout, flags=re.M)
+    assert "The model does not beat" in result.stdout
+    assert "No signal from attributes" in result.stdout
+    assert "customers were asked for: intervals from so few" in result.stdout
+    assert all(len(line) <= 80 for line in result.stdout.splitlines() if " 0." in line or "─" in line)
+    out = tmp_path / "runs" / "shop"
+    written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert written == {f"hold-out/{name}" for name in ("metrics.json", "results.csv", "results_by_persona.png")}
+    assert json.loads((out / "hold-out" / "metrics.json").read_text())["split"] == "hold-out"
+    assert result.stdout.rstrip().splitlines()[-1].endswith(f"scripts/train.py {folder}")
 
 
 def test_a_missing_encoder_names_the_choices(tmp_path):
@@ -251,7 +296,7 @@ def test_a_checkpoint_of_pytorch_gives_its_own_figures_back(done, tmp_path):
         assert result.returncode == 0, result.stderr
         assert "Next: " in result.stdout
     figures = json.loads((torch_run / "in-sample" / "metrics.json").read_text())["methods"]["model"]
-    assert {name: float(f"{figures[name]['all']:.3f}") for name in said} == said
+    assert {name: float(f"{figures[name]['all']['mean']:.3f}") for name in said} == said
     # By default it stands beside the run of the dataset, and without its customers nobody can say what it remembers.
     assert run("import_torch.py", back, MALL, cwd=cwd).returncode == 0
     again = cwd / "runs" / "amoremall-torch"
