@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from recsys_jax import scoring
+from recsys_jax import metrics, scoring
 from recsys_jax.data import Dataset
 from recsys_jax.ensembles import Ensemble
 from recsys_jax.metrics import Ranks
@@ -83,12 +83,14 @@ def model_scorer(model: TrainedModel | Ensemble | Any, dataset: Dataset) -> Shar
 def ranks_in_rows(
     scores: Float[np.ndarray, "g p"], rows: Int[np.ndarray, " n"], targets: Int[np.ndarray, " n"]
 ) -> Ranks:
-    """`metrics.ranks` of queries that share rows of scores: a row is sorted once, however many targets it has.
+    """`metrics.ranks` of queries that share rows of scores: a row with many targets is sorted, once for all.
 
     >>> better, equal = ranks_in_rows(np.array([[0.9, 0.5, 0.5, 0.1]]), np.array([0, 0]), np.array([2, 3]))
     >>> better.tolist(), equal.tolist()
     ([1, 3], [2, 1])
     """
+    if len(rows) < 8 * len(scores):  # too few targets for sorting to pay
+        return metrics.ranks(scores[rows], targets)
     ascending = np.sort(scores, axis=1)
     wanted = scores[rows, targets]
     above, below = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)

@@ -87,7 +87,7 @@ def _control(found: Report) -> list[str]:
     if all(reading(one) != "better" for one in control.values()):
         said = "; ".join(f"{_shown(metric)} {_signed(one)}, {reading(one)}" for metric, one in control.items())
         out.append(
-            f"No signal from attributes: with the attributes of other customers the model does as well ({said})."
+            f"No signal from attributes: with those of other customers it does as well; own minus others': {said}."
         )
     auc = found.means["model"]["auc"]
     if auc.low <= 0.5 <= auc.high:
