@@ -323,7 +323,7 @@ def _control(scorers: Sequence[Shared], task: Task, rng: np.random.Generator) ->
         for _ in range(-(-SHUFFLES // len(scorers))):
             other = everybody.copy()
             other[asked] = rng.permutation(asked)
-            found.append(task.values(scorer.handed_to(other))[0])
+            found.append(task.values(scorer.handed_to(other), with_lists=False)[0])
     return {metric: np.asarray(np.mean([values[metric] for values in found], axis=0)) for metric in found[0]}
 
 

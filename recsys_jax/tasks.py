@@ -43,8 +43,10 @@ class Task:
         counts = np.bincount(dataset.purchases[fold.train, 1], minlength=total)
         return cls(queries, place[queries[:, 1]], np.unique(queries[:, 0]), candidates, codes, counts, tuple(ks))
 
-    def values(self, scorer: Scorer) -> tuple[dict[str, Float64[np.ndarray, " n"]], dict[int, Lists]]:
-        """The metrics of each query, and the lists. What shares its scores and its target is computed once."""
+    def values(
+        self, scorer: Scorer, *, with_lists: bool = True
+    ) -> tuple[dict[str, Float64[np.ndarray, " n"]], dict[int, Lists]]:
+        """The metrics of each query, and the lists by length. What shares its scores and target is computed once."""
         groups = scorer.group if isinstance(scorer, Shared) else np.arange(self.listed[-1] + 1)
         score = scorer.of_groups if isinstance(scorer, Shared) else scorer
         asked, row = np.unique(groups[self.queries[:, 0]], return_inverse=True)
@@ -59,8 +61,11 @@ class Task:
                 scores = scores[:, self.candidates]
             here = slice(*np.searchsorted(rows, [start, start + step]))
             parts.append(self._metrics(scores, rows[here] - start, targets[here], step))
-            lists.append({k: metrics.top_lists(scores, k=k) for k in self.ks})
+            if with_lists:
+                lists.append({k: metrics.top_lists(scores, k=k) for k in self.ks})
         values = {metric: np.concatenate([part[metric] for part in parts])[back] for metric in parts[0]}
+        if not with_lists:
+            return values, {}
         mine = np.searchsorted(asked, groups[self.listed])
         return values, {k: self._unnumbered(metrics.join_lists([one[k] for one in lists]).of(mine)) for k in self.ks}
 
