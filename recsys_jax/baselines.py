@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
@@ -31,7 +32,10 @@ ALPHAS = (5, 10, 20, 50, 100, 200, 500, 1000)
 KNOTS = 8
 """How many overlapping ranges a number is divided into."""
 
-INNER_SCORES = 2**24
+DEALS = 3
+"""How often the training customers are dealt into inner folds: by one deal alone the strength would be a lucky one."""
+
+INNER_SCORES = 2**23
 """The most scores per inner fold and strength: of very many combinations of attributes, some thousands tell enough."""
 
 SMALL = 0.5
@@ -154,7 +158,7 @@ def naive_bayes(
 
     p(value | j) = (count of the value among j's purchases + alpha p(value)) / (count_j + alpha): who was bought rarely
     is thought to be bought by everybody alike. A value that no training customer has says nothing. Of `alphas`, the
-    one with the best mean reciprocal rank in an inner cross-validation over the training customers is taken.
+    one with the best mean reciprocal rank in inner cross-validations over the training customers is taken.
 
     Args:
         dataset: whose customers are scored.
@@ -174,10 +178,10 @@ def naive_bayes(
         return _smoothed(counts, popularity, float(alphas[len(alphas) // 2]), values, group)
 
     folds = min(folds, len(buyers))
-    fold = customer_folds(len(buyers), folds, 0)[np.searchsorted(buyers, bought[:, 0])]
     reciprocal = np.zeros(len(alphas))
     rng = np.random.default_rng(0)
-    for number in range(folds):
+    for deal, number in product(range(DEALS), range(folds)):
+        fold = customer_folds(len(buyers), folds, deal)[np.searchsorted(buyers, bought[:, 0])]
         asked = purchases[fold == number]
         known = counts - values.counts(asked, total), popularity - np.bincount(asked[:, 1], minlength=total)
         # Who states the same and bought the same is one query, so many times.
