@@ -223,6 +223,8 @@ def evaluate_split(
         progress: called after each fold.
     """
     _check_ks(ks)
+    if seed < 0:
+        raise InputError(f"seed: found {seed}; allowed: 0 or more")
     configs = [config] if seeds is None else of_seeds(config, seeds)
     parts: list[_Part] = []
     without_leak: list[_Part] = []
@@ -249,6 +251,8 @@ def evaluate_split(
 
 
 def _check_ks(ks: Sequence[int]) -> None:
+    if not ks:
+        raise InputError("k: found none; allowed: one length or more")
     for k in ks:
         if k < 1:
             raise InputError(f"k: found {k}; allowed: 1 or more")

@@ -47,13 +47,11 @@ class Options:
     dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]]
     """The folder with dataset.toml."""
     run: Path | None = None
-    """The folder with the trained model, by default runs/NAME with the dataset's name; without one, the default recipe
-    is measured."""
+    """The folder with the trained model, by default runs/NAME; where there is none, the default recipe is measured."""
     customers: Path | None = None
     """Another customer file than the dataset's, or than the one that cluster_personas.py made."""
     protocol: Protocol = "cross-validation"
-    """in-sample: asked for what it was trained on (as published). The others ask for what was held out: new customers
-    (each once, or one in FOLDS), the last purchases, new combinations of attributes, or new products."""
+    """What is held out: customers (all in turn, or one in FOLDS), the last purchases, and so on; in-sample: nothing."""
     k: tuple[int, ...] = KS
     """The lengths of the recommended lists that are measured."""
     folds: int = 5
@@ -68,6 +66,8 @@ class Options:
 
 def main(options: Options) -> str:
     """Measures, shows and writes the figures."""
+    if options.seed < 0:
+        raise InputError(f"seed: found {options.seed}; allowed: 0 or more")
     run = run_folder(options.dataset, options.run)
     trained = options.protocol == "in-sample" or (run / "model.json").exists()
     model = load_model(run) if trained else None

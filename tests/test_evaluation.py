@@ -117,6 +117,11 @@ def test_the_same_seed_gives_the_same_figures(counted):
 def test_bad_requests_are_sentences(counted, model):
     with pytest.raises(InputError, match=r"^k: found 0; allowed: 1 or more$"):
         in_sample(model, counted, (0,))
+    with pytest.raises(InputError, match=r"^k: found none; allowed: one length or more$"):
+        in_sample(model, counted, ())
+    split = SPLITS["hold-out"](counted, 5, 0)
+    with pytest.raises(InputError, match=r"^seed: found -1; allowed: 0 or more$"):
+        evaluate_split(counted, TrainConfig(), split, (1,), seed=-1)
     with pytest.raises(InputError, match="not the products that the model was trained on"):
         in_sample(replace(model, product_ids=("z",)), counted, (1,))
     with pytest.raises(InputError, match="not the customers and purchases that the model was trained on"):

@@ -306,6 +306,7 @@ def test_evaluate_with_seeds_shows_mean_and_spread(trained, monkeypatch):
     ("script", "options", "sentence"),
     [
         (train, {"seeds": 0}, r"^seeds: found 0; allowed: 1 or more$"),
+        (evaluate, {"seed": -1}, r"^seed: found -1; allowed: 0 or more$"),
         (evaluate, {"seeds": -1}, r"^seeds: found -1; allowed: 1 or more$"),
         (train, {"ensemble": True}, r"^ensemble: found one seed; allowed: with 2 seeds or more"),
         (evaluate, {"ensemble": True}, r"^ensemble: found one seed; allowed: with 2 seeds or more"),
