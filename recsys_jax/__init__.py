@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from recsys_jax.artifacts import load_model, save_model
-    from recsys_jax.config import TrainConfig
+    from recsys_jax.config import LinearConfig, TrainConfig
     from recsys_jax.data import Dataset, Table, load_dataset
     from recsys_jax.ensembles import Ensemble
     from recsys_jax.errors import InputError
@@ -33,6 +33,7 @@ __all__ = [
     "Dataset",
     "Ensemble",
     "InputError",
+    "LinearConfig",
     "Recommender",
     "Schema",
     "Table",
@@ -54,7 +55,7 @@ __all__ = [
 
 _MODULES = {
     "artifacts": ("load_model", "save_model"),
-    "config": ("TrainConfig",),
+    "config": ("LinearConfig", "TrainConfig"),
     "data": ("Dataset", "Table", "load_dataset"),
     "ensembles": ("Ensemble",),
     "errors": ("InputError",),

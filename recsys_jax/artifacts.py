@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from recsys_jax.config import TrainConfig
+from recsys_jax.config import Config, LinearConfig, TrainConfig
 from recsys_jax.errors import InputError
 from recsys_jax.features import FeatureSpace, FittedFeature, with_product_id
 from recsys_jax.files import write_file
@@ -22,7 +23,7 @@ from recsys_jax.trained import TrainedModel
 
 __all__ = ["load_model", "save_model"]
 
-FORMAT = 2
+FORMAT = 3
 MODEL, TENSORS = "model.json", "model.safetensors"
 
 
@@ -35,14 +36,16 @@ def save_model(model: TrainedModel, folder: str | Path) -> None:
         "purchases": model.purchases.astype(np.int64),
         "losses": model.losses,
     }
-    content = save_tensors({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()})
+    content = save_tensors({name: np.array(tensor, order="C") for name, tensor in tensors.items()})
     document: dict[str, Any] = {
         "format": FORMAT,
         "versions": {name: version(name) for name in ("recsys_jax", "jax", "flax", "numpy")},
         "sha256": {TENSORS: hashlib.sha256(content).hexdigest()},
         "trained_on": model.trained_on,
         "batches": dict(model.batches),
-        "config": asdict(model.config),
+        "recipe": "linear" if isinstance(model.config, LinearConfig) else "towers",
+        # JSON has no infinity.
+        "config": {name: "inf" if value == inf else value for name, value in asdict(model.config).items()},
         "schema": model.schema.source,
         "customers": {fitted.feature.name: fitted.learned() for fitted in model.customers},
         "products": {fitted.feature.name: fitted.learned() for fitted in model.products},
@@ -87,7 +90,8 @@ def load_model(folder: str | Path) -> TrainedModel:
 
 def _restore(document: Mapping[str, Any], tensors: dict[str, np.ndarray], where: str) -> TrainedModel:
     schema = Schema.parse(document["schema"], where)
-    config = TrainConfig(**document["config"])
+    options = {name: inf if value == "inf" else value for name, value in document["config"].items()}
+    config: Config = {"linear": LinearConfig, "towers": TrainConfig}[document["recipe"]](**options)
     listed = schema.products.features
     sides = {
         "customers": schema.customers.features,

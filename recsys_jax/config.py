@@ -5,15 +5,58 @@ from typing import Literal, get_args
 
 from recsys_jax.errors import InputError, choices
 
-__all__ = ["TrainConfig"]
+__all__ = ["Config", "LinearConfig", "TrainConfig"]
 
 Loss = Literal["triplet", "infonce", "softmax"]
 Negatives = Literal["random", "hard", "semi-hard"]
 
 
 @dataclass(frozen=True)
+class LinearConfig:
+    """The recipe for recommending: linear towers by the full softmax. A penalty that is None is chosen on inner folds.
+
+    A penalty is the inverse variance of what it holds back, in log-odds: 100 stands for 0.1 up or down, `inf` for none.
+    """
+
+    own_penalty: float | None = None
+    """On what sets a product apart from others with the same attributes and tastes."""
+    attribute_penalty: float | None = None
+    """On the customers' liking of product attributes, such as a brand."""
+    taste_penalty: float | None = None
+    """On the customers' liking of tastes: products that the same customers buy."""
+    tastes: int = 16
+    """How many tastes the products are described by."""
+    inner_folds: int = 4
+    """Parts that the training customers are divided into to choose penalties."""
+    output_dim: int = 64
+    """The most dimensions of the space in which customers and products meet."""
+    seed: int = 0
+    """How the customers fall into inner folds; all else is the one best fit."""
+
+    def __post_init__(self) -> None:
+        """Refuses what makes no sense with a sentence."""
+        for name in ("own_penalty", "attribute_penalty", "taste_penalty"):
+            penalty = getattr(self, name)
+            _require(self, name, penalty is None or penalty > 0, "above 0, or inf")
+        _require(self, "tastes", self.tastes >= 1, "1 or more")
+        _require(self, "inner_folds", self.inner_folds >= 2, "2 or more")
+        _require(self, "output_dim", self.output_dim >= 3, "3 or more")
+        _require(self, "seed", 0 <= self.seed < 2**32, "from 0 to 4294967295")
+
+    @property
+    def popularity_bias(self) -> bool:
+        """Whether popularity is part of the score: always."""
+        return True
+
+    @property
+    def id_embedding(self) -> bool:
+        """Whether each product has a vector of its own: always."""
+        return True
+
+
+@dataclass(frozen=True)
 class TrainConfig:
-    """How a model is built and trained."""
+    """The published recipe and its variations: towers with a hidden layer, trained in batches."""
 
     loss: Loss = "triplet"
     """triplet: one negative per row; infonce: the batch's other products; softmax: the whole catalogue."""
@@ -57,26 +100,31 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuses what makes no sense with a sentence."""
         for name, words in (("loss", get_args(Loss)), ("negatives", get_args(Negatives))):
-            self._require(name, getattr(self, name) in words, choices(words))
+            _require(self, name, getattr(self, name) in words, choices(words))
         for name in ("epochs", "batch_size", "embedding_dim", "hidden_dim", "output_dim"):
-            self._require(name, getattr(self, name) >= 1, "1 or more")
+            _require(self, name, getattr(self, name) >= 1, "1 or more")
         for name in ("dropout", "attribute_dropout", "id_dropout"):
-            self._require(name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
+            _require(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
         for name in ("temperature", "learning_rate"):
-            self._require(name, 0 < getattr(self, name) < float("inf"), "above 0")
+            _require(self, name, 0 < getattr(self, name) < float("inf"), "above 0")
         for name in ("margin", "number_jitter", "extra_customers"):
-            self._require(name, 0 <= getattr(self, name) < float("inf"), "0 or more")
-        self._require("seed", 0 <= self.seed < 2**32, "from 0 to 4294967295")
-        self._require("negatives", self.loss == "triplet" or self.negatives == "random", "with the triplet loss alone")
-        self._require("log_q", self.loss == "infonce" or not self.log_q, "with the infonce loss alone")
+            _require(self, name, 0 <= getattr(self, name) < float("inf"), "0 or more")
+        _require(self, "seed", 0 <= self.seed < 2**32, "from 0 to 4294967295")
+        _require(self, "negatives", self.loss == "triplet" or self.negatives == "random", "with the triplet loss alone")
+        _require(self, "log_q", self.loss == "infonce" or not self.log_q, "with the infonce loss alone")
         softmax = self.loss in ("infonce", "softmax")
-        self._require("popularity_bias", softmax or not self.popularity_bias, "with the infonce or softmax loss")
+        _require(self, "popularity_bias", softmax or not self.popularity_bias, "with the infonce or softmax loss")
 
     @property
     def draws_negatives(self) -> bool:
         """Whether each row trains against a random product that its customer did not buy."""
         return self.loss == "triplet" and self.negatives == "random"
 
-    def _require(self, name: str, ok: bool, allowed: str) -> None:
-        if not ok:
-            raise InputError(f"{name}: found {getattr(self, name)!r}; allowed: {allowed}")
+
+Config = LinearConfig | TrainConfig
+"""Either recipe."""
+
+
+def _require(config: Config, name: str, ok: bool, allowed: str) -> None:
+    if not ok:
+        raise InputError(f"{name}: found {getattr(config, name)!r}; allowed: {allowed}")

@@ -7,14 +7,14 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int, Int32
 
 from recsys_jax.cells import as_key, cell_number
 from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
 from recsys_jax.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
 
-__all__ = ["FeatureSpace", "Features", "FittedFeature", "with_product_id"]
+__all__ = ["FeatureSpace", "Features", "FittedFeature", "combinations", "with_product_id"]
 
 Features = dict[str, Any]
 """Arrays by feature name, all with one row per customer or product: int32 rows of an embedding table (n,);
@@ -256,6 +256,20 @@ def _refused(fitted: FittedFeature, table: Table, rows: Sequence[int]) -> dict[i
         half = len(rows) // 2
         return _refused(fitted, table, rows[:half]) | _refused(fitted, table, rows[half:])
     return {}
+
+
+def combinations(space: FeatureSpace, features: Features) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " n"]]:
+    """A row of each different combination of features, and the combination of each of the n rows.
+
+    Rows that a tower cannot tell apart are one combination: several values count in any order.
+    """
+    codes = []
+    for name, kind, _ in space.inputs:
+        column = features[name].reshape(len(features[name]), -1)
+        values = np.sort(column, axis=1) if kind == "multi-categorical" else column
+        codes.append(np.unique(values, axis=0, return_inverse=True)[1].reshape(-1))
+    _, first, combination = np.unique(np.stack(codes, axis=1), axis=0, return_index=True, return_inverse=True)
+    return first, combination.reshape(-1)
 
 
 def with_product_id(features: Sequence[Feature], column: str) -> tuple[Feature, ...]:

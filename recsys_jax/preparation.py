@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int
 
 from recsys_jax.augmentation import extra_customers
-from recsys_jax.config import TrainConfig
+from recsys_jax.config import Config, TrainConfig
 from recsys_jax.data import Dataset
 from recsys_jax.errors import InputError
 from recsys_jax.features import Features, FeatureSpace, with_product_id
@@ -114,7 +114,7 @@ class Prepared:
         )
 
 
-def prepare(dataset: Dataset, config: TrainConfig, train: Bool[np.ndarray, " n"] | None = None) -> Prepared:
+def prepare(dataset: Dataset, config: Config, train: Bool[np.ndarray, " n"] | None = None) -> Prepared:
     """Fits vocabularies and scaling to the purchases for which `train` is true (all by default), and encodes.
 
     Raises `InputError` where there is nothing to learn from.
@@ -135,7 +135,7 @@ def prepare(dataset: Dataset, config: TrainConfig, train: Bool[np.ndarray, " n"]
     product_space = FeatureSpace.fit(features, dataset.products)
     row_of = np.zeros(len(dataset.customers), np.int32)
     row_of[buyers] = np.arange(len(buyers))
-    segments = dataset.segments if config.extra_customers else None
+    segments = dataset.segments if isinstance(config, TrainConfig) and config.extra_customers else None
     return Prepared(
         schema,
         customer_space,

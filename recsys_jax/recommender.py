@@ -19,7 +19,7 @@ from recsys_jax.errors import InputError, choices
 from recsys_jax.pytorch import catalogue as read_catalogue
 from recsys_jax.pytorch import load_checkpoint
 from recsys_jax.schema import Schema
-from recsys_jax.single import SingleTower
+from recsys_jax.single import single_tower
 from recsys_jax.trained import BLOCK, TrainedModel, bucket
 
 __all__ = ["Ranking", "Recommender"]
@@ -51,9 +51,7 @@ class Recommender:
             model.product_embeddings,
             model.product_bias,
         )
-        self._tower = SingleTower(
-            model.customers.inputs, *(model.variables[name]["customer"] for name in ("params", "batch_stats"))
-        )
+        self._tower = single_tower(model.customers.inputs, model.variables)
         self._columns = dict.fromkeys(fitted.feature.column for fitted in model.customers)
 
     @property
@@ -262,8 +260,7 @@ class Recommender:
             if product_id in seen:
                 raise table.error(row, model.schema.products.id, "an id that no other product has")
             seen.add(product_id)
-        bias = model.bias_of(np.zeros(len(ids), np.int64))  # nobody has bought a new product yet
-        new = self._described(table, tuple(ids), model.embed_products(table), bias)
+        new = self._described(table, tuple(ids), model.embed_products(table), model.bias_of_new(table))
         self._catalogue = old.extended(new)
 
     def _described(self, *columns: Any) -> Catalogue:

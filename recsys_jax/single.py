@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int8
 
 from recsys_jax.features import Features
-from recsys_jax.models import BatchNorm
+from recsys_jax.linear import hats
+from recsys_jax.models import BatchNorm, Variables
 from recsys_jax.schema import TowerInput
 
-__all__ = ["MANY", "SingleSearch", "SingleTower"]
+__all__ = ["MANY", "SingleLinearTower", "SingleSearch", "SingleTower", "single_tower"]
 
 
 class SingleTower:
@@ -53,6 +54,40 @@ class SingleTower:
                 hidden = hidden + part[rows].mean(axis=0)
         out = np.maximum(hidden, 0.0) @ self._output + self._output_bias
         return np.asarray(out / max(float(out @ out) ** 0.5, 1e-12), np.float32)
+
+
+class SingleLinearTower:
+    """A linear customer tower for one row at a time; its vectors are those of the Flax module, to rounding."""
+
+    def __init__(self, inputs: Sequence[TowerInput], params: Mapping[str, Any]) -> None:
+        self._inputs = tuple(inputs)
+        self._params = {name: np.asarray(leaf, np.float32) for name, leaf in params.items()}
+        self._radius = float(params["radius"])
+
+    def __call__(self, features: Features) -> Float32[np.ndarray, " d"]:
+        """The unit vector of the one row in `features`."""
+        params, parts = self._params, []
+        for name, kind, size in self._inputs:
+            value, table = features[name][0], params[f"{name}_emb"]
+            if kind == "categorical":
+                parts.append(table[value])
+            elif kind == "multi-categorical":
+                parts.append(table[value[value >= 0]].sum(axis=0))
+            elif size == 2 and value[1] > 0:
+                parts.append(params[f"{name}_missing"])
+            else:
+                parts.append(hats(value[:1], params[f"{name}_knots"], np)[0] @ table)
+        total = sum(parts[1:], parts[0])
+        unit = total / max(self._radius, float(total @ total) ** 0.5)
+        return np.asarray([*unit, max(1.0 - float(unit @ unit), 0.0) ** 0.5, 0.0], np.float32)
+
+
+def single_tower(inputs: Sequence[TowerInput], variables: Variables) -> SingleTower | SingleLinearTower:
+    """The customer tower that trained variables belong to, for one row at a time."""
+    params = variables["params"]["customer"]
+    if "radius" in params:
+        return SingleLinearTower(inputs, params)
+    return SingleTower(inputs, params, variables["batch_stats"]["customer"])
 
 
 MANY, FEW = 2**16, 128

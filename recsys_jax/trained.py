@@ -6,11 +6,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float32, Int
+from jaxtyping import Array, Float, Float32, Int
 
-from recsys_jax.config import TrainConfig
+from recsys_jax.config import Config, LinearConfig, TrainConfig
 from recsys_jax.data import Table
 from recsys_jax.features import Features, FeatureSpace
+from recsys_jax.linear import LinearTwoTower, log_popularity, of_variables, temperature
 from recsys_jax.models import TwoTower, Variables, encode_customers, encode_products
 from recsys_jax.schema import Schema
 
@@ -22,7 +23,7 @@ class TrainedModel:
     """A trained pair of towers with all that is needed to use it."""
 
     schema: Schema
-    config: TrainConfig
+    config: Config
     customers: FeatureSpace
     products: FeatureSpace
     variables: Variables
@@ -33,15 +34,17 @@ class TrainedModel:
     purchases: Int[np.ndarray, " p"]
     """How often each product was bought in training."""
     losses: Float32[np.ndarray, " e"]
-    """The mean loss of each epoch; none where the model was trained elsewhere."""
+    """The mean loss of each epoch, in the linear recipe before each step; none of a model trained elsewhere."""
     batches: Mapping[str, int]
     """How many batches the running statistics of the tower "customer" and of the tower "product" have seen."""
     trained_on: str
     """The fingerprint of the dataset, where all of it was trained on; else empty."""
 
     @property
-    def model(self) -> TwoTower:
+    def model(self) -> TwoTower | LinearTwoTower:
         """The Flax module that `variables` belong to."""
+        if isinstance(self.config, LinearConfig):
+            return of_variables(self.customers.inputs, self.products.inputs, self.variables)
         return two_tower(self.config, self.customers, self.products)
 
     def embed_customers(self, table: Table) -> Float32[np.ndarray, "n d"]:
@@ -58,19 +61,31 @@ class TrainedModel:
 
     @property
     def product_bias(self) -> Float32[np.ndarray, " p"]:
-        """What is added to the score of each product for its popularity."""
-        return self.bias_of(self.purchases)
-
-    def bias_of(self, purchases: Int[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
-        """What is added to a score for so many purchases: zero unless the model was trained with a popularity bias.
+        """What is added to the score of each product for its popularity: zero without a popularity bias.
 
         Ranked by cosine + temperature x log-popularity, as in the loss; a score is half of a cosine. Relative to a
         product of average popularity, so that a contribution reads as more or less than usual.
         """
-        if not self.config.popularity_bias:
-            return np.zeros(np.shape(purchases), np.float32)
+        if isinstance(self.config, LinearConfig):
+            return self._bias(self.variables["popularity"]["product_id"][: len(self.product_ids)])
+        return self._bias(self._log_popularity(self.purchases))
+
+    def bias_of_new(self, table: Table) -> Float32[np.ndarray, " n"]:
+        """`product_bias` of products that nobody has bought yet: by their attributes in the linear recipe."""
+        if isinstance(self.config, LinearConfig):
+            features = self.products.encode(table)
+            return self._bias(log_popularity(self.products.inputs, self.variables, features))
+        return self._bias(self._log_popularity(np.zeros(len(table), np.int64)))
+
+    def _log_popularity(self, purchases: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         average = self.purchases.sum() / len(self.purchases)
-        return np.asarray(0.5 * self.config.temperature * np.log((purchases + 1.0) / (average + 1.0)), np.float32)
+        return np.asarray(np.log((purchases + 1.0) / (average + 1.0)))
+
+    def _bias(self, popularity: Float[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
+        if not self.config.popularity_bias:
+            return np.zeros(len(popularity), np.float32)
+        divided_by = temperature(self.variables) if isinstance(self.config, LinearConfig) else self.config.temperature
+        return np.asarray(0.5 * divided_by * popularity, np.float32)
 
 
 BLOCK = 4096

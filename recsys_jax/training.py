@@ -16,10 +16,11 @@ from jaxtyping import Array, Bool, Float, Float32, Int, UInt16
 
 from recsys_jax import losses
 from recsys_jax.augmentation import hide_attributes, hide_ids, jitter_numbers
-from recsys_jax.config import TrainConfig
+from recsys_jax.config import Config, LinearConfig, TrainConfig
 from recsys_jax.data import Dataset
 from recsys_jax.errors import InputError
 from recsys_jax.features import Features
+from recsys_jax.linear_training import fit_linear
 from recsys_jax.models import TwoTower, initial_variables
 from recsys_jax.preparation import TrainData, prepare
 from recsys_jax.trained import TrainedModel
@@ -232,7 +233,7 @@ def _own(data: TrainData) -> dict[str, Any]:
 
 def fit(
     dataset: Dataset,
-    config: TrainConfig,
+    config: Config,
     *,
     train: Bool[np.ndarray, " n"] | None = None,
     progress: Progress | None = None,
@@ -240,8 +241,11 @@ def fit(
     """Trains on the purchases of a dataset for which `train` is true (all by default).
 
     Vocabularies, scaling and popularity come from those purchases' customers and from the product catalogue alone.
-    Raises `InputError` where there is nothing to learn from.
+    `progress` is of the epochs, which the linear recipe does not have: `fit_linear` tells its own. Raises `InputError`
+    where there is nothing to learn from.
     """
+    if isinstance(config, LinearConfig):
+        return fit_linear(dataset, config, train=train)
     prepared = prepare(dataset, config, train)
     model, data = prepared.model(config), prepared.data(config)
     state, curve = _train(_run, init_state(model, data, config), data, model, config, progress)

@@ -133,7 +133,7 @@ def _ours(job: Job, timings: Timings) -> None:
     vars(train)["fit"] = timed
     for seed in range(job.seed, job.seed + job.trainings):
         config = TrainConfig(epochs=job.epochs, seed=seed)
-        train.main(train.Options(Path(job.dataset), Path(job.out), Path(job.customers), config))
+        train.main(train.Options(Path(job.dataset), Path(job.out), Path(job.customers), "towers", config=config))
         if seed == job.seed:
             timings.saved(job.device)
 

@@ -39,7 +39,7 @@ except ModuleNotFoundError as error:
     )
 
 if TYPE_CHECKING:
-    from recsys_jax.config import TrainConfig
+    from recsys_jax.config import Config
     from recsys_jax.trained import TrainedModel
 
 __all__ = [
@@ -101,13 +101,15 @@ def keep_what_is_compiled() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # type: ignore[no-untyped-call]
 
 
-def share_processors(config: "TrainConfig", models: int = 1) -> None:
+def share_processors(config: "Config", models: int = 1) -> None:
     """Says how JAX may use the processors for training; it reads this when it starts computing.
 
     Small steps run on one thread: to hand each of a hundred small operations to others takes longer than the work,
     up to a batch of 128 with 64 hidden units. Where many models train, each processor counts as a device.
     """
-    if config.batch_size * config.hidden_dim <= 2**14:
+    from recsys_jax.config import TrainConfig
+
+    if isinstance(config, TrainConfig) and config.batch_size * config.hidden_dim <= 2**14:
         os.environ.setdefault("NPROC", "1")
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     flags, devices = os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count"

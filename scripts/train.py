@@ -1,14 +1,15 @@
 """Trains the two towers on a dataset.
 
 Examples: python scripts/train.py data/amoremall
-          python scripts/train.py data/amoremall --seeds 32 --ensemble
+          python scripts/train.py data/amoremall --recipe towers
+          python scripts/train.py data/amoremall --recipe towers --seeds 32 --ensemble
 """
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from _common import again, command, console, open_dataset, progress, run_folder, share_processors, write_model
 
@@ -18,9 +19,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from recsys_jax import Dataset, InputError, TrainConfig, TrainedModel, fit
+from recsys_jax import Dataset, InputError, LinearConfig, TrainConfig, TrainedModel, fit
+from recsys_jax.config import Config
 from recsys_jax.evaluation import KS, Evaluation, in_sample_of_seeds
 from recsys_jax.files import write_file
+from recsys_jax.linear_training import fit_linear
 from recsys_jax.training import fit_seeds, of_seeds
 
 
@@ -34,8 +37,16 @@ class Options:
     """The folder that the model is written to; by default runs/NAME with the dataset's name."""
     customers: Path | None = None
     """Another customer file than the dataset's, or than the one that cluster_personas.py made."""
+    recipe: Literal["linear", "towers"] = "linear"
+    """linear: what recommends best to customers never seen; towers: as published, and its variations."""
+    own_penalty: float | None = None
+    """How much holds back what a product has of its own; chosen on inner folds where it is not given (linear)."""
+    attribute_penalty: float | None = None
+    """The same of the customers' liking of product attributes; inf: leave it out."""
+    taste_penalty: float | None = None
+    """The same of their liking of products that the same customers buy."""
     config: TrainConfig = field(default_factory=TrainConfig)
-    """The model and its training."""
+    """The towers recipe; the seed is that of the linear recipe, too."""
     seeds: int = 1
     """Models to train, with this seed and the next ones: the first is written, all are measured (seeds.json)."""
     ensemble: bool = False
@@ -44,24 +55,18 @@ class Options:
 
 def main(options: Options) -> str:
     """Trains and writes the model."""
-    run, config = run_folder(options.dataset, options.run), options.config
+    run = run_folder(options.dataset, options.run)
+    config = _config(options)
     seeds = seeds_from(config, options.seeds, options.ensemble)
     share_processors(config, len(seeds) - 1)
     dataset = open_dataset(options.dataset, run, options.customers)
-    console.print(f"Training {recipe(config)}, {config.epochs:,} epochs, seed {config.seed}")
-    with progress("training (compiling first)") as bar:
-
-        def update(done: int, losses: np.ndarray) -> None:
-            bar(done, config.epochs, f"loss {losses[-1]:.4f}")
-            for epoch, loss in enumerate(losses, done - len(losses) + 1):
-                if epoch % 100 == 0 or epoch == config.epochs:
-                    console.print(f"Epoch {epoch}/{config.epochs} | Loss: {loss:.4f}")
-
-        model = fit(dataset, config, progress=update)
+    console.print(f"Training {recipe(config)}, seed {config.seed}")
+    model = _fit_linear(dataset, config) if isinstance(config, LinearConfig) else _fit_towers(dataset, config)
     write_model(model, run)
     following = f"scripts/evaluate.py {again(options.dataset, run, options.customers)}"
     if len(seeds) == 1:
         return following
+    assert isinstance(config, TrainConfig)  # of which alone there are several seeds
     # The first was trained alone: trained with the others it would round differently, and be another file.
     models = [model, *_train_together(dataset, config, seeds[1:])]
     result = in_sample_of_seeds(models, dataset, KS, ensemble=options.ensemble)
@@ -72,13 +77,53 @@ def main(options: Options) -> str:
     return f"{following} --seeds {options.seeds}{' --ensemble' * options.ensemble}"
 
 
-def seeds_from(config: TrainConfig, count: int, ensemble: bool) -> range:
+def _config(options: Options) -> Config:
+    """The config of the recipe. Raises `InputError` where an option is given that the recipe does not have."""
+    towers = options.config
+    penalties = {name: getattr(options, name) for name in ("own_penalty", "attribute_penalty", "taste_penalty")}
+    linear = LinearConfig(**penalties, seed=towers.seed)
+    plain: Config = TrainConfig(seed=towers.seed) if options.recipe == "linear" else LinearConfig(seed=towers.seed)
+    refused = asdict(towers if options.recipe == "linear" else linear)
+    for name, value in asdict(plain).items():
+        if refused[name] != value:
+            other = "towers" if options.recipe == "linear" else "linear"
+            raise InputError(f"{name}: found {refused[name]}; allowed: with --recipe {other} alone")
+    return linear if options.recipe == "linear" else towers
+
+
+def _fit_linear(dataset: Dataset, config: LinearConfig) -> TrainedModel:
+    with progress("choosing penalties (compiling first)") as bar:
+        model = fit_linear(dataset, config, progress=bar)
+    own, attribute, taste = model.variables["penalties"]["chosen"]
+    console.print(
+        f"Fitted in {len(model.losses)} steps; penalties: own {own:g}, attributes {attribute:g}, tastes {taste:g}"
+    )
+    return model
+
+
+def _fit_towers(dataset: Dataset, config: TrainConfig) -> TrainedModel:
+    with progress("training (compiling first)") as bar:
+
+        def update(done: int, losses: np.ndarray) -> None:
+            bar(done, config.epochs, f"loss {losses[-1]:.4f}")
+            for epoch, loss in enumerate(losses, done - len(losses) + 1):
+                if epoch % 100 == 0 or epoch == config.epochs:
+                    console.print(f"Epoch {epoch}/{config.epochs} | Loss: {loss:.4f}")
+
+        return fit(dataset, config, progress=update)
+
+
+def seeds_from(config: Config, count: int, ensemble: bool) -> range:
     """The config's seed and those after it. Raises `InputError` where there is none, or nothing to average."""
     if count < 1:
         raise InputError(f"seeds: found {count}; allowed: 1 or more")
     if ensemble and count == 1:
         raise InputError("ensemble: found one seed; allowed: with 2 seeds or more, as in --seeds 8")
     seeds = range(config.seed, config.seed + count)
+    if isinstance(config, LinearConfig):
+        if count > 1:
+            raise InputError(f"seeds: found {count}; allowed: with --recipe towers; the linear recipe has one best fit")
+        return seeds
     of_seeds(config, seeds[-1:])  # the greatest
     return seeds
 
@@ -130,8 +175,13 @@ def _document(result: Evaluation, losses: np.ndarray) -> dict[str, object]:
     return document
 
 
-def recipe(config: TrainConfig) -> str:
+def recipe(config: Config) -> str:
     """The recipe in words."""
+    if isinstance(config, LinearConfig):
+        given = {"own": config.own_penalty, "attribute": config.attribute_penalty, "taste": config.taste_penalty}
+        words = ", ".join(f"{name} penalty {value:g}" for name, value in given.items() if value is not None)
+        open_ = f"penalties chosen on {config.inner_folds} inner folds" if None in given.values() else ""
+        return ", ".join(["linear towers with the full softmax", *filter(None, (words, open_))])
     words = {
         "triplet": f"with the triplet loss (margin {config.margin:g}, {config.negatives} negatives)",
         "infonce": f"with InfoNCE (in-batch negatives, temperature {config.temperature:g})",
@@ -145,7 +195,8 @@ def recipe(config: TrainConfig) -> str:
         f"number jitter {config.number_jitter:g}": config.number_jitter,
         f"{config.extra_customers:,} extra customers": config.extra_customers,
     }
-    return ", ".join([words, *(name for name, used in extras.items() if used)])
+    used = [name for name, used in extras.items() if used]
+    return ", ".join([f"towers {words}", *used, f"{config.epochs:,} epochs"])
 
 
 if __name__ == "__main__":
