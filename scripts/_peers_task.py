@@ -1,0 +1,235 @@
+"""What a peer is given, read from split.npz, and how its answer is measured; nothing of ours is imported."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+try:
+    import numpy as np
+    from scipy import sparse
+except ModuleNotFoundError:  # a bare Python: peers.py starts the one that has them
+    sparse = None
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.integer[Any]]
+    Floats = NDArray[np.floating[Any]]
+
+INNER_FOLDS = 4
+
+
+class InputError(Exception):
+    """What is wrong with the input, as a sentence."""
+
+
+class Diverged(Exception):
+    """The peer's numbers are no longer finite."""
+
+
+# The exchange file
+
+
+@dataclass(frozen=True)
+class Split:
+    """Attributes of all customers and products, who bought what, and what is asked for."""
+
+    customers: Any
+    """CSR, one row per customer."""
+    products: Any
+    """CSR, one row per product."""
+    train: Ints
+    """(n, 2): customer row, product row."""
+    queries: Ints
+    """(m, 2) likewise, of other customers."""
+    inner: Ints
+    """The inner fold of each training customer, -1 for the others."""
+
+
+def read_split(folder: Path) -> Split:
+    """The split.npz of the folder. Raises `InputError` where it isn't what it should be."""
+    path = folder / "split.npz"
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; FOLDER is a folder with a split.npz")
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: this is no file of numpy.savez without objects ({error})") from None
+    names = [f"{side}_{part}" for side in ("customers", "products") for part in ("indptr", "indices", "data", "shape")]
+    for name in (*names, "train", "queries", "inner"):
+        if name not in arrays:
+            raise InputError(f"{path}: the array {name} is missing; found: {', '.join(arrays) or 'none'}")
+    customers, products = (_attributes(path, arrays, side) for side in ("customers", "products"))
+    for name in ("train", "queries"):
+        _check_pairs(path, name, arrays[name], customers.shape[0], products.shape[0])
+    train, queries, inner = arrays["train"], arrays["queries"], arrays["inner"]
+    if inner.shape != (customers.shape[0],) or inner.dtype.kind != "i":
+        raise InputError(
+            f"{path}, inner: found {_shown(inner)}; allowed: one signed whole number for each of the "
+            f"{customers.shape[0]} customers"
+        )
+    both = np.intersect1d(train[:, 0], queries[:, 0])
+    if len(both):
+        raise InputError(f"{path}: customer {both[0]} stands in train and in queries; allowed: in one of them")
+    trained = np.zeros(len(inner), bool)
+    trained[train[:, 0]] = True
+    wrong = np.flatnonzero(trained & ((inner < 0) | (inner >= INNER_FOLDS)))
+    if len(wrong):
+        raise InputError(
+            f"{path}, inner: found {inner[wrong[0]]} for training customer {wrong[0]}; allowed: 0 to {INNER_FOLDS - 1}"
+        )
+    asked = np.flatnonzero(~trained & (inner >= 0) & np.isin(np.arange(len(inner)), queries[:, 0]))
+    if len(asked):
+        raise InputError(f"{path}, inner: found {inner[asked[0]]} for held-out customer {asked[0]}; allowed: -1")
+    present = np.unique(inner[train[:, 0]])
+    if 0 not in present or len(present) < 2:
+        raise InputError(f"{path}, inner: found the folds {present.tolist()}; allowed: 0 and at least one other")
+    return Split(customers, products, train, queries, inner)
+
+
+def _attributes(path: Path, arrays: Mapping[str, Any], side: str) -> Any:
+    shape, data = arrays[f"{side}_shape"], arrays[f"{side}_data"]
+    if shape.shape != (2,) or shape.dtype.kind not in "iu":
+        raise InputError(f"{path}, {side}_shape: found {_shown(shape)}; allowed: two whole numbers, rows and columns")
+    try:
+        matrix = sparse.csr_matrix(
+            (data.astype(np.float32), arrays[f"{side}_indices"], arrays[f"{side}_indptr"]),
+            shape=tuple(map(int, shape)),
+        )
+        matrix.check_format(full_check=True)
+    except (ValueError, TypeError, IndexError) as error:
+        raise InputError(f"{path}, {side}: the four arrays are no CSR matrix ({error})") from None
+    if not np.isfinite(matrix.data).all():
+        raise InputError(f"{path}, {side}_data: found a number that is not finite; allowed: finite numbers")
+    return matrix
+
+
+def _check_pairs(path: Path, name: str, pairs: Any, customers: int, products: int) -> None:
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu" or not len(pairs):
+        raise InputError(
+            f"{path}, {name}: found {_shown(pairs)}; allowed: whole numbers in two columns, at least one row"
+        )
+    for column, (what, count) in enumerate((("customer", customers), ("product", products))):
+        wrong = np.flatnonzero((pairs[:, column] < 0) | (pairs[:, column] >= count))
+        if len(wrong):
+            raise InputError(
+                f"{path}, {name}, row {wrong[0]}: found the {what} {pairs[wrong[0], column]}; allowed: 0 to {count - 1}"
+            )
+
+
+def _shown(array: Any) -> str:
+    return f"{array.dtype} of shape {array.shape}"
+
+
+# What a peer is given, and how its answer is measured
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a peer may train on, and who is asked about: by attributes alone, each kind of customer once."""
+
+    customers: Any
+    """CSR, the attributes of the training customers."""
+    products: Any
+    """CSR, the attributes of the products that occur in training; no others are ranked."""
+    pairs: Ints
+    """(n, 2): row of `customers`, row of `products`."""
+    asked: Any
+    """CSR, the attributes that occur among the queries' customers."""
+    rows: Ints
+    """For each query the row of `asked`."""
+    targets: Ints
+    """For each query the row of `products`, -1 where it does not occur in training."""
+
+    @classmethod
+    def of(cls, split: Split, train: Ints, queries: Ints) -> Task:
+        """The task to answer the queries after training on the pairs of `train`."""
+        people, customer = np.unique(train[:, 0], return_inverse=True)
+        candidates, product = np.unique(train[:, 1], return_inverse=True)
+        place = np.full(split.products.shape[0], -1)
+        place[candidates] = np.arange(len(candidates))
+        asked, rows = np.unique(queries[:, 0], return_inverse=True)
+        kinds, kind = distinct(split.customers[asked].toarray())
+        return cls(
+            split.customers[people],
+            split.products[candidates],
+            np.stack([customer.ravel(), product.ravel()], 1),
+            sparse.csr_matrix(kinds),
+            kind[rows.ravel()],
+            place[queries[:, 1]],
+        )
+
+
+def outer_task(split: Split) -> Task:
+    """All training customers answer for the held-out ones."""
+    return Task.of(split, split.train, split.queries)
+
+
+def inner_task(split: Split) -> Task:
+    """The training customers outside inner fold 0 answer for those in it; the queries play no part."""
+    held = split.inner[split.train[:, 0]] == 0
+    return Task.of(split, split.train[~held], split.train[held])
+
+
+def distinct(rows: Floats) -> tuple[Floats, Ints]:
+    """The rows without repetition, and for each row where it is among them."""
+    found, where = np.unique(rows, axis=0, return_inverse=True)
+    return found, where.ravel()
+
+
+def score_products(customers: Floats, products: Floats, bias: Floats) -> Floats:
+    """Customers times products plus bias. Products that are alike score exactly alike, whatever the order of adding."""
+    unlike, where = distinct(np.column_stack([products, bias]).astype(np.float64))
+    scores: Floats = customers.astype(np.float64) @ unlike[:, :-1].T + unlike[:, -1]
+    return scores[:, where]
+
+
+def ranks(scores: Floats, rows: Ints, targets: Ints) -> tuple[Ints, Ints]:
+    """For each query how many products score strictly better than its target, and how many as much, itself included.
+
+    A target of -1 was not to be had: every product is better.
+    """
+    better = np.full(len(rows), scores.shape[1], np.int32)
+    equal = np.ones(len(rows), np.int32)
+    known = np.flatnonzero(targets >= 0)
+    for start in range(0, len(known), 4096):
+        block = known[start : start + 4096]
+        found = scores[rows[block]]
+        own = found[np.arange(len(block)), targets[block]][:, None]
+        better[block] = (found > own).sum(1)
+        equal[block] = (found == own).sum(1)
+    return better, equal
+
+
+def metrics(better: Ints, equal: Ints) -> dict[str, float]:
+    """MRR, NDCG@10 and Hit@10: the means over the queries of what is expected where the order of equals is drawn."""
+    places = np.arange(1, int((better + equal).max()) + 1)
+    gains = {
+        "MRR": 1 / places,
+        "NDCG@10": np.where(places <= 10, 1 / np.log2(places + 1), 0.0),
+        "Hit@10": (places <= 10).astype(float),
+    }
+    result = {}
+    for name, gain in gains.items():
+        total = np.concatenate([[0.0], np.cumsum(gain)])
+        result[name] = float(((total[better + equal] - total[better]) / equal).mean())
+    return result
+
+
+def measure(task: Task, scores: Floats) -> dict[str, float]:
+    """The metrics of the scores of each kind of customer asked for. Raises `Diverged` where one is not finite."""
+    if not np.isfinite(scores).all():
+        raise Diverged
+    return metrics(*ranks(scores, task.rows, task.targets))
+
+
+def popularity(task: Task) -> Floats:
+    """Everybody is given what sold most."""
+    counts = np.bincount(task.pairs[:, 1], minlength=task.products.shape[0]).astype(float)
+    return np.broadcast_to(counts, (task.asked.shape[0], len(counts)))
