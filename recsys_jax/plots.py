@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from recsys_jax.comparison import METRICS, Comparison
 from recsys_jax.data import Dataset
 from recsys_jax.encoders import clean_text
 from recsys_jax.errors import InputError
@@ -19,6 +20,7 @@ from recsys_jax.personas import PersonaModel
 from recsys_jax.trained import TrainedModel
 
 __all__ = [
+    "comparison_differences",
     "embedding_space",
     "persona_definition",
     "persona_distribution",
@@ -325,3 +327,28 @@ def _korean_fonts() -> tuple[str, ...]:
 def _drawable(label: str, number: int) -> str:
     """The label or, where no font has its signs and boxes would stand there, a number."""
     return label if label.isascii() or _korean_fonts() else f"no. {number}"
+
+
+def comparison_differences(path: Path, result: Comparison, title: str) -> None:
+    """A PNG with each method's difference to the best in the metric that ranks, and its 95 % interval."""
+    metric = METRICS[0]
+    colours = {"the best": _BLUE, "inside the noise": _GREY, "worse": "#e0803a"}
+    drawn: dict[str, Any] = {}
+    with _picture(path, 7.2, 1.5 + 0.36 * len(result.rows)) as (axes,):
+        axes.axvline(0, color=_BLUE, linewidth=1, zorder=1)
+        for place, row in enumerate(result.rows):
+            reading, found = row.reading(metric), None if row.minus_best is None else row.minus_best[metric]
+            mean, low, high = (0.0, 0.0, 0.0) if found is None else (found.mean, found.low, found.high)
+            if low == low:  # one customer alone has no interval
+                axes.plot([low, high], [place, place], color=colours[reading], linewidth=2)
+            (drawn[reading],) = axes.plot([mean], [place], "o", color=colours[reading], markersize=6)
+        names = [
+            f"{_drawable(row.method, place)}  {row.means[metric].mean:.4f}" for place, row in enumerate(result.rows)
+        ]
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color="#e4e6ea")
+        axes.set_xlabel(f"{metric.upper()} minus the best, with the 95 % interval, query by query")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.figure.legend(drawn.values(), drawn, loc="outside lower left", ncols=3, frameon=False, fontsize=9)
