@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float64, Int
 
 from recsys_jax import metrics
 from recsys_jax.baselines import baselines, popularities
-from recsys_jax.config import TrainConfig
+from recsys_jax.config import Config
 from recsys_jax.data import Dataset
 from recsys_jax.ensembles import Ensemble
 from recsys_jax.errors import InputError
@@ -22,7 +22,7 @@ from recsys_jax.scorers import Scorer, Shared, model_scorer
 from recsys_jax.splits import Fold, Split, cross_validation_split
 from recsys_jax.tasks import Task
 from recsys_jax.trained import TrainedModel
-from recsys_jax.training import fit, fit_seeds, of_seeds
+from recsys_jax.training import fit, fit_seeds
 
 __all__ = [
     "ALL",
@@ -167,7 +167,7 @@ def in_sample_of_seeds(
 
 def cross_validation(
     dataset: Dataset,
-    config: TrainConfig,
+    config: Config,
     ks: Sequence[int],
     *,
     folds: int = 5,
@@ -194,7 +194,7 @@ def cross_validation(
 
 def evaluate_split(
     dataset: Dataset,
-    config: TrainConfig,
+    config: Config,
     split: Split,
     ks: Sequence[int],
     *,
@@ -225,7 +225,7 @@ def evaluate_split(
     _check_ks(ks)
     if seed < 0:
         raise InputError(f"seed: found {seed}; allowed: 0 or more")
-    configs = [config] if seeds is None else of_seeds(config, seeds)
+    configs = [replace(config, seed=one) for one in ([config.seed] if seeds is None else seeds)]
     parts: list[_Part] = []
     without_leak: list[_Part] = []
     for number, fold in enumerate(split.folds):

@@ -25,8 +25,9 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from recsys_jax import Dataset, InputError, TrainConfig, load_model
+from recsys_jax import Dataset, InputError, LinearConfig, load_model
 from recsys_jax.cells import as_key
+from recsys_jax.config import Config
 from recsys_jax.evaluation import ALL, KS, Evaluation, evaluate_split, in_sample
 from recsys_jax.files import write_file
 from recsys_jax.intervals import Interval
@@ -71,7 +72,7 @@ def main(options: Options) -> str:
     run = run_folder(options.dataset, options.run)
     trained = options.protocol == "in-sample" or (run / "model.json").exists()
     model = load_model(run) if trained else None
-    config = TrainConfig() if model is None else model.config
+    config = LinearConfig() if model is None else model.config
     seeds = train.seeds_from(config, options.seeds, options.ensemble)
     share_processors(config, len(seeds))
     if len(seeds) > 1 and options.protocol == "in-sample":
@@ -116,7 +117,7 @@ def main(options: Options) -> str:
 
 
 def _held_out(
-    options: Options, config: TrainConfig, dataset: Dataset, made: Path | None, seeds: Sequence[int]
+    options: Options, config: Config, dataset: Dataset, made: Path | None, seeds: Sequence[int]
 ) -> Evaluation:
     if made is not None and options.protocol == "new-combinations":
         raise InputError(
