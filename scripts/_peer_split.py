@@ -1,0 +1,123 @@
+"""The bridge to scripts/peers.py: a fold as its split.npz, and its ranks as answers to our queries."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from _peers_task import INNER_FOLDS
+from scipy.sparse import csr_array
+
+from recsys_jax import Dataset, InputError, TrainConfig
+from recsys_jax.comparison import Answers, of_ranks
+from recsys_jax.contenders import Say
+from recsys_jax.data import customer_folds
+from recsys_jax.features import Features, FeatureSpace
+from recsys_jax.files import replace_file
+from recsys_jax.preparation import prepare
+from recsys_jax.schema import Numeric
+from recsys_jax.splits import Fold
+
+__all__ = ["NAMES", "ask", "attribute_matrix", "write_split"]
+
+NAMES = {"lightfm": "LightFM", "rectools": "RecTools DSSM"}
+"""What tables call the peers."""
+
+BINS = 8
+"""How many ranges a number is divided into, each with about as many of the training rows."""
+
+
+def write_split(folder: Path, dataset: Dataset, fold: Fold, seed: int = 0) -> None:
+    """Writes the fold as FOLDER/split.npz, as `scripts/peers.py` reads it.
+
+    Vocabularies and ranges come from the training part. A customer that is both learned from and asked, as in a split
+    by time, has a row for each: it is asked by its attributes, as anybody new. `seed` deals the training customers
+    into inner folds. Raises `InputError` where the candidates aren't all products, or with very few customers.
+    """
+    if fold.candidates is not None:
+        raise InputError("peers: found the protocol new-products; allowed: those that rank all products")
+    prepared = prepare(dataset, TrainConfig(), fold.train)
+    train, queries = dataset.purchases[fold.train], dataset.purchases[fold.queries]
+    buyers, buyer = np.unique(train[:, 0], return_inverse=True)
+    asked, row = np.unique(queries[:, 0], return_inverse=True)
+    rows = np.concatenate([buyers, asked])  # the training customers first
+    customers = attribute_matrix(
+        prepared.customer_space, prepared.customer_space.encode(dataset.customers.select(rows.tolist())), len(buyers)
+    )
+    bought = np.unique(train[:, 1])
+    order = np.concatenate([bought, np.setdiff1d(np.arange(len(dataset.product_ids)), bought)])
+    products = attribute_matrix(
+        prepared.product_space, {name: column[order] for name, column in prepared.products.items()}, len(bought)
+    )
+    place = np.argsort(order)
+    inner = np.full(len(rows), -1, np.int32)
+    inner[: len(buyers)] = customer_folds(len(buyers), INNER_FOLDS, seed)
+    arrays: dict[str, Any] = {
+        "train": np.stack([buyer.reshape(-1), place[train[:, 1]]], axis=1).astype(np.int32),
+        "queries": np.stack([row.reshape(-1) + len(buyers), place[queries[:, 1]]], axis=1).astype(np.int32),
+        "inner": inner,
+    }
+    for side, matrix in (("customers", customers), ("products", products)):
+        arrays |= {f"{side}_{part}": getattr(matrix, part) for part in ("indptr", "indices", "data")}
+        arrays[f"{side}_shape"] = np.array(matrix.shape)
+    replace_file(folder / "split.npz", lambda stream: np.savez(stream, **arrays))
+
+
+def attribute_matrix(space: FeatureSpace, features: Features, learned: int) -> csr_array:
+    """A column per value of each feature, 1 where a row has it; of a number, per range and one where it is missing.
+
+    The ranges are quantiles of the first `learned` rows, the training ones.
+    """
+    rows, columns, start = [], [], 0
+    for fitted in space:
+        values = features[fitted.feature.name]
+        if isinstance(fitted.feature, Numeric):
+            x = values[:, 0]
+            missing = values[:, 1] > 0 if values.shape[1] > 1 else np.zeros(len(x), bool)
+            stated = x[:learned][~missing[:learned]]
+            edges = np.unique(np.quantile(stated, np.arange(1, BINS) / BINS)) if len(stated) else np.zeros(0)
+            column = np.where(missing, len(edges) + 1, np.searchsorted(edges, x, side="right"))[:, None]
+            size = len(edges) + 2
+        else:
+            column, size = values.reshape(len(values), -1), fitted.input.size
+        where = np.nonzero(column >= 0)
+        rows.append(where[0])
+        columns.append(column[where] + start)
+        start += size
+    row, at = np.concatenate(rows), np.concatenate(columns)
+    count = len(next(iter(features.values())))
+    return csr_array((np.ones(len(row), np.float32), (row, at)), shape=(count, start))
+
+
+def ask(peer: str, folder: Path, say: Say) -> Answers:
+    """Runs `scripts/peers.py PEER FOLDER`, which tunes, trains and ranks. Raises `InputError` with its last words."""
+    script = Path(__file__).with_name("peers.py")
+    answer = folder / f"peer-{peer}.npz"
+    answer.unlink(missing_ok=True)
+    command = [sys.executable, str(script), peer, str(folder)]
+    # Told through a file: a second pipe that nobody reads could fill up.
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
+        )
+        assert process.stdout is not None
+        said = []
+        for line in process.stdout:
+            said.append(line)
+            found = re.match(r" *(\d+/\d+) +(inner MRR [\d.]+)", line)
+            say(f"setting {found[1]}, {found[2]}" if found else line.strip()[:40])
+        status = process.wait()
+        errors.seek(0)
+        last = next((line.strip() for line in reversed(errors.readlines()) if line.strip()), "")
+    (folder / f"peer-{peer}.log").write_text("".join(said), encoding="utf-8")
+    if status or not answer.is_file():
+        raise InputError(f"{NAMES[peer]}: scripts/peers.py ended with status {status}: {last.removeprefix('error: ')}")
+    with np.load(answer, allow_pickle=False) as file:
+        better, equal, record = file["better"], file["equal"], json.loads(str(file["settings"]))
+    chosen = ", ".join(f"{name} {value}" for name, value in record["chosen"].items() if name not in ("every", "most"))
+    return Answers(of_ranks((better, equal)), notes=(chosen,), seconds=float(record["seconds"]))
