@@ -234,8 +234,10 @@ def trained(tmp_path_factory):
     for name, table in (("products.json", DATA.products), ("customers.json", DATA.customers)):
         rows = [dict(zip(table.columns, cells, strict=True)) for cells in zip(*table.columns.values(), strict=True)]
         (folder / name).write_text(json.dumps(rows), "utf-8")
-    said(train, train.Options(folder, root / "alone", config=config))
-    lines, following = said(train, train.Options(folder, root / "run", config=config, seeds=4, ensemble=True))
+    said(train, train.Options(folder, root / "alone", recipe="towers", config=config))
+    lines, following = said(
+        train, train.Options(folder, root / "run", recipe="towers", config=config, seeds=4, ensemble=True)
+    )
     return SimpleNamespace(root=root, folder=folder, config=config, lines=lines, following=following)
 
 
@@ -310,7 +312,11 @@ def test_evaluate_with_seeds_shows_mean_and_spread(trained, monkeypatch):
         (evaluate, {"seeds": -1}, r"^seeds: found -1; allowed: 1 or more$"),
         (train, {"ensemble": True}, r"^ensemble: found one seed; allowed: with 2 seeds or more"),
         (evaluate, {"ensemble": True}, r"^ensemble: found one seed; allowed: with 2 seeds or more"),
-        (train, {"config": TrainConfig(seed=2**32 - 2), "seeds": 3}, r"^seed: found 4294967296; allowed: "),
+        (
+            train,
+            {"recipe": "towers", "config": TrainConfig(seed=2**32 - 2), "seeds": 3},
+            r"^seed: found 4294967296; allowed: ",
+        ),
         (evaluate, {"seeds": 2, "protocol": "in-sample"}, r"^seeds: found 2; allowed: with held-out protocols alone"),
     ],
 )
@@ -325,5 +331,5 @@ def test_another_model_removes_the_figures_over_seeds(trained):
     run = trained.root / "again"
     run.mkdir()
     (run / "seeds.json").write_text("{}")
-    said(train, train.Options(trained.folder, run, config=trained.config))
+    said(train, train.Options(trained.folder, run, recipe="towers", config=trained.config))
     assert not (run / "seeds.json").exists()
