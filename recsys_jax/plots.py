@@ -339,7 +339,7 @@ def comparison_differences(path: Path, result: Comparison, title: str) -> None:
         for place, row in enumerate(result.rows):
             reading, found = row.reading(metric), None if row.minus_best is None else row.minus_best[metric]
             mean, low, high = (0.0, 0.0, 0.0) if found is None else (found.mean, found.low, found.high)
-            if low == low:  # one customer alone has no interval
+            if not np.isnan(low):  # one customer alone has no interval
                 axes.plot([low, high], [place, place], color=colours[reading], linewidth=2)
             (drawn[reading],) = axes.plot([mean], [place], "o", color=colours[reading], markersize=6)
         names = [
