@@ -1,17 +1,20 @@
 """What needs no towers: chance, popularity in several forms, and popularity corrected for each attribute."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from itertools import product
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
 from recsys_jax import metrics
+from recsys_jax.config import LinearConfig
 from recsys_jax.data import Dataset, customer_folds
 from recsys_jax.features import FeatureSpace
+from recsys_jax.linear_training import fit_linear
 from recsys_jax.schema import Numeric
-from recsys_jax.scorers import Scorer, Shared, attribute_rows, ranks_in_rows
+from recsys_jax.scorers import Scorer, Shared, attribute_rows, model_scorer, ranks_in_rows
 from recsys_jax.splits import Fold
 
 __all__ = [
@@ -21,6 +24,7 @@ __all__ = [
     "SoftValues",
     "baselines",
     "inverse_popularity",
+    "logistic_regression",
     "naive_bayes",
     "popularities",
     "soft_values",
@@ -56,11 +60,11 @@ def baselines(dataset: Dataset, fold: Fold) -> dict[str, Scorer]:
             everybody = np.zeros(len(dataset.customers), np.int64)
             out["popularity by category"] = Shared.table(by_category[None], everybody)
         return out
-    # A further rival is one more entry here.
     return {
         **counted,
         "inverse popularity": inverse_popularity(dataset, fold.train),
         "naive Bayes": naive_bayes(dataset, fold.train).scorer(),
+        "logistic regression": logistic_regression(dataset, fold.train),
     }
 
 
@@ -200,6 +204,17 @@ def naive_bayes(
                 ranked = ranks_in_rows(inner.scores(rows[start : start + step]), row[here] - start, queries[here, 1])
                 reciprocal[i] += metrics.reciprocal_rank(ranked) @ times[here]
     return _smoothed(counts, popularity, float(alphas[int(reciprocal.argmax())]), values, group)
+
+
+def logistic_regression(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> Shared:
+    """Multinomial, of the product on the attributes, with an L2 penalty chosen on inner folds.
+
+    It is the linear recipe without what products share. The intercepts are the log-popularities: fitted freely they
+    fit the products that few bought too well, and rank no better.
+    """
+    model = fit_linear(dataset, LinearConfig(attribute_penalty=inf, taste_penalty=inf), train=train)
+    own = model.variables["penalties"]["chosen"][0]
+    return replace(model_scorer(model, dataset), note=f"penalty {own:g}")
 
 
 def _smoothed(

@@ -122,8 +122,7 @@ def tastes(
     values, vectors = eigsh(operator, k=count, which="LA", v0=start)
     # The sign of an eigenvector is arbitrary, and so is nothing that is made of it.
     found = vectors[:, values > 1e-9] * np.sqrt(values[values > 1e-9])
-    found = found - share @ found
-    variance = float((share[:, None] * found**2).sum())
+    variance = float((share[:, None] * (found - share @ found) ** 2).sum())
     return found / np.sqrt(variance) if variance > 0 else None
 
 

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Float64, Int
 from scipy.sparse import csr_array
-from scipy.special import log_softmax
+from scipy.special import log_softmax, softmax
 
 from recsys_jax import metrics
 from recsys_jax.config import LinearConfig
@@ -36,11 +36,11 @@ __all__ = ["fit_linear"]
 
 LOGITS = 2**25
 """At most so many logits are computed at once; with more combinations of attributes, a sample stands for all."""
-SEARCH_LOGITS, QUERIES = 2**22, 20_000
-"""The same while penalties are compared, and the most purchases that they are compared by."""
+SEARCH_LOGITS, SCORES, QUERIES = 2**22, 2**24, 20_000
+"""The same while penalties are compared; and the most scores and purchases in a fold that they are compared by."""
 PARAMETERS = 2**25
 """The most numbers that a fit may have: L-BFGS keeps twenty times as many, 2.7 GB."""
-STEPS, GAIN = 200, 1e-7
+STEPS, GAIN, SEARCH_GAIN = 200, 1e-7, 1e-6
 """A fit ends after so many steps of L-BFGS, or when one gains less than this, in nats per purchase."""
 
 
@@ -205,15 +205,18 @@ class _Fold:
     @classmethod
     def of(cls, data: _Purchases, kept: Bool[np.ndarray, " n"], config: LinearConfig) -> "_Fold":
         asked = data.pairs[~kept]
-        if len(asked) > QUERIES:
-            asked = asked[np.random.default_rng(config.seed).choice(len(asked), QUERIES, replace=False)]
+        asked = np.random.default_rng(config.seed).permutation(asked)[:QUERIES]
         queries = np.stack([data.combination[asked[:, 0]], asked[:, 1]], axis=1)
+        # Of the combinations, those that come first.
+        different, first = np.unique(queries[:, 0], return_index=True)
+        most = max(SCORES // len(data.attributes), 1)
+        queries = queries[np.isin(queries[:, 0], different[np.argsort(first)[:most]])]
         each, times = np.unique(queries, axis=0, return_counts=True)
         return cls(kept, np.log(data.counts(kept) + 1.0), data.tastes(kept, config.tastes), each, times)
 
     def measure(self, data: _Purchases, penalties: Penalties, seed: int) -> Float64[np.ndarray, " 3"]:
         """The sums over the purchases asked for of reciprocal ranks, of NDCG@10 and of log-likelihoods."""
-        fit = _fit(data, self.kept, self.popularity, self.described, penalties, most=SEARCH_LOGITS, seed=seed)
+        fit = _fit(data, self.kept, self.popularity, self.described, penalties, search=True, seed=seed)
         changes = fit.of_products(data.attributes, self.described)
         rows, row = np.unique(self.queries[:, 0], return_inverse=True)
         step = max(1, 2**22 // len(self.popularity))  # a block of scores of at most 32 MB
@@ -236,46 +239,93 @@ def _fit(
     penalties: Penalties,
     *,
     seed: int,
-    most: int = LOGITS,
+    search: bool = False,
     known: Bool[np.ndarray, " p"] | None = None,
 ) -> _Fit:
-    """The best fit to the purchases kept, among the products that are `known` (all by default)."""
+    """The best fit to the purchases kept, among the products that are `known` (all by default).
+
+    With very many combinations a sample of customers stands for all of them. What a product's buyers state is still
+    counted of everybody; of the sample comes what would be expected, and its error where it matters is taken out: it is
+    exact for popularity alone and, in a second fit, for the first one. While penalties are compared (`search`), the
+    sample is smaller and the first fit is enough.
+    """
     pairs = data.pairs[kept]
-    total, products = len(pairs), len(popularity)
-    of_row = data.combination[pairs[:, 0]]
-    bought = csr_array((np.ones(total), (of_row, pairs[:, 1])), shape=(len(data.rows), products))
-    rows, weights = data.rows, np.bincount(of_row, minlength=len(data.rows)).astype(np.float64)
-    if len(rows) * products > most:
-        # What is bought with an attribute is known of everybody; what would be expected, of a sample.
-        size = max(most // products, 64)
-        drawn = np.random.default_rng(seed).multinomial(size, weights / total)
-        rows, weights = rows[drawn > 0], np.asarray(drawn[drawn > 0] * (total / size), np.float64)
-    if (size := rows.shape[1] * products) > PARAMETERS:
+    total = len(pairs)
+    chosen = np.ones(len(popularity), bool) if known is None else known
+    popularity, products = popularity[chosen], int(chosen.sum())
+    rows, columns = data.rows, data.rows.shape[1]
+    if columns * products > PARAMETERS:
         raise InputError(
-            f"{data.source}: the linear recipe would learn {size:,} numbers: {rows.shape[1]:,} attribute values for "
-            f"{products:,} products; allowed: {PARAMETERS:,}; leave an attribute with very many values out, or take "
-            f"the towers recipe"
+            f"{data.source}: the linear recipe would learn {columns * products:,} numbers: {columns:,} attribute "
+            f"values times {products:,} products; allowed: {PARAMETERS:,}; leave out an attribute with very many "
+            f"values, or take the towers recipe"
         )
-    chosen = np.ones(products, bool) if known is None else known
-    # Lengths that differ little share a compiled program; a row without weight changes nothing.
-    padding = -len(rows) % 64
+    of_row = data.combination[pairs[:, 0]]
+    weights = np.bincount(of_row, minlength=len(rows)) / total
+    bought = csr_array((np.full(total, 1 / total), (of_row, pairs[:, 1])), shape=(len(rows), len(chosen)))
+    stated = (bought.T @ rows).T[:, chosen]
+    few, few_weights = rows, weights
+    most = SEARCH_LOGITS if search else LOGITS
+    sampled = len(rows) * products > most and len(rows) > 16 * columns
+    if sampled:
+        # Fewer rows than a multiple of the columns would leave some combination of them unseen, and free.
+        size = max(most // products, 16 * columns)
+        drawn = np.random.default_rng(seed).multinomial(size, weights)
+        few, few_weights = rows[drawn > 0], np.asarray(drawn[drawn > 0] / size, np.float64)
     scales = np.array([penalty**-0.5 for penalty in penalties])
-    arrays = (
-        np.pad(rows, ((0, padding), (0, 0))),
-        np.pad(weights / total, (0, padding)),
-        (bought.T @ data.rows).T[:, chosen] / total,
-        popularity[chosen],
-        data.attributes[chosen],
-        described[chosen],
-        scales,
-        np.float64(total),
-    )
-    found, losses = _solve(*(np.asarray(array, np.float32) for array in arrays))
-    own, attribute, taste = (scale * np.asarray(part, np.float64) for scale, part in zip(scales, found, strict=True))
-    of_all = np.zeros((rows.shape[1], products))
+    changes = np.zeros((columns, products))
+    for _ in range(2 if sampled and not search else 1):
+        error = 0.0
+        if sampled:
+            error = _expected(few, few_weights, popularity, changes) - _expected(rows, weights, popularity, changes)
+        # Lengths that differ little share a compiled program; a row without weight changes nothing.
+        padding = -len(few) % 64
+        arrays = (
+            np.pad(few, ((0, padding), (0, 0))),
+            np.pad(few_weights, (0, padding)),
+            stated + error,
+            popularity,
+            data.attributes[chosen],
+            described[chosen],
+            scales,
+            np.float64(total),
+            np.float64(SEARCH_GAIN if search else GAIN),
+        )
+        found, losses = _solve(*(np.asarray(array, np.float32) for array in arrays))
+        own, attribute, taste = (
+            scale * np.asarray(part, np.float64) for scale, part in zip(scales, found, strict=True)
+        )
+        changes = own + attribute @ data.attributes[chosen].T + taste @ described[chosen].T
+    of_all = np.zeros((columns, len(chosen)))
     of_all[:, chosen] = own
     curve = np.asarray(losses, np.float64)
     return _Fit(of_all, attribute, taste, curve[~np.isnan(curve)])
+
+
+def _expected(
+    rows: Float64[np.ndarray, "r f"],
+    weights: Float64[np.ndarray, " r"],
+    popularity: Float64[np.ndarray, " p"],
+    changes: Float64[np.ndarray, "f p"],
+) -> Float64[np.ndarray, "f p"]:
+    """What each product's buyers would state: the sum over rows of weight x row x share of the product."""
+    if not changes.any():
+        return np.asarray(np.outer(weights @ rows, softmax(popularity)))
+    step = max(64, LOGITS // len(popularity))
+    out = np.zeros_like(changes)
+    for start in range(0, len(rows), step):
+        block, counted = rows[start : start + step], weights[start : start + step]
+        padding = (0, step - len(block)) if len(rows) > step else (0, 0)
+        arrays = np.pad(block, (padding, (0, 0))), np.pad(counted, padding), popularity, changes
+        out += _expected_of_block(*(np.asarray(array, np.float32) for array in arrays))
+    return out
+
+
+@jax.jit
+def _expected_of_block(
+    rows: Float[Array, "m f"], weights: Float[Array, " m"], popularity: Float[Array, " p"], changes: Float[Array, "f p"]
+) -> Float[Array, "f p"]:
+    return (weights[:, None] * rows).T @ jax.nn.softmax(popularity + rows @ changes, axis=1)
 
 
 @jax.jit
@@ -288,6 +338,7 @@ def _solve(
     described: Float[Array, "p r"],
     scales: Float[Array, " 3"],
     total: Float[Array, ""],
+    gain: Float[Array, ""],
 ) -> tuple[list[Array], Float[Array, " s"]]:
     r"""L-BFGS on $\sum_i w_i \log\sum_j e^{b_j + x_i W_j} - \langle B, W \rangle + |\theta|^2 / 2n$, W linear in theta.
 
@@ -311,7 +362,7 @@ def _solve(
     def go_on(carry: tuple[Any, ...]) -> Array:
         *_, losses, done = carry
         last, before = losses[done - 1], losses[done - 2]
-        return jnp.asarray((done < 2) | ((done < STEPS) & (before - last > GAIN)))
+        return jnp.asarray((done < 2) | ((done < STEPS) & (before - last > gain)))
 
     def go(carry: tuple[Any, ...]) -> tuple[Any, ...]:
         parts, state, losses, done = carry

@@ -181,12 +181,12 @@ def initial_variables(
 
 
 @partial(jax.jit, static_argnames="model")
-def encode_customers(model: TwoTower, variables: Variables, features: Mapping[str, Array]) -> Float[Array, "n d"]:
+def encode_customers(model: nn.Module, variables: Variables, features: Mapping[str, Array]) -> Float[Array, "n d"]:
     """Unit vectors of customers, as when serving: running statistics, no dropout."""
     return model.apply(variables, features, method="encode_customers")  # type: ignore[return-value]
 
 
 @partial(jax.jit, static_argnames="model")
-def encode_products(model: TwoTower, variables: Variables, features: Mapping[str, Array]) -> Float[Array, "p d"]:
+def encode_products(model: nn.Module, variables: Variables, features: Mapping[str, Array]) -> Float[Array, "p d"]:
     """Unit vectors of products, as when serving: running statistics, no dropout."""
     return model.apply(variables, features, method="encode_products")  # type: ignore[return-value]

@@ -254,7 +254,7 @@ def fit(
 
 def fit_seeds(
     dataset: Dataset,
-    config: TrainConfig,
+    config: Config,
     seeds: Sequence[int],
     *,
     train: Bool[np.ndarray, " n"] | None = None,
@@ -268,6 +268,10 @@ def fit_seeds(
     among JAX's devices. `progress` is called with the epochs done, summed over the seeds, and with their mean losses.
     Raises `InputError` as `fit` does, and for seeds that `of_seeds` refuses.
     """
+    if isinstance(config, LinearConfig):
+        raise InputError(
+            f"seeds: found {len(seeds)}; allowed: with the towers recipe alone; the linear recipe has one best fit"
+        )
     if at_once < 1:
         raise InputError(f"at_once: found {at_once}; allowed: 1 or more")
     configs = of_seeds(config, seeds)
