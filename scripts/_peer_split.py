@@ -100,23 +100,24 @@ def ask(peer: str, folder: Path, say: Say) -> Answers:
     answer = folder / f"peer-{peer}.npz"
     answer.unlink(missing_ok=True)
     command = [sys.executable, str(script), peer, str(folder)]
-    # Told through a file: a second pipe that nobody reads could fill up.
-    with tempfile.TemporaryFile("w+", encoding="utf-8") as errors:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"}
-        )
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    said = []
+    # Mistakes are told through a file: a second pipe that nobody reads meanwhile could fill up.
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
+    ):
         assert process.stdout is not None
-        said = []
         for line in process.stdout:
             said.append(line)
             found = re.match(r" *(\d+/\d+) +(inner MRR [\d.]+)", line)
             say(f"setting {found[1]}, {found[2]}" if found else line.strip()[:40])
         status = process.wait()
         errors.seek(0)
-        last = next((line.strip() for line in reversed(errors.readlines()) if line.strip()), "")
+        last = next((line.strip() for line in reversed(errors.readlines()) if line.strip()), "no word")
     (folder / f"peer-{peer}.log").write_text("".join(said), encoding="utf-8")
     if status or not answer.is_file():
-        raise InputError(f"{NAMES[peer]}: scripts/peers.py ended with status {status}: {last.removeprefix('error: ')}")
+        raise InputError(f"scripts/peers.py {peer} ended with status {status}: {last.removeprefix('error: ')}")
     with np.load(answer, allow_pickle=False) as file:
         better, equal, record = file["better"], file["equal"], json.loads(str(file["settings"]))
     chosen = ", ".join(f"{name} {value}" for name, value in record["chosen"].items() if name not in ("every", "most"))

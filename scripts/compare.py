@@ -130,7 +130,7 @@ def _measure(
     count = len(split.folds)
     with progress(options.protocol) as bar:
         for number, fold in enumerate(split.folds):
-            bar(number, count, f"fold {number + 1} of {count}: popularity, naive Bayes")
+            bar(number, count, f"fold {number + 1} of {count}: baselines")
             view = _view(dataset, fold, of_fold)
             # As in scripts/evaluate.py: fold i trains with the seed + i.
             seeds = [(options.seed + i + number) % 2**32 for i in range(options.seeds)]

@@ -261,9 +261,9 @@ def test_figures_are_those_of_evaluate():
     for metric in METRICS:
         assert found["towers"].values[metric] == pytest.approx(expected["towers"].by_seed[metric])
         assert found["linear"].values[metric][0] == pytest.approx(expected["linear"].values["model"][metric])
-        for name in ("popularity", "naive Bayes"):
+        for name in set(found) - {"towers", "linear"}:
             assert found[name].values[metric][0] == pytest.approx(expected["linear"].values[name][metric])
-    assert set(found) == {"towers", "linear", "popularity", "naive Bayes"}
+    assert {"towers", "linear", "popularity", "naive Bayes"} <= set(found)
     assert (found["towers"].seeds, found["linear"].seeds) == ((0, 1), ())
 
 
