@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import fields
-from math import inf
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -32,7 +31,6 @@ def built_in(purchases: int) -> dict[str, Config]:
     most = TrainConfig().epochs
     return {
         "linear": LinearConfig(),
-        "linear, own alone": LinearConfig(attribute_penalty=inf, taste_penalty=inf),
         "towers, softmax": SOFTMAX,
         "towers, as published": TrainConfig(epochs=min(most, max(1, ROWS // max(purchases, 1)))),
     }
