@@ -32,9 +32,9 @@ class Answers:
     """What one method reached."""
 
     values: Mapping[str, Float64[np.ndarray, "s n"]]
-    """By metric, the value of each query, by the model of each seed; one row where nothing was drawn."""
+    """By metric, the value of each query, by the model of each seed; one row where there is one model."""
     seeds: tuple[int, ...] = ()
-    """Of those models; none where nothing was drawn."""
+    """Of those models; none where nothing was drawn, or by a seed that is not ours to choose."""
     notes: tuple[str, ...] = ()
     """What was chosen, in each fold."""
     seconds: float = 0.0

@@ -187,12 +187,13 @@ def _show(result: Comparison, title: str, *, leak: bool) -> None:
     console.print(_ranking(result))
     console.print()
     console.print("± is half of the 95 % interval, by a bootstrap over customers. Over seeds: the")
-    console.print("standard deviation of one model's MRR; – where nothing is drawn.")
+    console.print("standard deviation of one model's MRR; – where there is one model alone.")
     if len(result.rows) > 1:
         console.print()
         console.print(_differences(result))
         console.print()
-        console.print("Differences are paired query by query; of seeds, their noise is in the interval.")
+        console.print("Differences are paired query by query; where there are several seeds, their noise")
+        console.print("is in the interval. Each interval is by itself: of twenty, one errs by chance.")
     if leak:
         console.print(
             "* Personas were derived from the review of the very purchase that is asked for;\n"
