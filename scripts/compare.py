@@ -192,8 +192,8 @@ def _show(result: Comparison, title: str, *, leak: bool) -> None:
         console.print()
         console.print(_differences(result))
         console.print()
-        console.print("Differences are paired query by query; where there are several seeds, their noise")
-        console.print("is in the interval. Each interval is by itself: of twenty, one errs by chance.")
+        console.print("Differences are paired query by query; where there are several seeds, their")
+        console.print("noise is in the interval. Each stands by itself: of twenty, one errs by chance.")
     if leak:
         console.print(
             "* Personas were derived from the review of the very purchase that is asked for;\n"
