@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from math import inf
 from itertools import product
+from math import inf
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int

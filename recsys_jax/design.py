@@ -12,12 +12,15 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from recsys_jax.features import FeatureSpace
 from recsys_jax.linear import KNOTS, hats
 
-__all__ = ["Design", "ExpectedPopularity", "expected_popularity", "tastes"]
+__all__ = ["Design", "Popularity", "learn_popularity", "tastes"]
 
 RESOLUTIONS = (1, 2, 4, 8)
 """A number's curve is a sum of curves with so many equal pieces: neighbouring ages differ less than distant ones."""
 PIECE = 0.7
 """The standard deviation of each of these, next to 1 of a category's value."""
+
+CERTAIN = 1e6
+"""Purchases' worth of expectation that no count outweighs."""
 
 
 @dataclass(frozen=True)
@@ -127,29 +130,49 @@ def tastes(
 
 
 @dataclass(frozen=True)
-class ExpectedPopularity:
-    """Log-popularity by attributes: what each column adds, and a constant; 0 stands for the average product."""
+class Popularity:
+    """How often products are bought, as log-popularity, but for what their counts say by chance alone."""
 
+    doubt: float
+    """Purchases' worth of what is expected of a product: much where counts vary little."""
     coefficients: Float64[np.ndarray, " a"]
+    """By how much each column of the products' design changes what is expected."""
     constant: float
 
-    def of(self, attributes: Float64[np.ndarray, "p a"]) -> Float64[np.ndarray, " p"]:
-        """That of products with these attributes."""
+    def expected(self, attributes: Float64[np.ndarray, "p a"]) -> Float64[np.ndarray, " p"]:
+        """The logarithm of what is expected of products with these attributes, 0 for the average one."""
         return np.asarray(self.constant + attributes @ self.coefficients)
 
+    def of(
+        self, purchases: Float64[np.ndarray, " p"], attributes: Float64[np.ndarray, "p a"]
+    ) -> Float64[np.ndarray, " p"]:
+        """log(n + doubt x expected), of products bought n times."""
+        return np.asarray(np.log(purchases + self.doubt * np.exp(self.expected(attributes))))
 
-def expected_popularity(
-    attributes: Float64[np.ndarray, "p a"], purchases: Float64[np.ndarray, " p"]
-) -> ExpectedPopularity:
-    """How often products are bought, by their attributes.
 
-    A generalised linear model with a logarithmic link between Poisson and Gamma (Tweedie, power 1.5): counts vary far
-    more than by chance, so a bestseller must not outweigh all others.
+def learn_popularity(
+    purchases: Float64[np.ndarray, " p"], attributes: Float64[np.ndarray, "p a"] | None = None
+) -> Popularity:
+    r"""Popularity by counts that vary by chance and by merit, with an expectation by attributes.
+
+    If merits follow a Gamma distribution and counts, given those, a Poisson distribution, the count to add to each is
+    $m^2 / (v - m)$, m and v being the counts' mean and variance; at least 1. Where they vary no more than by chance,
+    as with three reviews to every product, all products are equally popular, whatever their counts.
+
+    The expectation is a generalised linear model with a logarithmic link between Poisson and Gamma (Tweedie, power
+    1.5): a bestseller must not outweigh all others.
+
+    Args:
+        purchases: of the products that anybody bought (p,).
+        attributes: their design (p, a); None: all are expected alike.
     """
-    if not attributes.shape[1] or len(attributes) < 2:
-        return ExpectedPopularity(np.zeros(attributes.shape[1]), 0.0)
+    mean, variance = float(purchases.mean()), float(purchases.var())
+    doubt = max(mean**2 / (variance - mean), 1.0) if variance > mean else CERTAIN
+    columns = 0 if attributes is None else attributes.shape[1]
+    if attributes is None or not columns or len(purchases) < 2 or doubt >= CERTAIN:
+        return Popularity(doubt, np.zeros(columns), 0.0)
     from sklearn.linear_model import TweedieRegressor
 
     model = TweedieRegressor(power=1.5, alpha=0.2, link="log", max_iter=10_000)
-    model.fit(attributes, purchases / purchases.mean() + 0.01)
-    return ExpectedPopularity(np.asarray(model.coef_, np.float64), float(model.intercept_))
+    model.fit(attributes, purchases / mean + 0.01)
+    return Popularity(doubt, np.asarray(model.coef_, np.float64), float(model.intercept_))

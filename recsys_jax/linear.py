@@ -35,7 +35,7 @@ def hats(x: Float[Any, " n"], knots: Float[Any, " k"], like: Any = jnp) -> Float
 
 
 class LinearTower(nn.Module):
-    r"""One side: $y = \sum_f E_f[x_f]$ in a ball of radius r, then $(y / r, \sqrt{1 - |y / r|^2})$ of unit length.
+    r"""One side: $y = o + \sum_f E_f[x_f]$ in a ball of radius r, then $(y / r, \sqrt{1 - |y / r|^2})$ of unit length.
 
     The last number goes into one of two dimensions, a different one on each side: it meets a zero, so the dot product
     of two unit vectors is still that of the sums, divided by both radii. What lies outside the ball is moved to it.
@@ -50,7 +50,8 @@ class LinearTower(nn.Module):
     @nn.compact
     def __call__(self, features: Mapping[str, Array]) -> Float[Array, "n d"]:
         """Unit vectors (n, dim + 2) of n rows of features."""
-        total = jnp.zeros((len(next(iter(features.values()))), self.dim))
+        count = len(next(iter(features.values())))
+        total = jnp.broadcast_to(self.param("offset", nn.initializers.zeros, (self.dim,)), (count, self.dim))
         for name, kind, size in self.inputs:
             x = features[name]
             zeros = nn.initializers.zeros

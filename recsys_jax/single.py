@@ -66,7 +66,8 @@ class SingleLinearTower:
 
     def __call__(self, features: Features) -> Float32[np.ndarray, " d"]:
         """The unit vector of the one row in `features`."""
-        params, parts = self._params, []
+        params = self._params
+        parts = [params["offset"]]
         for name, kind, size in self._inputs:
             value, table = features[name][0], params[f"{name}_emb"]
             if kind == "categorical":

@@ -32,6 +32,7 @@ try:
     from recsys_jax.data import Dataset, load_dataset, read_schema
     from recsys_jax.errors import InputError
     from recsys_jax.files import cache_folder, write_file
+    from recsys_jax.splits import SPLITS
 except ModuleNotFoundError as error:
     sys.exit(
         f"error: {error.name} is not installed for {sys.executable}. After `make run`, the Python to use is "
@@ -62,7 +63,7 @@ EVALUATION = (
     "seeds.json",
     *(
         f"{protocol}/{name}"
-        for protocol in ("in-sample", "cross-validation")
+        for protocol in ("in-sample", *SPLITS)
         for name in ("results.csv", "metrics.json", "results_by_persona.png")
     ),
 )

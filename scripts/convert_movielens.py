@@ -43,15 +43,13 @@ def main(options: Options) -> str:
     tables: dict[str, tuple[Row, list[Row]]] = {
         "products.csv": (("movie_id", "title", "genres", "year"), _films(options.source)),
         "customers.csv": (("user_id", "age", "gender", "occupation"), _users(options.source)),
-        "interactions.csv": (("user_id", "movie_id", "rating"), _ratings(options.source, options.min_rating)),
+        "interactions.csv": (("user_id", "movie_id", "rating", "time"), _ratings(options.source, options.min_rating)),
     }
     for name, (header, rows) in tables.items():
         write_file(options.out / name, _csv(header, rows))
         console.print(f"{options.out / name}  {len(rows):,} rows")
     write_file(options.out / "dataset.toml", DESCRIPTION.read_bytes())
-    return (
-        f"scripts/train.py {options.out} --loss softmax --popularity-bias --id-embedding --epochs 10 --batch-size 1024"
-    )
+    return f"scripts/train.py {options.out}"
 
 
 def _films(source: Path) -> list[Row]:
@@ -78,11 +76,11 @@ def _users(source: Path) -> list[Row]:
 
 def _ratings(source: Path, least: int) -> list[Row]:
     rows: list[Row] = []
-    for number, (user, movie, rating, _) in enumerate(_lines(source / "u.data", "\t", 4), 1):
+    for number, (user, movie, rating, time) in enumerate(_lines(source / "u.data", "\t", 4), 1):
         if rating not in {"1", "2", "3", "4", "5"}:
             raise InputError(f"{source / 'u.data'}, line {number}: found the rating {rating!r}; allowed: 1 to 5")
         if int(rating) >= least:
-            rows.append((user, movie, rating))
+            rows.append((user, movie, rating, time))
     return rows
 
 

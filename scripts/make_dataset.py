@@ -43,7 +43,7 @@ def main(options: Options) -> str:
             raise InputError("a population needs --out, the folder to write it into")
         out = options.out
         paths = write_population(population(options.customers, options.products, options.seed), out)
-        following = f"scripts/train.py {out} --loss infonce --epochs 1 --batch-size 4096"
+        following = f"scripts/train.py {out} --recipe towers --loss infonce --epochs 1 --batch-size 4096"
     for path in paths:
         console.print(f"{path}  {path.stat().st_size:,} bytes")
     return following

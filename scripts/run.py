@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from _common import command, console, made_customers, run_folder
 
@@ -38,8 +38,10 @@ class Options:
     """The folder for everything this writes; by default runs/NAME with the dataset's name."""
     encoder: str = "use"
     """'use' (multilingual, offline), 'lsa' (no model), or a sentence-transformers name or folder."""
+    recipe: Literal["linear", "towers"] = "linear"
+    """linear: what recommends best to customers never seen; towers: as published."""
     epochs: int = 500
-    """Passes over the purchases."""
+    """Passes over the purchases (towers)."""
     seed: int = 0
     """Everything random follows from it."""
 
@@ -57,7 +59,8 @@ def main(options: Options) -> str:
         _stage("Personas and customers, from the reviews")
         cluster_personas.main(cluster_personas.Options(dataset, run, encoder=options.encoder, seed=options.seed))
     _stage("Training")
-    train.main(train.Options(dataset, run, config=TrainConfig(epochs=options.epochs, seed=options.seed)))
+    config = TrainConfig(epochs=options.epochs, seed=options.seed)
+    train.main(train.Options(dataset, run, recipe=options.recipe, config=config))
     for protocol in ("in-sample", "cross-validation"):
         _stage(f"Evaluation, {protocol}")
         evaluate.main(evaluate.Options(dataset, run, protocol=protocol, seed=options.seed))
@@ -66,8 +69,9 @@ def main(options: Options) -> str:
     console.print(f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}:")
     for path in sorted(path for path in run.rglob("*") if path.is_file()):
         console.print(f"  {path.relative_to(run)}")
-    console.print(f"Look at {run / 'embedding_space.png'}, and try another loss beside this one:")
-    return f"scripts/train.py {dataset} --loss infonce --run {run}-infonce"
+    other = "towers" if options.recipe == "linear" else "linear"
+    console.print(f"Look at {run / 'embedding_space.png'}, and try the other recipe beside this one:")
+    return f"scripts/train.py {dataset} --recipe {other} --run {run}-{other}"
 
 
 def folder_of(products: Path) -> Path:

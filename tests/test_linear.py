@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from test_training import dataset as checkerboard
 
-from recsys_jax import linear_training
+from recsys_jax import linear_fit
 from recsys_jax.artifacts import load_model, save_model
 from recsys_jax.config import LinearConfig
 from recsys_jax.data import Dataset, Table, assemble
-from recsys_jax.design import expected_popularity, tastes
+from recsys_jax.design import learn_popularity, tastes
 from recsys_jax.errors import InputError
 from recsys_jax.linear import hats, temperature
 from recsys_jax.linear_training import fit_linear
@@ -134,6 +134,7 @@ def test_the_fit_is_the_best_one_by_an_independent_optimiser():
     bought = np.flatnonzero(counts)
     assert bought.tolist() == [0, 1, 2, 3]  # nobody bought the last one, which is left out
     popularity = model.product_bias.astype(np.float64)[:4] * 2 / temperature(model.variables)
+    x = x - x[rows].mean(axis=0)  # of the average purchase
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(x.shape[1], 4)
@@ -154,17 +155,17 @@ def test_the_fit_is_the_best_one_by_an_independent_optimiser():
     assert (changes - changes.mean(axis=1, keepdims=True)).std() > 0.1  # there is something to agree on
 
 
-def test_popularity_is_the_count_and_a_little_by_attributes():
+def test_popularity_is_the_count_and_a_doubt():
+    """n + doubt x expected, next to an average product."""
     data = shop()
     model = fit_linear(data, PENALTIES)
     found = np.exp(model.product_bias.astype(np.float64) * 2 / temperature(model.variables))
     counts = np.bincount(data.purchases[:, 1], minlength=7)
-    added = found * counts[counts > 0].mean() - counts
-    # With a product that nobody bought, the average is over all.
-    added = found * counts.mean() - counts
-    assert (added > 0).all()
-    assert (added < 6).all()
-    np.testing.assert_allclose(added[0], added[3], atol=1.5)  # the same kind, much the same weight
+    bought = counts[counts > 0]
+    doubt = max(bought.mean() ** 2 / (bought.var() - bought.mean()), 1.0)
+    expected = (found * (counts.mean() + doubt) - counts) / doubt
+    assert ((expected > 0.3) & (expected < 3)).all()
+    assert len(np.unique(expected.round(3))) > 1
 
 
 def test_unit_vectors_and_one_customer_as_in_a_batch():
@@ -250,11 +251,36 @@ def test_tastes_by_counting():
 
 def test_popularity_by_attributes_follows_the_mean():
     kind = np.repeat([0, 1], 50)
-    counts = np.where(kind == 0, 4.0, 40.0)
-    found = expected_popularity(np.eye(2)[kind], counts).of(np.eye(2))
-    assert 1.0 < found[1] - found[0] <= np.log(10.0)
-    nothing = expected_popularity(np.zeros((3, 0)), np.array([1.0, 2.0, 3.0])).of(np.zeros((2, 0)))
-    assert nothing.tolist() == [0.0, 0.0]
+    found = learn_popularity(np.where(kind == 0, 4.0, 40.0), np.eye(2)[kind])
+    low, high = found.expected(np.eye(2))
+    assert 1.0 < high - low <= np.log(10.0)
+    assert found.expected(np.zeros((2, 2))).std() == 0
+
+
+def test_popularity_is_doubted_as_much_as_counts_vary_by_chance():
+    """From Gamma merits and Poisson counts it finds the Gamma's shape; where all counts are alike, it is endless."""
+    rng = np.random.default_rng(0)
+    for shape in (1.5, 4.0, 20.0):
+        counts = rng.poisson(rng.gamma(shape, 30 / shape, 20_000)).astype(np.float64)
+        np.testing.assert_allclose(learn_popularity(counts).doubt, shape, rtol=0.15)
+    flat = np.repeat([2.0, 3.0], [20, 70])
+    level = learn_popularity(flat).of(flat, np.zeros((90, 0)))
+    assert np.ptp(level) < 1e-5
+
+
+def test_a_mall_with_three_reviews_each_is_not_ranked_by_what_is_held_out():
+    """Counts say which purchases are missing, and nothing else: a product's count must not move its score."""
+    data = checkerboard(customers=60, per_colour=10)
+    flat = replace(data, purchases=np.array([(c, 2 * (c // 2 % 10) + c % 2) for c in range(60)], np.int32))
+    train = np.ones(60, bool)
+    train[7] = False
+    model = fit_linear(flat, LinearConfig(100.0, 10.0, inf), train=train)
+    missing = flat.purchases[7, 1]
+    assert np.bincount(flat.purchases[train, 1], minlength=20)[missing] < 3
+    scores = log_odds(model, flat.customers.select([7]))[0]
+    same = np.array([key.startswith(model.product_ids[missing][:3]) for key in model.product_ids])
+    others = scores[same & (np.arange(20) != missing)]
+    assert abs(scores[missing] - others.mean()) < 0.2 * abs(scores[~same].mean() - others.mean()) + 0.05
 
 
 def test_penalties_are_chosen_by_what_there_is_to_learn():
@@ -278,7 +304,7 @@ def test_penalties_are_chosen_by_what_there_is_to_learn():
 def test_a_sample_of_customers_stands_for_all(monkeypatch):
     data = shop(customers=600)
     everybody = log_odds(fit_linear(data, PENALTIES), data.customers)
-    monkeypatch.setattr(linear_training, "LOGITS", 200 * 7)
+    monkeypatch.setattr(linear_fit, "LOGITS", 200 * 7)
     sampled = log_odds(fit_linear(data, PENALTIES), data.customers)
     assert not np.array_equal(sampled, everybody)
     assert np.corrcoef(sampled.ravel(), everybody.ravel())[0, 1] > 0.97
@@ -350,7 +376,7 @@ def test_bad_options_are_told(options, sentence):
 
 
 def test_too_much_to_learn_is_told(monkeypatch):
-    monkeypatch.setattr(linear_training, "PARAMETERS", 20)
+    monkeypatch.setattr(linear_fit, "PARAMETERS", 20)
     with pytest.raises(
         InputError, match=r"^customers: the linear recipe would learn 108 numbers: 18 attribute values times 6"
     ):
