@@ -19,6 +19,7 @@ from scipy.special import softmax
 from recsys_jax.design import Design, tastes
 from recsys_jax.errors import InputError
 from recsys_jax.features import FeatureSpace, combinations
+from recsys_jax.precision import full_precision
 from recsys_jax.preparation import Prepared
 
 __all__ = ["Fit", "Penalties", "TrainingPurchases", "best_fit"]
@@ -199,6 +200,7 @@ def _expected(
 
 
 @jax.jit
+@full_precision
 def _expected_of_block(
     rows: Float[Array, "m f"], weights: Float[Array, " m"], popularity: Float[Array, " p"], changes: Float[Array, "f p"]
 ) -> Float[Array, "f p"]:
@@ -206,6 +208,7 @@ def _expected_of_block(
 
 
 @jax.jit
+@full_precision
 def _solve(
     rows: Float[Array, "m f"],
     weights: Float[Array, " m"],

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt16
 
+from recsys_jax.precision import full_precision
 from recsys_jax.schema import TowerInput
 
 __all__ = ["BatchNorm", "Tower", "TwoTower", "encode_customers", "encode_products", "initial_variables"]
@@ -181,12 +182,14 @@ def initial_variables(
 
 
 @partial(jax.jit, static_argnames="model")
+@full_precision
 def encode_customers(model: nn.Module, variables: Variables, features: Mapping[str, Array]) -> Float[Array, "n d"]:
     """Unit vectors of customers, as when serving: running statistics, no dropout."""
     return model.apply(variables, features, method="encode_customers")  # type: ignore[return-value]
 
 
 @partial(jax.jit, static_argnames="model")
+@full_precision
 def encode_products(model: nn.Module, variables: Variables, features: Mapping[str, Array]) -> Float[Array, "p d"]:
     """Unit vectors of products, as when serving: running statistics, no dropout."""
     return model.apply(variables, features, method="encode_products")  # type: ignore[return-value]

@@ -6,10 +6,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from recsys_jax.precision import full_precision
+
 __all__ = ["scores", "top_k"]
 
 
 @jax.jit
+@full_precision
 def scores(customers: Float[Array, "n d"], products: Float[Array, "p d"]) -> Float[Array, "n p"]:
     r"""Every customer's score for every product, $(1 + \cos(c_i, p_j)) / 2$, in 0..1.
 
@@ -24,6 +27,7 @@ def scores(customers: Float[Array, "n d"], products: Float[Array, "p d"]) -> Flo
 
 
 @partial(jax.jit, static_argnames="k")
+@full_precision
 def top_k(
     customers: Float[Array, "n d"],
     products: Float[Array, "p d"],

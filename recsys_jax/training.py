@@ -22,6 +22,7 @@ from recsys_jax.errors import InputError
 from recsys_jax.features import Features
 from recsys_jax.linear_training import fit_linear
 from recsys_jax.models import TwoTower, initial_variables
+from recsys_jax.precision import full_precision
 from recsys_jax.preparation import TrainData, prepare
 from recsys_jax.trained import TrainedModel
 
@@ -62,6 +63,7 @@ class TrainState(NamedTuple):
     key: Array
 
 
+@full_precision
 def train_step(
     state: TrainState, batch: Batch, data: TrainData, *, model: TwoTower, config: TrainConfig
 ) -> tuple[TrainState, Float[Array, ""]]:
