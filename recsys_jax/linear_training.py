@@ -132,5 +132,5 @@ def _tables(design: Design, columns: Float64[np.ndarray, "f d"]) -> dict[str, Fl
 
 
 def _radius(vectors: Float64[np.ndarray, "n d"]) -> float:
-    """Of the smallest ball that holds them all, and a little more for rounding."""
-    return max(1.000001 * float(np.linalg.norm(vectors, axis=1).max()), 1e-6)
+    """Of a ball that holds them all, with some room: at its surface the rest to unit length is all rounding."""
+    return max(1.01 * float(np.linalg.norm(vectors, axis=1).max()), 1e-6)

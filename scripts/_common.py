@@ -163,13 +163,15 @@ def open_dataset(dataset: Path, run: Path, customers: Path | None) -> Dataset:
 def write_model(model: "TrainedModel", run: Path) -> None:
     """Writes the model and its losses into the run folder; what was said of the model that it replaces goes away."""
     from recsys_jax.artifacts import save_model
+    from recsys_jax.config import TrainConfig
 
     save_model(model, run)
     written = ["model.json", "model.safetensors"]
     old = [run / name for name in (*EVALUATION, "loss.csv") if (run / name).exists()]
     if len(model.losses):
-        lines = [f"{epoch},{loss:.6f}" for epoch, loss in enumerate(model.losses, 1)]
-        write_file(run / "loss.csv", "\n".join(["epoch,loss", *lines]) + "\n")
+        lines = [f"{number},{loss:.6f}" for number, loss in enumerate(model.losses, 1)]
+        header = "epoch,loss" if isinstance(model.config, TrainConfig) else "step,loss"
+        write_file(run / "loss.csv", "\n".join([header, *lines]) + "\n")
         written.append("loss.csv")
     console.print(f"Written to {run}: {', '.join(written)}")
     old = [path for path in old if path.name not in written]

@@ -87,7 +87,7 @@ def _values(rec: Recommender, name: str, value: str) -> object:
 def show(found: Sequence[dict[str, Any]], title: str) -> None:
     """Recommendations as a table; columns that the dataset does not have are left out."""
     columns = [name for name in ("brand", "category", "price") if any(one[name] is not None for one in found)]
-    boosted = any(one["boosts"] for one in found)
+    boosted = any(abs(one["boost"]) >= 0.005 for one in found)  # what would be shown as nothing is not shown
     whole = all(isinstance(one["price"], int | None) for one in found)
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("")

@@ -4,12 +4,13 @@ pytest tests/test_lookalike.py -s     shows the figures
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from recsys_jax import TrainConfig, metrics
+from recsys_jax import LinearConfig, TrainConfig, metrics
 from recsys_jax.data import Table, assemble, customer_folds, read_products, read_reviews
 from recsys_jax.encoders import get_encoder
 from recsys_jax.evaluation import cross_validation
@@ -54,15 +55,19 @@ def surely_above(a, b) -> bool:
     return difference.mean() > 2 * difference.std() / np.sqrt(277)
 
 
-@pytest.mark.parametrize("loss", ["triplet", "infonce"])
-def test_cross_validated_above_popularity_per_persona(loss, mall):
+@pytest.mark.parametrize(
+    "config",
+    [LinearConfig(), TrainConfig(loss="triplet"), TrainConfig(loss="infonce")],
+    ids=["linear", "triplet", "infonce"],
+)
+def test_cross_validated_above_popularity_per_persona(config, mall, request):
     """On held-out customers; each review's figure is its mean over the splits."""
     dataset, of_fold, truth = mall
     found: dict[str, dict[str, np.ndarray]] = {}
     for split in SPLITS:
         result = cross_validation(
             dataset,
-            TrainConfig(loss=loss, seed=split),
+            replace(config, seed=split),
             (3,),
             seed=split,
             dataset_of_fold=of_fold,
@@ -73,7 +78,7 @@ def test_cross_validated_above_popularity_per_persona(loss, mall):
             for metric, values in by_metric.items():
                 kept = found.setdefault(method, {}).setdefault(metric, np.zeros(277))
                 kept += values[order] / len(SPLITS)
-    print(f"\n{loss}, 5-fold cross-validation over 277 customers, {len(SPLITS)} splits")
+    print(f"\n{request.node.callspec.id}, 5-fold cross-validation over 277 customers, {len(SPLITS)} splits")
     for method, by_metric in found.items():
         print(f"  {method:24}", "  ".join(f"{metric} {values.mean():.3f}" for metric, values in by_metric.items()))
 

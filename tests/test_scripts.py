@@ -29,9 +29,9 @@ def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProce
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
-    """The main job with an encoder that needs no model, and few epochs."""
+    """The main job with an encoder that needs no model."""
     cwd = tmp_path_factory.mktemp("job")
-    return cwd, run("run.py", MALL, "--encoder", "lsa", "--epochs", 20, cwd=cwd)
+    return cwd, run("run.py", MALL, "--encoder", "lsa", cwd=cwd)
 
 
 def test_the_main_job(done):
@@ -83,13 +83,19 @@ def test_the_files_say_what_they_are(done):
         "purchased_product_id",
         "product_category",
     }
-    assert (out / "loss.csv").read_text().splitlines()[0] == "epoch,loss"
-    assert len((out / "loss.csv").read_text().splitlines()) == 21
+    assert (out / "loss.csv").read_text().splitlines()[0] == "step,loss"
     results = (out / "cross-validation" / "results.csv").read_text("utf-8").splitlines()
     assert len(results) == 278
     metrics = json.loads((out / "cross-validation" / "metrics.json").read_text("utf-8"))
     assert metrics["protocol"] == "cross-validation, 5 folds over customers"
-    rivals = {"random", "popularity", "inverse popularity", "popularity per persona", "naive Bayes"}
+    rivals = {
+        "random",
+        "popularity",
+        "inverse popularity",
+        "popularity per persona",
+        "naive Bayes",
+        "logistic regression",
+    }
     assert set(metrics["methods"]) == set(metrics["leak-free"]["methods"])
     assert set(metrics["methods"]) == {"model", "model, attributes shuffled", *rivals}
     assert metrics["queries"]["all"] == metrics["leak-free"]["queries"]["all"] == 277
@@ -112,7 +118,11 @@ def test_the_examples_of_the_readme_run(done):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.S)
     assert len(blocks) == 3
     shutil.copytree(MALL, cwd / "data" / "amoremall", dirs_exist_ok=True)
-    exported = run("export_torch.py", "runs/amoremall", "model.pth", cwd=cwd)
+    towers = ("--run", "runs/amoremall-towers", "--recipe", "towers", "--epochs", 20)
+    trained = run("train.py", MALL, *towers, "--customers", "runs/amoremall/customers.json", cwd=cwd)
+    assert trained.returncode == 0, trained.stderr
+    told(run("export_torch.py", "runs/amoremall", "model.pth", cwd=cwd), "a checkpoint can't hold this model: found")
+    exported = run("export_torch.py", "runs/amoremall-towers", "model.pth", cwd=cwd)
     assert exported.returncode == 0, exported.stderr
     checks = "\nassert values.shape == ids.shape == (1, 3)\nassert not {0, 5} & set(ids[0].tolist())"
     code = "\n".join(blocks) + checks
@@ -202,14 +212,27 @@ def test_broken_customers_are_one_sentence(done, tmp_path, change, sentence):
     cwd, _ = done
     customers = json.loads((cwd / "runs" / "amoremall" / "customers.json").read_text("utf-8"))
     (tmp_path / "customers.json").write_text(json.dumps(change(customers)), "utf-8")
-    told(run("train.py", MALL, "--customers", tmp_path / "customers.json", "--epochs", 1, cwd=tmp_path), sentence)
+    told(run("train.py", MALL, "--customers", tmp_path / "customers.json", cwd=tmp_path), sentence)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--epochs", 2], "epochs: found 2; allowed: with --recipe towers alone"),
+        (["--recipe", "towers", "--own-penalty", 3], "own_penalty: found 3.0; allowed: with --recipe linear alone"),
+        (["--seeds", 2], "seeds: found 2; allowed: with --recipe towers; the linear recipe has one best fit"),
+        (["--own-penalty", 0], "own_penalty: found 0.0; allowed: above 0, or inf"),
+    ],
+)
+def test_an_option_of_the_other_recipe_is_told(tmp_path, options, sentence):
+    told(run("train.py", MALL, *options, cwd=tmp_path), sentence)
 
 
 def test_ctrl_c_stops_the_training_and_leaves_nothing(done, tmp_path):
     cwd, _ = done
     customers = cwd / "runs" / "amoremall" / "customers.json"
     command = [sys.executable, str(ROOT / "scripts" / "train.py"), str(MALL), "--customers", str(customers)]
-    options = ["--run", "out", "--epochs", "1000000"]
+    options = ["--run", "out", "--recipe", "towers", "--epochs", "1000000"]
     with subprocess.Popen(
         [*command, *options], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
