@@ -195,7 +195,7 @@ def _expected(
         block, counted = rows[start : start + step], weights[start : start + step]
         padding = (0, step - len(block)) if len(rows) > step else (0, 0)
         arrays = np.pad(block, (padding, (0, 0))), np.pad(counted, padding), popularity, changes
-        out += _expected_of_block(*(np.asarray(array, np.float32) for array in arrays))
+        out += np.asarray(_expected_of_block(*(np.asarray(array, np.float32) for array in arrays)))
     return out
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from recsys_jax.comparison import METRICS, Comparison
+from recsys_jax.config import LinearConfig
 from recsys_jax.data import Dataset
 from recsys_jax.encoders import clean_text
 from recsys_jax.errors import InputError
@@ -184,6 +185,8 @@ def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: 
     vectors = np.concatenate(
         [model.embed_customers(dataset.customers.select(customers.tolist())), model.product_embeddings[products]]
     )
+    if isinstance(model.config, LinearConfig):
+        vectors = vectors[:, :-2]  # what only fills up the length would keep the sides apart
     with threadpool_limits(1):  # as with K-Means: another order of sums would be another picture
         perplexity = min(30.0, (len(vectors) - 1) / 3)
         points = TSNE(perplexity=perplexity, init="pca", metric="cosine", random_state=seed).fit_transform(vectors)

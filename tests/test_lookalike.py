@@ -80,7 +80,7 @@ def test_cross_validated_above_popularity_per_persona(config, mall, request):
                 kept += values[order] / len(SPLITS)
     print(f"\n{request.node.callspec.id}, 5-fold cross-validation over 277 customers, {len(SPLITS)} splits")
     for method, by_metric in found.items():
-        print(f"  {method:24}", "  ".join(f"{metric} {values.mean():.3f}" for metric, values in by_metric.items()))
+        print(f"  {method:24}", "  ".join(f"{metric} {np.nanmean(values):.3f}" for metric, values in by_metric.items()))
 
     for metric in ("mrr", "hit@3", "category_hit@3", "ndcg@3"):
         optimum, popular = found["planted optimum"][metric], found["popularity per persona"][metric]
