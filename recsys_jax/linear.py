@@ -125,12 +125,14 @@ def log_popularity(
     tables = variables["popularity"]
     expected = np.full(len(features["product_id"]), float(tables["constant"]))
     for name, kind, size in inputs:
-        x, table = np.asarray(features[name]), tables[name]
+        if name == "product_id":
+            continue
+        x, table = np.asarray(features[name]), tables["attributes"][name]
         if kind == "numeric":
             part = hats(x[:, 0].astype(np.float64), variables["params"]["product"][f"{name}_knots"], np) @ table[:KNOTS]
             expected += np.where(x[:, 1] > 0, table[-1], part) if size == 2 else part
-        elif name != "product_id":
+        else:
             rows = x.reshape(len(x), -1)
             expected += np.where(rows >= 0, table[rows], 0.0).sum(axis=1)
-    own = tables["product_id"][features["product_id"]]
+    own = tables["of_id"][features["product_id"]]
     return np.asarray(np.where(np.isnan(own), expected, own))

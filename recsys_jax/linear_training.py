@@ -57,15 +57,9 @@ def _model(
     """Towers whose dot products are the fit's, in as few dimensions as it has, or in the best `output_dim` - 2."""
     purchases = prepared.purchases
     weights = np.bincount(data.combination[data.pairs[:, 0]], minlength=len(data.rows)) / len(data.pairs)
-    # Of all maps into few dimensions, the one that loses least of the log-odds, weighted by how often they count:
-    # the first singular vectors of moment^1/2 . changes . diag(share)^1/2.
-    values, vectors = np.linalg.eigh(data.rows.T @ (weights[:, None] * data.rows))
-    there = values > 1e-12 * values.max()
-    root, inverse = (vectors[:, there] * values[there] ** power for power in (0.5, -0.5))
-    changes = root.T @ fit.of_products(data.attributes, described)
-    left, singular, _ = np.linalg.svd(changes * np.sqrt((purchases + 1.0) / purchases.sum()), full_matrices=False)
-    dim = int(np.clip((singular > 1e-6 * max(singular.max(), 1e-30)).sum(), 1, config.output_dim - 2))
-    into, out = inverse @ left[:, :dim], (root @ left[:, :dim]).T
+    changes = fit.of_products(data.attributes, described) * np.sqrt((purchases + 1.0) / purchases.sum())
+    into, out = _directions(data.rows, weights, changes, config.output_dim - 2)
+    dim = len(out)
     customers = _said_by_default(data.design, data.average, data.design.prior @ into)
     attributes = data.product_design.prior @ (out @ fit.attribute).T
     own = (out @ (fit.own + fit.taste @ described.T)).T
@@ -87,8 +81,11 @@ def _model(
         },
     }
     tables = data.product_design.prior @ popularity.coefficients
-    counted = {name: tables[part] for name, part in data.product_design.parts.items()}
-    counted |= {"constant": popularity.constant + np.log(popularity.doubt) - average, "product_id": of_id}
+    counted = {
+        "attributes": {name: tables[part] for name, part in data.product_design.parts.items()},
+        "constant": popularity.constant + np.log(popularity.doubt) - average,
+        "of_id": of_id,
+    }
     variables = {"params": sides, "popularity": counted, "penalties": {"chosen": np.array(penalties)}}
     variables = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), variables)
     module = of_variables(prepared.customer_space.inputs, prepared.product_space.inputs, variables)
@@ -106,6 +103,26 @@ def _model(
         {"customer": 0, "product": 0},
         prepared.trained_on,
     )
+
+
+def _directions(
+    rows: Float64[np.ndarray, "r f"],
+    weights: Float64[np.ndarray, " r"],
+    changes: Float64[np.ndarray, "f p"],
+    most: int,
+) -> tuple[Float64[np.ndarray, "f d"], Float64[np.ndarray, "d f"]]:
+    """Of all maps into d dimensions and out of them again, the ones that lose least of rows . changes.
+
+    They are the first singular vectors of moment^1/2 . changes: all that are not zero, or the first `most`.
+    """
+    values, vectors = np.linalg.eigh(rows.T @ (weights[:, None] * rows))
+    there = values > max(1e-12 * values.max(), 1e-30)
+    if not there.any():  # all customers state the same
+        return np.zeros((rows.shape[1], 1)), np.zeros((1, rows.shape[1]))
+    root, inverse = (vectors[:, there] * values[there] ** power for power in (0.5, -0.5))
+    left, singular, _ = np.linalg.svd(root.T @ changes, full_matrices=False)
+    dim = int(np.clip((singular > 1e-6 * singular.max()).sum(), 1, most))
+    return inverse @ left[:, :dim], (root @ left[:, :dim]).T
 
 
 def _said_by_default(

@@ -67,7 +67,7 @@ class TrainedModel:
         product of average popularity, so that a contribution reads as more or less than usual.
         """
         if isinstance(self.config, LinearConfig):
-            return self._bias(self.variables["popularity"]["product_id"][: len(self.product_ids)])
+            return self._bias(self.variables["popularity"]["of_id"][: len(self.product_ids)])
         return self._bias(self._log_popularity(self.purchases))
 
     def bias_of_new(self, table: Table) -> Float32[np.ndarray, " n"]:

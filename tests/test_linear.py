@@ -351,6 +351,16 @@ def test_only_the_training_part_is_learned_from():
     assert one.tobytes() == two.tobytes()
 
 
+def test_customers_who_all_state_the_same_get_what_is_popular():
+    data = checkerboard(customers=30)
+    rows = {name: list(column) for name, column in data.customers.columns.items()}
+    rows["likes"], rows["age"] = ["red"] * 30, [40] * 30
+    model = fit_linear(replace(data, customers=Table.of(rows, "customers")), LinearConfig())
+    assert np.isfinite(model.embed_customers(data.customers)).all()
+    assert model.embed_customers(data.customers).std(axis=0).max() < 1e-6
+    assert np.argsort(-model.product_bias)[0] == np.argmax(np.bincount(data.purchases[:, 1], minlength=12))
+
+
 def test_progress_counts_every_fit():
     seen = []
     fit_linear(shop(), LinearConfig(inner_folds=2), progress=lambda done, total, word: seen.append((done, total, word)))
