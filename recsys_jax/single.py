@@ -1,5 +1,6 @@
 """One customer at a time, in NumPy: to start a compiled function takes longer than all of this arithmetic."""
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,6 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int8
 
 from recsys_jax.features import Features
-from recsys_jax.linear import hats
 from recsys_jax.models import BatchNorm, Variables
 from recsys_jax.schema import TowerInput
 
@@ -63,24 +63,36 @@ class SingleLinearTower:
         self._inputs = tuple(inputs)
         self._params = {name: np.asarray(leaf, np.float32) for name, leaf in params.items()}
         self._radius = float(params["radius"])
+        # A number's curve as its knots, and from each to the next what it changes by.
+        self._curves = {
+            name: (self._params[f"{name}_knots"].tolist(), np.diff(self._params[f"{name}_emb"], axis=0))
+            for name, kind, _ in self._inputs
+            if kind == "numeric"
+        }
 
     def __call__(self, features: Features) -> Float32[np.ndarray, " d"]:
         """The unit vector of the one row in `features`."""
         params = self._params
-        parts = [params["offset"]]
+        total = params["offset"]
         for name, kind, size in self._inputs:
             value, table = features[name][0], params[f"{name}_emb"]
             if kind == "categorical":
-                parts.append(table[value])
+                total = total + table[value]
             elif kind == "multi-categorical":
-                parts.append(table[value[value >= 0]].sum(axis=0))
+                total = total + table[value[value >= 0]].sum(axis=0)
             elif size == 2 and value[1] > 0:
-                parts.append(params[f"{name}_missing"])
+                total = total + params[f"{name}_missing"]
             else:
-                parts.append(hats(value[:1], params[f"{name}_knots"], np)[0] @ table)
-        total = sum(parts[1:], parts[0])
-        unit = total / max(self._radius, float(total @ total) ** 0.5)
-        return np.asarray([*unit, max(1.0 - float(unit @ unit), 0.0) ** 0.5, 0.0], np.float32)
+                knots, steps = self._curves[name]
+                x = min(max(float(value[0]), knots[0]), knots[-1])
+                place = min(bisect_right(knots, x), len(steps)) - 1
+                share = (x - knots[place]) / (knots[place + 1] - knots[place])
+                total = total + table[place] + np.float32(share) * steps[place]
+        length = float(total @ total) ** 0.5
+        unit = np.zeros(len(total) + 2, np.float32)
+        unit[:-2] = total / max(self._radius, length)
+        unit[-2] = max(1.0 - (length / self._radius) ** 2, 0.0) ** 0.5
+        return unit
 
 
 def single_tower(inputs: Sequence[TowerInput], variables: Variables) -> SingleTower | SingleLinearTower:

@@ -11,8 +11,7 @@ from jaxtyping import Bool, Int
 
 from recsys_jax.data import Dataset, customer_folds
 from recsys_jax.errors import InputError
-from recsys_jax.features import FeatureSpace
-from recsys_jax.schema import MultiCategorical
+from recsys_jax.features import FeatureSpace, combinations
 
 __all__ = [
     "SPLITS",
@@ -203,15 +202,7 @@ def _combinations(dataset: Dataset) -> Int[np.ndarray, " n"]:
     table = dataset.customers.select(buyers.tolist())
     # Vocabularies of all buyers: a value that some training part lacks would look like any other unknown one.
     space = FeatureSpace.fit(dataset.schema.customers.features, table)
-    encoded = space.encode(table)
-    codes = []
-    for fitted in space:
-        columns = encoded[fitted.feature.name].reshape(len(buyers), -1)
-        if isinstance(fitted.feature, MultiCategorical):
-            columns = np.sort(columns, axis=1)  # distinct already
-        codes.append(np.unique(columns, axis=0, return_inverse=True)[1].reshape(-1))
-    combination = np.unique(np.stack(codes, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
-    return np.asarray(combination[buyer])
+    return np.asarray(combinations(space, space.encode(table))[1][buyer])
 
 
 def _sha1(text: str) -> int:
