@@ -183,6 +183,7 @@ def test_popularity_and_its_inverse_by_hand():
         "popularity per skin",
         "inverse popularity",
         "naive Bayes",
+        "logistic regression",
     ]
     assert found["popularity"].tolist() == [[3, 2, 1, 0, 0]] * 4
     assert found["inverse popularity"].tolist() == [[-3, -2, -1, 0, 0]] * 4
