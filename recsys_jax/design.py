@@ -39,12 +39,7 @@ class Design:
             if kind == "numeric":
                 x = features[name].astype(np.float64)
                 stated = x[:, 0] if x.shape[1] == 1 else x[x[:, 1] == 0, 0]
-                found = np.unique(np.quantile(stated, np.linspace(0, 1, KNOTS))) if len(stated) else np.zeros(1)
-                # A number with fewer values has more knots between them.
-                places = np.linspace(0, len(found) - 1, KNOTS)
-                knots[name] = (
-                    np.interp(places, np.arange(len(found)), found) if len(found) > 1 else found + np.arange(KNOTS)
-                )
+                knots[name] = _knots(stated)
         return cls(space, knots)
 
     @property
@@ -87,6 +82,20 @@ class Design:
                 covariance = PIECE**2 * curves @ curves.T + 1e-9 * np.eye(KNOTS)
                 root[part.start : part.start + KNOTS, part.start : part.start + KNOTS] = np.linalg.cholesky(covariance)
         return root
+
+
+def _knots(stated: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " k"]:
+    """Quantiles of numbers, each once; where there are fewer values, more knots between them. Distinct as float32."""
+    # Of nothing and of one value: any curve will do.
+    quantiles = np.quantile(stated, np.linspace(0, 1, KNOTS)) if len(stated) else np.zeros(1)
+    found = np.unique(quantiles.astype(np.float32)).astype(np.float64)
+    between = np.interp(np.linspace(0, len(found) - 1, KNOTS), np.arange(len(found)), found).astype(np.float32)
+    if (np.diff(between) > 0).all():
+        return between.astype(np.float64)
+    # Neighbours in float32 have nothing between them: further knots lie beyond the last, where nobody is.
+    step = max(1.0, abs(found[-1]) / 1024)
+    beyond = found[-1] + step * np.arange(1, KNOTS + 1 - len(found))
+    return np.concatenate([found, beyond]).astype(np.float32).astype(np.float64)
 
 
 def tastes(

@@ -279,7 +279,8 @@ def with_product_id(features: Sequence[Feature], column: str) -> tuple[Feature, 
     """
     if "product_id" in {feature.name for feature in features}:
         raise InputError(
-            "id_embedding: the products have a feature named 'product_id' already; leave one of the two out"
+            "[products]: found a feature with the name 'product_id'; allowed: another name, as 'product_id' is that of "
+            "the product's own vector; its column may be any"
         )
     own = Categorical("product_id", column, None, None, {}, unknown="extra-row", missing="error")
     return (*features, own)

@@ -68,7 +68,8 @@ class TrainingPurchases:
         design = Design.of(prepared.customer_space, prepared.customers)
         rows = {name: column[first] for name, column in prepared.customers.items()}
         features = tuple(f for f in prepared.product_space if f.feature.name != "product_id")
-        of_products = Design.of(FeatureSpace(features), prepared.products)
+        bought = prepared.purchases > 0  # what is new must not shape what is learned
+        of_products = Design.of(FeatureSpace(features), {f: x[bought] for f, x in prepared.products.items()})
         matrix = design.matrix(rows)
         average = matrix[combination[prepared.pairs[:, 0]]].mean(axis=0)
         return cls(

@@ -128,11 +128,21 @@ def _directions(
 def _said_by_default(
     design: Design, average: Float64[np.ndarray, " f"], columns: Float64[np.ndarray, "f d"]
 ) -> Float64[np.ndarray, "f d"]:
-    """The columns' vectors, where those that nobody in training has are that of the average of their feature."""
+    """The columns' vectors, where those that nobody in training has are that of the average of their feature.
+
+    Not so the knots of a number: between two ages that somebody has lies what lies between theirs.
+    """
     out = columns.copy()
-    for part in design.parts.values():
+    for (name, kind, _), part in zip(design.space.inputs, design.parts.values(), strict=True):
+        nobody = average[part] == 0
+        if kind == "numeric" and not nobody[:KNOTS].all():
+            knots, there = design.knots[name], ~nobody[:KNOTS]
+            curve = out[part][:KNOTS]
+            for column in curve.T:
+                column[~there] = np.interp(knots[~there], knots[there], column[there])
+            nobody[:KNOTS] = False
         share = average[part] / max(average[part].sum(), 1e-30)
-        out[part][average[part] == 0] = share @ columns[part]
+        out[part][nobody] = share @ columns[part]
     return out
 
 

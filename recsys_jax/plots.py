@@ -186,7 +186,8 @@ def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: 
         [model.embed_customers(dataset.customers.select(customers.tolist())), model.product_embeddings[products]]
     )
     if isinstance(model.config, LinearConfig):
-        vectors = vectors[:, :-2]  # what only fills up the length would keep the sides apart
+        # What only fills up the length would keep the sides apart. A picture has two dimensions at least.
+        vectors = np.pad(vectors[:, :-2], ((0, 0), (0, max(0, 4 - vectors.shape[1]))))
     with threadpool_limits(1):  # as with K-Means: another order of sums would be another picture
         perplexity = min(30.0, (len(vectors) - 1) / 3)
         points = TSNE(perplexity=perplexity, init="pca", metric="cosine", random_state=seed).fit_transform(vectors)

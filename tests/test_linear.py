@@ -351,6 +351,56 @@ def test_only_the_training_part_is_learned_from():
     assert one.tobytes() == two.tobytes()
 
 
+def aged(ages: list[float], **options: object) -> Dataset:
+    """Customers of whom the age alone is known; the young buy p0, the old p7, those between what lies between."""
+    data = checkerboard(customers=len(ages), per_colour=4)
+    features = [{"name": "age", "kind": "numeric", "unknown": "error", "missing": "error", **options}]
+    document = {**data.schema.source, "customers": {**data.schema.source["customers"], "features": features}}
+    del document["customers"]["segment"]
+    low, high = min(ages), max(ages)
+    bought = [min(int(8 * (age - low) / max(high - low, 1e-9)), 7) for age in ages]
+    rows = {"id": [f"c{i}" for i in range(len(ages))], "age": ages, "bought": [[data.product_ids[b]] for b in bought]}
+    return assemble(
+        Schema.parse(document, "schema"),
+        data.products,
+        data.product_ids,
+        Table.of(rows, "customers"),
+        None,  # type: ignore[arg-type]
+    )
+
+
+def test_between_two_ages_lies_what_lies_between_them():
+    data = aged([10.0, 20.0, 30.0, 40.0, 50.0] * 20, standardise=True)
+    model = fit_linear(data, LinearConfig(1.0, inf, inf))
+    asked = log_odds(model, Table.of({"age": [20.0, 25.0, 30.0]}, "ages"))
+    np.testing.assert_allclose(asked[1], (asked[0] + asked[2]) / 2, atol=1e-3)
+    assert np.abs(asked[0] - asked[2]).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "ages", [[1e7, 1e7 + 1, 1e7 + 2] * 10, [1.0, 2.0, 1e12] * 10, [5.0] * 30, [1.0, 1.0000001] * 15]
+)
+@pytest.mark.parametrize("standardise", [True, False])
+def test_numbers_of_any_size_stay_finite(ages, standardise):
+    data = aged(ages, standardise=standardise)
+    model = fit_linear(data, LinearConfig(10.0, inf, inf))
+    assert np.isfinite(model.embed_customers(data.customers)).all()
+    assert np.isfinite(model.product_embeddings).all()
+
+
+def test_a_new_product_does_not_move_the_others():
+    """In the folds over products nothing of what is held out is learned from, its attributes neither."""
+    data = shop()
+    train = data.purchases[:, 1] != 3
+    wild = {name: list(column) for name, column in data.products.columns.items()}
+    wild["kind"][3], wild["weight"][3] = "unheard of", 1e6
+    models = [
+        fit_linear(one, PENALTIES, train=train) for one in (data, replace(data, products=Table.of(wild, "products")))
+    ]
+    one, two = (np.delete(log_odds(model, data.customers), 3, axis=1) for model in models)
+    np.testing.assert_allclose(one, two, atol=1e-3)
+
+
 def test_customers_who_all_state_the_same_get_what_is_popular():
     data = checkerboard(customers=30)
     rows = {name: list(column) for name, column in data.customers.columns.items()}
