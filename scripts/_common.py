@@ -32,7 +32,7 @@ try:
     from recsys_jax.data import Dataset, load_dataset, read_schema
     from recsys_jax.errors import InputError
     from recsys_jax.files import cache_folder, write_file
-    from recsys_jax.splits import SPLITS
+    from recsys_jax.splits import SPLITS, Split
 except ModuleNotFoundError as error:
     sys.exit(
         f"error: {error.name} is not installed for {sys.executable}. After `make run`, the Python to use is "
@@ -41,6 +41,7 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     from recsys_jax.config import Config
+    from recsys_jax.evaluation import DatasetOfFold
     from recsys_jax.trained import TrainedModel
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "command",
     "console",
     "errors",
+    "held_out",
     "keep_what_is_compiled",
     "made_customers",
     "open_dataset",
@@ -158,6 +160,24 @@ def open_dataset(dataset: Path, run: Path, customers: Path | None) -> Dataset:
     for note in opened.notes:
         console.print(f"note: {note}")
     return opened
+
+
+def held_out(
+    folder: Path, dataset: Dataset, made: Path | None, protocol: str, folds: int, seed: int
+) -> "tuple[Split, DatasetOfFold | None]":
+    """The split of a protocol and, where the customers were `made` of reviews, what makes them anew in each fold."""
+    if made is None:
+        return SPLITS[protocol](dataset, folds, seed), None
+    from recsys_jax.persona_folds import personas_of_fold
+    from recsys_jax.personas import load_personas
+
+    if protocol == "new-combinations":
+        raise InputError(
+            f"protocol: found new-combinations; allowed for customers made of reviews ({made}): cross-validation, "
+            f"hold-out, new-products; each fold makes personas anew, so no combination stays the same"
+        )
+    split = SPLITS[protocol](dataset, folds, seed)
+    return split, personas_of_fold(folder, dataset, load_personas(made.parent / "personas"))
 
 
 def write_model(model: "TrainedModel", run: Path) -> None:

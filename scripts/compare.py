@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from _common import command, console, made_customers, open_dataset, progress, run_folder, share_processors
+from _common import command, console, held_out, made_customers, open_dataset, progress, run_folder, share_processors
 
 import numpy as np
 import tyro
@@ -33,10 +33,8 @@ from recsys_jax.contenders import SEARCH, Contender, baseline_contenders, conten
 from recsys_jax.errors import choices
 from recsys_jax.evaluation import DatasetOfFold, Derived
 from recsys_jax.files import write_file
-from recsys_jax.persona_folds import personas_of_fold
-from recsys_jax.personas import load_personas
 from recsys_jax.plots import comparison_differences
-from recsys_jax.splits import SPLITS, Fold, Split
+from recsys_jax.splits import Fold, Split
 
 Protocol = Literal["cross-validation", "hold-out", "time", "new-combinations", "new-products"]
 
@@ -75,18 +73,10 @@ def main(options: Options) -> str:
     share_processors(SOFTMAX, options.seeds)
     dataset = open_dataset(options.dataset, run, None)
     made = made_customers(options.dataset, run)
-    if made is not None and options.protocol == "new-combinations":
-        raise InputError(
-            f"protocol: found new-combinations; allowed for customers made of reviews ({made}): cross-validation, "
-            f"hold-out, new-products; each fold makes personas anew, so no combination stays the same"
-        )
     configs = configs or built_in(len(dataset.purchases))
     for name, config in configs.items():
         console.print(textwrap.fill(f"{name}: {recipe(config)}", 79, subsequent_indent="  "))
-    split = SPLITS[options.protocol](dataset, options.folds, options.seed)
-    of_fold = None
-    if made is not None:
-        of_fold = personas_of_fold(options.dataset, dataset, load_personas(made.parent / "personas"))
+    split, of_fold = held_out(options.dataset, dataset, made, options.protocol, options.folds, options.seed)
     answers, problems = _measure(options, dataset, split, configs, of_fold, out)
     customers = np.concatenate([dataset.purchases[fold.queries, 0] for fold in split.folds])
     result = compare(answers, customers, seed=options.seed)

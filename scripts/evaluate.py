@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from _common import command, console, made_customers, open_dataset, progress, run_folder, share_processors
+from _common import command, console, held_out, made_customers, open_dataset, progress, run_folder, share_processors
 
 import numpy as np
 import train
@@ -31,11 +31,8 @@ from recsys_jax.config import Config
 from recsys_jax.evaluation import ALL, KS, Evaluation, evaluate_split, in_sample
 from recsys_jax.files import write_file
 from recsys_jax.intervals import Interval
-from recsys_jax.persona_folds import personas_of_fold
-from recsys_jax.personas import load_personas
 from recsys_jax.plots import embedding_space, results_by_segment
 from recsys_jax.reports import Report, reading, report
-from recsys_jax.splits import SPLITS
 from recsys_jax.verdicts import verdicts
 
 Protocol = Literal["in-sample", "cross-validation", "hold-out", "time", "new-combinations", "new-products"]
@@ -119,15 +116,7 @@ def main(options: Options) -> str:
 def _held_out(
     options: Options, config: Config, dataset: Dataset, made: Path | None, seeds: Sequence[int]
 ) -> Evaluation:
-    if made is not None and options.protocol == "new-combinations":
-        raise InputError(
-            f"protocol: found new-combinations; allowed for customers made of reviews ({made}): cross-validation, "
-            f"hold-out, new-products; each fold makes personas anew, so no combination stays the same"
-        )
-    split = SPLITS[options.protocol](dataset, options.folds, options.seed)
-    of_fold = None
-    if made is not None:
-        of_fold = personas_of_fold(options.dataset, dataset, load_personas(made.parent / "personas"))
+    split, of_fold = held_out(options.dataset, dataset, made, options.protocol, options.folds, options.seed)
     done, folds = 0, len(split.folds)
     with progress(options.protocol) as bar:
         bar(0, folds, f"fold 1 of {folds}")
