@@ -96,6 +96,7 @@ class Recommender:
 
     def recommend(
         self,
+        /,  # an attribute may have any name, this one too
         *,
         purchased_products: Sequence[str] = (),
         top_n: int = 3,
