@@ -75,7 +75,7 @@ def main(options: Options) -> str:
     if len(seeds) > 1 and options.protocol == "in-sample":
         raise InputError(
             f"seeds: found {options.seeds}; allowed: with held-out protocols alone, as the run holds one model; "
-            f"scripts/train.py --seeds {options.seeds} measures in-sample"
+            f"scripts/train.py --recipe towers --seeds {options.seeds} measures in-sample"
         )
     dataset = open_dataset(options.dataset, run, options.customers)
     made = made_customers(options.dataset, run)
