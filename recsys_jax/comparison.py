@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int
 
 from recsys_jax import metrics
 from recsys_jax.errors import InputError
-from recsys_jax.intervals import Interval, mean_interval, seeds_interval
+from recsys_jax.intervals import LEVEL, Interval, mean_interval, or_none, seeds_interval
 from recsys_jax.metrics import Ranks
 
 __all__ = ["METRICS", "Answers", "Comparison", "Row", "compare", "join", "of_ranks"]
@@ -22,9 +22,6 @@ K = 10
 
 METRICS = ("mrr", f"ndcg@{K}", f"hit@{K}")
 """What is compared; the first one ranks."""
-
-LEVEL = 0.95
-"""The share of such intervals that hold the true mean."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +55,7 @@ class Row:
         """What the difference to the first says: on another metric than the ranking one it may be "better"."""
         if self.minus_best is None:
             return "the best"
-        found = self.minus_best[metric]
-        if not found.clear:
-            return "inside the noise"
-        return "worse" if found.high < 0 else "better"
+        return self.minus_best[metric].reading
 
 
 @dataclass(frozen=True)
@@ -88,11 +82,11 @@ class Comparison:
                     "rank": rank,
                     "method": row.method,
                     "seeds": list(row.answers.seeds),
-                    "metrics": {metric: _interval(found) for metric, found in row.means.items()},
-                    "standard deviation over seeds": {name: _number(found) for name, found in row.spread.items()},
+                    "metrics": {metric: found.document() for metric, found in row.means.items()},
+                    "standard deviation over seeds": {name: or_none(found) for name, found in row.spread.items()},
                     "minus the best": row.minus_best
                     and {
-                        metric: {**_interval(found), "reading": row.reading(metric)}
+                        metric: {**found.document(), "reading": row.reading(metric)}
                         for metric, found in row.minus_best.items()
                     },
                     "chosen in each fold": list(row.answers.notes),
@@ -209,14 +203,6 @@ def _spread(values: Float64[np.ndarray, "s n"]) -> float:
 
 def _three(found: Interval) -> tuple[float, float, float]:
     return found.mean, found.low, found.high
-
-
-def _interval(found: Interval) -> dict[str, Any]:
-    return {"mean": _number(found.mean), "low": _number(found.low), "high": _number(found.high), "n": found.n}
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def _cell(value: float) -> str:

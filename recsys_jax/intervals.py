@@ -4,6 +4,7 @@ Purchases of one customer are alike, so whoever treats them as independent finds
 resample draws customers, each with all of its queries. The same seed draws the same customers for every method.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -15,6 +16,7 @@ from recsys_jax.errors import InputError
 from recsys_jax.metrics import Lists, coverage, gini
 
 __all__ = [
+    "LEVEL",
     "Interval",
     "Seeds",
     "difference",
@@ -22,9 +24,18 @@ __all__ = [
     "mean_interval",
     "mean_intervals",
     "normal_interval",
+    "or_none",
     "resamples",
     "seeds_interval",
 ]
+
+LEVEL = 0.95
+"""The share of intervals that hold the true mean, unless another is asked for."""
+
+
+def or_none(value: float) -> float | None:
+    """The number, or None where there is none: JSON has no nan."""
+    return None if math.isnan(value) else value
 
 
 @dataclass(frozen=True)
@@ -46,6 +57,22 @@ class Interval:
         (True, False)
         """
         return self.low > 0 or self.high < 0
+
+    @property
+    def reading(self) -> str:
+        """What the interval of a difference says of the first of the two.
+
+        >>> Interval(0.1, 0.02, 0.2, 50).reading, Interval(0.1, -0.02, 0.2, 50).reading
+        ('better', 'inside the noise')
+        """
+        if not self.clear:
+            return "inside the noise"
+        return "better" if self.low > 0 else "worse"
+
+    def document(self) -> dict[str, float | None]:
+        """As JSON."""
+        bounds = {"mean": self.mean, "low": self.low, "high": self.high}
+        return {**{name: or_none(value) for name, value in bounds.items()}, "n": self.n}
 
 
 @dataclass(frozen=True)
@@ -88,7 +115,7 @@ def mean_intervals(
     values: Float[np.ndarray, "n m"],
     customers: Int[np.ndarray, " n"],
     *,
-    level: float = 0.95,
+    level: float = LEVEL,
     count: int = 1000,
     seed: int = 0,
 ) -> list[Interval]:
@@ -129,7 +156,7 @@ def mean_interval(
     values: Float[np.ndarray, " n"],
     customers: Int[np.ndarray, " n"],
     *,
-    level: float = 0.95,
+    level: float = LEVEL,
     count: int = 1000,
     seed: int = 0,
 ) -> Interval:
@@ -146,7 +173,7 @@ def difference(
     b: Float[np.ndarray, " n"],
     customers: Int[np.ndarray, " n"],
     *,
-    level: float = 0.95,
+    level: float = LEVEL,
     count: int = 1000,
     seed: int = 0,
 ) -> Interval:
@@ -164,7 +191,7 @@ def seeds_interval(
     values: Float[np.ndarray, "s n"],
     customers: Int[np.ndarray, " n"],
     *,
-    level: float = 0.95,
+    level: float = LEVEL,
     count: int = 1000,
     seed: int = 0,
 ) -> Seeds:
@@ -208,7 +235,7 @@ def seeds_interval(
 
 
 def normal_interval(
-    estimate: float, resampled: Float[np.ndarray, " count"], *, n: int, level: float = 0.95
+    estimate: float, resampled: Float[np.ndarray, " count"], *, n: int, level: float = LEVEL
 ) -> Interval:
     """estimate +- z times the standard deviation of the resampled figures, cut to [0, 1]; z = 1.96 for 95 %.
 
@@ -224,7 +251,9 @@ def normal_interval(
     return Interval(estimate, max(0.0, estimate - z * sd), min(1.0, estimate + z * sd), n)
 
 
-def list_intervals(lists: Lists, *, level: float = 0.95, count: int = 1000, seed: int = 0) -> tuple[Interval, Interval]:
+def list_intervals(
+    lists: Lists, *, level: float = LEVEL, count: int = 1000, seed: int = 0
+) -> tuple[Interval, Interval]:
     """Coverage and Gini coefficient of the customers' lists, one list each, with their `normal_interval`.
 
     >>> everything = Lists(np.zeros(4, int), np.array([0, 2]), np.array([0, 1]), np.array([1.0, 1.0]), 4)

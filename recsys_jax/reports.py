@@ -1,6 +1,5 @@
 """An evaluation as figures: means with their intervals, comparisons with the model, and `metrics.json` of them."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,19 +9,18 @@ from jaxtyping import Float64
 
 from recsys_jax.evaluation import ALL, CONTROL, SHUFFLES, Evaluation
 from recsys_jax.intervals import (
+    LEVEL,
     Interval,
     Seeds,
     difference,
     list_intervals,
     mean_interval,
     mean_intervals,
+    or_none,
     seeds_interval,
 )
 
-__all__ = ["LEVEL", "Report", "reading", "report"]
-
-LEVEL = 0.95
-"""The share of such intervals that hold the true mean."""
+__all__ = ["Report", "report"]
 
 
 @dataclass(frozen=True)
@@ -65,17 +63,17 @@ class Report:
             "intervals": {"level": LEVEL, "resamples of customers": self.count, "seed": self.seed},
             "methods": {
                 method: {
-                    metric: {ALL: _interval(found), **self._by_group(method, metric)}
+                    metric: {ALL: found.document(), **self._by_group(method, metric)}
                     for metric, found in by_metric.items()
                 }
                 for method, by_metric in self.means.items()
             },
             "lists": {
-                method: {name: _interval(found) for name, found in by_name.items()}
+                method: {name: found.document() for name, found in by_name.items()}
                 for method, by_name in self.lists.items()
             },
             "model minus": {
-                method: {metric: {**_interval(found), "reading": reading(found)} for metric, found in by_metric.items()}
+                method: {metric: {**found.document(), "reading": found.reading} for metric, found in by_metric.items()}
                 for method, by_metric in self.differences.items()
             },
         }
@@ -93,19 +91,19 @@ class Report:
 
     def _by_group(self, method: str, metric: str) -> dict[str, Any]:
         if method == "model":
-            return {group: _interval(found[metric]) for group, found in self.groups.items()}
+            return {group: found[metric].document() for group, found in self.groups.items()}
         result = self.evaluation
-        return {group: {"mean": _number(result.mean(method, metric, group))} for group in self.groups}
+        return {group: {"mean": or_none(result.mean(method, metric, group))} for group in self.groups}
 
     def _seeds(self, metric: str, found: Seeds) -> dict[str, Any]:
         result = self.evaluation
         return {
-            "other customers": _interval(found.customers),
-            "other customers and seeds": _interval(found.both),
+            "other customers": found.customers.document(),
+            "other customers and seeds": found.both.document(),
             **{
                 group: {
-                    "standard deviation": _number(result.spread(metric, group)),
-                    "each": list(map(_number, result.each(metric, group).tolist())),
+                    "standard deviation": or_none(result.spread(metric, group)),
+                    "each": list(map(or_none, result.each(metric, group).tolist())),
                 }
                 for group in result.groups
             },
@@ -125,11 +123,11 @@ def report(result: Evaluation, *, count: int = 1000, seed: int = 0) -> Report:
 
     def table(columns: Mapping[str, Float64[np.ndarray, "n m"]]) -> dict[str, dict[str, Interval]]:
         together = np.concatenate(list(columns.values()), axis=1)
-        found = iter(mean_intervals(together, result.customers, level=LEVEL, count=count, seed=seed))
+        found = iter(mean_intervals(together, result.customers, count=count, seed=seed))
         return {method: {metric: next(found) for metric in names} for method in columns}
 
     def seeds(values: Float64[np.ndarray, "s n"]) -> Seeds:
-        return seeds_interval(values, result.customers, level=LEVEL, count=count, seed=seed)
+        return seeds_interval(values, result.customers, count=count, seed=seed)
 
     rivals = [method for method in methods if method != "model"]
     if result.seeds:
@@ -142,11 +140,11 @@ def report(result: Evaluation, *, count: int = 1000, seed: int = 0) -> Report:
     inverse = None
     if {"popularity", "inverse popularity"} <= set(methods):
         one, other = (result.values[method]["mrr"] for method in ("inverse popularity", "popularity"))
-        inverse = difference(one, other, result.customers, level=LEVEL, count=count, seed=seed)
+        inverse = difference(one, other, result.customers, count=count, seed=seed)
     groups = {}
     for group, members in result.groups.items():
         if group != ALL:
-            of_group = mean_intervals(model[members], result.customers[members], level=LEVEL, count=count, seed=seed)
+            of_group = mean_intervals(model[members], result.customers[members], count=count, seed=seed)
             groups[group] = dict(zip(names, of_group, strict=True))
     return Report(
         evaluation=result,
@@ -162,30 +160,11 @@ def report(result: Evaluation, *, count: int = 1000, seed: int = 0) -> Report:
     )
 
 
-def reading(found: Interval) -> str:
-    """What the interval of "model minus method" says of the model.
-
-    >>> reading(Interval(0.1, 0.02, 0.2, 50)), reading(Interval(0.1, -0.02, 0.2, 50))
-    ('better', 'inside the noise')
-    """
-    if not found.clear:
-        return "inside the noise"
-    return "better" if found.low > 0 else "worse"
-
-
 def _lists(result: Evaluation, method: str, count: int, seed: int) -> dict[str, Interval]:
     out = {}
     for k, lists in result.lists[method].items():
-        of_lists = list_intervals(lists, level=LEVEL, count=max(count // 5, 2), seed=seed)
+        of_lists = list_intervals(lists, count=max(count // 5, 2), seed=seed)
         out[f"coverage@{k}"], out[f"gini@{k}"] = of_lists
         novelty = result.novelty[method][k]
-        out[f"novelty@{k}"] = mean_interval(novelty, result.listed, level=LEVEL, count=count, seed=seed)
+        out[f"novelty@{k}"] = mean_interval(novelty, result.listed, count=count, seed=seed)
     return out
-
-
-def _interval(found: Interval) -> dict[str, Any]:
-    return {"mean": _number(found.mean), "low": _number(found.low), "high": _number(found.high), "n": found.n}
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else value

@@ -2,7 +2,7 @@
 
 from recsys_jax.evaluation import CONTROL
 from recsys_jax.intervals import Interval
-from recsys_jax.reports import Report, reading
+from recsys_jax.reports import Report
 
 __all__ = ["FEW", "verdicts"]
 
@@ -70,10 +70,10 @@ def _rivals(found: Report) -> list[str]:
         short = {
             metric: found.differences[method][metric]
             for metric in judged
-            if reading(found.differences[method][metric]) != "better"
+            if found.differences[method][metric].reading != "better"
         }
         if short:
-            said = "; ".join(f"{_shown(metric)} {_signed(one)}, {reading(one)}" for metric, one in short.items())
+            said = "; ".join(f"{_shown(metric)} {_signed(one)}, {one.reading}" for metric, one in short.items())
             out.append(f"The model does not beat {method}: {said}.")
     if rivals and not out:
         out.append(f"The model beats all {len(rivals)} baselines in {named}.")
@@ -84,8 +84,8 @@ def _control(found: Report) -> list[str]:
     out = []
     # The attributes count where they help in either: a list of ten sees less than the rank.
     control = {metric: found.differences[CONTROL][metric] for metric in _metrics(found)}
-    if all(reading(one) != "better" for one in control.values()):
-        said = "; ".join(f"{_shown(metric)} {_signed(one)}, {reading(one)}" for metric, one in control.items())
+    if all(one.reading != "better" for one in control.values()):
+        said = "; ".join(f"{_shown(metric)} {_signed(one)}, {one.reading}" for metric, one in control.items())
         out.append(
             f"No signal from attributes: with those of other customers it does as well; own minus others': {said}."
         )
@@ -103,8 +103,8 @@ def _control(found: Report) -> list[str]:
 def _categories(found: Report) -> list[str]:
     out = []
     for metric, one in found.differences.get("random", {}).items():
-        if metric.startswith("category_hit") and reading(one) != "better":
-            where = "at" if reading(one) == "inside the noise" else "below"
+        if metric.startswith("category_hit") and one.reading != "better":
+            where = "at" if one.reading == "inside the noise" else "below"
             model, chance = found.means["model"][metric], found.means["random"][metric].mean
             out.append(f"{_shown(metric)} is {where} chance: {_plain(model)}, random {chance:.4f}.")
     return out

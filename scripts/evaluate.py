@@ -32,7 +32,7 @@ from recsys_jax.evaluation import ALL, KS, Evaluation, evaluate_split, in_sample
 from recsys_jax.files import write_file
 from recsys_jax.intervals import Interval
 from recsys_jax.plots import embedding_space, results_by_segment
-from recsys_jax.reports import Report, reading, report
+from recsys_jax.reports import Report, report
 from recsys_jax.verdicts import verdicts
 
 Protocol = Literal["in-sample", "cross-validation", "hold-out", "time", "new-combinations", "new-products"]
@@ -224,7 +224,7 @@ def _differences(found: Report) -> Table:
             if metric in ("mrr", ndcg):
                 name = method if metric == "mrr" else ""
                 interval = f"{_figure(one.low, 4, '+')} to {_figure(one.high, 4, '+')}"
-                table.add_row(name, metric, _figure(one.mean, 4, "+"), interval, reading(one))
+                table.add_row(name, metric, _figure(one.mean, 4, "+"), interval, one.reading)
     return table
 
 
