@@ -12,7 +12,10 @@ from recsys_jax import metrics
 from recsys_jax.config import LinearConfig
 from recsys_jax.data import Dataset, customer_folds
 from recsys_jax.features import FeatureSpace
+from recsys_jax.linear_fit import Penalties, TrainingPurchases
+from recsys_jax.linear_search import inner_folds
 from recsys_jax.linear_training import fit_linear
+from recsys_jax.preparation import prepare
 from recsys_jax.schema import Numeric
 from recsys_jax.scorers import Scorer, Shared, attribute_rows, model_scorer, ranks_in_rows
 from recsys_jax.splits import Fold
@@ -20,6 +23,7 @@ from recsys_jax.splits import Fold
 __all__ = [
     "ALPHAS",
     "KNOTS",
+    "PENALTIES",
     "NaiveBayes",
     "SoftValues",
     "baselines",
@@ -32,6 +36,9 @@ __all__ = [
 
 ALPHAS = (5, 10, 20, 50, 100, 200, 500, 1000)
 """The strengths of smoothing that naive Bayes chooses from: purchases' worth of "as everybody"."""
+
+PENALTIES = (100.0, 3.0, 10.0, 30.0, 300.0, 1000.0)
+"""The L2 penalties that logistic regression chooses from; the first is taken where there is nothing to choose by."""
 
 KNOTS = 8
 """How many overlapping ranges a number is divided into."""
@@ -111,7 +118,7 @@ class SoftValues:
     """The attributes of r rows as values that are there to some degree: a number lies between two of its values."""
 
     columns: Int[np.ndarray, "r m"]
-    """The values of a row, numbered through all attributes; -1 where a row has fewer."""
+    """The values of a row, numbered through all attributes; -1 where a row states fewer."""
     weights: Float64[np.ndarray, "r m"]
     total: int
     """How many values there are."""
@@ -121,14 +128,16 @@ class SoftValues:
         columns, weights = self.columns[purchases[:, 0]], self.weights[purchases[:, 0]]
         there = columns >= 0
         cells = (columns * products + purchases[:, 1:])[there]
-        return np.bincount(cells, weights[there], self.total * products).reshape(self.total, products)
+        summed = np.bincount(cells, weights[there], self.total * products)
+        return summed.reshape(self.total, products).astype(np.float64)  # of nothing, the sum is an integer
 
     def dense(self, rows: Int[np.ndarray, " n"]) -> Float64[np.ndarray, "n a"]:
         """The weight of every value in the given rows."""
         columns, weights = self.columns[rows], self.weights[rows]
         there = columns >= 0
         cells = (np.arange(len(rows))[:, None] * self.total + columns)[there]
-        return np.bincount(cells, weights[there], len(rows) * self.total).reshape(len(rows), self.total)
+        found = np.bincount(cells, weights[there], len(rows) * self.total)
+        return found.reshape(len(rows), self.total).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -209,12 +218,17 @@ def naive_bayes(
 def logistic_regression(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> Shared:
     """Multinomial, of the product on the attributes, with an L2 penalty chosen on inner folds.
 
-    It is the linear recipe without what products share. The intercepts are the log-popularities: fitted freely they
-    fit the products that few bought too well, and rank no better.
+    It is the linear recipe without what products share, and its penalty is the one of `PENALTIES` with the best mean
+    reciprocal rank. The intercepts are the log-popularities: fitted freely they fit the products that few bought too
+    well, and rank no better.
     """
-    model = fit_linear(dataset, LinearConfig(attribute_penalty=inf, taste_penalty=inf), train=train)
-    own = model.variables["penalties"]["chosen"][0]
-    return replace(model_scorer(model, dataset), note=f"penalty {own:g}")
+    config = LinearConfig(attribute_penalty=inf, taste_penalty=inf)
+    data = TrainingPurchases.of(prepare(dataset, config, train), dataset.customers.source)
+    folds = inner_folds(data, config)
+    reciprocal = {own: sum(fold.measure(data, Penalties(own, inf, inf))[0] for fold in folds) for own in PENALTIES}
+    best = max(reciprocal, key=lambda own: reciprocal[own])
+    model = fit_linear(dataset, replace(config, own_penalty=best), train=train)
+    return replace(model_scorer(model, dataset), note=f"penalty {best:g}")
 
 
 def _smoothed(
@@ -234,8 +248,9 @@ def _smoothed(
 def soft_values(dataset: Dataset, first: Int[np.ndarray, " r"], training: Int[np.ndarray, " t"]) -> SoftValues:
     """The attributes of one customer per combination, by what the features make of the cells.
 
-    Vocabularies and knots come from the training customers alone. A missing value is a value of its own where the
-    feature has a row or a flag for it. Raises `InputError` for a cell that no policy admits.
+    Vocabularies and knots come from the training customers alone. A missing value is none, and says nothing: as a
+    value of its own it would speak, of much that is missing together, once for each. Raises `InputError` for a cell
+    that no policy admits.
 
     Args:
         dataset: whose customers they are.
@@ -251,6 +266,7 @@ def soft_values(dataset: Dataset, first: Int[np.ndarray, " r"], training: Int[np
             own, weight, size = _hats(encoded, encoded[training])
         else:
             own = encoded.reshape(len(table), -1).astype(np.int64)
+            own[own == fitted.missing_row] = -1
             weight, size = np.ones(own.shape), fitted.input.size
         columns.append(np.where(own >= 0, own + total, -1))
         weights.append(weight)
@@ -261,7 +277,7 @@ def soft_values(dataset: Dataset, first: Int[np.ndarray, " r"], training: Int[np
 def _hats(
     encoded: Float[np.ndarray, "r d"], training: Float[np.ndarray, "t d"]
 ) -> tuple[Int[np.ndarray, "r 2"], Float64[np.ndarray, "r 2"], int]:
-    """A number as two neighbouring knots with weights that sum to 1; its missing flag is one more knot.
+    """A number as two neighbouring knots with weights that sum to 1; as none where it is missing.
 
     Knots are quantiles of the training customers, so that each has about as many of them.
     """
@@ -273,6 +289,5 @@ def _hats(
     low = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, max(len(knots) - 2, 0))
     high = np.minimum(low + 1, len(knots) - 1)
     share = np.where(high > low, (x - knots[low]) / np.where(high > low, knots[high] - knots[low], 1.0), 0.0)
-    columns = np.where(missing[:, None], np.array([len(knots), -1]), np.stack([low, high], axis=1))
-    weights = np.where(missing[:, None], np.array([1.0, 0.0]), np.stack([1 - share, share], axis=1))
-    return columns, weights, len(knots) + 1
+    columns = np.where(missing[:, None], -1, np.stack([low, high], axis=1))
+    return columns, np.stack([1 - share, share], axis=1), len(knots)

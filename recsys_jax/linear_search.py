@@ -16,7 +16,7 @@ from recsys_jax.design import learn_popularity
 from recsys_jax.linear_fit import Penalties, TrainingPurchases, best_fit
 from recsys_jax.scorers import ranks_in_rows
 
-__all__ = ["choose_penalties"]
+__all__ = ["InnerFold", "choose_penalties", "inner_folds"]
 
 SCORES, QUERIES = 2**24, 20_000
 """The most scores and purchases in a fold that penalties are compared by."""
@@ -51,11 +51,9 @@ def choose_penalties(
         """What is asked for, and of the rest what is tried."""
         return Penalties(*(given if given is not None else other for given, other in zip(asked, tried, strict=True)))
 
-    customers = len(data.combination)
-    if None not in asked or customers < config.inner_folds:
+    folds = inner_folds(data, config) if None in asked else []
+    if not folds:
         return open_(UNTRIED)
-    fold = customer_folds(customers, config.inner_folds, config.seed)[data.pairs[:, 0]]
-    folds = [_Fold.of(data, fold != number, config) for number in range(config.inner_folds)]
     with_tastes = any(one.described.shape[1] for one in folds)
 
     first = dict.fromkeys(open_(UNTRIED._replace(attribute=a, taste=t)) for a, t in SHARED if with_tastes or t == inf)
@@ -68,7 +66,7 @@ def choose_penalties(
     def measure(tried: Penalties) -> None:
         sums = np.zeros(3)
         for number, one in enumerate(folds):
-            sums += one.measure(data, tried, config.seed)
+            sums += one.measure(data, tried)
             if progress is not None:
                 word = "penalties {:g}, {:g}, {:g}".format(*tried)
                 progress(len(folds) * len(found) + number + 1, total, word)
@@ -96,8 +94,17 @@ def choose_penalties(
     return max(better, key=lambda tried: better[tried], default=chosen)
 
 
+def inner_folds(data: TrainingPurchases, config: LinearConfig) -> "list[InnerFold]":
+    """The folds of the training customers that penalties are compared by; none where there are too few customers."""
+    customers = len(data.combination)
+    if customers < config.inner_folds:
+        return []
+    fold = customer_folds(customers, config.inner_folds, config.seed)[data.pairs[:, 0]]
+    return [InnerFold.of(data, fold != number, config) for number in range(config.inner_folds)]
+
+
 @dataclass(frozen=True, eq=False)
-class _Fold:
+class InnerFold:
     """An inner fold: what is learned from and what is asked."""
 
     kept: Bool[np.ndarray, " n"]
@@ -106,9 +113,11 @@ class _Fold:
     queries: Int[np.ndarray, "q 2"]
     """(combination, product), each once."""
     times: Int[np.ndarray, " q"]
+    seed: int
 
     @classmethod
-    def of(cls, data: TrainingPurchases, kept: Bool[np.ndarray, " n"], config: LinearConfig) -> "_Fold":
+    def of(cls, data: TrainingPurchases, kept: Bool[np.ndarray, " n"], config: LinearConfig) -> "InnerFold":
+        """The fold where the purchases for which `kept` is true are learned from."""
         asked = data.pairs[~kept]
         asked = np.random.default_rng(config.seed).permutation(asked)[:QUERIES]
         queries = np.stack([data.combination[asked[:, 0]], asked[:, 1]], axis=1)
@@ -119,11 +128,11 @@ class _Fold:
         each, times = np.unique(queries, axis=0, return_counts=True)
         counts = data.counts(kept)
         popularity = np.log(counts + learn_popularity(counts[counts > 0]).doubt)
-        return cls(kept, popularity, data.tastes(kept, config.tastes), each, times)
+        return cls(kept, popularity, data.tastes(kept, config.tastes), each, times, config.seed)
 
-    def measure(self, data: TrainingPurchases, penalties: Penalties, seed: int) -> Float64[np.ndarray, " 3"]:
+    def measure(self, data: TrainingPurchases, penalties: Penalties) -> Float64[np.ndarray, " 3"]:
         """The sums over the purchases asked for of reciprocal ranks, of NDCG@10 and of log-likelihoods."""
-        fit = best_fit(data, self.kept, self.popularity, self.described, penalties, search=True, seed=seed)
+        fit = best_fit(data, self.kept, self.popularity, self.described, penalties, search=True, seed=self.seed)
         changes = fit.of_products(data.attributes, self.described)
         rows, row = np.unique(self.queries[:, 0], return_inverse=True)
         step = max(1, 2**22 // len(self.popularity))  # a block of scores of at most 32 MB
