@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from recsys_jax.artifacts import load_model, save_model
     from recsys_jax.config import LinearConfig, TrainConfig
-    from recsys_jax.data import Dataset, Table, load_dataset
+    from recsys_jax.data import Dataset, load_dataset
     from recsys_jax.ensembles import Ensemble
     from recsys_jax.errors import InputError
     from recsys_jax.models import TwoTower, encode_customers, encode_products
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from recsys_jax.recommender import Recommender
     from recsys_jax.schema import Schema
     from recsys_jax.scoring import scores, top_k
+    from recsys_jax.tables import Table
     from recsys_jax.trained import TrainedModel
     from recsys_jax.training import fit, fit_seeds
 
@@ -56,7 +57,7 @@ __all__ = [
 _MODULES = {
     "artifacts": ("load_model", "save_model"),
     "config": ("LinearConfig", "TrainConfig"),
-    "data": ("Dataset", "Table", "load_dataset"),
+    "data": ("Dataset", "load_dataset"),
     "ensembles": ("Ensemble",),
     "errors": ("InputError",),
     "models": ("TwoTower", "encode_customers", "encode_products"),
@@ -64,6 +65,7 @@ _MODULES = {
     "recommender": ("Recommender",),
     "schema": ("Schema",),
     "scoring": ("scores", "top_k"),
+    "tables": ("Table",),
     "trained": ("TrainedModel",),
     "training": ("fit", "fit_seeds"),
 }

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from recsys_jax.cells import as_number, cell_number
-from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
 from recsys_jax.features import FeatureSpace, FittedFeature
 from recsys_jax.schema import MultiCategorical, Numeric, read_toml
+from recsys_jax.tables import Table
 
 __all__ = ["BoostRule", "read_boosts"]
 

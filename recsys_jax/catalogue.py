@@ -11,11 +11,11 @@ from jaxtyping import Array, Bool, Float32, Int32
 
 from recsys_jax.boosts import BoostRule
 from recsys_jax.cells import as_key, cell_number
-from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
 from recsys_jax.features import FittedFeature
 from recsys_jax.schema import Numeric
 from recsys_jax.single import SingleSearch
+from recsys_jax.tables import Table
 from recsys_jax.trained import TrainedModel
 
 __all__ = ["Catalogue"]

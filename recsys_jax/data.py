@@ -1,13 +1,10 @@
-"""Tables in (JSON, CSV, Parquet), checked against the schema; who bought what; splits over customers."""
+"""A dataset: products, customers and who bought what, checked against the schema; folds of customers."""
 
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int
@@ -15,105 +12,18 @@ from jaxtyping import Float64, Int
 from recsys_jax.cells import as_key, cell_date, split_keys
 from recsys_jax.errors import InputError
 from recsys_jax.schema import Categorical, Feature, Schema
+from recsys_jax.tables import Table, read_table, shown
 
 __all__ = [
     "Dataset",
     "Reviews",
-    "Table",
     "customer_folds",
     "load_dataset",
     "product_ids",
     "read_products",
     "read_reviews",
     "read_schema",
-    "read_table",
 ]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Columns of equal length, and the file or argument they came from, so that errors can name it."""
-
-    source: str
-    columns: Mapping[str, Sequence[Any]]
-    numbers: Sequence[int] | None = None
-    """The row numbers people count by, from 1, where they are not simply 1, 2, 3, ..."""
-    single: bool = False
-    """Whether this is one request rather than rows that people count."""
-    rows: int = 0
-    """How many rows there are where there is no column to tell."""
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), range(self.rows)))
-
-    @classmethod
-    def of(cls, rows: object, source: str) -> "Table":
-        """A table from a list of dicts, a mapping of columns, or a data frame.
-
-        Raises `InputError` where `rows` is none of these or its columns differ in length.
-        """
-        if isinstance(rows, Table):
-            return rows
-        if hasattr(rows, "columns") and hasattr(rows, "to_dict"):  # a pandas data frame
-            columns = {str(name): rows[name].tolist() for name in rows.columns}  # type: ignore[index]
-        elif hasattr(rows, "to_pydict"):  # a pyarrow table
-            columns = rows.to_pydict()
-        elif isinstance(rows, Mapping):
-            for name, column in rows.items():
-                if isinstance(column, str | bytes | Mapping) or not isinstance(column, Iterable):
-                    raise InputError(
-                        f"{source}, {name}: found {_shown(column)}; allowed: a list with one cell per row (for one "
-                        f"row, give a list of one dict)"
-                    )
-            columns = {str(name): list(column) for name, column in rows.items()}
-        elif (
-            isinstance(rows, Sequence)
-            and not isinstance(rows, str | bytes)
-            and all(isinstance(row, Mapping) for row in rows)
-        ):
-            rows = [{str(name): cell for name, cell in row.items()} for row in rows]
-            names = dict.fromkeys(name for row in rows for name in row)
-            columns = {name: [row.get(name) for row in rows] for name in names}
-            if not columns:
-                return cls(source, {}, rows=len(rows))
-        else:
-            raise InputError(
-                f"{source}: found {type(rows).__name__}; allowed: a data frame, columns, or a list of dicts"
-            )
-        lengths = {name: len(column) for name, column in columns.items()}
-        if len(set(lengths.values())) > 1:
-            raise InputError(f"{source}: the columns differ in length: {lengths}")
-        return cls(source, columns)
-
-    def column(self, name: str) -> Sequence[Any]:
-        """The column `name`. Raises `InputError` where the table has none."""
-        if name not in self.columns:
-            found = ", ".join(self.columns) or "no columns"
-            raise InputError(f"{self.source}: the column {name!r} is missing; found: {found}")
-        return self.columns[name]
-
-    def error(self, row: int, column: str, allowed: str) -> InputError:
-        """The sentence for a bad cell: where it is, what was found, what is allowed."""
-        found = self.columns[column][row] if column in self.columns else None
-        where = self.source if self.single else f"{self.source}, row {self.number(row)}"
-        return InputError(f"{where}, {column}: found {_shown(found)}; allowed: {allowed}")
-
-    def number(self, row: int) -> int:
-        """The number that people count the row by."""
-        return row + 1 if self.numbers is None else self.numbers[row]
-
-    def ids(self, name: str) -> list[str]:
-        """The column `name` as ids. Raises `InputError` for an empty one."""
-        keys = [as_key(value) for value in self.column(name)]
-        for row, key in enumerate(keys):
-            if key is None:
-                raise self.error(row, name, "an id, a text or a number that is not empty")
-        return keys  # type: ignore[return-value]
-
-    def select(self, rows: Sequence[int]) -> "Table":
-        """The given rows, in that order."""
-        columns = {name: [column[row] for row in rows] for name, column in self.columns.items()}
-        return Table(self.source, columns, [self.number(row) for row in rows])
 
 
 @dataclass(frozen=True)
@@ -181,67 +91,6 @@ def _labels(table: Table, name: str | None, features: Sequence[Feature]) -> list
     return [meanings.get(key, key) for key in keys]
 
 
-def read_table(path: Path) -> Table:
-    """The table in a JSON (list of objects), CSV (with a header) or Parquet file, by the name's ending.
-
-    Empty CSV cells are None. Raises `InputError` where the file is absent, malformed or of another kind.
-    """
-    kinds = {".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
-    if path.suffix.lower() not in kinds:
-        raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .json, .csv, .parquet")
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such file")
-    return kinds[path.suffix.lower()](path)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; save the file as UTF-8") from None
-
-
-def _read_json(path: Path) -> Table:
-    text = _read_text(path)
-    try:
-        rows = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(rows, list):
-        raise InputError(f"{path}: found {type(rows).__name__} at the top; allowed: a list of objects")
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict):
-            raise InputError(f"{path}, row {number}: found {_shown(row)}; allowed: an object with the columns as keys")
-    return Table.of(rows, str(path))
-
-
-def _read_csv(path: Path) -> Table:
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        rows = [row for row in reader if row]
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}") from None
-    if len(set(header)) != len(header):
-        raise InputError(f"{path}: two columns have the same name: {', '.join(header)}")
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(header):
-            raise InputError(f"{path}, row {number}: found {len(row)} cells; the header has {len(header)}")
-    return Table(str(path), {name: [row[i] or None for row in rows] for i, name in enumerate(header)})
-
-
-def _read_parquet(path: Path) -> Table:
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise InputError(f"{path}: Parquet files need pyarrow: pip install 'recsys_jax[parquet]'") from None
-    try:
-        return Table(str(path), parquet.read_table(path).to_pydict())
-    except (arrow.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{path}: not readable as Parquet: {error}") from None
-
-
 def read_schema(folder: Path) -> Schema:
     """The schema of the dataset in `folder`. Raises `InputError` where there is no such folder or file."""
     if not folder.is_dir():
@@ -279,11 +128,11 @@ def read_reviews(folder: Path, schema: Schema) -> Reviews:
             where = f"{table.source}, row {row + 1}, {column} {number}"
             text = review.get("content") if isinstance(review, dict) else None
             if not isinstance(text, str) or not text.strip():
-                raise InputError(f"{where}: content: found {_shown(text)}; allowed: the review's text, not empty")
+                raise InputError(f"{where}: content: found {shown(text)}; allowed: the review's text, not empty")
             profile = review.get("profile_info")
             if not isinstance(profile, str | None):
                 allowed = "a text such as '30대/여성/건성', or null"
-                raise InputError(f"{where}: profile_info: found {_shown(profile)}; allowed: {allowed}")
+                raise InputError(f"{where}: profile_info: found {shown(profile)}; allowed: {allowed}")
             reviews.texts.append(text)
             reviews.product_ids.append(product_id)
             reviews.profiles.append(as_key(profile))
@@ -411,8 +260,3 @@ def _unique(table: Table, column: str, ids: list[str]) -> None:
     for row, key in enumerate(ids):
         if first.setdefault(key, row) != row:
             raise table.error(row, column, f"an id that no other row has; row {first[key] + 1} has the same one")
-
-
-def _shown(value: object, limit: int = 80) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

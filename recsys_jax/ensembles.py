@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from recsys_jax.data import Table
 from recsys_jax.errors import InputError
+from recsys_jax.tables import Table
 from recsys_jax.trained import TrainedModel
 
 __all__ = ["Ensemble"]

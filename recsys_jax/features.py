@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float32, Int, Int32
 
 from recsys_jax.cells import as_key, cell_number
-from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
 from recsys_jax.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
+from recsys_jax.tables import Table
 
 __all__ = ["FeatureSpace", "Features", "FittedFeature", "combinations", "with_product_id"]
 

@@ -7,11 +7,12 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from recsys_jax.data import Dataset, Reviews, Table, assemble, read_products, read_reviews
+from recsys_jax.data import Dataset, Reviews, assemble, read_products, read_reviews
 from recsys_jax.encoders import get_encoder
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation import DatasetOfFold, Derived
 from recsys_jax.personas import PersonaModel, customer_rows, fit_personas, read_catalogue
+from recsys_jax.tables import Table
 
 __all__ = ["personas_of_fold"]
 

@@ -19,12 +19,13 @@ import numpy as np
 
 from recsys_jax.cells import as_key
 from recsys_jax.config import TrainConfig
-from recsys_jax.data import Dataset, Table, product_ids, read_products, read_schema, read_table
+from recsys_jax.data import Dataset, product_ids, read_products, read_schema
 from recsys_jax.errors import InputError, choices
 from recsys_jax.features import FeatureSpace, FittedFeature
 from recsys_jax.files import write_file
 from recsys_jax.models import encode_products
 from recsys_jax.schema import Feature, MultiCategorical, Numeric, Schema
+from recsys_jax.tables import Table, read_table
 from recsys_jax.trained import TrainedModel, product_rows, two_tower
 
 __all__ = ["catalogue", "load_checkpoint", "published_schema", "save_checkpoint"]

@@ -14,12 +14,12 @@ from recsys_jax import scoring
 from recsys_jax.artifacts import load_model
 from recsys_jax.boosts import BoostRule, read_boosts
 from recsys_jax.catalogue import Catalogue
-from recsys_jax.data import Table
 from recsys_jax.errors import InputError, choices
 from recsys_jax.pytorch import catalogue as read_catalogue
 from recsys_jax.pytorch import load_checkpoint
 from recsys_jax.schema import Schema
 from recsys_jax.single import single_tower
+from recsys_jax.tables import Table
 from recsys_jax.trained import BLOCK, TrainedModel, bucket
 
 __all__ = ["Ranking", "Recommender"]

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 from recsys_jax.config import Config, LinearConfig, TrainConfig
-from recsys_jax.data import Table
 from recsys_jax.features import Features, FeatureSpace
 from recsys_jax.linear import LinearTwoTower, log_popularity, of_variables, temperature
 from recsys_jax.models import TwoTower, Variables, encode_customers, encode_products
 from recsys_jax.schema import Schema
+from recsys_jax.tables import Table
 
 __all__ = ["BLOCK", "TrainedModel", "bucket", "popularity", "product_rows", "two_tower"]
 

@@ -19,9 +19,9 @@ import tyro
 
 from recsys_jax import InputError, Recommender
 from recsys_jax.cells import as_key, split_keys
-from recsys_jax.data import Table
 from recsys_jax.files import replace_file
 from recsys_jax.recommender import Ranking
+from recsys_jax.tables import Table
 
 try:
     import pyarrow as arrow

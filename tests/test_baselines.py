@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 
 from recsys_jax import metrics
 from recsys_jax.baselines import baselines, naive_bayes, popularities, soft_values
-from recsys_jax.data import Dataset, Table, assemble
+from recsys_jax.data import Dataset, assemble
 from recsys_jax.schema import Schema
 from recsys_jax.scorers import attribute_rows, ranks_in_rows
 from recsys_jax.splits import Fold
+from recsys_jax.tables import Table
 
 KINDS = ["kind1", "kind1", "kind2", "kind2", "kind3"]
 

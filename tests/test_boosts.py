@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from recsys_jax.boosts import read_boosts
-from recsys_jax.data import Table, load_dataset
+from recsys_jax.data import load_dataset
 from recsys_jax.errors import InputError
 from recsys_jax.features import FeatureSpace
+from recsys_jax.tables import Table
 
 
 @pytest.fixture

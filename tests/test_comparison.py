@@ -15,13 +15,14 @@ from recsys_jax import LinearConfig, TrainConfig
 from recsys_jax.comparison import METRICS, Answers, compare, join, of_ranks
 from recsys_jax.configurations import SOFTMAX, built_in, parse_configs, read_configs
 from recsys_jax.contenders import SEARCH, baseline_contenders, contenders
-from recsys_jax.data import Dataset, Table, assemble
+from recsys_jax.data import Dataset, assemble
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation import evaluate_split
 from recsys_jax.plots import comparison_differences
 from recsys_jax.schema import Schema
 from recsys_jax.search import search, training_part
 from recsys_jax.splits import cross_validation_split
+from recsys_jax.tables import Table
 
 Z = 1.96  # of 95 % of a normal distribution
 

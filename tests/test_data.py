@@ -15,10 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_jax.cells import cell_date
-from recsys_jax.data import Table, customer_folds, load_dataset, read_products, read_reviews, read_table
+from recsys_jax.data import customer_folds, load_dataset, read_products, read_reviews
 from recsys_jax.errors import InputError
 from recsys_jax.features import FeatureSpace
 from recsys_jax.schema import Schema
+from recsys_jax.tables import Table, read_table
 
 
 def says(call, *words: str) -> str:

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from recsys_jax import TrainConfig, metrics
-from recsys_jax.data import Dataset, Table, assemble
+from recsys_jax.data import Dataset, assemble
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation import ALL, Derived, cross_validation, evaluate_split, in_sample, model_scorer
 from recsys_jax.schema import Schema
 from recsys_jax.scorers import Shared, attribute_rows
 from recsys_jax.splits import SPLITS, Fold, Split
+from recsys_jax.tables import Table
 from recsys_jax.tasks import Task
 from recsys_jax.training import fit
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_jax.data import Table
 from recsys_jax.errors import InputError
 from recsys_jax.features import FeatureSpace, FittedFeature, with_product_id
 from recsys_jax.schema import As, Categorical, MultiCategorical, Numeric, Schema
+from recsys_jax.tables import Table
 
 AMOREMALL = Path(__file__).parents[1] / "data" / "amoremall" / "dataset.toml"
 

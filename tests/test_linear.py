@@ -14,13 +14,14 @@ from test_training import dataset as checkerboard
 from recsys_jax import linear_fit
 from recsys_jax.artifacts import load_model, save_model
 from recsys_jax.config import LinearConfig
-from recsys_jax.data import Dataset, Table, assemble
+from recsys_jax.data import Dataset, assemble
 from recsys_jax.design import learn_popularity, tastes
 from recsys_jax.errors import InputError
 from recsys_jax.linear import hats, temperature
 from recsys_jax.linear_training import fit_linear
 from recsys_jax.recommender import Recommender
 from recsys_jax.schema import Schema
+from recsys_jax.tables import Table
 from recsys_jax.training import fit, fit_seeds
 
 OPEN = {"unknown": "extra-row", "missing": "extra-row"}

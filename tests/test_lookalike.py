@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from recsys_jax import LinearConfig, TrainConfig, metrics
-from recsys_jax.data import Table, assemble, customer_folds, read_products, read_reviews
+from recsys_jax.data import assemble, customer_folds, read_products, read_reviews
 from recsys_jax.encoders import get_encoder
 from recsys_jax.evaluation import cross_validation
 from recsys_jax.persona_folds import personas_of_fold
 from recsys_jax.personas import customer_rows, fit_personas, read_catalogue
 from recsys_jax.schema import Schema
+from recsys_jax.tables import Table
 
 MALL = Path(__file__).parents[1] / "data" / "amoremall"
 SPLITS = (0, 1, 2)

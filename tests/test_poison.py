@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from recsys_jax import LinearConfig, TrainConfig, baselines, evaluation, persona_folds
-from recsys_jax.data import Dataset, Table, assemble, load_dataset, read_reviews, read_schema
+from recsys_jax.data import Dataset, assemble, load_dataset, read_reviews, read_schema
 from recsys_jax.encoders import get_encoder
 from recsys_jax.evaluation import evaluate_split
 from recsys_jax.personas import customer_rows, fit_personas, read_catalogue
 from recsys_jax.schema import Schema
 from recsys_jax.splits import SPLITS, Fold, Split
+from recsys_jax.tables import Table
 
 MALL = Path(__file__).parents[1] / "data" / "amoremall"
 LEARNED = {"values": "learned", "unknown": "extra-row", "missing": "extra-row"}

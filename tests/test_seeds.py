@@ -22,9 +22,9 @@ import train
 from test_training import dataset
 
 from recsys_jax import InputError, TrainConfig, load_dataset, training
-from recsys_jax.data import Table
 from recsys_jax.ensembles import Ensemble
 from recsys_jax.evaluation import cross_validation, in_sample, in_sample_of_seeds, model_scorer
+from recsys_jax.tables import Table
 from recsys_jax.training import fit, fit_seeds
 
 # Batches of 64: all, two of three folds, and those that a mask leaves fill up to 128 rows, one compiled program.

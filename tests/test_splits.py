@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_jax.data import Dataset, Table, assemble, customer_folds, load_dataset
+from recsys_jax.data import Dataset, assemble, customer_folds, load_dataset
 from recsys_jax.errors import InputError
 from recsys_jax.schema import Schema
 from recsys_jax.splits import (
@@ -20,6 +20,7 @@ from recsys_jax.splits import (
     product_split,
     time_split,
 )
+from recsys_jax.tables import Table
 
 EXTRA = {"values": "learned", "unknown": "extra-row", "missing": "extra-row"}
 SCHEMA = {

@@ -25,9 +25,10 @@ from torch_weights import PARAMETERS, STATISTICS, as_ours, tree
 
 from recsys_jax import preparation, training
 from recsys_jax.config import TrainConfig
-from recsys_jax.data import Table, assemble, read_schema
+from recsys_jax.data import assemble, read_schema
 from recsys_jax.features import Features, FeatureSpace
 from recsys_jax.models import TwoTower, encode_customers, encode_products
+from recsys_jax.tables import Table
 from recsys_jax.trained import popularity, two_tower
 from recsys_jax.training import Batch, TrainData, TrainState
 

@@ -9,9 +9,10 @@ import pytest
 
 from recsys_jax import training
 from recsys_jax.config import TrainConfig
-from recsys_jax.data import Dataset, Table, assemble
+from recsys_jax.data import Dataset, assemble
 from recsys_jax.errors import InputError
 from recsys_jax.schema import Schema
+from recsys_jax.tables import Table
 from recsys_jax.training import Batch, fit, train_step
 
 FEATURE = {"kind": "categorical", "values": "learned", "unknown": "extra-row", "missing": "error"}
