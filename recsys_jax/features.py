@@ -20,7 +20,8 @@ Features = dict[str, Any]
 """Arrays by feature name, all with one row per customer or product: int32 rows of an embedding table (n,);
 for several values (n, m), padded with -1; float32 numbers (n, 1), or (n, 2) with a missing flag."""
 
-_LARGEST = float(np.finfo(np.float32).max)
+_LARGEST = 1e15
+"""The size of a scaled number up to which a tower's sums and squares stay within 32 bits, by a wide margin."""
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ class FittedFeature:
             numbers = [(number - self.mean) / self.deviation for number in numbers]
         if max(map(abs, numbers), default=0.0) > _LARGEST:
             row = next(row for row, number in enumerate(numbers) if abs(number) > _LARGEST)
-            raise table.error(row, feature.column, "a number that fits in 32 bits")
+            raise table.error(row, feature.column, f"a number from {-_LARGEST:g} to {_LARGEST:g} once scaled")
         out = np.empty((len(read), self.input.size), np.float32)
         out[:, 0] = numbers
         if feature.missing == "flag":

@@ -18,6 +18,9 @@ from recsys_jax.trained import TrainedModel
 
 __all__ = ["fit_linear"]
 
+NOTHING = 0.01
+"""Vectors no longer than this, in log-odds, say nothing that anybody would notice."""
+
 
 def fit_linear(
     dataset: Dataset,
@@ -159,5 +162,9 @@ def _tables(design: Design, columns: Float64[np.ndarray, "f d"]) -> dict[str, Fl
 
 
 def _radius(vectors: Float64[np.ndarray, "n d"]) -> float:
-    """Of a ball that holds them all, with some room: at its surface the rest to unit length is all rounding."""
-    return max(1.01 * float(np.linalg.norm(vectors, axis=1).max()), 1e-6)
+    """Of a ball that holds them all, with some room: at its surface the rest to unit length is all rounding.
+
+    Where attributes say next to nothing, it is 1: in a tiny ball popularity would count millions, and no boost rule.
+    """
+    longest = float(np.linalg.norm(vectors, axis=1).max())
+    return 1.01 * longest if longest > NOTHING else 1.0
