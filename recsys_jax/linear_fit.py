@@ -33,6 +33,9 @@ PARAMETERS = 2**25
 STEPS, GAIN, SEARCH_GAIN = 200, 1e-7, 1e-6
 """A fit ends after so many steps of L-BFGS, or when one gains less than this, in nats per purchase."""
 
+ROUNDING = 1e-8
+"""A gradient of popularity alone below this, in nats per purchase, says nothing of what customers prefer."""
+
 
 class Penalties(NamedTuple):
     """On what a product has of its own, on its attributes and on its tastes."""
@@ -153,6 +156,10 @@ def best_fit(
         few, few_weights = rows[drawn > 0], np.asarray(drawn[drawn > 0] / size, np.float64)
     scales = np.array([penalty**-0.5 for penalty in penalties])
     changes = np.zeros((columns, products))
+    if np.abs(stated - _expected(rows, weights, popularity, changes)).max(initial=0.0) < ROUNDING:
+        # Popularity is the best fit, and L-BFGS would follow the rounding of its gradient to anywhere.
+        nothing = [np.zeros((columns, size)) for size in (len(chosen), data.attributes.shape[1], described.shape[1])]
+        return Fit(*nothing, losses=np.zeros(1))
     for _ in range(2 if sampled and not search else 1):
         error = 0.0
         if sampled:
