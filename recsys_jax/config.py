@@ -1,7 +1,9 @@
 """How a model is built and trained: the options of `scripts/train.py` are these fields."""
 
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, get_args
+from numbers import Integral, Real
+from typing import Any, Literal, get_args, get_type_hints
 
 from recsys_jax.errors import InputError, choices
 
@@ -35,6 +37,7 @@ class LinearConfig:
 
     def __post_init__(self) -> None:
         """Refuses what makes no sense with a sentence."""
+        _require_types(self)
         for name in ("own_penalty", "attribute_penalty", "taste_penalty"):
             penalty = getattr(self, name)
             _require(self, name, penalty is None or penalty > 0, "above 0, or inf")
@@ -99,6 +102,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Refuses what makes no sense with a sentence."""
+        _require_types(self)
         for name, words in (("loss", get_args(Loss)), ("negatives", get_args(Negatives))):
             _require(self, name, getattr(self, name) in words, choices(words))
         for name in ("epochs", "batch_size", "embedding_dim", "hidden_dim", "output_dim"):
@@ -123,6 +127,29 @@ class TrainConfig:
 
 Config = LinearConfig | TrainConfig
 """Either recipe."""
+
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", float | None: "a number, or none"}
+
+
+def _require_types(config: Config) -> None:
+    """Raises `InputError` for an option of another type, before anything is compared."""
+    for name, hint in get_type_hints(type(config)).items():
+        if hint in _WORDS:
+            _require(config, name, _is_of(getattr(config, name), hint), _WORDS[hint])
+
+
+def _is_of(value: object, hint: Any) -> bool:
+    if hint is bool or isinstance(value, bool):
+        return hint is bool and isinstance(value, bool)
+    if value is None:
+        return bool(hint == float | None)
+    if not isinstance(value, Integral if hint is int else Real):
+        return False
+    with suppress(OverflowError):  # a whole number may be too large to be a float
+        float(value)
+        return True
+    return False
 
 
 def _require(config: Config, name: str, ok: bool, allowed: str) -> None:

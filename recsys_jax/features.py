@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int, Int32
 
-from recsys_jax.cells import as_key, cell_number
+from recsys_jax.cells import as_key, cell_number, nested
 from recsys_jax.errors import InputError, choices
 from recsys_jax.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
 from recsys_jax.tables import Table
 
-__all__ = ["FeatureSpace", "Features", "FittedFeature", "combinations", "with_product_id"]
+__all__ = ["FeatureSpace", "Features", "FittedFeature", "combinations", "unusable_cells", "with_product_id"]
 
 Features = dict[str, Any]
 """Arrays by feature name, all with one row per customer or product: int32 rows of an embedding table (n,);
@@ -58,7 +58,13 @@ class FittedFeature:
                 seen.update(dict.fromkeys(feature.aliases.get(item, item) for item in items))
         if not seen:
             raise InputError(f"{table.source}: the column {feature.column!r} holds no value to learn from")
-        return cls(feature, values=tuple(seen), width=width)
+        return cls._of(feature, tuple(seen), width)
+
+    @classmethod
+    def _of(cls, feature: Categorical, values: tuple[str, ...], width: int) -> "FittedFeature":
+        """A vocabulary; no row has more different values than the table of their embeddings has rows."""
+        fitted = cls(feature, values=values)
+        return replace(fitted, width=min(width, fitted.input.size))
 
     @property
     def input(self) -> TowerInput:
@@ -193,8 +199,17 @@ class FittedFeature:
     def restore(cls, feature: Feature, learned: Mapping[str, Any]) -> "FittedFeature":
         """The inverse of `learned`. Raises `KeyError`, `TypeError` or `ValueError` where it is damaged."""
         if isinstance(feature, Numeric):
-            return cls(feature, mean=float(learned["mean"]), deviation=float(learned["deviation"]))
-        return cls(feature, values=tuple(map(str, learned["values"])), width=int(learned["width"]))
+            mean, deviation = float(learned["mean"]), float(learned["deviation"])
+            if not (math.isfinite(mean) and 0 < deviation < math.inf):
+                raise ValueError(f"{feature.name}: found the mean {mean} and the deviation {deviation}")
+            return cls(feature, mean=mean, deviation=deviation)
+        values, width = learned["values"], learned["width"]
+        texts = isinstance(values, list) and all(isinstance(value, str) for value in values)
+        if not texts or not 0 < len(set(values)) == len(values) or tuple(values) != (feature.values or tuple(values)):
+            raise ValueError(f"{feature.name}: found {choices(values)}; allowed: different texts, those of the schema")
+        if type(width) is not int or width < 1:
+            raise ValueError(f"{feature.name}: found the width {width!r}; allowed: 1 or more")
+        return cls._of(feature, tuple(values), width)
 
 
 @dataclass(frozen=True)
@@ -257,6 +272,60 @@ def _refused(fitted: FittedFeature, table: Table, rows: Sequence[int]) -> dict[i
         half = len(rows) // 2
         return _refused(fitted, table, rows[:half]) | _refused(fitted, table, rows[half:])
     return {}
+
+
+def unusable_cells(features: Sequence[Feature], table: Table) -> dict[int, InputError]:
+    """The rows of which a cell is refused whatever the other rows hold, each with its first reason.
+
+    That is what a policy "error" says of bounds, given vocabularies and missing values, and a list or object where one
+    value belongs. A learned vocabulary is that of all rows here. Columns that the table lacks are passed over.
+    """
+    found: dict[int, InputError] = {}
+    for feature in features:
+        if feature.column not in table.columns:
+            continue
+        if isinstance(feature, Numeric):
+            bad = _unusable_numbers(feature, table)
+        else:
+            bad = _nested_cells(feature, table)
+            rest = [row for row in range(len(table)) if row not in bad]
+            items = (item for row in rest for item in feature.items(table.columns[feature.column][row]))
+            values = feature.values or tuple(dict.fromkeys(feature.aliases.get(item, item) for item in items))
+            if values:  # else there is nothing to learn from, which training says
+                bad |= _refused(FittedFeature(feature, values), replace(table, columns=_only(feature, table)), rest)
+        found = bad | found
+    return dict(sorted(found.items()))
+
+
+def _only(feature: Feature, table: Table) -> dict[str, Sequence[Any]]:
+    return {feature.column: table.columns[feature.column]}
+
+
+def _nested_cells(feature: Categorical, table: Table) -> dict[int, InputError]:
+    several = isinstance(feature, MultiCategorical)
+    allowed = "one value, a text or a number" if not several else "a text, a number, or a list of such"
+    bad: dict[int, InputError] = {}
+    for row, cell in enumerate(table.columns[feature.column]):
+        if not nested(cell):
+            continue
+        if not (several and isinstance(cell, list | tuple | np.ndarray)) or any(map(nested, cell)):
+            bad[row] = table.error(row, feature.column, allowed)
+    return bad
+
+
+def _unusable_numbers(feature: Numeric, table: Table) -> dict[int, InputError]:
+    # Far beyond what a standardised number comes from, and its square is still a number.
+    largest = 1e100 if feature.standardise else _LARGEST
+    bad: dict[int, InputError] = {}
+    for row in range(len(table)):
+        try:
+            number = _number(feature, table, row)
+        except InputError as error:
+            bad[row] = error
+        else:
+            if number is not None and abs(_scaled(feature, number)) > largest:
+                bad[row] = table.error(row, feature.column, f"a number from {-largest:g} to {largest:g} once scaled")
+    return bad
 
 
 def combinations(space: FeatureSpace, features: Features) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " n"]]:
