@@ -2,14 +2,15 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from errno import EDQUOT, EFBIG, ENOSPC
+from contextlib import ExitStack, contextmanager, suppress
+from errno import EDQUOT, EFBIG, ENOENT, ENOSPC
+from math import inf
 from pathlib import Path
 from typing import IO
 
 from recsys_jax.errors import InputError
 
-__all__ = ["cache_folder", "full_disk_told", "replace_file", "sync_folder", "write_file"]
+__all__ = ["cache_folder", "full_disk_told", "only_writer", "open_inside", "replace_file", "sync_folder", "write_file"]
 
 
 def cache_folder() -> Path:
@@ -50,6 +51,45 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Waits until no other process that asks for this writes in the folder. A killed process does not keep it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):  # Windows, and some file systems, have no such locks
+            import fcntl
+
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+
+
+def open_inside(folder: Path, name: str, *, largest: float = inf) -> IO[bytes]:
+    """Opens a file of the folder to be read, and none outside: a link may lead to another file in the folder alone.
+
+    Raises `FileNotFoundError` where it is absent, and `InputError` where it is no file, leads out of the folder, cannot
+    be read or is larger than `largest` bytes.
+    """
+    path = folder / name
+    try:
+        target = path.resolve(strict=True)
+        if not target.is_relative_to(folder.resolve()):
+            raise InputError(f"{path}: found a link to {target}; allowed: a file in the folder itself")
+        if not target.is_file():
+            raise InputError(f"{path}: found no file but something else; allowed: a file")
+        stream = target.open("rb")
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(ENOENT, "there is no such file", str(path)) from None
+    except (OSError, RuntimeError) as error:  # links in a circle, too
+        raise InputError(f"{path}: can't be read: {error}") from None
+    size = os.fstat(stream.fileno()).st_size
+    if size > largest:
+        stream.close()
+        raise InputError(f"{path}: found {size:,} bytes; allowed: at most {largest:,}")
+    return stream
 
 
 @contextmanager

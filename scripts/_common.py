@@ -185,8 +185,7 @@ def write_model(model: "TrainedModel", run: Path) -> None:
     from recsys_jax.artifacts import save_model
     from recsys_jax.config import TrainConfig
 
-    save_model(model, run)
-    written = ["model.json", "model.safetensors"]
+    written = [path.name for path in save_model(model, run)]
     old = [run / name for name in (*EVALUATION, "loss.csv") if (run / name).exists()]
     if len(model.losses):
         lines = [f"{number},{loss:.6f}" for number, loss in enumerate(model.losses, 1)]

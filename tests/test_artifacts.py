@@ -2,20 +2,29 @@
 
 import hashlib
 import json
+import os
 import pickle
 import shutil
 import struct
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-from recsys_jax import InputError, Recommender, load_model, save_model
+from recsys_jax import InputError, Recommender, Schema, Table, TrainConfig, TrainedModel, load_model, save_model
+from recsys_jax.features import FeatureSpace
 
 CUSTOMER = {"age": 32, "gender": "F", "skin_type": "dry", "skin_concern": "moisture"}
-FILES = ["model.json", "model.safetensors"]
+FILES = ["model.json", "tensors"]
+
+
+def file_of(folder: Path, name: str) -> Path:
+    """model.json, or the tensors: their name holds the first digits of their checksum."""
+    (tensors,) = folder.glob("model-*.safetensors")
+    return tensors if name == "tensors" else folder / name
 
 
 @pytest.fixture
@@ -80,15 +89,20 @@ def test_saving_again_replaces(mall_model, run):
     same_model(other, load_model(run))
     save_model(mall_model, run)
     same_model(mall_model, load_model(run))
-    assert sorted(path.name for path in run.iterdir()) == FILES
+    assert sorted(run.iterdir()) == sorted([run / "model.json", file_of(run, "tensors")])
 
 
 def test_the_files_are_json_and_numbers(mall_run):
     """safetensors: eight bytes of length, a JSON header, then nothing but the arrays it names."""
-    assert sorted(path.name for path in mall_run.iterdir()) == FILES
-    document = json.loads((mall_run / "model.json").read_text(encoding="utf-8"))
-    content = (mall_run / "model.safetensors").read_bytes()
-    assert document["sha256"]["model.safetensors"] == hashlib.sha256(content).hexdigest()
+    text = (mall_run / "model.json").read_text(encoding="ascii")
+    document, content = json.loads(text), file_of(mall_run, "tensors").read_bytes()
+    own, digest = document["sha256"].pop("model.json"), hashlib.sha256(content).hexdigest()
+    assert document["sha256"] == {f"model-{digest[:12]}.safetensors": digest}
+    assert own == hashlib.sha256(text.replace(own, "0" * 64).encode()).hexdigest()
+    assert sorted(path.name for path in mall_run.iterdir()) == [f"model-{digest[:12]}.safetensors", "model.json"]
+    assert document["format"] == 4
+    for name in ("recsys_jax", "jax", "flax", "numpy", "safetensors"):
+        assert document["versions"][name] == version(name)
     (length,) = struct.unpack("<Q", content[:8])
     header = json.loads(content[8 : 8 + length])
     header.pop("__metadata__", None)
@@ -114,12 +128,11 @@ class Bomb:
 @pytest.mark.parametrize("name", FILES)
 def test_nothing_is_unpickled(run, tmp_path, name):
     bomb, content = tmp_path / "exploded", pickle.dumps(Bomb(tmp_path / "exploded"))
-    (run / name).write_bytes(content)
-    if name == "model.safetensors":  # even where the checksum agrees
-        document = json.loads((run / "model.json").read_text(encoding="utf-8"))
-        document["sha256"][name] = hashlib.sha256(content).hexdigest()
-        (run / "model.json").write_text(json.dumps(document), encoding="utf-8")
-    refused(run, str(run))
+    if name == "tensors":  # where the checksums agree
+        forged(run, lambda _: None, content)
+    else:
+        (run / name).write_bytes(content)
+    refused(run, str(file_of(run, name)))
     assert not bomb.exists()
     pickle.loads(content)
     assert bomb.exists()
@@ -127,8 +140,9 @@ def test_nothing_is_unpickled(run, tmp_path, name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_missing_file(run, name):
-    (run / name).unlink()
-    refused(run, str(run / name), "no such file")
+    path = file_of(run, name)
+    path.unlink()
+    refused(run, str(path), "no such file")
 
 
 def test_a_missing_folder(tmp_path):
@@ -137,60 +151,106 @@ def test_a_missing_folder(tmp_path):
         Recommender.load(tmp_path / "none")
 
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("kept", [0, 1, 7, 8, 9, 100, -1, -100])
-def test_a_truncated_file(run, name, kept):
-    content = (run / name).read_bytes()
-    if name == "model.json" and kept == -1:
-        kept = -2  # its last byte is the end of a line
-    (run / name).write_bytes(content[:kept])
-    refused(run, str(run / name), "damaged")
+@pytest.fixture
+def tiny(tmp_path) -> tuple[Path, TrainedModel]:
+    """As small as a model can be, and where it is saved: each byte of it is damaged in turn."""
+    products, customers = Table("products", {"id": ["a", "é"]}), Table("customers", {"sex": ["F", "M"]})
+    feature = {"kind": "categorical", "unknown": "error", "missing": "error", "values": "learned"}
+    document = {
+        "name": "tiny",
+        "products": {"file": "p", "id": "id", "features": [{"name": "id", **feature}]},
+        "customers": {"file": "c", "id": "c", "purchases": "p", "features": [{"name": "sex", **feature}]},
+    }
+    schema = Schema.parse(document, "tiny")
+    tower = {
+        "hidden": {"kernel": [[0.5]], "bias": [0.25]},
+        "norm": {"scale": [2], "bias": [0]},
+        "output": {"kernel": [[1]], "bias": [3]},
+    }
+    params = {"customer": {**tower, "sex_emb": [[1], [2]]}, "product": {**tower, "id_emb": [[1], [2]]}}
+    stats = {side: {"norm": {"mean": [0], "var": [1]}} for side in params}
+    variables = {"params": params, "batch_stats": stats}
+    model = TrainedModel(
+        schema,
+        TrainConfig(embedding_dim=1, hidden_dim=1, output_dim=1),
+        FeatureSpace.fit(schema.customers.features, customers),
+        FeatureSpace.fit(schema.products.features, products),
+        jax.tree.map(np.float32, variables, is_leaf=lambda leaf: isinstance(leaf, list)),
+        ("a", "é"),
+        products.columns,
+        np.ones((2, 1), np.float32),
+        np.array([1, 0]),
+        np.zeros(0, np.float32),
+        {"customer": 1, "product": 2},
+        "",
+    )
+    save_model(model, tmp_path / "tiny")
+    return tmp_path / "tiny", model
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_longer_file(run, name):
-    with (run / name).open("ab") as file:
-        file.write(b"\x00")
-    refused(run, str(run / name), "damaged")
-
-
-@pytest.mark.parametrize("bit", [0, 5])
-def test_a_flipped_bit_among_the_numbers(run, bit):
-    path = run / "model.safetensors"
-    content = bytearray(path.read_bytes())
-    for place in [*range(0, len(content), 211), len(content) - 1]:
-        content[place] ^= 1 << bit
-        path.write_bytes(content)
-        refused(run, str(path), "damaged")
-        content[place] ^= 1 << bit
+def test_every_truncation_is_refused(tiny, name):
+    folder, model = tiny
+    path = file_of(folder, name)
+    content = path.read_bytes()
+    path.write_bytes(content + b" ")
+    refused(folder, str(path), "damaged")
+    for length in reversed(range(len(content))):
+        os.truncate(path, length)
+        refused(folder, str(path), "damaged")
     path.write_bytes(content)
-    load_model(run)
+    same_model(model, load_model(folder))
 
 
-def test_a_flipped_bit_in_the_document(run):
-    """A digit of a price, a letter of a vocabulary: such damage is still JSON."""
-    path = run / "model.json"
-    content = bytearray(path.read_bytes())
-    unnoticed = []
-    for place in range(0, len(content), 67):
-        content[place] ^= 1
-        path.write_bytes(content)
-        try:
-            load_model(run)
-        except InputError as error:
-            assert str(run) in str(error)  # noqa: PT017
-        else:
-            unnoticed.append(bytes(content[max(0, place - 10) : place + 10]))
-        content[place] ^= 1
-    path.write_bytes(content)
-    load_model(run)
-    assert unnoticed == []
+def refuse_flipped(folder: Path, name: str, bits_of) -> int:
+    """Flips the bits of each byte that `bits_of` its place names, one by one; how many."""
+    path, tried = file_of(folder, name), 0
+    with path.open("r+b", buffering=0) as file:
+        for place, byte in enumerate(path.read_bytes()):
+            for bit in bits_of(place):
+                os.pwrite(file.fileno(), bytes([byte ^ 1 << bit]), place)
+                refused(folder, str(path))
+                tried += 1
+            os.pwrite(file.fileno(), bytes([byte]), place)
+    return tried
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_flipped_byte_is_refused(tiny, name):
+    """One random bit of each: also in a digit of a price, a letter of a vocabulary, white space, an escape."""
+    folder, model = tiny
+    bits = np.random.default_rng(7).integers(8, size=10_000).tolist()
+    assert refuse_flipped(folder, name, lambda place: [bits[place]]) > 1000
+    same_model(model, load_model(folder))
+
+
+@pytest.mark.slow
+def test_every_flipped_bit_is_refused(tiny):
+    folder, model = tiny
+    print(sum(refuse_flipped(folder, name, lambda _: range(8)) for name in FILES), "flipped bits refused")
+    same_model(model, load_model(folder))
 
 
 @pytest.mark.parametrize("content", [b"[]", b"3", b"null", b"{}", b'"text"', b"\xff\xfe", b"[" * 100_000, b"9" * 5000])
 def test_another_document(run, content):
     (run / "model.json").write_bytes(content)
     refused(run, str(run / "model.json"), "damaged")
+
+
+def forged(run: Path, edit, tensors: bytes | None = None) -> None:
+    """Changes a model as somebody who wants it to be believed would: with checksums that agree."""
+    document = json.loads((run / "model.json").read_text(encoding="ascii"))
+    old = file_of(run, "tensors")
+    content = old.read_bytes() if tensors is None else tensors
+    digest = hashlib.sha256(content).hexdigest()
+    old.unlink()
+    (run / f"model-{digest[:12]}.safetensors").write_bytes(content)
+    document["sha256"] = {"model.json": "0" * 64, f"model-{digest[:12]}.safetensors": digest}
+    edit(document)
+    text = json.dumps(document)
+    if '"' + "0" * 64 + '"' in text:
+        text = text.replace("0" * 64, hashlib.sha256(text.encode()).hexdigest(), 1)
+    (run / "model.json").write_text(text, encoding="ascii")
 
 
 def change(run: Path, edit) -> None:
@@ -200,10 +260,38 @@ def change(run: Path, edit) -> None:
     path.write_text(json.dumps(document), encoding="utf-8")
 
 
-@pytest.mark.parametrize("found", [0, 1, 99, "2", None, [2], 2.5])
-def test_an_unknown_format(run, found):
-    change(run, lambda document: document.update(format=found))
-    refused(run, str(run / "model.json"), "format", repr(found))
+@pytest.mark.parametrize("edit", [change, forged])
+@pytest.mark.parametrize("found", [0, 1, 2, 5, 99, "2", None, [2], 2.5, True])
+def test_an_unknown_format(run, found, edit):
+    edit(run, lambda document: document.update(format=found))
+    newer = type(found) is int and found > 4
+    words = ["a newer recsys_jax (version 0.1.0)", "install a newer one"] if newer else ["train the model again"]
+    refused(run, str(run / "model.json"), f"format {found};" if not newer else f"format {found},", *words)
+
+
+def test_a_folder_of_format_3_is_read(mall_model, tmp_path):
+    """As it was written until this format: fixed names, the checksum of model.json that of what it says."""
+    save_model(mall_model, tmp_path / "new")
+    document = json.loads((tmp_path / "new" / "model.json").read_text())
+    content = file_of(tmp_path / "new", "tensors").read_bytes()
+    document["format"] = 3
+    document["versions"].pop("safetensors")
+    document["sha256"] = {"model.safetensors": hashlib.sha256(content).hexdigest()}
+    own = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    document["sha256"]["model.json"] = own
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "model.safetensors").write_bytes(content)
+    (old / "model.json").write_text(json.dumps(document, indent=1) + "\n")
+    same_model(mall_model, load_model(old))
+    damaged = shutil.copytree(old, tmp_path / "damaged")
+    (damaged / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    refused(damaged, str(damaged / "model.safetensors"), "damaged")
+    change(damaged, lambda document: document["products"]["brand"]["values"].reverse())
+    refused(damaged, str(damaged / "model.json"), "damaged, or edited")
+    save_model(mall_model, old)
+    same_model(mall_model, load_model(old))
+    assert sorted(old.iterdir()) == sorted([old / "model.json", file_of(old, "tensors")])
 
 
 @pytest.mark.parametrize(
@@ -211,13 +299,15 @@ def test_an_unknown_format(run, found):
 )
 @pytest.mark.parametrize("value", ["absent", None, 5, "text", []])
 def test_a_damaged_part(run, key, value):
+    """Even where the checksums agree."""
     if value == "absent":
-        change(run, lambda document: document.pop(key))
+        forged(run, lambda document: document.pop(key))
     else:
-        change(run, lambda document: document.update({key: value}))
+        forged(run, lambda document: document.update({key: value}))
     refused(run, str(run / "model.json"))
 
 
+@pytest.mark.parametrize("how", [change, forged])
 @pytest.mark.parametrize(
     "edit",
     [
@@ -236,10 +326,10 @@ def test_a_damaged_part(run, key, value):
     ],
     ids=range(12),
 )
-def test_parts_that_do_not_fit_together(run, edit):
+def test_parts_that_do_not_fit_together(run, edit, how):
     """Some of these would be noticed only at the first request, by an error from deep inside, or never."""
-    change(run, edit)
-    refused(run, str(run / "model.json"))
+    how(run, edit)
+    refused(run, str(run / "model"))
 
 
 def test_files_of_two_models_do_not_mix(mall_model, run, tmp_path):
@@ -250,16 +340,25 @@ def test_files_of_two_models_do_not_mix(mall_model, run, tmp_path):
         mixed = tmp_path / f"mixed-{first.name}"
         mixed.mkdir()
         shutil.copy(first / "model.json", mixed)
-        shutil.copy(second / "model.safetensors", mixed)
-        refused(mixed, str(mixed / "model.safetensors"), "checksum")
+        name = file_of(first, "tensors").name
+        shutil.copy(file_of(second, "tensors"), mixed)
+        refused(mixed, str(mixed / name), "no such file")
+        file_of(mixed, "tensors").rename(mixed / name)
+        refused(mixed, str(mixed / name), "checksum")
 
 
 def test_a_feature_may_have_a_slash_in_its_name(mall_model, tmp_path):
     """The weights of "skin/type" are one array, not a branch of the tree."""
+    document = json.loads(json.dumps(mall_model.schema.source))
+    document["customers"]["features"][0]["name"] = "skin/type"
+    document["customers"]["features"][0]["column"] = "skin_type"
+    schema = Schema.parse(document, "mall")
+    first, *others = mall_model.customers
+    space = FeatureSpace((replace(first, feature=schema.customers.features[0]), *others))
     customer = dict(mall_model.variables["params"]["customer"])
     customer["skin/type_emb"] = customer.pop("skin_type_emb")
     variables = {**mall_model.variables, "params": {**mall_model.variables["params"], "customer": customer}}
-    save_model(replace(mall_model, variables=variables), tmp_path)
+    save_model(replace(mall_model, variables=variables, schema=schema, customers=space), tmp_path)
     same_tree(variables, load_model(tmp_path).variables)
 
 
