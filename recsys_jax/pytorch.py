@@ -7,12 +7,10 @@ values that this project keeps and the published form does not know.
 """
 
 import io
-import re
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +24,7 @@ from recsys_jax.files import write_file
 from recsys_jax.models import encode_products
 from recsys_jax.schema import Feature, MultiCategorical, Numeric, Schema
 from recsys_jax.tables import Table, read_table
+from recsys_jax.torch_file import open_torch_file, torch_module
 from recsys_jax.trained import TrainedModel, product_rows, two_tower
 
 __all__ = ["catalogue", "load_checkpoint", "published_schema", "save_checkpoint"]
@@ -150,7 +149,7 @@ def save_checkpoint(model: TrainedModel, path: str | Path) -> None:
 
     Raises `InputError` for a model with something that the published form has no place for.
     """
-    torch = _torch()
+    torch = torch_module()
     path = Path(path)
     _check_features(model.schema, f"{path}: a checkpoint can't hold this model")
     for name in ("popularity_bias", "id_embedding"):
@@ -186,32 +185,10 @@ def save_checkpoint(model: TrainedModel, path: str | Path) -> None:
     write_file(path, content.getvalue())
 
 
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError:
-        raise InputError("PyTorch checkpoints need torch: pip install 'recsys_jax[torch]'") from None
-    return torch
-
-
 def _open(path: Path) -> dict[str, Any]:
-    torch = _torch()
-    if not path.is_file():
-        raise InputError(f"{path}: {'found a folder; allowed: a file' if path.exists() else 'there is no such file'}")
-    allowed = "a file by torch.save that holds tensors, dictionaries, texts and numbers alone"
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except UnpicklingError as error:
-        code = re.search(r"GLOBAL ([\w.]+)", str(error))
-        why = f"refused: opening it would run code, {code[1]}" if code else "damaged, or no PyTorch file"
-        if code and code[1].startswith("numpy"):  # a brand_map made with NumPy, most likely
-            why += " (save NumPy's numbers as Python's, such as int(row))"
-        raise InputError(f"{path}: {why}; allowed: {allowed}") from None
-    except Exception:  # what a damaged file raises depends on where the damage is
-        raise InputError(f"{path}: damaged, or no PyTorch file; allowed: {allowed}") from None
-    keys = list(found) if isinstance(found, Mapping) else type(found).__name__
-    if not isinstance(found, Mapping) or not isinstance(found.get(_STATE), Mapping):
-        raise InputError(f"{path}: found {keys}; allowed: a dictionary with the weights under {_STATE!r}")
+    found = open_torch_file(path)
+    if not isinstance(found.get(_STATE), Mapping):
+        raise InputError(f"{path}: found {choices(found)}; allowed: a dictionary with the weights under {_STATE!r}")
     return dict(found)
 
 
@@ -243,12 +220,11 @@ def _fitted(feature: Feature, checkpoint: Mapping[str, Any], path: Path) -> Fitt
     found = checkpoint.get(entry)
     if not isinstance(found, Mapping):
         raise InputError(f"{path}: {entry}: found {type(found).__name__}; allowed: a dictionary from value to row")
-    row_of = {as_key(value): row for value, row in found.items()}
-    whole = all(type(row) is int for row in found.values())
+    row_of = {as_key(value): row for value, row in found.items() if isinstance(value, str | int | float)}
+    whole = len(row_of) == len(found) and all(type(row) is int for row in found.values())
     if not whole or None in row_of or sorted(row_of.values()) != list(range(len(found))) or not found:
-        raise InputError(
-            f"{path}: {entry}: found {choices(found.items())}; allowed: different values, numbered from 0 without gaps"
-        )
+        seen = choices((value, row if type(row) is int else type(row).__name__) for value, row in found.items())
+        raise InputError(f"{path}: {entry}: found {seen}; allowed: different values, numbered from 0 without gaps")
     return FittedFeature(feature, values=tuple(str(value) for value in sorted(row_of, key=row_of.__getitem__)))
 
 
@@ -287,16 +263,13 @@ def _paths(spaces: Spaces) -> dict[str, tuple[str, ...]]:
 
 def _tensors(checkpoint: Mapping[str, Any], spaces: Spaces, path: Path) -> tuple[dict[str, np.ndarray], _Sizes]:
     """The state's tensors, each of the shape that the features ask for, and the sizes that they tell."""
-    torch, state = _torch(), checkpoint[_STATE]
+    torch, state = torch_module(), checkpoint[_STATE]
     names = list(_shapes(spaces, _Sizes(1, 1, 1)))
     allowed = f"exactly {choices(names, limit=len(names))}"
     for name in [*names, *state]:
         if name not in names or not isinstance(state.get(name), torch.Tensor):
             found = type(state[name]).__name__ if name in state else "nothing"
             raise InputError(f"{path}: {_STATE}, {name}: found {found}; the dataset's features allow {allowed}")
-        # Tensors without values of their own, or in a form of PyTorch's own; of some not even the shape can be read.
-        if state[name].is_nested or state[name].is_meta or state[name].is_neg() or state[name].is_quantized:
-            raise InputError(f"{path}: {_STATE}, {name}: found a tensor of a special kind; allowed: a plain one")
 
     def length(name: str, axis: int) -> int:
         shape: tuple[int, ...] = tuple(state[name].shape)
@@ -324,7 +297,7 @@ def _extra_rows(
     checkpoint: Mapping[str, Any], weight: str, table: np.ndarray, count: int, used: np.ndarray, path: Path
 ) -> np.ndarray:
     """The embeddings of unknown and missing values: those in the checkpoint, else the mean of the rows in use."""
-    torch, shape = _torch(), (count, table.shape[1])
+    torch, shape = torch_module(), (count, table.shape[1])
     kept = checkpoint.get(_EXTRA_ROWS, {})
     if not isinstance(kept, Mapping):
         raise InputError(f"{path}: {_EXTRA_ROWS}: found {type(kept).__name__}; allowed: a dictionary")
@@ -337,12 +310,15 @@ def _extra_rows(
 
 def _array(tensor: Any, shape: tuple[int, ...], kind: Any, where: str, lowest: float = -np.inf) -> np.ndarray:
     """A tensor's values. Raises `InputError` where it isn't what it has to be."""
-    torch = _torch()
+    torch = torch_module()
     if not isinstance(tensor, torch.Tensor):
         raise InputError(f"{where}: found {type(tensor).__name__}; allowed: a tensor {shape} of {kind}")
     if tuple(tensor.shape) != shape or tensor.dtype != kind or tensor.layout != torch.strided or 0 in shape:
         found = f"{tuple(tensor.shape)} of {tensor.dtype}, {str(tensor.layout).removeprefix('torch.')}"
         raise InputError(f"{where}: found {found}; allowed: {shape} of {kind}, strided")
+    # Negated when it is read, or one number that stands for many, which a copy would write out.
+    if tensor.is_neg() or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise InputError(f"{where}: found a tensor of a special kind; allowed: a plain one")
     values = tensor.detach().numpy().copy()
     if not (np.isfinite(values) & (values >= lowest)).all():
         raise InputError(f"{where}: found a value that is not finite or below {lowest:g}; allowed: neither")
