@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from recsys_jax.errors import InputError
-from recsys_jax.files import cache_folder, replace_file
+from recsys_jax.files import cache_folder, read_arrays, replace_file
 
 __all__ = [
     "Encoder",
@@ -210,9 +210,9 @@ def _load_use() -> Any:
 def _read_cache(file: Path) -> dict[str, Float32[np.ndarray, " d"]]:
     """What the cache file holds; nothing where it is absent or damaged, because everything in it can be recomputed."""
     try:
-        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            keys, vectors = stored["keys"], stored["vectors"]
-    except Exception:  # A damaged zip raises one of a dozen kinds, and all mean the same.
+        stored = read_arrays(file.read_bytes())
+        keys, vectors = stored["keys"], stored["vectors"]
+    except (OSError, ValueError, KeyError):
         return {}
     valid = keys.ndim == 1 and keys.dtype == np.dtype("U64") and vectors.dtype == np.float32 and vectors.ndim == 2
     if not valid or len(keys) != len(vectors) or not np.isfinite(vectors).all():

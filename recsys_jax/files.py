@@ -1,6 +1,8 @@
 """Files that are written whole or not at all, and where files go that can be made again."""
 
+import io
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EDQUOT, EFBIG, ENOENT, ENOSPC
@@ -8,9 +10,20 @@ from math import inf
 from pathlib import Path
 from typing import IO
 
+import numpy as np
+
 from recsys_jax.errors import InputError
 
-__all__ = ["cache_folder", "full_disk_told", "only_writer", "open_inside", "replace_file", "sync_folder", "write_file"]
+__all__ = [
+    "cache_folder",
+    "full_disk_told",
+    "only_writer",
+    "open_inside",
+    "read_arrays",
+    "replace_file",
+    "sync_folder",
+    "write_file",
+]
 
 
 def cache_folder() -> Path:
@@ -90,6 +103,19 @@ def open_inside(folder: Path, name: str, *, largest: float = inf) -> IO[bytes]:
         stream.close()
         raise InputError(f"{path}: found {size:,} bytes; allowed: at most {largest:,}")
     return stream
+
+
+def read_arrays(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays that `numpy.savez` wrote, nothing unpickled or unpacked. Raises `ValueError` for all else."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > len(content) or any(entry.compress_type for entry in entries):
+            raise ValueError("found packed arrays; allowed: arrays as they are")
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            return {name: np.asarray(stored[name]) for name in stored.files}
+    except Exception as error:  # a damaged zip raises one of a dozen kinds, a forged length MemoryError
+        raise ValueError(f"damaged: {type(error).__name__}: {error}") from None
 
 
 @contextmanager

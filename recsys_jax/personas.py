@@ -29,7 +29,7 @@ from jaxtyping import Float, Int
 from recsys_jax.data import Reviews
 from recsys_jax.encoders import Encoder, LsaEncoder, clean_text, get_encoder
 from recsys_jax.errors import InputError, choices
-from recsys_jax.files import write_file
+from recsys_jax.files import open_inside, read_arrays, write_file
 from recsys_jax.keywords import distinctive_keywords, keyword_evidence
 from recsys_jax.schema import read_toml
 from recsys_jax.statements import SKIN_CONCERNS, SKIN_TYPES, Stated, parse_profile, stated_in_text
@@ -51,6 +51,7 @@ __all__ = [
 # same clusters for every seed. 5 mixed personas; from 15 on, some seeds ended in a worse optimum: the rest is noise.
 DIMENSIONS = 10
 _OTHERS_AGE = (20, 44)
+_LARGEST = 2**30  # Bytes of a file of personas: a thousand times what twenty thousand terms take.
 _NAMED_BY_KEYWORDS = "Named by its keywords; skin type and concern as "
 
 
@@ -331,9 +332,13 @@ def save_personas(model: PersonaModel, folder: Path) -> None:
 def load_personas(folder: Path, cache: Path | None = None) -> PersonaModel:
     """The model in `folder`, its encoder caching in `cache`. Raises `InputError` where it is absent or damaged."""
     try:
-        document = json.loads((folder / "model.json").read_text("utf-8"))
-        content = (folder / "arrays.npz").read_bytes()
-    except (OSError, ValueError) as error:
+        with open_inside(folder, "model.json", largest=_LARGEST) as stream:
+            document = json.loads(stream.read())
+        with open_inside(folder, "arrays.npz", largest=_LARGEST) as stream:
+            content = stream.read()
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(
             f"{folder}: no readable persona model: {error}. scripts/cluster_personas.py writes one"
         ) from None
@@ -344,26 +349,35 @@ def load_personas(folder: Path, cache: Path | None = None) -> PersonaModel:
             f"{folder / 'arrays.npz'}: damaged: its checksum is not the one in model.json. Fit the personas again"
         )
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            mean, components, centres = arrays["mean"], arrays["components"], arrays["centres"]
-            encoder: Encoder
-            if document["encoder"] == "lsa":
-                encoder = LsaEncoder(tuple(arrays["lsa_terms"].tolist()), arrays["lsa_idf"], arrays["lsa_components"])
-            else:
-                encoder = get_encoder(document["encoder"], cache=cache)
+        arrays = read_arrays(content)
+        mean, components, centres = arrays["mean"], arrays["components"], arrays["centres"]
+        encoder: Encoder
+        if document["encoder"] == "lsa":
+            encoder = LsaEncoder(tuple(arrays["lsa_terms"].tolist()), arrays["lsa_idf"], arrays["lsa_components"])
+        else:
+            encoder = get_encoder(document["encoder"], cache=cache)
+        numbers = {name: array for name, array in arrays.items() if name != "lsa_terms"}
+        for name, array in numbers.items():
+            if array.dtype.kind != "f" or not np.isfinite(array).all():
+                raise ValueError(f"{name}: found {array.dtype}; allowed: finite numbers")
         personas = tuple(_persona(table, f"{folder / 'model.json'}, persona") for table in document["personas"])
         keywords = tuple(tuple(words) for words in document["keywords"])
         evidence = tuple(float(value) for value in document["evidence"])
         nearest = tuple(str(name) for name in document["nearest"])
         silhouettes = {int(size): float(score) for size, score in document["silhouettes"].items()}
         seed = int(document["seed"])
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, InputError):
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
+        if isinstance(error, InputError) and str(folder) in str(error):
             raise
         raise InputError(f"{folder}: damaged: {error!r}. Fit the personas again") from None
     if not len(personas) == len(keywords) == len(evidence) == len(nearest):
         raise InputError(f"{folder}: damaged: its lists differ in length. Fit the personas again")
-    shapes = (len(mean), *components.shape, *centres.shape)
-    if shapes != (len(mean), components.shape[0], len(mean), len(personas), components.shape[0]):
+    shapes = [array.shape for array in (mean, components, centres)]
+    fit = components.ndim == 2 and shapes == [components.shape[1:], components.shape, (len(personas), len(components))]
+    if isinstance(encoder, LsaEncoder):
+        terms, lsa = len(set(encoder.terms)), [encoder.idf.shape, encoder.components.shape]
+        fit = fit and terms == len(encoder.terms) and lsa == [(terms,), (*mean.shape, terms)]
+        shapes += lsa
+    if not fit:
         raise InputError(f"{folder}: damaged: the shapes of its arrays {shapes} do not fit. Fit the personas again")
     return PersonaModel(encoder, personas, keywords, evidence, nearest, mean, components, centres, silhouettes, seed)
