@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_type_hints
 
 
-def _stop(*_: object) -> NoReturn:
+def _stop(number: int, _: object) -> NoReturn:
     # At once: an ordinary exit would tear Python down under a computation that still runs in XLA's threads.
     # Files are written under another name first, so none is left half-written.
     sys.stdout.flush()
     if sys.stdout.isatty():
         os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
     os.write(2, b"stopped\n")
-    os._exit(130)
+    os._exit(128 + number)
 
 
 signal.signal(signal.SIGINT, _stop)
+signal.signal(signal.SIGTERM, _stop)
 
 try:
     import tyro
