@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import version
 from math import inf, prod
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,9 @@ def _tensors(
         try:
             header = json.loads(stream.read(length))
             header.pop("__metadata__", None)
-            shapes = {tensor: (_TYPES[entry["dtype"]], tuple(entry["shape"])) for tensor, entry in header.items()}
+            shapes: dict[str, Shape] = {}
+            for tensor, entry in header.items():
+                shapes[tensor] = _TYPES[entry["dtype"]], tuple(map(index, entry["shape"]))
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
             raise InputError(f"{path}: damaged: its header is not one that scripts/train.py writes") from None
         fits(shapes)

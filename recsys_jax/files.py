@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from errno import EDQUOT, EFBIG, ENOENT, ENOSPC
 from math import inf
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO
 
 import numpy as np
@@ -91,7 +92,7 @@ def open_inside(folder: Path, name: str, *, largest: float = inf) -> IO[bytes]:
         target = path.resolve(strict=True)
         if not target.is_relative_to(folder.resolve()):
             raise InputError(f"{path}: found a link to {target}; allowed: a file in the folder itself")
-        if not target.is_file():
+        if not S_ISREG(target.stat().st_mode):
             raise InputError(f"{path}: found no file but something else; allowed: a file")
         stream = target.open("rb")
     except (FileNotFoundError, NotADirectoryError):
@@ -115,7 +116,7 @@ def read_arrays(content: bytes) -> dict[str, np.ndarray]:
         with np.load(io.BytesIO(content), allow_pickle=False) as stored:
             return {name: np.asarray(stored[name]) for name in stored.files}
     except Exception as error:  # a damaged zip raises one of a dozen kinds, a forged length MemoryError
-        raise ValueError(f"damaged: {type(error).__name__}: {error}") from None
+        raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
 @contextmanager
