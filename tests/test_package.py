@@ -37,12 +37,17 @@ def test_everything_public_exists_and_says_what_it_is():
         assert getattr(recsys_jax, name).__doc__
 
 
+def pins() -> dict[str, str]:
+    """The version of each package of constraints.txt, where every line that is no comment pins one."""
+    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
+    found = dict(line.split("==") for line in lines)
+    assert len(found) == len(lines) > 90
+    return found
+
+
 def test_every_pin_and_the_torch_that_was_asked_for():
     """The constraints pin each requirement of pyproject.toml, and each to one version."""
-    pins = re.findall(r"^([A-Za-z0-9_.\-]+)==\S+$", (ROOT / "constraints.txt").read_text(), flags=re.M)
-    lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
-    assert len(pins) == len(lines) == len(set(pins))
-    assert "torch==2.13.0" in lines
+    assert pins()["torch"] == "2.13.0"
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = [
         *project["dependencies"],
@@ -50,4 +55,28 @@ def test_every_pin_and_the_torch_that_was_asked_for():
     ]
     names = {re.split(r"[<>=\[]", line)[0] for line in wanted} - {"recsys_jax"}
     assert len(names) > 15
-    assert names <= set(pins)
+    assert names <= set(pins())
+
+
+def test_every_pin_but_torchs_has_its_hashes():
+    """requirements.txt, which is installed first, has each version of constraints.txt, with hashes of wheels alone."""
+    options, *packages = re.split(r"\n(?=\w)", (ROOT / "requirements.txt").read_text())
+    assert "--only-binary :all:" in options
+    hashed = {}
+    for package in packages:
+        pin, *hashes = package.rstrip().split(" \\\n    --hash=sha256:")
+        name, version = pin.split("==")
+        hashed[name] = version
+        assert hashes
+        assert all(re.fullmatch("[0-9a-f]{64}", value) for value in hashes)
+
+    def plain(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    expected = {plain(name): version for name, version in pins().items() if name != "torch"}
+    assert hashed == expected
+
+
+def test_every_pin_has_its_licence_told():
+    rows = re.findall(r"^\| (\S+) \| (\d\S*) \| (\S.*) \|$", (ROOT / "docs" / "licences.md").read_text(), flags=re.M)
+    assert [(name, version) for name, version, _ in rows] == list(pins().items())
