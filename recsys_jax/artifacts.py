@@ -102,20 +102,20 @@ def load_model(folder: str | Path) -> TrainedModel:
     read, and not much more memory taken than its files are large. Raises `InputError` where a file is missing,
     damaged, forged or of another format.
     """
-    folder, before = Path(folder), b""
+    folder = Path(folder)
+    path = folder / MODEL
     while True:
         try:
-            with open_inside(folder, MODEL, largest=_LARGEST[MODEL]) as stream:
-                content = stream.read()
+            stream = open_inside(folder, MODEL, largest=_LARGEST[MODEL])
         except FileNotFoundError:
-            raise InputError(f"{folder / MODEL}: there is no such file; scripts/train.py writes it") from None
-        try:
-            return _load(folder, content)
-        except FileNotFoundError as error:
-            # A save has replaced both files since model.json was read, or else it still names what is not there.
-            if content == before:
-                raise InputError(f"{error.filename}: there is no such file; train the model again") from None
-            before = content
+            raise InputError(f"{path}: there is no such file; scripts/train.py writes it") from None
+        with stream:
+            try:
+                return _load(folder, stream.read())
+            except FileNotFoundError as error:
+                # Another save has removed the tensors since; or else model.json still names what is not there.
+                if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                    raise InputError(f"{error.filename}: there is no such file; train the model again") from None
 
 
 def _load(folder: Path, content: bytes) -> TrainedModel:
