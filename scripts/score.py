@@ -1,39 +1,42 @@
 """Recommends products to every customer in a Parquet file, however many there are.
 
 Example: python scripts/score.py customers.parquet recommendations.parquet --run runs/amoremall
+
+Interrupted at any moment, the same command continues where it stopped.
 """
 
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, NamedTuple
 
 from _common import command, console, progress
 
 import numpy as np
 import tyro
+from _customer_file import Source
+from _parts import Parts, fingerprint, kept, stopping
 
 from recsys_jax import InputError, Recommender
-from recsys_jax.cells import as_key, split_keys
-from recsys_jax.files import replace_file
+from recsys_jax.cells import as_key
+from recsys_jax.files import replace_file, sync_folder
 from recsys_jax.recommender import Ranking
 from recsys_jax.tables import Table
 
 try:
     import pyarrow as arrow
     import pyarrow.parquet as parquet
-except ImportError:  # a sentence where the input is to be opened
+except ImportError:  # `Source` says so
     arrow = parquet = None
 
 # Customers at once, and recommendations at once: of both so few that memory stays small, whatever the files hold.
 CUSTOMERS, PLACES = 8192, 2**20
-# Bytes read at once of a column. Else a whole row group is read, which may be the whole file.
-BUFFER = 2**18
-BOUGHT = "purchased_products"  # the argument of `recommend_batch`, as a column
+# A part of the job is finished after so many seconds: no more is lost by an interruption, and its notes take no time.
+SECONDS = 5.0
 RECOMMENDED = ("place", "product_id", "score", "boost")
 
 
@@ -56,6 +59,13 @@ class Options:
     """A TOML file with boost rules."""
 
 
+class Schemas(NamedTuple):
+    """The columns of the two files."""
+
+    recommended: Any
+    rejected: Any
+
+
 @dataclass
 class Counts:
     """What became of the rows so far."""
@@ -73,19 +83,44 @@ def main(options: Options) -> None:
     out = options.out
     side = out.with_name(f"{out.stem}.rejected.parquet")
     check_places(options.customers, out, side)
-    rec = Recommender.load(options.run or only_run(), options.boosts)
+    run = options.run or only_run()
+    parts = Parts(out.with_name(f".{out.name}.parts"), job(options, run))
+    rec = Recommender.load(run, options.boosts)
     source = Source(options.customers, rec)
-    source.check(options)
-    counts = Counts()
+    source.check(_request(options))
+    busy = f"{out}: found another process that is writing this file; allowed: one at a time"
+    with parts.alone(busy), stopping(parts, source.total):
+        if said := parts.take_over():
+            console.print(f"note: {said}")
+        counts = Counts(**parts.state)
+        before = counts.rows - counts.rejected
+        if parts.files:
+            console.print(f"continuing after {counts.rows:,} of {source.total:,} rows")
+        try:
+            with progress("scoring (compiling first)") as bar:
+                if parts.files:
+                    bar(counts.rows, source.total)
+                score(source, options, parts, counts, bar)
+            write(source, parts, out, side, counts)
+        except (InputError, OSError) as error:
+            old = f"; {out} is unchanged" if out.exists() else ""
+            raise InputError(f"{error}{old}" + (f"; {kept(parts, source.total)}" if parts.files else "")) from error
+        parts.files.clear()  # they have served
+    tell(counts, before, out, side, time.perf_counter() - began)
 
-    def write(best: IO[bytes], rejected: IO[bytes]) -> None:
-        with progress("scoring (compiling first)") as bar, removed_on_ctrl_c(best, rejected):
-            score(source, options, best, rejected, counts, bar)
 
-    replace_file(out, lambda best: replace_file(side, lambda rejected: write(best, rejected)))
-    if not counts.rejected:
-        side.unlink()
-    tell(counts, out, side, time.perf_counter() - began)
+def job(options: Options, run: Path) -> dict[str, Any]:
+    """All that decides what is written. Taken before anything is read: what is read is never older than that."""
+    versions = {name: version(name) for name in ("recsys_jax", "jax", "jaxlib", "numpy")}
+    return {
+        "customers": fingerprint(options.customers),
+        "model": fingerprint(run / "model.json"),  # where the checksum of the model's numbers stands
+        "boosts": fingerprint(options.boosts),
+        "top_n": options.top_n,
+        "categories": options.categories,
+        "portions": (CUSTOMERS, PLACES),
+        "versions": {**versions, "pyarrow": getattr(arrow, "__version__", "")},
+    }
 
 
 def check_places(customers: Path, out: Path, side: Path) -> None:
@@ -111,136 +146,78 @@ def only_run() -> Path:
     raise InputError(f"run: found {listed} under runs/; name the folder with the trained model: --run RUN")
 
 
-class Source:
-    """The file with the customers, read front to back in small portions, and what its columns mean."""
-
-    def __init__(self, path: Path, rec: Recommender) -> None:
-        """Opens the file. Raises `InputError` where that fails."""
-        if arrow is None:
-            raise InputError(f"{path}: Parquet files need pyarrow: pip install 'recsys_jax[parquet]'")
-        self.path, self.rec = path, rec
-        with self._damage_told():
-            self._file = parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
-            self.schema = self._file.schema_arrow
-        self.total = int(self._file.metadata.num_rows)
-        self.names: list[str] = self.schema.names
-        if len(set(self.names)) != len(self.names):
-            raise InputError(f"{path}: two columns have the same name: {', '.join(self.names)}")
-
-        part = rec.model.schema.customers
-        self.id = part.id if part.id in self.names else None
-        self.attributes = dict.fromkeys(fitted.feature.column for fitted in rec.model.customers)
-        self.separator = part.separator
-        # By column, whether it may hold one id instead of a list, as the model's own does.
-        self.bought = {name: name == part.purchases for name in self.names if name in {part.purchases, BOUGHT}}
-
-    def check(self, options: Options) -> None:
-        """Raises `InputError` for what is wrong with the options or the columns, whatever the rows hold."""
-        nobody = Table(str(self.path), {name: [] for name in self.names})
-        self.rec.rank_batch(Table("score.py", {}), **_request(options))
-        self.rec.rank_batch(nobody, **_request(options))  # tells a misspelt column
-        optional = {fitted.feature.column for fitted in self.rec.model.customers if fitted.feature.missing != "error"}
-        for name in self.attributes:
-            if name not in optional:
-                nobody.column(name)
-
-    def portions(self, size: int, *, whole: bool) -> Iterator[Any]:
-        """Arrow tables of `size` rows, the last one shorter, with all columns or those that are needed."""
-        needed = [name for name in self.names if name in {self.id, *self.attributes, *self.bought}]
-        columns = None if whole else needed or self.names[:1]
-        batches = self._file.iter_batches(size, columns=columns, use_threads=False)
-        # Arrow also ends a batch where a dictionary changes, so that equal sizes have to be made here.
-        parts: list[Any] = []
-        while True:
-            with self._damage_told():
-                batch = next(batches, None)
-            parts += [] if batch is None else [batch]
-            rows = sum(part.num_rows for part in parts)
-            if rows >= size or (batch is None and rows):
-                table = arrow.Table.from_batches(parts)
-                yield table[:size]
-                parts = table[size:].to_batches()
-            if batch is None:
-                return
-
-    def read(self, portion: Any, first: int) -> Table:
-        """The portion's cells; `first` rows of the file precede it. Optional attributes that it lacks are empty."""
-        columns = {name: _cells(portion.column(name)) for name in portion.column_names}
-        absent = {name: [None] * portion.num_rows for name in self.attributes if name not in columns}
-        numbers = range(first + 1, first + 1 + portion.num_rows)
-        return Table(str(self.path), {**columns, **absent}, numbers)
-
-    def purchases(self, table: Table, row: int) -> list[str]:
-        """The ids of the products that the customer bought. Raises `InputError` for a cell that cannot say so."""
-        found: list[str] = []
-        for name, one_id in self.bought.items():
-            cell = table.columns[name][row]
-            listed = isinstance(cell, list) or one_id or self.separator is not None or as_key(cell) is None
-            items = cell if isinstance(cell, list) else [cell]
-            if not listed or any(isinstance(item, bytes | dict | list | tuple) for item in items):
-                raise table.error(row, name, "a product id, or a list of them" if one_id else "a list of product ids")
-            found += split_keys(cell, self.separator)
-        return found
-
-    @contextmanager
-    def _damage_told(self) -> Iterator[None]:
-        try:
-            yield
-        except (arrow.ArrowException, OSError, ValueError) as error:
-            raise InputError(f"{self.path}: not readable as Parquet: {error}") from None
-
-
-def _cells(column: Any) -> list[Any]:
-    """The cells as Python's values; one that has none, such as a text that is not UTF-8, fails alone."""
-    try:
-        return column.to_pylist()  # type: ignore[no-any-return]
-    except (ValueError, OverflowError):
-        return [_cell(scalar) for scalar in column]
-
-
-def _cell(scalar: Any) -> Any:
-    try:
-        return scalar.as_py()
-    except (ValueError, OverflowError) as error:
-        return str(error).encode()  # bytes are no value of any attribute, and no product id
-
-
 def _request(options: Options) -> dict[str, Any]:
     return {"top_n": options.top_n, "categories": options.categories or None}
 
 
-def score(
-    source: Source,
-    options: Options,
-    best: IO[bytes],
-    rejected: IO[bytes],
-    counts: Counts,
-    bar: Callable[..., None],
-) -> None:
-    """Streams the customers through the model into two Parquet files, and counts."""
+def score(source: Source, options: Options, parts: Parts, counts: Counts, bar: Callable[..., None]) -> None:
+    """Streams the customers that are left through the model into parts, and counts."""
     places = min(options.top_n, len(source.rec.product_ids))
     # A power of two: the recommender pads to one.
     size = 1 << (max(1, min(CUSTOMERS, PLACES // places)).bit_length() - 1)
     # All columns are read again only where rows are rejected, front to back too: so many portions so far.
-    again, complete = 0, source.portions(size, whole=True)
-    out_schema, side_schema = recommended_schema(source), rejected_schema(source)
-    with parquet.ParquetWriter(best, out_schema) as out, parquet.ParquetWriter(rejected, side_schema) as side:
-        for number, portion in enumerate(source.portions(size, whole=False)):
+    again, number, complete = 0, 0, source.portions(size, whole=True, after=counts.rows)
+    schemas = Schemas(recommended_schema(source), rejected_schema(source))
+    portions = source.portions(size, whole=False, after=counts.rows)
+    portion = next(portions, None)
+    quickly = arrow.ipc.IpcWriteOptions(compression="lz4")
+
+    def fill(stream: IO[bytes]) -> None:
+        nonlocal again, number, portion
+        began = time.monotonic()
+        while portion is not None:
             table = source.read(portion, counts.rows)
             rows, ranking, reasons = rank(source, table, options)
+            found = rejected = None
             if ranking is not None:
-                found = recommended(source, portion, table, rows, ranking, out_schema)
-                out.write_table(found)
+                found = recommended(source, portion, table, rows, ranking, schemas.recommended)
                 counts.recommendations += found.num_rows
             if reasons:
                 whole = next(islice(complete, number - again, None))
                 again = number + 1
-                side.write_table(with_reasons(whole, table, reasons, side_schema))
+                rejected = with_reasons(whole, table, reasons, schemas.rejected)
                 row, reason = next(iter(reasons.items()))
                 counts.first = counts.first or f"row {table.number(row):,}: {reason}"
+            for schema, rows_of in zip(schemas, (found, rejected), strict=True):
+                with arrow.ipc.new_stream(stream, schema, options=quickly) as writer:
+                    if rows_of is not None:
+                        writer.write_table(rows_of)
             counts.rejected += len(reasons)
             counts.rows += portion.num_rows
+            number += 1
             bar(counts.rows, source.total)
+            portion = next(portions, None)
+            if time.monotonic() - began >= SECONDS:
+                return
+
+    while portion is not None:
+        parts.add(fill, lambda: asdict(counts))
+
+
+def write(source: Source, parts: Parts, out: Path, side: Path, counts: Counts) -> None:
+    """Writes the two Parquet files of all parts, a row group for each portion, and then gives them their names."""
+    schemas = Schemas(recommended_schema(source), rejected_schema(source))
+    made = [parts.folder / path.name for path in (out, side)]  # with the parts, where a killed process may leave them
+
+    def copy(*streams: IO[bytes]) -> None:
+        pairs = zip(streams, schemas, strict=True)
+        with ExitStack() as stack:
+            writers = [stack.enter_context(parquet.ParquetWriter(*pair)) for pair in pairs]
+            for path in parts.files:
+                with path.open("rb") as part:
+                    while part.peek(1):
+                        for writer in writers:
+                            table = arrow.ipc.open_stream(part).read_all()
+                            if table.num_rows:
+                                writer.write_table(table)
+
+    replace_file(made[0], lambda best: replace_file(made[1], lambda rejected: copy(best, rejected)))
+    if counts.rejected:
+        made[1].replace(side)
+    else:
+        side.unlink(missing_ok=True)
+    made[0].replace(out)
+    sync_folder(out.parent)
 
 
 def rank(source: Source, table: Table, options: Options) -> tuple[Sequence[int], Ranking | None, dict[int, str]]:
@@ -328,33 +305,15 @@ def with_reasons(portion: Any, table: Table, reasons: Mapping[int, str], schema:
     return arrow.Table.from_arrays([*columns, numbers, arrow.array(reasons.values(), arrow.string())], schema=schema)
 
 
-@contextmanager
-def removed_on_ctrl_c(*streams: IO[bytes]) -> Iterator[None]:
-    """Ctrl-C ends a script at once (`_common` says why), so these files are removed before that."""
-    before = signal.getsignal(signal.SIGINT)
-
-    def stop(number: int, frame: Any) -> None:
-        for stream in streams:
-            Path(stream.name).unlink(missing_ok=True)
-        if callable(before):
-            before(number, frame)
-
-    signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def tell(counts: Counts, out: Path, side: Path, seconds: float) -> None:
-    """Says what was done, and where the files are."""
+def tell(counts: Counts, before: int, out: Path, side: Path, seconds: float) -> None:
+    """Says what was done, where the files are, and how fast it went since another process had scored `before`."""
     scored = counts.rows - counts.rejected
     if not scored:
         why = "every row was rejected" if counts.rows else "there are no rows in the input"
         console.print(f"No customer was scored: {why}. {out.name} is empty.")
     console.print(
         f"{scored:,} customers, {counts.recommendations:,} recommendations, {counts.rejected:,} rows rejected, in "
-        f"{seconds:,.1f} s: {scored / seconds:,.0f} customers per second"
+        f"{seconds:,.1f} s: {(scored - before) / seconds:,.0f} customers per second"
     )
     if counts.rejected:
         console.print(f"The first rejected one, {counts.first}")

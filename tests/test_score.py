@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 
+import _customer_file
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -323,7 +324,7 @@ def test_a_file_damaged_in_its_midst_is_one_sentence(mall_run, tmp_path):
 
 def test_pyarrow_is_asked_for(mall_run, tmp_path, monkeypatch):
     pq.write_table(pa.Table.from_pylist(people(3)), tmp_path / "in.parquet")
-    monkeypatch.setattr(score, "arrow", None)
+    monkeypatch.setattr(_customer_file, "arrow", None)
     fails(tmp_path, mall_run, 3, r"Parquet files need pyarrow: pip install 'recsys_jax\[parquet\]'")
 
 
@@ -439,7 +440,7 @@ def test_ctrl_c_leaves_nothing(mall_run, tmp_path):
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment(tmp_path), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:
-        while running.poll() is None and len(list(tmp_path.glob(".out.*parquet.*"))) < 2:
+        while running.poll() is None and not list(tmp_path.rglob(".000000.part.*")):
             time.sleep(0.01)
         time.sleep(0.2)  # it is in the midst of the rows
         running.send_signal(signal.SIGINT)

@@ -1,0 +1,126 @@
+"""The Parquet file with the customers to be scored, read front to back in small portions."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from recsys_jax import InputError, Recommender
+from recsys_jax.cells import as_key, split_keys
+from recsys_jax.tables import Table
+
+try:
+    import pyarrow as arrow
+    import pyarrow.parquet as parquet
+except ImportError:  # a sentence where the input is to be opened
+    arrow = parquet = None
+
+__all__ = ["Source"]
+
+# Bytes read at once of a column. Else a whole row group is read, which may be the whole file.
+BUFFER = 2**18
+BOUGHT = "purchased_products"  # the argument of `recommend_batch`, as a column
+
+
+class Source:
+    """The file with the customers, read front to back in small portions, and what its columns mean."""
+
+    def __init__(self, path: Path, rec: Recommender) -> None:
+        """Opens the file. Raises `InputError` where that fails."""
+        if arrow is None:
+            raise InputError(f"{path}: Parquet files need pyarrow: pip install 'recsys_jax[parquet]'")
+        self.path, self.rec = path, rec
+        with self._damage_told():
+            self._file = parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
+            self.schema = self._file.schema_arrow
+        self.total = int(self._file.metadata.num_rows)
+        self.names: list[str] = self.schema.names
+        if len(set(self.names)) != len(self.names):
+            raise InputError(f"{path}: two columns have the same name: {', '.join(self.names)}")
+
+        part = rec.model.schema.customers
+        self.id = part.id if part.id in self.names else None
+        self.attributes = dict.fromkeys(fitted.feature.column for fitted in rec.model.customers)
+        self.separator = part.separator
+        # By column, whether it may hold one id instead of a list, as the model's own does.
+        self.bought = {name: name == part.purchases for name in self.names if name in {part.purchases, BOUGHT}}
+
+    def check(self, request: Mapping[str, Any]) -> None:
+        """Raises `InputError` for what is wrong with the request or the columns, whatever the rows hold."""
+        nobody = Table(str(self.path), {name: [] for name in self.names})
+        self.rec.rank_batch(Table("score.py", {}), **request)
+        self.rec.rank_batch(nobody, **request)  # tells a misspelt column
+        optional = {fitted.feature.column for fitted in self.rec.model.customers if fitted.feature.missing != "error"}
+        for name in self.attributes:
+            if name not in optional:
+                nobody.column(name)
+
+    def portions(self, size: int, *, whole: bool, after: int = 0) -> Iterator[Any]:
+        """Arrow tables of `size` rows, the last one shorter, of the rows `after` so many.
+
+        With all columns or those that are needed.
+        """
+        needed = [name for name in self.names if name in {self.id, *self.attributes, *self.bought}]
+        columns = None if whole else needed or self.names[:1]
+        metadata = self._file.metadata
+        groups = list(range(metadata.num_row_groups))
+        while groups and after >= (rows := metadata.row_group(groups[0]).num_rows):
+            after -= rows
+            del groups[0]
+        batches = self._file.iter_batches(size, groups, columns=columns, use_threads=False)
+        # Arrow also ends a batch where a dictionary changes, so that equal sizes have to be made here.
+        parts: list[Any] = []
+        while True:
+            with self._damage_told():
+                batch = next(batches, None)
+            if batch is not None:
+                parts.append(batch[after:])
+                after = max(0, after - batch.num_rows)
+            rows = sum(part.num_rows for part in parts)
+            if rows >= size or (batch is None and rows):
+                table = arrow.Table.from_batches(parts)
+                yield table[:size]
+                parts = table[size:].to_batches()
+            if batch is None:
+                return
+
+    def read(self, portion: Any, first: int) -> Table:
+        """The portion's cells; `first` rows of the file precede it. Optional attributes that it lacks are empty."""
+        columns = {name: _cells(portion.column(name)) for name in portion.column_names}
+        absent = {name: [None] * portion.num_rows for name in self.attributes if name not in columns}
+        numbers = range(first + 1, first + 1 + portion.num_rows)
+        return Table(str(self.path), {**columns, **absent}, numbers)
+
+    def purchases(self, table: Table, row: int) -> list[str]:
+        """The ids of the products that the customer bought. Raises `InputError` for a cell that cannot say so."""
+        found: list[str] = []
+        for name, one_id in self.bought.items():
+            cell = table.columns[name][row]
+            listed = isinstance(cell, list) or one_id or self.separator is not None or as_key(cell) is None
+            items = cell if isinstance(cell, list) else [cell]
+            if not listed or any(isinstance(item, bytes | dict | list | tuple) for item in items):
+                raise table.error(row, name, "a product id, or a list of them" if one_id else "a list of product ids")
+            found += split_keys(cell, self.separator)
+        return found
+
+    @contextmanager
+    def _damage_told(self) -> Iterator[None]:
+        try:
+            yield
+        except (arrow.ArrowException, OSError, ValueError) as error:
+            raise InputError(f"{self.path}: not readable as Parquet: {error}") from None
+
+
+def _cells(column: Any) -> list[Any]:
+    """The cells as Python's values; one that has none, such as a text that is not UTF-8, fails alone."""
+    try:
+        return column.to_pylist()  # type: ignore[no-any-return]
+    except (ValueError, OverflowError):
+        return [_cell(scalar) for scalar in column]
+
+
+def _cell(scalar: Any) -> Any:
+    try:
+        return scalar.as_py()
+    except (ValueError, OverflowError) as error:
+        return str(error).encode()  # bytes are no value of any attribute, and no product id

@@ -1,0 +1,166 @@
+"""A long job that can be interrupted at any moment: what is finished is on the disk, where the next process goes on."""
+
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from hashlib import file_digest
+from pathlib import Path
+from typing import IO, Any
+
+from recsys_jax import InputError
+from recsys_jax.files import replace_file
+
+__all__ = ["Parts", "fingerprint", "kept", "stopping"]
+
+LOCK = "lock"
+
+
+def fingerprint(path: Path | None) -> str:
+    """The SHA-256 of a file's bytes, all of them; empty where there is none, or no file."""
+    if path is None or not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        return file_digest(stream, "sha256").hexdigest()
+
+
+class Parts:
+    """The finished parts of one job, in a folder of their own.
+
+    A part is a file and a note: of which job, how far the job is after it, and the checksum of both. The note is
+    written last, so a part counts once its note is there. Parts count from the first one on, as long as each is whole,
+    of this job, and begins where the one before ends.
+    """
+
+    def __init__(self, folder: Path, job: Mapping[str, Any]) -> None:
+        """`job` is what the content depends on, as JSON: where any of it differs, it is another job."""
+        self.folder, self.job = folder, json.loads(json.dumps(job))
+        self.files: list[Path] = []
+        self.state: dict[str, Any] = {}
+        """How far the job is after the last part, as `add` was told."""
+
+    @contextmanager
+    def alone(self, busy: str) -> Iterator[None]:
+        """Keeps the folder for this process. Raises `InputError(busy)` where another one that still runs has it.
+
+        Where no part is finished at the end, the folder goes away.
+        """
+        lock = self._locked(busy)
+        try:
+            yield
+        finally:
+            if not self.files:
+                self.remove()
+            lock.close()
+
+    def _locked(self, busy: str) -> IO[bytes]:
+        while True:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            path = self.folder / LOCK
+            with suppress(FileNotFoundError):  # the process that had it removed the folder meanwhile
+                stream = path.open("ab")
+                try:
+                    import fcntl
+
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    stream.close()
+                    raise InputError(busy) from None
+                except (ImportError, OSError):  # Windows, and some file systems, have no such locks
+                    return stream
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                        return stream
+                stream.close()
+
+    def take_over(self) -> str:
+        """Counts the parts that are there, removes everything else, and says what was wrong with it, if anything."""
+        said = ""
+        while not said and self._note(len(self.files)).exists():
+            part = self._part(len(self.files))
+            found = self._whole(len(self.files))
+            if found is None or (found["job"] == self.job and found["after"] != self.state):
+                said = f"{part}: found a damaged part of the job; it is made again, and all after it"
+            elif found["job"] != self.job:
+                names = [name for name in {**found["job"], **self.job} if found["job"].get(name) != self.job.get(name)]
+                said = f"{self.folder}: found parts of a job with other {', '.join(names)}; they go, all is made anew"
+            else:
+                self.files.append(part)
+                self.state = found["state"]
+        taken = [path.name for path in (*self.files, *map(self._note, range(len(self.files))))]
+        self._remove({LOCK, *taken})
+        return said
+
+    def add(self, write: Callable[[IO[bytes]], object], state: Callable[[], Mapping[str, Any]]) -> None:
+        """Lets `write` fill the next part; `state` is asked then how far the job is. Raises what `write` raises."""
+        number = len(self.files)
+        replace_file(self._part(number), write)
+        note = {"job": self.job, "after": self.state, "state": dict(state())}
+        text = json.dumps({**note, "sha256": self._checksum(number, note)})
+        replace_file(self._note(number), lambda stream: stream.write(text.encode()))
+        self.files.append(self._part(number))
+        self.state = note["state"]
+
+    def remove(self) -> None:
+        """Removes the folder, the lock last: whoever has the lock has the folder."""
+        self._remove({LOCK})
+        (self.folder / LOCK).unlink(missing_ok=True)
+        with suppress(OSError):  # the next process is in it already
+            self.folder.rmdir()
+
+    def _remove(self, but: set[str]) -> None:
+        for path in sorted(self.folder.iterdir()):  # each note before its part
+            if path.name not in but:
+                path.unlink()
+
+    def _part(self, number: int) -> Path:
+        return self.folder / f"{number:06}.part"
+
+    def _note(self, number: int) -> Path:
+        return self.folder / f"{number:06}.json"
+
+    def _whole(self, number: int) -> dict[str, Any] | None:
+        """The note of a part, or nothing where its checksum is not that of the part and the note."""
+        try:
+            note: dict[str, Any] = json.loads(self._note(number).read_bytes())
+            return note if note.pop("sha256") == self._checksum(number, note) else None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return None
+
+    def _checksum(self, number: int, note: Mapping[str, Any]) -> str:
+        with self._part(number).open("rb") as stream:
+            digest = file_digest(stream, "sha256")
+        digest.update(json.dumps(note, sort_keys=True).encode())
+        return digest.hexdigest()
+
+
+def kept(parts: Parts, total: int) -> str:
+    """What an interruption leaves of a job of so many rows."""
+    return (
+        f"{parts.state['rows']:,} of {total:,} rows are done and kept in {parts.folder}: the same command "
+        f"continues there"
+    )
+
+
+@contextmanager
+def stopping(parts: Parts, total: int) -> Iterator[None]:
+    """SIGTERM and Ctrl-C end a script at once (`_common` says why); before that, what is kept is said."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, frame: Any) -> None:
+        if parts.files:
+            os.write(2, f"{kept(parts, total)}\n".encode())
+        else:
+            parts.remove()
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
