@@ -41,18 +41,19 @@ class Parts:
         """How far the job is after the last part, as `add` was told."""
 
     @contextmanager
-    def alone(self, busy: str) -> Iterator[None]:
-        """Keeps the folder for this process. Raises `InputError(busy)` where another one that still runs has it.
+    def alone(self, busy: str) -> Iterator[str]:
+        """Keeps the folder for this process, with what is finished, and gives a sentence where that was not all usable.
 
-        Where no part is finished at the end, the folder goes away.
+        Raises `InputError(busy)` where another process that still runs has the folder. Where no part counts at the end,
+        the folder goes away.
         """
-        lock = self._locked(busy)
-        try:
-            yield
-        finally:
-            if not self.files:
-                self.remove()
-            lock.close()
+        with self._locked(busy):
+            said = self._take_over()
+            try:
+                yield said
+            finally:
+                if not self.files:
+                    self.remove()
 
     def _locked(self, busy: str) -> IO[bytes]:
         while True:
@@ -74,7 +75,7 @@ class Parts:
                         return stream
                 stream.close()
 
-    def take_over(self) -> str:
+    def _take_over(self) -> str:
         """Counts the parts that are there, removes everything else, and says what was wrong with it, if anything."""
         said = ""
         while not said and self._note(len(self.files)).exists():
@@ -105,8 +106,8 @@ class Parts:
     def remove(self) -> None:
         """Removes the folder, the lock last: whoever has the lock has the folder."""
         self._remove({LOCK})
-        (self.folder / LOCK).unlink(missing_ok=True)
-        with suppress(OSError):  # the next process is in it already
+        with suppress(OSError):  # the next process is in it already; or, on Windows, this one has the lock open
+            (self.folder / LOCK).unlink()
             self.folder.rmdir()
 
     def _remove(self, but: set[str]) -> None:

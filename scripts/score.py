@@ -16,6 +16,7 @@ from typing import IO, Annotated, Any, NamedTuple
 
 from _common import command, console, progress
 
+import jax
 import numpy as np
 import tyro
 from _customer_file import Source
@@ -89,8 +90,8 @@ def main(options: Options) -> None:
     source = Source(options.customers, rec)
     source.check(_request(options))
     busy = f"{out}: found another process that is writing this file; allowed: one at a time"
-    with parts.alone(busy), stopping(parts, source.total):
-        if said := parts.take_over():
+    with parts.alone(busy) as said, stopping(parts, source.total):
+        if said:
             console.print(f"note: {said}")
         counts = Counts(**parts.state)
         before = counts.rows - counts.rejected
@@ -119,6 +120,7 @@ def job(options: Options, run: Path) -> dict[str, Any]:
         "top_n": options.top_n,
         "categories": options.categories,
         "portions": (CUSTOMERS, PLACES),
+        "device": jax.devices()[0].device_kind,  # another one rounds otherwise
         "versions": {**versions, "pyarrow": getattr(arrow, "__version__", "")},
     }
 

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import score
+from _parts import Parts
 from test_score import environment, people
 
 from recsys_jax import InputError, save_model
@@ -30,6 +31,7 @@ SERVER = """
 import json, os, resource, sys, time, warnings
 warnings.simplefilter("ignore")
 import score
+from _parts import Parts
 from _common import command
 
 def count(folder, last):
@@ -435,7 +437,7 @@ def test_a_full_disk_is_a_sentence_and_with_room_it_goes_on(processes, tmp_path,
 @pytest.mark.slow
 def test_a_disk_that_is_full_at_any_byte(processes, tmp_path, whole):
     largest = max(map(len, whole.values()))
-    limits = range(1, largest + 300, 97)
+    limits = range(1_000, largest + 300, 97)  # what is said goes to files, too
     said = [full_then_roomy(processes, tmp_path / str(limit), whole, limit) for limit in limits]
     assert said[0]
     assert not said[-1]
@@ -464,5 +466,23 @@ def test_no_space_left_on_the_device(mall_run, tmp_path, monkeypatch, whole, nam
             run(tmp_path, mall_run)
     assert (tmp_path / "out.parquet").read_text() == "an older one"
     assert not list(tmp_path.rglob(".*.[0-9]*"))
+    run(tmp_path, mall_run)
+    assert result(tmp_path) == whole
+
+
+@pytest.mark.usefixtures("small")
+def test_parts_that_can_not_be_looked_at_stay(mall_run, tmp_path, monkeypatch, whole):
+    interrupted(write(tmp_path), mall_run, 3)
+    before = {path.name for path in (tmp_path / ".out.parquet.parts").iterdir()}
+
+    def broken(*_):
+        raise OSError("a disk that fails")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Parts, "_whole", broken)
+        with pytest.raises(OSError, match="a disk that fails"):
+            run(tmp_path, mall_run)
+    assert {path.name for path in (tmp_path / ".out.parquet.parts").iterdir()} == before
+    assert len(before) == 7
     run(tmp_path, mall_run)
     assert result(tmp_path) == whole
