@@ -1,11 +1,13 @@
 """The cells of tables: texts, numbers and lists, read alike whether they come from JSON, CSV or Parquet."""
 
 import math
+import re
+import unicodedata
 from datetime import UTC, date, datetime, time
 
 import numpy as np
 
-__all__ = ["as_key", "as_number", "cell_date", "cell_number", "split_keys"]
+__all__ = ["as_id", "as_key", "as_number", "cell_date", "cell_number", "half_character", "nested", "split_keys"]
 
 # The years 1 to 9999: milliseconds where seconds are meant lie far behind them.
 _FIRST, _LAST = (day.replace(tzinfo=UTC).timestamp() for day in (datetime.min, datetime.max))
@@ -31,8 +33,45 @@ def as_key(value: object) -> str | None:
         if math.isnan(value):
             return None
         return str(int(value)) if value.is_integer() else repr(value)
-    text = str(value)  # integers, and the scalars and missing values of NumPy and pandas
+    try:
+        text = str(value)  # integers, and the scalars and missing values of NumPy and pandas
+    except (ValueError, RecursionError):  # more digits than Python writes, lists in lists in lists
+        text = hex(value) if isinstance(value, int) else type(value).__name__
     return None if text in {"nan", "NaT", "<NA>"} else text
+
+
+def as_id(value: object) -> str | None:
+    """A table's cell as the id of a customer or product; None where it is no id.
+
+    An id is a text or a finite number. Nested values, truth values, and texts with control characters (a NUL, a tab)
+    or half a character are slips: none of them can be typed, and not all can be written.
+
+    >>> as_id(97.0), as_id(" p1 "), as_id(True), as_id(["p1"]), as_id("p\\x001"), as_id(float("inf")), as_id("")
+    ('97', 'p1', None, None, None, None, None)
+    """
+    if nested(value) or isinstance(value, bool | np.bool_):
+        return None
+    if isinstance(value, float | np.floating) and not math.isfinite(value):
+        return None
+    key = as_key(value)
+    if key is None or (not key.isprintable() and any(unicodedata.category(one) in {"Cc", "Cs"} for one in key)):
+        return None
+    return key
+
+
+def nested(value: object) -> bool:
+    """Whether a cell holds several values, or bytes, where one value belongs."""
+    return isinstance(value, list | tuple | dict | set | frozenset | bytes | bytearray | np.ndarray)
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def half_character(cell: object) -> bool:
+    """Whether a text, or one in a list, holds half of a surrogate pair: JSON can escape it, UTF-8 cannot write it."""
+    if isinstance(cell, str):
+        return not cell.isascii() and _SURROGATE.search(cell) is not None
+    return isinstance(cell, list | tuple) and any(isinstance(item, str) and half_character(item) for item in cell)
 
 
 def as_number(value: object) -> float | None:

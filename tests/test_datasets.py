@@ -158,8 +158,8 @@ MISTAKES = [
     ("products.csv", "T02", ""),
     ("products.csv", "Kumo,green", "Kumo,white"),
     ("products.csv", "Kumo,green", "Kumo,"),
-    ("customers.csv", "c1,34", "c1,34 years"),
-    ("customers.csv", "c1,34", "c1,340"),
+    ("customers.csv", "c7,62", "c7,62 years"),
+    ("customers.csv", "c7,62", "c7,620"),
     ("purchases.csv", "c4,T08", "c4,T80"),
     ("purchases.csv", "c4,T08", "c44,T08"),
     ("dataset.toml", 'product = "sku"', 'product = "sku"\ndate = "sku"'),
@@ -174,9 +174,12 @@ def test_the_manual_lists_each_mistake_with_its_sentence(shop, trained, script):
         assert old in right
         wrong = right.replace(old, "\0") if old == "," else right.replace(old, "\0", 1)
         path.write_bytes(wrong.encode().replace(b"\0", new if isinstance(new, bytes) else new.encode()))
-        with pytest.raises(InputError) as error:
-            fit(load_dataset(shop), FEW)
-        said.add(str(error.value))
+        try:
+            dataset = load_dataset(shop)
+        except InputError as error:
+            said.add(re.sub(r" \([0-9]+ of [0-9]+ rows cannot be used: .*\)$", "", str(error)))
+        else:
+            said.add(str(dataset.set_aside[0]))
         path.write_text(right, encoding="utf-8")
     rec = Recommender(trained)
     for wrong in ({"colour": "red"}, {"drinks": "noon"}):
