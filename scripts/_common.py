@@ -3,10 +3,12 @@
 It is imported before anything heavy, so that Ctrl-C and a missing package are a sentence from the start.
 """
 
+import csv
+import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_type_hints
@@ -34,6 +36,7 @@ try:
     from recsys_jax.errors import InputError
     from recsys_jax.files import cache_folder, write_file
     from recsys_jax.splits import SPLITS, Split
+    from recsys_jax.tables import SetAside
 except ModuleNotFoundError as error:
     sys.exit(
         f"error: {error.name} is not installed for {sys.executable}. After `make run`, the Python to use is "
@@ -58,6 +61,7 @@ __all__ = [
     "run_folder",
     "share_processors",
     "write_model",
+    "write_set_aside",
 ]
 
 # What evaluate.py, and train.py --seeds, write about a model: it does not outlive it.
@@ -179,6 +183,20 @@ def held_out(
         )
     split = SPLITS[protocol](dataset, folds, seed)
     return split, personas_of_fold(folder, dataset, load_personas(made.parent / "personas"))
+
+
+def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.csv") -> None:
+    """Writes which rows are not used and why, and says so; an older list goes away where all are used."""
+    path = run / name
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["file", "row", "id", "reason"])
+    writer.writerows([one.source, one.row, one.id, one.reason] for one in rows)
+    write_file(path, stream.getvalue().encode("utf-8", "backslashreplace"))
+    console.print(f"{len(rows):,} {'row is' if len(rows) == 1 else 'rows are'} not used; why stands in {path}")
 
 
 def write_model(model: "TrainedModel", run: Path) -> None:

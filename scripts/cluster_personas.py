@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from _common import again, command, console, progress, run_folder
+from _common import again, command, console, progress, run_folder, write_set_aside
 
 import numpy as np
 import tyro
@@ -67,6 +67,8 @@ def main(options: Options) -> str:
     reviews = read_reviews(options.dataset, schema)
     out = run_folder(options.dataset, options.run)
     console.print(f"{len(reviews):,} reviews from {reviews.source}")
+    for note in reviews.intake.notes if reviews.intake else ():
+        console.print(f"note: {note}")
 
     encoder = get_encoder(options.encoder, corpus=reviews.texts, cache=options.cache, seed=options.seed)
     with progress(f"embedding with {encoder.name}") as bar:
@@ -105,6 +107,7 @@ def main(options: Options) -> str:
         silhouette_curve(out / "silhouette.png", ks, [model.silhouettes[k] for k in ks], len(model.names))
     pictures = "persona_distribution.png" + (", silhouette.png" if options.k == "auto" else "")
     console.print(f"Written to {out}: customers.json, persona_labels.csv, PERSONA_DEFINITION.md, {pictures}, personas/")
+    write_set_aside(reviews.intake.set_aside if reviews.intake else (), out, "reviews_set_aside.csv")
     return f"scripts/train.py {again(options.dataset, out)}"
 
 

@@ -16,7 +16,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from _common import command, console, held_out, made_customers, open_dataset, progress, run_folder, share_processors
+from _common import (
+    command,
+    console,
+    held_out,
+    made_customers,
+    open_dataset,
+    progress,
+    run_folder,
+    share_processors,
+    write_set_aside,
+)
 
 import numpy as np
 import train
@@ -100,6 +110,7 @@ def main(options: Options) -> str:
     document = found.document(said, honest)
     write_file(out / "metrics.json", json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     results_by_segment(out / "results_by_persona.png", result, options.k[0])
+    write_set_aside(dataset.set_aside, run)
     written = f"Written to {out}: results.csv, metrics.json, results_by_persona.png"
     if model is None:
         console.print(written)

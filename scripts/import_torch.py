@@ -4,17 +4,19 @@ Example: python scripts/import_torch.py model.pth data/amoremall
 """
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from _common import again, command, console, open_dataset, run_folder, write_model
+from _common import again, command, console, open_dataset, run_folder, write_model, write_set_aside
 
 import tyro
 
 from recsys_jax import TrainedModel, load_checkpoint
 from recsys_jax.data import read_products, read_schema
 from recsys_jax.schema import Categorical, Numeric
+from recsys_jax.tables import SetAside
 
 
 @dataclass(frozen=True)
@@ -37,10 +39,13 @@ def main(options: Options) -> str:
     run = named if options.run else run_folder(options.dataset, named.with_name(f"{named.name}-torch"))
     if options.customers is None:
         schema = read_schema(options.dataset)
-        model = load_checkpoint(options.checkpoint, schema, read_products(options.dataset, schema)[0])
+        products, _ = read_products(options.dataset, schema)
+        lost: Sequence[SetAside] = products.set_aside
+        model = load_checkpoint(options.checkpoint, schema, products)
         following = f"scripts/recommend.py {run} {_anybody(model)}"
     else:
         dataset = open_dataset(options.dataset, run, options.customers)
+        lost = dataset.set_aside
         model = load_checkpoint(options.checkpoint, dataset.schema, dataset.products, trained_on=dataset)
         following = f"scripts/evaluate.py {again(options.dataset, run, options.customers)} --protocol in-sample"
     for fitted in model.products:
@@ -50,6 +55,7 @@ def main(options: Options) -> str:
             if count:
                 console.print(f"note: products whose {name} the checkpoint doesn't know: {count:,}")
     write_model(model, run)
+    write_set_aside(lost, run)
     return following
 
 

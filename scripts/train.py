@@ -11,7 +11,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
-from _common import again, command, console, open_dataset, progress, run_folder, share_processors, write_model
+from _common import (
+    again,
+    command,
+    console,
+    open_dataset,
+    progress,
+    run_folder,
+    share_processors,
+    write_model,
+    write_set_aside,
+)
 
 import numpy as np
 import tyro
@@ -63,6 +73,7 @@ def main(options: Options) -> str:
     console.print(f"Training {recipe(config)}, seed {config.seed}")
     model = _fit_linear(dataset, config) if isinstance(config, LinearConfig) else _fit_towers(dataset, config)
     write_model(model, run)
+    write_set_aside(dataset.set_aside, run)
     following = f"scripts/evaluate.py {again(options.dataset, run, options.customers)}"
     if len(seeds) == 1:
         return following
