@@ -1,6 +1,7 @@
 """What reviewers say of themselves, in a `profile_info` or in the text of a review: age, gender, skin type, concern."""
 
 import re
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,7 +143,8 @@ def stated_in_text(text: str) -> Stated:
     Stated(age=None, gender=None, skin_type=None, skin_concern=None)
     """
     found: dict[str, set[Any]] = {"age": set(), "gender": set(), "skin_type": set()}
-    for sentence in re.split(r"[.!?~\n…]+", clean_text(text)):
+    for part in re.split(r"[.!?~\n…]+", clean_text(text)):
+        sentence = " ".join(part.split())  # patterns that may pass over spaces would try each one of a thousand
         for match in _own(_AGE, sentence):
             found["age"].add(int(match[1]) * 10 + _WITHIN_DECADE[match[2] or "중"])
         for match in _own(_AGE_WORD, sentence):
@@ -157,10 +159,16 @@ def stated_in_text(text: str) -> Stated:
 
 def _own(pattern: re.Pattern[str], sentence: str) -> list[re.Match[str]]:
     """The matches before which the sentence speaks of nobody else, or comes back to the writer after that."""
+    matches = list(pattern.finditer(sentence))
+    if not matches:
+        return []
+    # Each list in order, and looked through once: a review may hold a megabyte in one sentence.
+    others = [other.end() for other in _OTHER.finditer(sentence)]
+    selves = list(_SELF.finditer(sentence))
     own = []
-    for match in pattern.finditer(sentence):
-        before = sentence[: match.start()]
-        others = [other.end() for other in _OTHER.finditer(before)]
-        if not others or any(own_word.start() >= others[-1] for own_word in _SELF.finditer(before)):
+    for match in matches:
+        last_other = bisect_right(others, match.start()) - 1
+        last_self = bisect_right(selves, match.start(), key=lambda own_word: own_word.end()) - 1
+        if last_other < 0 or (last_self >= 0 and selves[last_self].start() >= others[last_other]):
             own.append(match)
     return own
