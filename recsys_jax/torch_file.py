@@ -58,7 +58,9 @@ def _look_through(path: Path) -> None:
         entries = archive.infolist()
         packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
         if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise InputError(f"{path}: found packed content, {choices(packed, limit=3)}; allowed: {_ALLOWED}")
+            raise InputError(
+                f"{path}: found packed content, {choices(packed, limit=3) or 'parts that overlap'}; allowed: {_ALLOWED}"
+            )
         for entry in entries:
             if not entry.filename.endswith(".pkl"):
                 continue

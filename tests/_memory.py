@@ -138,6 +138,13 @@ def deflate(path: Path) -> None:
             archive.writestr(name, content)
 
 
+def overlap(path: Path) -> None:
+    """The same archive, of which the contents list each part three times."""
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.filelist *= 3
+        archive._didModify = True
+
+
 def repeated(size: int) -> dict:
     """A checkpoint of the published form in which each number stands for as many as one likes."""
     one, state = torch.zeros(1), {}
@@ -167,6 +174,9 @@ ATTEMPTS = {
     "tensors of 3 GB without a header": tensors(b"", 3 * GIGABYTE),
     "tensors of 3 GB with a header": model(lambda folder: os.truncate(file_of(folder, "tensors"), 3 * GIGABYTE)),
     "a header as long as the file": tensors(struct.pack("<Q", 3 * GIGABYTE - 8), 3 * GIGABYTE),
+    "a tensor of 3 GB that no model has": tensors(
+        header({"more": {"dtype": "F32", "shape": [3 * 2**28], "data_offsets": [0, 3 * GIGABYTE]}}), 3 * GIGABYTE + 89
+    ),
     "a header longer than any": tensors(struct.pack("<Q", 2**64 - 1)),
     "a header of lists in lists": tensors(struct.pack("<Q", 10**5) + b"[" * 10**5),
     "a header with absurd lengths": tensors(
@@ -183,6 +193,7 @@ ATTEMPTS = {
     "a checkpoint that asks for bytes": checkpoint({"model_state_dict": {"a": Called(bytearray, 3 * GIGABYTE)}}),
     "a checkpoint that asks for a tensor": checkpoint({"model_state_dict": {"a": Called(torch.Tensor, 10**12)}}),
     "a checkpoint that is packed": checkpoint({"model_state_dict": {"a": torch.ones(MUCH // 4)}}, deflate),
+    "a checkpoint as good as packed": checkpoint({"model_state_dict": {"a": torch.ones(10**6)}}, overlap),
     **{f"a checkpoint of one number, {size:,} wide": checkpoint(repeated(size)) for size in (10**5, 10**7)},
 }
 # Prepared first, with as much memory as it takes.

@@ -323,8 +323,16 @@ def test_a_damaged_part(run, key, value):
         lambda d: d["product_ids"].pop(),
         lambda d: d["product_rows"]["price"].pop(),
         lambda d: d["product_rows"].pop("brand_name"),
+        lambda d: d["product_ids"].reverse(),
+        lambda d: d["product_rows"]["product_id"].reverse(),
+        lambda d: (d["product_ids"].__setitem__(0, "p2"), d["product_rows"]["product_id"].__setitem__(0, "p2")),
+        lambda d: d["products"]["brand"]["values"].__setitem__(0, d["products"]["brand"]["values"][1]),
+        lambda d: d["products"]["category"]["values"].reverse(),
+        lambda d: d["products"]["price"].update(deviation=0),
+        lambda d: d["batches"].update(customer=-1),
+        lambda d: d.update(recipe="linear"),
     ],
-    ids=range(12),
+    ids=range(20),
 )
 def test_parts_that_do_not_fit_together(run, edit, how):
     """Some of these would be noticed only at the first request, by an error from deep inside, or never."""
