@@ -11,7 +11,8 @@ from jaxtyping import Bool
 from recsys_jax.cells import as_number, cell_number
 from recsys_jax.errors import InputError, choices
 from recsys_jax.features import FeatureSpace, FittedFeature
-from recsys_jax.schema import MultiCategorical, Numeric, read_toml
+from recsys_jax.schema import MultiCategorical, Numeric
+from recsys_jax.sections import read_toml
 from recsys_jax.tables import Table
 
 __all__ = ["BoostRule", "read_boosts"]

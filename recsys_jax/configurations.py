@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from recsys_jax.cells import as_number
 from recsys_jax.config import Config, LinearConfig, TrainConfig
 from recsys_jax.errors import InputError, choices
-from recsys_jax.schema import read_toml
+from recsys_jax.sections import read_toml
 
 __all__ = ["SOFTMAX", "built_in", "parse_configs", "read_configs"]
 

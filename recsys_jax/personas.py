@@ -31,7 +31,7 @@ from recsys_jax.encoders import Encoder, LsaEncoder, clean_text, get_encoder
 from recsys_jax.errors import InputError, choices
 from recsys_jax.files import open_inside, read_arrays, write_file
 from recsys_jax.keywords import distinctive_keywords, keyword_evidence
-from recsys_jax.schema import read_toml
+from recsys_jax.sections import read_toml
 from recsys_jax.statements import SKIN_CONCERNS, SKIN_TYPES, Stated, parse_profile, stated_in_text
 
 __all__ = [

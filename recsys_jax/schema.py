@@ -1,14 +1,14 @@
 """Which columns feed each tower, and how: `dataset.toml`, read, checked, frozen. Its manual is `docs/datasets.md`."""
 
 import math
-import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
 from recsys_jax.cells import as_key, as_number, split_keys
 from recsys_jax.errors import InputError, choices
+from recsys_jax.sections import Section, read_toml
 
 __all__ = [
     "As",
@@ -22,7 +22,6 @@ __all__ = [
     "Products",
     "Schema",
     "TowerInput",
-    "read_toml",
 ]
 
 
@@ -163,13 +162,30 @@ class Schema:
 
     @classmethod
     def read(cls, path: Path) -> "Schema":
-        """The schema in the TOML file `path`. Raises `InputError` for whatever is not allowed there."""
-        return cls.parse(read_toml(path), str(path))
+        """The schema in the TOML file `path`. Raises `InputError` for whatever is not allowed there.
+
+        A dataset is its folder: files outside are not read, and its name leads nowhere else.
+        """
+        schema = cls.parse(read_toml(path), str(path))
+        files = {
+            "[products]: file": schema.products.file,
+            "[customers]: file": schema.customers.file,
+            "[interactions]: file": schema.interactions and schema.interactions.file,
+            "[personas]: catalogue": schema.catalogue,
+        }
+        for key, file in files.items():
+            # Windows' rules know both kinds of slashes and the letters of drives.
+            named = PureWindowsPath(file or "")
+            if named.anchor or ".." in named.parts or not (file or "").isprintable():
+                raise InputError(f"{path}, {key}: found {file!r}; allowed: a file in the folder of the dataset")
+        if PureWindowsPath(schema.name).name != schema.name or schema.name == ".." or not schema.name.isprintable():
+            raise InputError(f"{path}: name: found {schema.name!r}; allowed: a name that a folder can have")
+        return schema
 
     @classmethod
     def parse(cls, document: Mapping[str, Any], where: str) -> "Schema":
         """The schema in a parsed document; `where` names it in errors. Raises `InputError`."""
-        top = _Section(document, where)
+        top = Section(document, where)
         name = top.text("name")
         products = _products(top.section("products"))
         customers = _customers(top.section("customers"))
@@ -199,94 +215,7 @@ class Schema:
         return cls(name, products, customers, interactions, catalogue, document)
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The TOML file `path`. Raises `InputError` where it is absent or malformed."""
-    try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except (ValueError, RecursionError, OSError) as error:  # TOML, UTF-8, and more digits than Python reads
-        raise InputError(f"{path}: not readable as TOML: {error}") from None
-
-
-class _Section:
-    """A TOML table whose keys are taken one by one, so that one nobody takes is a mistake."""
-
-    def __init__(self, content: object, where: str) -> None:
-        if not isinstance(content, Mapping):
-            raise InputError(f"{where}: found {content!r}; a table of keys and values is needed")
-        self._content = content
-        self._known: list[str] = []
-        self.where = where
-
-    def error(self, key: str, allowed: str) -> InputError:
-        found = f"found {self._content[key]!r}" if key in self._content else "it is not given"
-        return InputError(f"{self.where}: {key}: {found}; allowed: {allowed}")
-
-    def get(self, key: str) -> Any:
-        self._known.append(key)
-        return self._content.get(key)
-
-    def text(self, key: str) -> str:
-        value = self.optional_text(key)
-        if value is None:
-            raise self.error(key, "a text")
-        return value
-
-    def optional_text(self, key: str) -> str | None:
-        value = self.get(key)
-        if value is not None and not (isinstance(value, str) and value):
-            raise self.error(key, "a text")
-        return value
-
-    def number(self, key: str, default: float) -> float:
-        value = self.get(key)
-        if value is None:
-            return default
-        number = as_number(value)
-        if number is None:
-            raise self.error(key, "a number")
-        return number
-
-    def choice(self, key: str, allowed: Iterable[str], default: str | None = None) -> Any:
-        value = self.get(key)
-        if value is None and default is not None:
-            return default
-        if value not in tuple(allowed):
-            raise self.error(key, choices(allowed))
-        return value
-
-    def keys(self, key: str, allowed: str = "a list of different texts or numbers") -> tuple[str, ...]:
-        value = self.get(key)
-        found = [as_key(item) for item in value] if isinstance(value, list) else []
-        if isinstance(value, list) and not all(isinstance(item, str | int | float) for item in value):
-            found = []
-        texts = tuple(item for item in found if item is not None)
-        if not texts or len(texts) != len(found) or len(set(texts)) != len(texts):
-            raise self.error(key, allowed)
-        return texts
-
-    def policy(self, key: str, *words: str) -> Policy:
-        value = self.get(key)
-        if isinstance(value, Mapping) and set(value) == {"as"} and isinstance(value["as"], str | int | float):
-            return As(value["as"])
-        if value not in words:
-            raise self.error(key, f"{choices(words)} or {{ as = VALUE }}")
-        return value  # type: ignore[no-any-return]
-
-    def section(self, key: str) -> "_Section":
-        if self.get(key) is None:
-            raise self.error(key, f"a section [{key}]")
-        return _Section(self._content[key], f"{self.where}, [{key}]")
-
-    def end(self) -> None:
-        for key in self._content:
-            if key not in self._known:
-                raise InputError(f"{self.where}: found the key {key!r}; allowed: {choices(dict.fromkeys(self._known))}")
-
-
-def _products(part: _Section) -> Products:
+def _products(part: Section) -> Products:
     products = Products(
         file=part.text("file"),
         id=part.text("id"),
@@ -301,7 +230,7 @@ def _products(part: _Section) -> Products:
     return products
 
 
-def _customers(part: _Section) -> Customers:
+def _customers(part: Section) -> Customers:
     customers = Customers(
         file=part.optional_text("file"),
         id=part.text("id"),
@@ -316,7 +245,16 @@ def _customers(part: _Section) -> Customers:
     return customers
 
 
-def _features(part: _Section) -> tuple[Feature, ...]:
+def _policy(part: Section, key: str, *words: str) -> Policy:
+    value = part.get(key)
+    if isinstance(value, Mapping) and set(value) == {"as"} and isinstance(value["as"], str | int | float):
+        return As(value["as"])
+    if value not in words:
+        raise part.error(key, f"{choices(words)} or {{ as = VALUE }}")
+    return value  # type: ignore[no-any-return]
+
+
+def _features(part: Section) -> tuple[Feature, ...]:
     listed = part.get("features")
     if not isinstance(listed, list) or not listed:
         raise part.error("features", "one or more [[features]] tables: a tower needs input")
@@ -328,7 +266,7 @@ def _features(part: _Section) -> tuple[Feature, ...]:
 
 
 def _feature(content: object, where: str) -> Feature:
-    part = _Section(content, where)
+    part = Section(content, where)
     name = part.text("name")
     part.where = f"{where} ({name})"
     column = part.optional_text("column") or name
@@ -356,13 +294,13 @@ def _feature(content: object, where: str) -> Feature:
                 raise InputError(f"{part.where}: the alias {alias!r} means {value!r}; allowed: {choices(values)}")
         if kind == "categorical":
             unknown, missing = (
-                part.policy("unknown", "error", "extra-row"),
-                part.policy("missing", "error", "extra-row"),
+                _policy(part, "unknown", "error", "extra-row"),
+                _policy(part, "missing", "error", "extra-row"),
             )
             feature = Categorical(name, column, values, labels, known, unknown, missing)
         else:
-            unknown = part.policy("unknown", "error", "extra-row", "ignore")
-            missing = part.policy("missing", "error", "extra-row", "ignore")
+            unknown = _policy(part, "unknown", "error", "extra-row", "ignore")
+            missing = _policy(part, "missing", "error", "extra-row", "ignore")
             separator = part.optional_text("separator")
             feature = MultiCategorical(name, column, values, labels, known, unknown, missing, separator)
         for key in ("unknown", "missing"):
@@ -373,7 +311,7 @@ def _feature(content: object, where: str) -> Feature:
     return feature
 
 
-def _numeric(part: _Section, name: str, column: str) -> Numeric:
+def _numeric(part: Section, name: str, column: str) -> Numeric:
     standardise = part.get("standardise")
     if standardise is None:
         standardise = False
@@ -391,7 +329,7 @@ def _numeric(part: _Section, name: str, column: str) -> Numeric:
     minimum, maximum = part.number("min", -math.inf), part.number("max", math.inf)
     if not minimum < maximum:
         raise part.error("min", f"a number below max = {maximum:g}")
-    unknown, missing = part.policy("unknown", "error", "missing"), part.policy("missing", "error", "flag")
+    unknown, missing = _policy(part, "unknown", "error", "missing"), _policy(part, "missing", "error", "flag")
     for key, policy in (("unknown", unknown), ("missing", missing)):
         number = as_number(policy.value) if isinstance(policy, As) else minimum
         if number is None or not minimum <= number <= maximum:
