@@ -181,9 +181,9 @@ def without(products, column):
         (lambda p: [{**row, "reviews": []} for row in p], "there are no reviews in its column 'reviews'"),
         (lambda p: '[{"product_id": 1,', "products.json: not valid JSON: "),
         (lambda p: {"products": p}, "found dict at the top; allowed: a list of objects"),
-        (lambda p: [*p, p[0]], "row 94, product_id: found "),
+        (lambda p: [*p, *p], "row 94, product_id: found "),
         (lambda p: without(p, "reviews"), "the column 'reviews' is missing; found: product_id"),
-        (lambda p: [{**p[0], "product_id": ""}, *p[1:]], "row 1, product_id: found ''; allowed: an id"),
+        (lambda p: [{**row, "product_id": ""} for row in p], "row 1, product_id: found ''; allowed: an id"),
     ],
 )
 def test_broken_products_are_one_sentence(tmp_path, change, sentence):
@@ -195,16 +195,16 @@ def test_broken_products_are_one_sentence(tmp_path, change, sentence):
     ("change", "sentence"),
     [
         (
-            lambda c: [{**c[0], "purchased_product_id": "nothing"}, *c[1:]],
+            lambda c: [{**row, "purchased_product_id": "nothing"} for row in c],
             "row 1, purchased_product_id: found 'nothing'",
         ),
-        (lambda c: [{**c[0], "age": -3}, *c[1:]], "row 1, age: found -3; allowed: a number from 1 to 120"),
+        (lambda c: [{**row, "age": -3} for row in c], "row 1, age: found -3; allowed: a number from 1 to 120"),
         (lambda c: without(c, "skin_type"), "the column 'skin_type' is missing; found: user_id"),
         (
-            lambda c: [*c[:9], {**c[9], "skin_type": "greasy"}, *c[10:]],
+            lambda c: [*c[:9], *({**row, "skin_type": "greasy"} for row in c[9:])],
             "row 10, skin_type: found 'greasy'; allowed: 'dry'",
         ),
-        (lambda c: [*c, c[0]], "row 278, user_id: found 'user_0001'; allowed: an id that no other row has"),
+        (lambda c: [*c, *c], "row 278, user_id: found 'user_0001'; allowed: an id that no other row has"),
         (lambda c: [], "there are no customers in it"),
     ],
 )
@@ -213,6 +213,21 @@ def test_broken_customers_are_one_sentence(done, tmp_path, change, sentence):
     customers = json.loads((cwd / "runs" / "amoremall" / "customers.json").read_text("utf-8"))
     (tmp_path / "customers.json").write_text(json.dumps(change(customers)), "utf-8")
     told(run("train.py", MALL, "--customers", tmp_path / "customers.json", cwd=tmp_path), sentence)
+
+
+def test_a_broken_customer_is_set_aside_and_listed(done, tmp_path):
+    cwd, _ = done
+    customers = json.loads((cwd / "runs" / "amoremall" / "customers.json").read_text("utf-8"))
+    customers[1]["age"] = -3
+    file = tmp_path / "customers.json"
+    file.write_text(json.dumps(customers), "utf-8")
+    fixed = ("--own-penalty", 100, "--attribute-penalty", "inf", "--taste-penalty", "inf")
+    result = run("train.py", MALL, "--customers", file, "--run", "out", *fixed, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "1 row is not used; why stands in out/set_aside.csv" in result.stdout
+    header, row = (tmp_path / "out" / "set_aside.csv").read_text("utf-8").splitlines()
+    assert header == "file,row,id,reason"
+    assert row.startswith(f"{file},2,{customers[1]['user_id']},age: found -3; allowed: ")
 
 
 @pytest.mark.parametrize(
