@@ -49,10 +49,11 @@ def as_id(value: object) -> str | None:
     >>> as_id(97.0), as_id(" p1 "), as_id(True), as_id(["p1"]), as_id("p\\x001"), as_id(float("inf")), as_id("")
     ('97', 'p1', None, None, None, None, None)
     """
-    if nested(value) or isinstance(value, bool | np.bool_):
-        return None
-    if isinstance(value, float | np.floating) and not math.isfinite(value):
-        return None
+    if not isinstance(value, str):
+        if nested(value) or isinstance(value, (bool, np.bool_)):
+            return None
+        if isinstance(value, (float, np.floating)) and not math.isfinite(value):
+            return None
     key = as_key(value)
     if key is None or (not key.isprintable() and any(unicodedata.category(one) in {"Cc", "Cs"} for one in key)):
         return None
@@ -61,9 +62,10 @@ def as_id(value: object) -> str | None:
 
 def nested(value: object) -> bool:
     """Whether a cell holds several values, or bytes, where one value belongs."""
-    return isinstance(value, list | tuple | dict | set | frozenset | bytes | bytearray | np.ndarray)
+    return isinstance(value, _NESTED)
 
 
+_NESTED = (list, tuple, dict, set, frozenset, bytes, bytearray, np.ndarray)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
