@@ -203,7 +203,9 @@ def test_it_goes_on_where_it_stopped(mall_run, tmp_path, monkeypatch, capsys, wh
 
     monkeypatch.setattr(score, "progress", recorded)
     monkeypatch.setattr(score, "rank", lambda *arguments: ranked.append(arguments[1].number(0)) or real(*arguments))
-    run(tmp_path, mall_run)
+    with (tmp_path / "out.parquet").open() as reader:
+        run(tmp_path, mall_run)
+        assert reader.read() == "an older one"  # who reads the old file meanwhile reads it to its end
     assert result(tmp_path) == whole
     assert ranked == [8 * portion + 1 for portion in range(done, 5)]
     assert bars == [(8 * portion, 40) for portion in range(done, 6)]
@@ -372,7 +374,9 @@ def killed_after(processes, folder, rng, longest):
 def test_killed_at_calls_that_change_files(processes, tmp_path, whole):
     rng = random.Random(0)
     folder = write(tmp_path)
-    assert killed_at(processes, folder, (rng.randint(1, 60) for _ in range(100))) >= 2
+    assert processes.call(folder, last=67)[0] == 99  # 12 calls to a part, and then some
+    assert len(list(folder.rglob(".out.*parquet.[0-9]*"))) == 2  # half made
+    assert killed_at(processes, folder, [8, *(rng.randint(1, 60) for _ in range(100))]) >= 1
     assert result(folder) == whole
 
 
