@@ -158,8 +158,9 @@ def best_fit(
     changes = np.zeros((columns, products))
     if np.abs(stated - _expected(rows, weights, popularity, changes)).max(initial=0.0) < ROUNDING:
         # Popularity is the best fit, and L-BFGS would follow the rounding of its gradient to anywhere.
-        nothing = [np.zeros((columns, size)) for size in (len(chosen), data.attributes.shape[1], described.shape[1])]
-        return Fit(*nothing, losses=np.zeros(1))
+        sizes = len(chosen), data.attributes.shape[1], described.shape[1]
+        own, attribute, taste = (np.zeros((columns, size)) for size in sizes)
+        return Fit(own, attribute, taste, np.zeros(1))
     for _ in range(2 if sampled and not search else 1):
         error = 0.0
         if sampled:

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float64, Int
 from scipy.special import log_softmax
 
 from recsys_jax import metrics
+from recsys_jax.checkpoints import Checkpoints, Stopped, task_of
 from recsys_jax.config import LinearConfig
 from recsys_jax.data import customer_folds
 from recsys_jax.design import learn_popularity
@@ -31,7 +32,10 @@ UNTRIED = Penalties(100.0, 300.0, 1200.0)
 
 
 def choose_penalties(
-    data: TrainingPurchases, config: LinearConfig, progress: Callable[[int, int, str], None] | None = None
+    data: TrainingPurchases,
+    config: LinearConfig,
+    progress: Callable[[int, int, str], None] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Penalties:
     """The penalties that do best by held-out customers, as far as the config leaves them open.
 
@@ -44,6 +48,9 @@ def choose_penalties(
         data: the training purchases.
         config: the penalties that are given, and the inner folds.
         progress: called with the fits done, of how many, and the penalties of the last.
+        checkpoints: where what was measured is saved after each penalties, and read from.
+
+    Raises `Stopped` where the checkpoints say so.
     """
     asked = (config.own_penalty, config.attribute_penalty, config.taste_penalty)
 
@@ -62,8 +69,15 @@ def choose_penalties(
     total = len(folds) * (len(first) + len(second) + len(third))
     queries = sum(int(one.times.sum()) for one in folds)
     found: dict[Penalties, Float64[np.ndarray, " 3"]] = {}
+    before: dict[Penalties, Float64[np.ndarray, " 3"]] = {}
+    task = {} if checkpoints is None else task_of(config, (data.rows, data.combination, data.pairs, data.attributes))
+    if checkpoints is not None and (saved := checkpoints.load(task)) is not None:
+        before = {Penalties(*tried): sums for tried, sums in zip(saved["tried"].tolist(), saved["sums"], strict=True)}
 
     def measure(tried: Penalties) -> None:
+        if tried in before:
+            found[tried] = before[tried]
+            return
         sums = np.zeros(3)
         for number, one in enumerate(folds):
             sums += one.measure(data, tried)
@@ -71,6 +85,11 @@ def choose_penalties(
                 word = "penalties {:g}, {:g}, {:g}".format(*tried)
                 progress(len(folds) * len(found) + number + 1, total, word)
         found[tried] = sums
+        if checkpoints is not None:
+            arrays = {"tried": np.array(list(found)), "sums": np.array(list(found.values()))}
+            checkpoints.save(task, arrays, f"{len(found)} of {total // len(folds)} penalties")
+            if checkpoints.stop():
+                raise Stopped(checkpoints.saved)
 
     def best() -> Penalties:
         greatest = np.max(list(found.values()), axis=0)

@@ -6,9 +6,11 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float64
 
+from recsys_jax.checkpoints import Checkpoints
 from recsys_jax.config import LinearConfig
 from recsys_jax.data import Dataset
 from recsys_jax.design import Design, Popularity, learn_popularity
+from recsys_jax.errors import InputError
 from recsys_jax.linear import KNOTS, of_variables
 from recsys_jax.linear_fit import Fit, Penalties, TrainingPurchases, best_fit
 from recsys_jax.linear_search import choose_penalties
@@ -28,16 +30,19 @@ def fit_linear(
     *,
     train: Bool[np.ndarray, " n"] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainedModel:
     """Fits the towers to the purchases of a dataset for which `train` is true (all by default).
 
     Everything learned comes from those purchases' customers and from the product catalogue alone. A product that
     nobody bought counts as new: it is known by its attributes. `progress` is called with the fits done, of how many,
-    and the penalties of the last. Raises `InputError` where there is nothing to learn from.
+    and the penalties of the last. With `checkpoints` a search that was killed goes on to the same bytes as one that was
+    not. Raises `InputError` where there is nothing to learn from or the objective is no finite number, and `Stopped`
+    where the checkpoints say so.
     """
     prepared = prepare(dataset, config, train)
     data = TrainingPurchases.of(prepared, dataset.customers.source)
-    penalties = choose_penalties(data, config, progress)
+    penalties = choose_penalties(data, config, progress, checkpoints)
     everything = np.ones(len(data.pairs), bool)
     counts = data.counts(everything)
     known = counts > 0
@@ -45,6 +50,9 @@ def fit_linear(
     learned = learn_popularity(counts[known], data.attributes[known])
     popularity = learned.of(counts, data.attributes)
     fit = best_fit(data, everything, popularity, described, penalties, known=known, seed=config.seed)
+    if not np.isfinite(fit.losses).all():
+        step = int(np.argmax(~np.isfinite(fit.losses))) + 1
+        raise InputError(f"training, step {step:,}: found the loss {fit.losses[step - 1]}; allowed: a finite number")
     return _model(prepared, config, data, described, penalties, fit, learned)
 
 

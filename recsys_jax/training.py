@@ -1,6 +1,6 @@
 """Training: one pure step, and the jitted run of scans around it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import IntEnum
 from functools import partial
@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, UInt16
 
 from recsys_jax import losses
 from recsys_jax.augmentation import hide_attributes, hide_ids, jitter_numbers
+from recsys_jax.checkpoints import Checkpoints, Stopped, task_of
 from recsys_jax.config import Config, LinearConfig, TrainConfig
 from recsys_jax.data import Dataset
 from recsys_jax.errors import InputError
@@ -181,12 +182,15 @@ def _rows(features: Features, rows: Array) -> Features:
 @partial(jax.jit, static_argnames=("model", "config", "epochs"), donate_argnums=0)
 def _run(
     state: TrainState, data: TrainData, first_epoch: Array, *, model: TwoTower, config: TrainConfig, epochs: int
-) -> tuple[TrainState, Float[Array, " e"]]:
-    """Some epochs in one call: a scan over epochs, each a permutation and a scan over its batches."""
+) -> tuple[TrainState, tuple[Float[Array, " e"], Int[Array, " e"]]]:
+    """Some epochs in one call: a scan over epochs, each a permutation and a scan over its batches.
+
+    Gives the state, the mean loss of each epoch, and the first of its batches whose loss is no finite number, else 0.
+    """
     size = config.batch_size
     places = jnp.arange(len(data.pairs))
 
-    def epoch(state: TrainState, number: Array) -> tuple[TrainState, Array]:
+    def epoch(state: TrainState, number: Array) -> tuple[TrainState, tuple[Array, Array]]:
         # Random keys sort the purchases; padding sorts last, so only the last batch has any.
         draws = jax.random.bits(_key(state, _Purpose.ORDER, number), (len(places),))
         order = jnp.lexsort((draws, places >= data.total))
@@ -201,7 +205,7 @@ def _run(
             return train_step(state, batch, data, model=model, config=config)
 
         state, totals = jax.lax.scan(step, state, batches)
-        return state, totals.sum() / data.total
+        return state, (totals.sum() / data.total, jnp.argmax(~jnp.isfinite(totals)))
 
     return jax.lax.scan(epoch, state, first_epoch + jnp.arange(epochs))
 
@@ -216,16 +220,14 @@ def _run_seeds(
     model: TwoTower,
     config: TrainConfig,
     epochs: int,
-) -> tuple[TrainState, Float[Array, "s e"]]:
+) -> tuple[TrainState, tuple[Float[Array, "s e"], Int[Array, "s e"]]]:
     """The same epochs of several seeds, whose states are stacked; `own` replaces the leaves of `_own(data)`."""
 
-    def run(state: TrainState, own: Sequence[Array] | None) -> tuple[TrainState, Array]:
+    def run(state: TrainState, own: Sequence[Array] | None) -> Any:
         read = data if own is None else data._replace(**jax.tree.unflatten(jax.tree.structure(_own(data)), own))
-        out: tuple[TrainState, Array] = _run(state, read, first_epoch, model=model, config=config, epochs=epochs)
-        return out
+        return _run(state, read, first_epoch, model=model, config=config, epochs=epochs)
 
-    out: tuple[TrainState, Array] = jax.vmap(run)(states, own)
-    return out
+    return jax.vmap(run)(states, own)  # type: ignore[no-any-return]
 
 
 def _own(data: TrainData) -> dict[str, Any]:
@@ -239,18 +241,20 @@ def fit(
     *,
     train: Bool[np.ndarray, " n"] | None = None,
     progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> TrainedModel:
     """Trains on the purchases of a dataset for which `train` is true (all by default).
 
     Vocabularies, scaling and popularity come from those purchases' customers and from the product catalogue alone.
-    `progress` is of the epochs, which the linear recipe does not have: `fit_linear` tells its own. Raises `InputError`
-    where there is nothing to learn from.
+    `progress` is of the epochs, which the linear recipe does not have: `fit_linear` tells its own. With `checkpoints`
+    a training that was killed goes on to the same bytes as one that was not. Raises `InputError` where there is
+    nothing to learn from or the loss is no finite number, and `Stopped` where the checkpoints say so.
     """
     if isinstance(config, LinearConfig):
-        return fit_linear(dataset, config, train=train)
+        return fit_linear(dataset, config, train=train, checkpoints=checkpoints)
     prepared = prepare(dataset, config, train)
     model, data = prepared.model(config), prepared.data(config)
-    state, curve = _train(_run, init_state(model, data, config), data, model, config, progress)
+    state, curve = _train(_run, init_state(model, data, config), data, model, config, progress, checkpoints)
     return prepared.trained(config, data, _variables(state), curve, int(state.step))
 
 
@@ -318,24 +322,73 @@ def of_seeds(config: TrainConfig, seeds: Sequence[int]) -> list[TrainConfig]:
 
 
 def _train(
-    run: Callable[..., tuple[TrainState, Array]],
+    run: Callable[..., tuple[TrainState, tuple[Array, Array]]],
     state: TrainState,
     data: TrainData,
     model: TwoTower,
     config: TrainConfig,
     progress: Callable[[int, np.ndarray], None] | None,
+    checkpoints: Checkpoints | None = None,
 ) -> tuple[TrainState, np.ndarray]:
     """All epochs, some per call of `run`: the last state, and the losses with the epochs on the last axis."""
     chunk = _chunk(config.epochs)
     # What only the data or the loop around depends on is no part of the compiled program: another seed runs the same.
     recipe = replace(config, seed=0, epochs=1, extra_customers=0, number_jitter=float(config.number_jitter > 0))
     curve: list[np.ndarray] = []
-    for first in range(0, config.epochs, chunk):
-        state, part = run(state, data, np.int32(first), model=model, config=recipe, epochs=chunk)
+    begin = 0
+    task = {} if checkpoints is None else task_of(config, data)
+    if checkpoints is not None and (found := checkpoints.load(task)) is not None:
+        begin, state = int(found["done"]), _restored(state, found)
+        curve.append(found["losses"])
+    for first in range(begin, config.epochs, chunk):
+        done = first + chunk
+        state, (part, bad) = run(state, data, np.int32(first), model=model, config=recipe, epochs=chunk)
         curve.append(np.asarray(part))
+        _check_losses(curve[-1], np.asarray(bad), first, -(-int(data.total) // config.batch_size), checkpoints)
+        if checkpoints is not None and done < config.epochs:
+            stop, every = checkpoints.stop(), checkpoints.every
+            if stop or (every and done // every > first // every):
+                losses = np.concatenate(curve, axis=-1)
+                words = f"epoch {done:,} of {config.epochs:,}"
+                checkpoints.save(task, {**_leaves(state), "losses": losses, "done": np.array(done)}, words)
+            if stop:
+                raise Stopped(checkpoints.saved)
         if progress is not None:
-            progress(first + chunk, curve[-1])
+            progress(done, curve[-1])
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(_variables(state))):
+        raise InputError(f"training: found parameters that are no finite numbers after the last batch; {_REMEDY}")
     return state, np.concatenate(curve, axis=-1)
+
+
+_REMEDY = "allowed: finite ones, as with a smaller learning_rate"
+
+
+def _check_losses(
+    losses: np.ndarray, bad: np.ndarray, first: int, batches: int, checkpoints: Checkpoints | None
+) -> None:
+    """Raises `InputError` where the mean loss of an epoch is no finite number."""
+    wrong = np.argwhere(~np.isfinite(losses))
+    if not len(wrong):
+        return
+    at = tuple(wrong[wrong[:, -1].argmin()])  # of several seeds, whose comes first
+    kept = "" if checkpoints is None else f"; the last good checkpoint is of {checkpoints.saved or 'no epoch'}"
+    raise InputError(
+        f"training, epoch {first + int(at[-1]) + 1:,}, batch {int(bad[at]) + 1:,} of {batches:,}: found the loss "
+        f"{losses[at]}; {_REMEDY}{kept}"
+    )
+
+
+def _leaves(state: TrainState) -> dict[str, np.ndarray]:
+    """A state's arrays, by number."""
+    leaves = jax.tree.leaves(state._replace(key=jax.random.key_data(state.key)))
+    return {str(number): np.asarray(leaf) for number, leaf in enumerate(leaves)}
+
+
+def _restored(like: TrainState, arrays: Mapping[str, np.ndarray]) -> TrainState:
+    """The state whose `_leaves` these are, of the same form as `like`."""
+    structure = jax.tree.structure(like._replace(key=jax.random.key_data(like.key)))
+    state: TrainState = jax.tree.unflatten(structure, [arrays[name] for name in _leaves(like)])
+    return state._replace(key=jax.random.wrap_key_data(jnp.asarray(state.key), impl="threefry2x32"))
 
 
 def _variables(state: TrainState) -> dict[str, Any]:

@@ -6,7 +6,10 @@ Examples: python scripts/train.py data/amoremall
 """
 
 import json
-from collections.abc import Sequence
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -30,6 +33,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys_jax import Dataset, InputError, LinearConfig, TrainConfig, TrainedModel, fit
+from recsys_jax.checkpoints import Checkpoints, Stopped
 from recsys_jax.config import Config
 from recsys_jax.evaluation import KS, Evaluation, in_sample_of_seeds
 from recsys_jax.files import write_file
@@ -59,6 +63,10 @@ class Options:
     """The towers recipe; the seed is that of the linear recipe, too."""
     seeds: int = 1
     """Models to train, with this seed and the next ones: the first is written, all are measured (seeds.json)."""
+    resume: bool = False
+    """Go on from the checkpoint of a training that was killed, to the same bytes as if it had not been."""
+    checkpoint_every: int = 100
+    """Epochs from one checkpoint in the run folder to the next; 0: none but when stopped (towers)."""
     ensemble: bool = False
     """Measure the mean of all these models' scores, too."""
 
@@ -66,13 +74,21 @@ class Options:
 def main(options: Options) -> str:
     """Trains and writes the model."""
     run = run_folder(options.dataset, options.run)
+    if options.checkpoint_every < 0:
+        raise InputError(f"checkpoint_every: found {options.checkpoint_every}; allowed: 0 or more")
     config = _config(options)
     seeds = seeds_from(config, options.seeds, options.ensemble)
     share_processors(config, len(seeds) - 1)
     dataset = open_dataset(options.dataset, run, options.customers)
     console.print(f"Training {recipe(config)}, seed {config.seed}")
-    model = _fit_linear(dataset, config) if isinstance(config, LinearConfig) else _fit_towers(dataset, config)
+    checkpoints = Checkpoints(run, options.resume, options.checkpoint_every, tell=console.print)
+    with saved_when_stopped(checkpoints):
+        if isinstance(config, LinearConfig):
+            model = _fit_linear(dataset, config, checkpoints)
+        else:
+            model = _fit_towers(dataset, config, checkpoints)
     write_model(model, run)
+    checkpoints.remove()
     write_set_aside(dataset.set_aside, run)
     following = f"scripts/evaluate.py {again(options.dataset, run, options.customers)}"
     if len(seeds) == 1:
@@ -102,9 +118,35 @@ def _config(options: Options) -> Config:
     return linear if options.recipe == "linear" else towers
 
 
-def _fit_linear(dataset: Dataset, config: LinearConfig) -> TrainedModel:
+@contextmanager
+def saved_when_stopped(checkpoints: Checkpoints) -> Iterator[None]:
+    """Ctrl-C and SIGTERM wait for the next checkpoint, then end with a sentence; a second one ends all at once."""
+    signals: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, _: object) -> None:
+        signals.append(number)
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+    checkpoints.stop = lambda: bool(signals)
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    except Stopped as stopped:
+        console.print(
+            f"Stopped after {stopped} and saved in {checkpoints.folder}: the same command with --resume goes on"
+        )
+        sys.exit(128 + signals[0])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _fit_linear(dataset: Dataset, config: LinearConfig, checkpoints: Checkpoints) -> TrainedModel:
     with progress("choosing penalties (compiling first)") as bar:
-        model = fit_linear(dataset, config, progress=bar)
+        model = fit_linear(dataset, config, progress=bar, checkpoints=checkpoints)
     own, attribute, taste = model.variables["penalties"]["chosen"]
     console.print(
         f"Fitted in {len(model.losses)} steps; penalties: own {own:g}, attributes {attribute:g}, tastes {taste:g}"
@@ -112,7 +154,7 @@ def _fit_linear(dataset: Dataset, config: LinearConfig) -> TrainedModel:
     return model
 
 
-def _fit_towers(dataset: Dataset, config: TrainConfig) -> TrainedModel:
+def _fit_towers(dataset: Dataset, config: TrainConfig, checkpoints: Checkpoints) -> TrainedModel:
     with progress("training (compiling first)") as bar:
 
         def update(done: int, losses: np.ndarray) -> None:
@@ -121,7 +163,7 @@ def _fit_towers(dataset: Dataset, config: TrainConfig) -> TrainedModel:
                 if epoch % 100 == 0 or epoch == config.epochs:
                     console.print(f"Epoch {epoch}/{config.epochs} | Loss: {loss:.4f}")
 
-        return fit(dataset, config, progress=update)
+        return fit(dataset, config, progress=update, checkpoints=checkpoints)
 
 
 def seeds_from(config: Config, count: int, ensemble: bool) -> range:
