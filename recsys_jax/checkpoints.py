@@ -90,9 +90,9 @@ class Checkpoints:
         self.saved = saved
 
     def remove(self) -> None:
-        """Removes what is saved: the training is done."""
-        for name in (NEWEST, BEFORE):
-            (self.folder / name).unlink(missing_ok=True)
+        """Removes what is saved, and what a kill left half-written: the training is done."""
+        for path in (self.folder / BEFORE, self.folder / NEWEST, *self.folder.glob(f".{NEWEST}.*")):
+            path.unlink(missing_ok=True)
 
 
 def task_of(config: Config, data: Any) -> dict[str, str]:

@@ -85,6 +85,55 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(dataset, uninterrupted
     assert told[1].endswith("training begins")
 
 
+SAVES = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from recsys_jax.checkpoints import Checkpoints
+
+for number in range(1, 100):
+    folder = Path(sys.argv[1]) / str(number)
+    folder.mkdir()
+    child = os.fork()
+    if not child:
+        calls = 0
+        def killing(call):
+            def instead(*arguments, **named):
+                global calls
+                calls += 1
+                if calls == number:
+                    os._exit(9)
+                return call(*arguments, **named)
+            return instead
+        for name in ("open", "fsync", "replace", "unlink"):
+            setattr(os, name, killing(getattr(os, name)))
+        checkpoints = Checkpoints(folder)
+        for done in (1, 2, 3):
+            checkpoints.save({"options": "same"}, {"done": np.array(done)}, str(done))
+        checkpoints.remove()
+        os._exit(0)
+    killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    checkpoints = Checkpoints(folder, resume=True)
+    found = checkpoints.load({"options": "same"})
+    checkpoints.remove()
+    print(killed, 0 if found is None else int(found["done"]), len(list(folder.iterdir())))
+    if not killed:
+        break
+"""
+
+
+def test_a_kill_while_saving_leaves_the_last_good_checkpoint(tmp_path):
+    words = [sys.executable, "-W", "ignore", "-c", SAVES, str(tmp_path)]
+    output = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    *kills, end = [tuple(map(int, line.split())) for line in output.splitlines()]
+    assert end == (0, 0, 0)
+    found = [done for _, done, _ in kills]
+    # First none, then the first, the second, the third, until they are removed; never one that is older than before.
+    assert sorted(set(found)) == [0, 1, 2, 3]
+    assert found[: len(found) - found[::-1].index(3)] == sorted(found[: len(found) - found[::-1].index(3)])
+    assert all((killed, litter) == (9, 0) for killed, _, litter in kills)
+
+
 def test_a_checkpoint_of_something_else_is_refused(dataset, tmp_path):
     with pytest.raises(Stopped):
         fit(dataset, TOWERS, checkpoints=Checkpoints(tmp_path, stop=Stop(0)))
