@@ -210,7 +210,7 @@ def killed_until_done(folder: Path, run: Path, more: list[str], rng: random.Rand
 def test_killed_at_random_it_ends_with_the_same_bytes(recipe, tmp_path):
     folder = tmp_path / "mall"
     subprocess.run(
-        [sys.executable, "scripts/make_dataset.py", "--out", str(folder)],
+        [sys.executable, "scripts/make_dataset.py", "--out", str(folder), *POPULATION],
         cwd=ROOT,
         check=True,
         stdout=subprocess.DEVNULL,
