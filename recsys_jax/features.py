@@ -292,13 +292,29 @@ def unusable_cells(features: Sequence[Feature], table: Table) -> dict[int, Input
             items = (item for row in rest for item in feature.items(table.columns[feature.column][row]))
             values = feature.values or tuple(dict.fromkeys(feature.aliases.get(item, item) for item in items))
             if values:  # else there is nothing to learn from, which training says
-                bad |= _refused(FittedFeature(feature, values), replace(table, columns=_only(feature, table)), rest)
+                bad |= _refused_values(FittedFeature(feature, values), table, rest)
         found = bad | found
     return dict(sorted(found.items()))
 
 
-def _only(feature: Feature, table: Table) -> dict[str, Sequence[Any]]:
-    return {feature.column: table.columns[feature.column]}
+def _refused_values(fitted: FittedFeature, table: Table, rows: Sequence[int]) -> dict[int, InputError]:
+    """Which of the rows the categorical feature refuses: where there are any, each different cell is tried once."""
+    assert not isinstance(fitted.feature, Numeric)
+    column = fitted.feature.column
+    alone = replace(table, columns={column: table.columns[column]})
+    try:
+        fitted.encode(alone.select(rows))
+        return {}
+    except InputError:
+        refused: dict[tuple[str, ...], bool] = {}
+        bad: dict[int, InputError] = {}
+        for row in rows:
+            items = tuple(fitted.feature.items(table.columns[column][row]))
+            if items not in refused:
+                refused[items] = bool(_refused(fitted, alone, [row]))
+            if refused[items]:
+                bad[row] = table.error(row, column, fitted.allowed())
+        return bad
 
 
 def _nested_cells(feature: Categorical, table: Table) -> dict[int, InputError]:

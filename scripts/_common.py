@@ -6,9 +6,10 @@ It is imported before anything heavy, so that Ctrl-C and a missing package are a
 import csv
 import io
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, get_type_hints
@@ -29,8 +30,9 @@ signal.signal(signal.SIGTERM, _stop)
 
 try:
     import tyro
-    from rich.console import Console
+    from rich.console import Console, ConsoleOptions, RenderableType
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.segment import Segment
 
     from recsys_jax.data import Dataset, load_dataset, read_schema
     from recsys_jax.errors import InputError
@@ -75,9 +77,23 @@ EVALUATION = (
     ),
 )
 
+
+class _Console(Console):
+    """A console on which a shop's texts change nothing: a character that a terminal obeys (ESC, BEL) is shown as �."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield segment._replace(text=_OBEYED.sub("�", segment.text))
+
+
+_OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+
 # A shop's texts are shown as they are, square brackets too: no markup.
-console = Console(highlight=False, soft_wrap=True, markup=False)
-errors = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+console = _Console(highlight=False, soft_wrap=True, markup=False)
+errors = _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 def command(main: Callable[..., str | None]) -> None:

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from _common import write_set_aside
+from _common import console, errors, write_set_aside
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+import recommend
 import run
 import score
 import train
@@ -315,6 +316,15 @@ def test_an_odd_cell_that_is_used(shop, name, column, cell, holds):
     assert holds(dataset)
 
 
+def test_the_first_row_that_can_be_used_keeps_the_id(shop):
+    rows = tables()["products"]
+    rows[2] |= {"sku": "T7", "price": -1}
+    (shop / "products.json").write_text(json.dumps(rows), encoding="utf-8")
+    dataset = load_dataset(shop)
+    assert [row.row for row in balanced(dataset)["products"]] == [3]
+    assert dataset.products.column("name")[dataset.product_ids.index("T7")] == "Tea 7"
+
+
 def test_ids_of_different_types_are_the_same(shop):
     """1, 1.0 and "1"."""
     rows = tables()
@@ -601,6 +611,12 @@ FILES = [
         ["like CP949 (Korean Windows)"],
     ),
     ("Latin-1", "csv", TEXT.replace("Tea", "Thé Crêpe").encode("latin-1"), ["is not UTF-8; save the file as UTF-8"]),
+    (
+        "Latin-1 that CP949 reads",
+        "csv",
+        TEXT.replace("Tea", "Crêpe").encode("latin-1"),
+        ["UTF-8; save the file as UTF-8"],
+    ),
     ("UTF-16", "csv", KOREAN.encode("utf-16"), ["it looks like UTF-16: save it as UTF-8"]),
     ("UTF-16 unmarked", "csv", TEXT.encode("utf-16-le"), ["it looks like UTF-16: save it as UTF-8"]),
     ("semicolons", "csv", TEXT.replace(",", ";").encode(), ["separated by semicolons: save it with commas"]),
@@ -892,6 +908,20 @@ def test_the_list_of_rows_not_used(shop, tmp_path, monkeypatch, capsys, mall_mod
     train.main(train.Options(shop, out))
     assert "not used" not in capsys.readouterr().out
     assert not (out / "set_aside.csv").exists()
+
+
+def test_a_name_does_nothing_to_the_terminal(capsys):
+    """Neither in a table nor in a sentence; line ends stay."""
+    name = "Tea\x1b[2J\x07\x9b31m\ud800"
+    none = dict.fromkeys(("brand", "category", "price"))
+    recommend.show([{"product_id": "T1", "name": name, "score": 0.5, "boost": 0.0, **none}], f"for\n{name}")
+    console.print(f"note: {name}")
+    errors.print(f"error: {name}")
+    shown = capsys.readouterr()
+    for text in (shown.out, shown.err):
+        assert "Tea�[2J�31m�" in text  # rich drops the bell by itself
+        assert not {"\x1b", "\x07", "\x9b", "\ud800"} & set(text)
+    assert "for\n" in shown.out
 
 
 def test_a_reason_with_a_comma_and_a_name_that_cannot_be_written(tmp_path):
