@@ -41,6 +41,9 @@ class Catalogue:
     """Which boost rules' product conditions each product meets."""
     adds: Float32[np.ndarray, " r"]
     """What each rule adds to a score."""
+    room: int
+    """Products that `on_device` has room for. Once products are added it is rounded up, so that programs, which are
+    compiled for a number of products, serve many of them."""
 
     @classmethod
     def of(
@@ -76,12 +79,13 @@ class Catalogue:
             bias,
             np.array([rule.products(space, table) for rule in boosts], bool).reshape(len(boosts), len(ids)).T,
             np.array([rule.add for rule in boosts], np.float32),
+            len(ids),
         )
 
     def extended(self, new: "Catalogue") -> "Catalogue":
-        """These products, then the new ones."""
+        """These products, then the new ones; ready for the kinds of requests that these have served."""
         ids = self.ids + new.ids
-        return Catalogue(
+        extended = Catalogue(
             ids,
             {product_id: row for row, product_id in enumerate(ids)},
             self.shown + new.shown,
@@ -91,7 +95,12 @@ class Catalogue:
             np.concatenate([self.bias, new.bias]),
             np.concatenate([self.meets, new.meets]),
             self.adds,
+            _roomy(len(ids)),
         )
+        for prepared in ("search", "on_device"):
+            if prepared in vars(self):
+                getattr(extended, prepared)
+        return extended
 
     def queries(
         self, customers: Float32[np.ndarray, "n d"], meets: Bool[np.ndarray, "n r"]
@@ -113,10 +122,16 @@ class Catalogue:
         return np.concatenate([self.embeddings, 2.0 * self.adds * self.meets, bias], axis=1, dtype=np.float32)
 
     @cached_property
-    def on_device(self) -> Float32[Array, "p e"]:
-        """`vectors`, where JAX computes."""
-        vectors: Array = jax.device_put(self.vectors)
+    def on_device(self) -> Float32[Array, "q e"]:
+        """`vectors`, where JAX computes, then zeros up to `room`, which `on_device_allowed` bars."""
+        vectors: Array = jax.device_put(np.pad(self.vectors, ((0, self.room - len(self.ids)), (0, 0))))
         return vectors
+
+    def on_device_allowed(self, allowed: Bool[np.ndarray, " p"] | None) -> Bool[np.ndarray, " q"] | None:
+        """Which rows of `on_device` may be recommended, where `allowed` says so of the products; None for all."""
+        if self.room == len(self.ids):
+            return allowed
+        return np.pad(np.ones(len(self.ids), bool) if allowed is None else allowed, (0, self.room - len(self.ids)))
 
     @cached_property
     def search(self) -> SingleSearch:
@@ -159,6 +174,16 @@ class Catalogue:
             return None
         rows = {self.row_of.get(as_key(product_id) or "") for product_id in ids}
         return sorted(row for row in rows if row is not None)
+
+
+def _roomy(count: int) -> int:
+    """A number from `count` to an eighth more; there are few such numbers, eight from one power of two to the next.
+
+    >>> [_roomy(n) for n in (5, 93, 1000, 1_000_001)]
+    [8, 96, 1024, 1048576]
+    """
+    step = max(8, 1 << max(count.bit_length() - 4, 0))
+    return -(-count // step) * step
 
 
 def _category(cell: object, fitted: FittedFeature | None) -> str | None:

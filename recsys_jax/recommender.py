@@ -1,6 +1,7 @@
 """The API that a service imports: attributes in, products out."""
 
 import operator
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -40,19 +41,27 @@ class Ranking(NamedTuple):
 
 
 class Recommender:
-    """Recommends products to customers of whom only attributes are known."""
+    """Recommends products to customers of whom only attributes are known.
+
+    Any number of threads may share one. A request reads the catalogue once, the old or the new one while products are
+    added; it waits for no lock.
+    """
 
     def __init__(self, model: TrainedModel, boosts: Sequence[BoostRule] = ()) -> None:
+        """Raises `InputError` where a product's vector or popularity is not finite."""
         self.model = model
         self.boosts = tuple(boosts)
-        self._catalogue = self._described(
-            Table("the model's products", model.product_rows),
-            model.product_ids,
-            model.product_embeddings,
-            model.product_bias,
-        )
+        self._adding = threading.Lock()
+        products = Table("the model's products", model.product_rows)
+        self._catalogue = self._described(products, model.product_ids, model.product_embeddings, model.product_bias)
         self._tower = single_tower(model.customers.inputs, model.variables)
         self._columns = dict.fromkeys(fitted.feature.column for fitted in model.customers)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_adding"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _adding=threading.Lock())
 
     @property
     def product_ids(self) -> tuple[str, ...]:
@@ -129,6 +138,7 @@ class Recommender:
         allowed = catalogue.allowed(categories, table.source)
         (excluded,) = self._excluded(catalogue, table, [purchased_products])
         customer = self._tower(self.model.customers.encode(table))
+        _finite(customer[None], table)
         meets = self._meets(table)
         query = catalogue.queries(customer[None], meets)[0]
         _, rows = catalogue.search(query, k, exclude=excluded, allowed=allowed)
@@ -242,7 +252,10 @@ class Recommender:
                 )
 
     def add_products(self, rows: object) -> None:
-        """Adds products, embedding each once; they can be recommended from then on.
+        """Adds products, embedding each once; they can be recommended from then on, all of them at once.
+
+        Threads that add take turns, so that none undoes what another did. Each number of products would be a program
+        of its own for batches; they are rounded up, so one program serves until an eighth more are there.
 
         Args:
             rows: a data frame, a mapping of columns, or a list of dicts, with the columns of the product table.
@@ -251,21 +264,29 @@ class Recommender:
             InputError: for a missing column, a value that no policy admits, or an id that is already there. Nothing
                 is added then.
         """
-        old, model = self._catalogue, self.model
-        table = Table.of(rows, "add_products()")
+        model, table = self.model, Table.of(rows, "add_products()")
         if not len(table):
             return
         ids = table.ids(model.schema.products.id)
-        seen = set(old.ids)
-        for row, product_id in enumerate(ids):
-            if product_id in seen:
-                raise table.error(row, model.schema.products.id, "an id that no other product has")
-            seen.add(product_id)
-        new = self._described(table, tuple(ids), model.embed_products(table), model.bias_of_new(table))
-        self._catalogue = old.extended(new)
+        with self._adding:
+            old = self._catalogue
+            seen = set(old.ids)
+            for row, product_id in enumerate(ids):
+                if product_id in seen:
+                    raise table.error(row, model.schema.products.id, "an id that no other product has")
+                seen.add(product_id)
+            new = self._described(table, tuple(ids), model.embed_products(table), model.bias_of_new(table))
+            self._catalogue = old.extended(new)
 
-    def _described(self, *columns: Any) -> Catalogue:
-        return Catalogue.of(self.model, self.boosts, *columns)
+    def _described(
+        self,
+        table: Table,
+        ids: tuple[str, ...],
+        embeddings: Float32[np.ndarray, "p d"],
+        bias: Float32[np.ndarray, " p"],
+    ) -> Catalogue:
+        _finite(np.column_stack([embeddings, bias]), table)
+        return Catalogue.of(self.model, self.boosts, table, ids, embeddings, bias)
 
     def _rank(
         self,
@@ -282,6 +303,7 @@ class Recommender:
         if not len(table):
             return np.empty((0, k), np.int32), np.empty((0, k), np.float32)
         customers = self.model.embed_customers(table)
+        _finite(customers, table)
         blocks = [slice(start, start + BLOCK) for start in range(0, len(table), BLOCK)]
         parts = [self._top(catalogue, customers[b], meets[b], excluded[b], allowed, k) for b in blocks]
         return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
@@ -302,6 +324,7 @@ class Recommender:
         if exclude is not None:
             for row, gone in enumerate(excluded):
                 exclude[row, : len(gone)] = gone
+        allowed = catalogue.on_device_allowed(allowed)
         found = scoring.top_k(queries, catalogue.on_device, k, exclude=exclude, allowed=allowed)[1]
         products = np.asarray(found)[:count]
         cosines = np.einsum("nkd,nd->nk", catalogue.embeddings[products], customers)  # (n, k, d), (n, d) -> (n, k)
@@ -322,8 +345,8 @@ class Recommender:
         for row, ids in enumerate(purchased):
             rows = catalogue.rows(ids)
             if rows is None:
-                where = table.source if table.single else f"{table.source}, row {table.number(row)}"
-                raise InputError(f"{where}, purchased_products: found {ids!r}; allowed: a list of product ids")
+                where = f"{_where(table, row)}, purchased_products"
+                raise InputError(f"{where}: found {ids!r}; allowed: a list of product ids")
             out.append(rows)
         return out
 
@@ -360,6 +383,18 @@ class Recommender:
             }
             for row, cosine, own in zip(products.tolist(), cosines.tolist(), boosts, strict=True)
         ]
+
+
+def _finite(vectors: Float[np.ndarray, "n d"], table: Table) -> None:
+    """Raises `InputError` for the first row of the table whose vector is not finite, so that every score is."""
+    finite = np.isfinite(vectors)
+    if not finite.all():
+        where = _where(table, int(finite.all(axis=1).argmin()))
+        raise InputError(f"{where}: found a vector that is not finite; allowed: weights and numbers that 32 bits hold")
+
+
+def _where(table: Table, row: int) -> str:
+    return table.source if table.single else f"{table.source}, row {table.number(row)}"
 
 
 def _powers(least: int, most: int) -> list[int]:

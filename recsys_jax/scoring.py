@@ -16,9 +16,11 @@ __all__ = ["scores", "top_k"]
 def scores(customers: Float[Array, "n d"], products: Float[Array, "p d"]) -> Float[Array, "n p"]:
     r"""Every customer's score for every product, $(1 + \cos(c_i, p_j)) / 2$, in 0..1.
 
+    A zero vector, which has no direction, is as far from everything: its scores are 0.5.
+
     Args:
-        customers: unit vectors (n, d).
-        products: unit vectors (p, d).
+        customers: unit vectors (n, d), or zero.
+        products: unit vectors (p, d), or zero.
 
     >>> scores(jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])).tolist()
     [[1.0, 0.5, 0.0]]

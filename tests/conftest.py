@@ -264,6 +264,10 @@ def write_films(folder: Path) -> Path:
     return folder
 
 
+# Programs that tests run as processes of their own, and the fuzzer, which has an environment of its own.
+collect_ignore = ["_killed_saves.py", "_memory.py", "fuzz_loaders.py"]
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What one script compiles as a process of its own, the next ones find; this process has read its settings."""
