@@ -11,7 +11,7 @@ from recsys_jax.baselines import baselines
 from recsys_jax.comparison import METRICS, Answers, K
 from recsys_jax.config import Config, TrainConfig
 from recsys_jax.data import Dataset
-from recsys_jax.errors import InputError
+from recsys_jax.errors import Diverged
 from recsys_jax.scorers import Scorer, Shared, model_scorer
 from recsys_jax.search import search
 from recsys_jax.splits import Fold
@@ -95,27 +95,21 @@ def baseline_contenders(dataset: Dataset, fold: Fold) -> dict[str, Contender]:
 def _trained(
     dataset: Dataset, fold: Fold, config: Config, seeds: Sequence[int], name: str, say: Say
 ) -> list[TrainedModel]:
-    """A model of each seed; one of the linear recipe. Raises `InputError` where a loss is not finite."""
+    """A model of each seed; one of the linear recipe. Raises `Diverged` where a loss is not finite."""
     if not isinstance(config, TrainConfig):
         one = replace(config, seed=seeds[0])
         return [fit(dataset, one, train=fold.train)]
     total = config.epochs * len(seeds)
-    if len(seeds) == 1:
-        models = [
-            fit(
-                dataset,
-                replace(config, seed=seeds[0]),
-                train=fold.train,
-                progress=lambda done, _: say(f"epoch {done}/{total}"),
-            )
-        ]
-    else:
-        models = fit_seeds(
-            dataset, config, seeds, train=fold.train, progress=lambda done, _: say(f"epoch {done}/{total}")
-        )
-    if not all(np.isfinite(model.losses).all() for model in models):
-        raise InputError(f"{name}: training diverged; take a smaller learning_rate than {config.learning_rate:g}")
-    return models
+
+    def progress(done: int, _: object) -> None:
+        say(f"epoch {done}/{total}")
+
+    try:
+        if len(seeds) == 1:
+            return [fit(dataset, replace(config, seed=seeds[0]), train=fold.train, progress=progress)]
+        return fit_seeds(dataset, config, seeds, train=fold.train, progress=progress)
+    except Diverged as error:
+        raise Diverged(f"{name}: {error}") from None
 
 
 def _answers(

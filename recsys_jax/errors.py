@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["InputError", "choices"]
+__all__ = ["Diverged", "InputError", "choices"]
 
 
 class InputError(ValueError):
@@ -10,6 +10,10 @@ class InputError(ValueError):
 
     Scripts print the text and exit with status 2; a library user catches it like any `ValueError`.
     """
+
+
+class Diverged(InputError):
+    """A training whose loss is no finite number, with these options on this data."""
 
 
 def choices(values: Iterable[object], limit: int = 12) -> str:

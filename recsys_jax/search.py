@@ -10,7 +10,7 @@ from jaxtyping import Bool
 from recsys_jax.config import TrainConfig
 from recsys_jax.configurations import SOFTMAX
 from recsys_jax.data import Dataset, customer_folds
-from recsys_jax.errors import InputError
+from recsys_jax.errors import Diverged, InputError
 from recsys_jax.scorers import model_scorer
 from recsys_jax.splits import Fold
 from recsys_jax.tasks import Task
@@ -122,8 +122,9 @@ def _suggested(trial: Any) -> dict[str, Any]:
 
 def _score(part: Dataset, inner: Fold, task: Task, config: TrainConfig) -> float:
     """The MRR on the inner hold-out; 0 where training diverged."""
-    model = fit(part, config, train=inner.train)
-    if not np.isfinite(model.losses).all():
+    try:
+        model = fit(part, config, train=inner.train)
+    except Diverged:
         return 0.0
     values, _ = task.values(model_scorer(model, part), with_lists=False)
     return float(values["mrr"].mean())

@@ -19,7 +19,7 @@ from recsys_jax.augmentation import hide_attributes, hide_ids, jitter_numbers
 from recsys_jax.checkpoints import Checkpoints, Stopped, task_of
 from recsys_jax.config import Config, LinearConfig, TrainConfig
 from recsys_jax.data import Dataset
-from recsys_jax.errors import InputError
+from recsys_jax.errors import Diverged, InputError
 from recsys_jax.features import Features
 from recsys_jax.linear_training import fit_linear
 from recsys_jax.models import TwoTower, initial_variables
@@ -248,7 +248,7 @@ def fit(
     Vocabularies, scaling and popularity come from those purchases' customers and from the product catalogue alone.
     `progress` is of the epochs, which the linear recipe does not have: `fit_linear` tells its own. With `checkpoints`
     a training that was killed goes on to the same bytes as one that was not. Raises `InputError` where there is
-    nothing to learn from or the loss is no finite number, and `Stopped` where the checkpoints say so.
+    nothing to learn from, `Diverged` where the loss is no finite number, and `Stopped` where the checkpoints say so.
     """
     if isinstance(config, LinearConfig):
         return fit_linear(dataset, config, train=train, checkpoints=checkpoints)
@@ -356,7 +356,7 @@ def _train(
         if progress is not None:
             progress(done, curve[-1])
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(_variables(state))):
-        raise InputError(f"training: found parameters that are no finite numbers after the last batch; {_REMEDY}")
+        raise Diverged(f"training: found parameters that are no finite numbers after the last batch; {_REMEDY}")
     return state, np.concatenate(curve, axis=-1)
 
 
@@ -366,13 +366,13 @@ _REMEDY = "allowed: finite ones, as with a smaller learning_rate"
 def _check_losses(
     losses: np.ndarray, bad: np.ndarray, first: int, batches: int, checkpoints: Checkpoints | None
 ) -> None:
-    """Raises `InputError` where the mean loss of an epoch is no finite number."""
+    """Raises `Diverged` where the mean loss of an epoch is no finite number."""
     wrong = np.argwhere(~np.isfinite(losses))
     if not len(wrong):
         return
     at = tuple(wrong[wrong[:, -1].argmin()])  # of several seeds, whose comes first
     kept = "" if checkpoints is None else f"; the last good checkpoint is of {checkpoints.saved or 'no epoch'}"
-    raise InputError(
+    raise Diverged(
         f"training, epoch {first + int(at[-1]) + 1:,}, batch {int(bad[at]) + 1:,} of {batches:,}: found the loss "
         f"{losses[at]}; {_REMEDY}{kept}"
     )

@@ -15,10 +15,12 @@ A finding ends it with the traceback, and the bytes lie in crash-... in the work
 import csv
 import io
 import json
+import math
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import atheris
 
@@ -83,8 +85,11 @@ def check(dataset: Dataset, rows: int | None = None) -> None:
         assert all(row.reason.strip() for row in one.set_aside), one
         assert len({row.row for row in one.set_aside}) == len(one.set_aside), one
     assert rows is None or rows in {one.read for one in dataset.intakes}, (rows, dataset.intakes)
-    names = [*dataset.product_ids, *dataset.customer_ids, *(dataset.segments or []), *(dataset.categories or [])]
-    "".join([*names, *dataset.notes, *map(str, dataset.set_aside)]).encode()
+    schema = dataset.schema
+    shown = (schema.products.name, schema.products.brand, schema.products.category)
+    texts = [*dataset.product_ids, *dataset.customer_ids, *(dataset.segments or []), *dataset.notes]
+    texts += [cell for name in shown if name for cell in dataset.products.column(name) if isinstance(cell, str)]
+    "".join([*texts, *map(str, dataset.set_aside)]).encode()
     sides = ((dataset.products, dataset.schema.products), (dataset.customers, dataset.schema.customers))
     for table, part in sides:
         FeatureSpace.fit(part.features, table).encode(table)
@@ -219,10 +224,10 @@ def of_cells(ending: str) -> Callable[[bytes], None]:
 
     def one(content: bytes) -> None:
         draw = atheris.FuzzedDataProvider(content)
-        rows = draw.PickValueInList(list(good_rows().values()))
-        for _ in range(draw.ConsumeIntInRange(1, 4)):
-            row = draw.PickValueInList(rows)
-            name = draw.PickValueInList(list(row))
+        rows = pick(draw, list(good_rows().values()))
+        for _ in range(1 + draw.ConsumeUInt(1) % 3):
+            row = pick(draw, rows)
+            name = pick(draw, list(row))
             row[name] = cell(draw)
             if name == "reviews" and draw.ConsumeBool():
                 row[name] = [{"content": cell(draw), "profile_info": cell(draw)}]
@@ -231,20 +236,28 @@ def of_cells(ending: str) -> Callable[[bytes], None]:
     return one
 
 
+def pick(draw: atheris.FuzzedDataProvider, values: Sequence[Any]) -> Any:
+    """One of the values by one byte, so that few bytes say much."""
+    return values[draw.ConsumeUInt(1) % len(values)]
+
+
+# What loaders have reason to treat in a way of its own.
+CELLS = ("p1.0", "u1.0", " p1.1 ", "32", "nan", "-1", "1e999", "2024-13-01", "dry", "\ud800", "a\0", 10**400, math.nan)
+
+
 def cell(draw: atheris.FuzzedDataProvider, depth: int = 2) -> object:
     """Anything that JSON can hold, and what Python writes there beside it."""
     kinds: list[Callable[[], object]] = [
         lambda: None,
         draw.ConsumeBool,
         lambda: draw.ConsumeInt(4),
-        lambda: 10 ** draw.ConsumeIntInRange(0, 400),
         draw.ConsumeFloat,
-        lambda: draw.ConsumeUnicode(draw.ConsumeIntInRange(0, 20)),
-        lambda: draw.PickValueInList(["p1.0", "u1.0", " p1.1 ", "32", "nan", "-1", "1e999", "2024-13-01", "dry"]),
-        lambda: [cell(draw, depth - 1) for _ in range(draw.ConsumeIntInRange(0, 3))],
+        lambda: draw.ConsumeUnicode(draw.ConsumeUInt(1) % 20),
+        lambda: pick(draw, CELLS),
+        lambda: [cell(draw, depth - 1) for _ in range(draw.ConsumeUInt(1) % 4)],
         lambda: {draw.ConsumeUnicode(3): cell(draw, depth - 1)},
     ]
-    return draw.PickValueInList(kinds[: len(kinds) if depth else -2])()
+    return pick(draw, kinds if depth else kinds[:-2])()
 
 
 def seeds(kind: str) -> list[bytes]:

@@ -78,7 +78,7 @@ def poisoned_rows(known: np.ndarray) -> list[dict]:
         rows[i] |= {
             "group": ["poison", "g0"][i % 2],
             "concerns": f"arsenic{i}|dry|lead|mercury|thallium|red|fine",
-            "age": [1e30, -1e30, None][i % 3],
+            "age": [1e14, -1e14, None][i % 3],
             "bought": [f"p{j}" for j in range(9) if j % 4 == i % 4],
         }
     return rows

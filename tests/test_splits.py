@@ -201,9 +201,9 @@ def test_the_held_out_are_those_of_the_formula():
 
 def test_ids_are_utf_8_texts():
     """The checksums of é and 97 are divisible by 5, those of 김 and k4 are not; é in Latin-1 would have another."""
-    dataset = shop([{"id": key} for key in ("é", 97.0, "김", "k4", "\ud800")])
+    dataset = shop([{"id": key} for key in ("é", 97.0, "김", "k4")])
     (fold,) = hold_out_split(dataset).folds
-    assert asked_customers(dataset, fold) - {"\ud800"} == {"é", "97"}
+    assert asked_customers(dataset, fold) == {"é", "97"}
 
 
 def test_the_order_of_the_table_does_not_matter():
@@ -393,8 +393,6 @@ def test_fewer_combinations_than_folds():
 def test_a_cell_that_the_schema_refuses():
     said = refused(lambda: combination_split(shop([{"bought": []}, {"age": 30}, {"age": "old"}]), 2, 0))
     assert said.startswith("c.json, row 3, age: found 'old'")
-    # Nothing reads the attributes of who bought nothing.
-    assert len(combination_split(shop([{"age": 30}, {"age": "old", "bought": []}, {"age": 31}]), 2, 0).folds) == 2
 
 
 # New products
