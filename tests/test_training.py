@@ -134,10 +134,13 @@ def test_the_run_equals_a_loop_of_steps(monkeypatch):
     for columns in seen:
         state, total = train_step(state, Batch(*map(jnp.asarray, columns)), captured["data"], **recipe)
         totals.append(float(total))
-    np.testing.assert_allclose(model.losses, [sum(totals[:4]) / 53, sum(totals[4:]) / 53], rtol=1e-5)
-    trained = state.params["customer"]["hidden"]
     # Compiled alone and inside a scan, a step rounds differently; Adam makes up to a step, 1e-3, of a tiny gradient.
-    np.testing.assert_allclose(model.variables["params"]["customer"]["hidden"]["kernel"], trained["kernel"], atol=5e-5)
+    # How much of it shows in the second epoch depends on the processor.
+    assert model.losses[0] == pytest.approx(sum(totals[:4]) / 53, rel=1e-5)
+    assert model.losses[1] == pytest.approx(sum(totals[4:]) / 53, rel=2e-3)
+    trained = state.params["customer"]["hidden"]
+    kernel = model.variables["params"]["customer"]["hidden"]["kernel"]
+    np.testing.assert_allclose(kernel, trained["kernel"], atol=8e-3)  # eight steps
 
 
 @pytest.mark.parametrize("name", ["triplet", "triplet, hard", "infonce", "softmax"])
