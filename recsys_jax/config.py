@@ -105,8 +105,10 @@ class TrainConfig:
         _require_types(self)
         for name, words in (("loss", get_args(Loss)), ("negatives", get_args(Negatives))):
             _require(self, name, getattr(self, name) in words, choices(words))
-        for name in ("epochs", "batch_size", "embedding_dim", "hidden_dim", "output_dim"):
+        for name in ("epochs", "embedding_dim", "hidden_dim", "output_dim"):
             _require(self, name, getattr(self, name) >= 1, "1 or more")
+        # The batch's own mean and variance normalise: a batch of one always comes out as zeros, whatever went in.
+        _require(self, "batch_size", self.batch_size >= 2, "2 or more")
         for name in ("dropout", "attribute_dropout", "id_dropout"):
             _require(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
         for name in ("temperature", "learning_rate"):

@@ -127,7 +127,8 @@ def prepare(dataset: Dataset, config: Config, train: Bool[np.ndarray, " n"] | No
         )
     if not len(pairs):
         raise InputError(f"{dataset.customers.source}: there are no purchases to train on")
-    buyers = np.unique(pairs[:, 0])
+    buyers, each = np.unique(pairs[:, 0], return_counts=True)
+    _require_negatives(dataset, config, pairs, int(each.min()))
     schema = dataset.schema
     customer_space = FeatureSpace.fit(schema.customers.features, dataset.customers, buyers.tolist())
     listed = schema.products.features
@@ -148,6 +149,19 @@ def prepare(dataset: Dataset, config: Config, train: Bool[np.ndarray, " n"] | No
         product_rows(schema, dataset.products),
         dataset.fingerprint if train is None else "",
     )
+
+
+def _require_negatives(dataset: Dataset, config: Config, pairs: Int[np.ndarray, "n 2"], fewest: int) -> None:
+    """Raises `InputError` where every customer bought every product that could be a negative, `fewest` or more each."""
+    # Extra customers have one purchase each, and the softmax compares a purchase with the whole catalogue.
+    if not isinstance(config, TrainConfig) or config.loss == "softmax" or config.extra_customers:
+        return
+    possible = len(dataset.product_ids) if config.draws_negatives else len(np.unique(pairs[:, 1]))
+    if fewest == possible:
+        raise InputError(
+            f"{dataset.customers.source}: every customer bought all {possible} of the products that the loss would "
+            "compare with, so there is nothing to learn; allowed: the loss softmax, or the linear recipe"
+        )
 
 
 def train_data(
