@@ -177,12 +177,14 @@ class Catalogue:
 
 
 def _roomy(count: int) -> int:
-    """A number from `count` to an eighth more; there are few such numbers, eight from one power of two to the next.
+    """A multiple of 256 or a number up to an eighth more than `count`: there are few such numbers.
+
+    Eight from one power of two to the next, and so a thousand products added one by one need four sets of programs.
 
     >>> [_roomy(n) for n in (5, 93, 1000, 1_000_001)]
-    [8, 96, 1024, 1048576]
+    [256, 256, 1024, 1048576]
     """
-    step = max(8, 1 << max(count.bit_length() - 4, 0))
+    step = max(256, 1 << max(count.bit_length() - 4, 0))
     return -(-count // step) * step
 
 

@@ -807,3 +807,14 @@ def test_a_warmup_for_single_customers_compiles_nothing_for_a_small_catalogue(ma
     rec.warmup()
     rec.recommend(**DRY, purchased_products=["p1"], categories=["Makeup"])
     assert compiled == []
+
+
+def test_products_added_one_by_one_need_few_programs(mall_model, compiled):
+    """With the first comes room for 256, and one program that chooses from these."""
+    rec = Recommender(mall_model)
+    for number in range(40):
+        rec.add_products([{**NEW, "product_id": f"new{number}"}])
+        rec.recommend_batch([DRY] * 3, top_n=3)
+        if number == 0:
+            after_the_first = len(compiled)
+    assert len(compiled) == after_the_first
