@@ -7,6 +7,7 @@ import csv
 import io
 import os
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -55,6 +56,7 @@ __all__ = [
     "command",
     "console",
     "errors",
+    "following",
     "held_out",
     "keep_what_is_compiled",
     "made_customers",
@@ -103,12 +105,12 @@ def command(main: Callable[..., str | None]) -> None:
     """
     keep_what_is_compiled()
     try:
-        following = main(tyro.cli(get_type_hints(main)["options"], config=(tyro.conf.OmitArgPrefixes,)))
+        then = main(tyro.cli(get_type_hints(main)["options"], config=(tyro.conf.OmitArgPrefixes,)))
     except (InputError, OSError) as error:  # a full disk or a folder that may not be written is told likewise
         errors.print(f"error: {error}")
         sys.exit(2)
-    if following:
-        console.print(f"Next: {_python()} {following}")
+    if then:
+        console.print(f"Next: {_python()} {then}")
 
 
 def keep_what_is_compiled() -> None:
@@ -155,12 +157,17 @@ def run_folder(dataset: Path, run: Path | None) -> Path:
     return run
 
 
-def again(dataset: Path, run: Path, customers: Path | None = None) -> str:
+def following(script: str, *arguments: object) -> str:
+    """A command to run next, in a shell's words: what `main` returns."""
+    return shlex.join([f"scripts/{script}", *map(str, arguments)])
+
+
+def again(dataset: Path, run: Path, customers: Path | None = None) -> list[object]:
     """The arguments by which the next script finds the same dataset, run and customers."""
-    words = [str(dataset)]
-    words += ["--run", str(run)] if run != run_folder(dataset, None) else []
-    words += ["--customers", str(customers)] if customers is not None else []
-    return " ".join(words)
+    words: list[object] = [dataset]
+    words += ["--run", run] if run != run_folder(dataset, None) else []
+    words += ["--customers", customers] if customers is not None else []
+    return words
 
 
 def made_customers(dataset: Path, run: Path) -> Path | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from _common import again, command, console, progress, run_folder, write_set_aside
+from _common import again, command, console, following, progress, run_folder, write_set_aside
 
 import numpy as np
 import tyro
@@ -108,7 +108,7 @@ def main(options: Options) -> str:
     pictures = "persona_distribution.png" + (", silhouette.png" if options.k == "auto" else "")
     console.print(f"Written to {out}: customers.json, persona_labels.csv, PERSONA_DEFINITION.md, {pictures}, personas/")
     write_set_aside(reviews.intake.set_aside if reviews.intake else (), out, "reviews_set_aside.csv")
-    return f"scripts/train.py {again(options.dataset, out)}"
+    return following("train.py", *again(options.dataset, out))
 
 
 def _labels_csv(product_ids: Sequence[str], personas: Sequence[str], distances: Iterable[float]) -> str:

@@ -7,7 +7,6 @@ Examples: python scripts/compare.py data/amoremall
 
 import json
 import math
-import shlex
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from _common import command, console, held_out, made_customers, open_dataset, progress, run_folder, share_processors
+from _common import (
+    command,
+    console,
+    following,
+    held_out,
+    made_customers,
+    open_dataset,
+    progress,
+    run_folder,
+    share_processors,
+)
 
 import numpy as np
 import tyro
@@ -264,19 +273,18 @@ def _following(options: Options, result: Comparison, configs: Mapping[str, Confi
     """How to train the best recipe, where the best method is one; of others, how to look at it more closely."""
     ours = [row.method for row in result.rows if row.method in configs]
     if not ours:
-        return f"scripts/evaluate.py {shlex.quote(str(options.dataset))} --protocol {options.protocol}"
+        return following("evaluate.py", options.dataset, "--protocol", options.protocol)
     config = configs[ours[0]]
     plain: Config = LinearConfig() if isinstance(config, LinearConfig) else TrainConfig()
     standard = asdict(plain)
-    words = ["scripts/train.py", shlex.quote(str(options.dataset))]
-    words += ["--recipe", "towers"] if isinstance(config, TrainConfig) else []
+    words = ["--recipe", "towers"] if isinstance(config, TrainConfig) else []
     for name, value in asdict(config).items():
         if name != "seed" and value != standard[name]:
             flag = name.replace("_", "-")
             words += (
                 [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
             )
-    return " ".join(words)
+    return following("train.py", options.dataset, *words)
 
 
 if __name__ == "__main__":

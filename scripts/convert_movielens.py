@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from _common import command, console
+from _common import command, console, following
 
 import tyro
 
@@ -49,7 +49,7 @@ def main(options: Options) -> str:
         write_file(options.out / name, _csv(header, rows))
         console.print(f"{options.out / name}  {len(rows):,} rows")
     write_file(options.out / "dataset.toml", DESCRIPTION.read_bytes())
-    return f"scripts/train.py {options.out}"
+    return following("train.py", options.out)
 
 
 def _films(source: Path) -> list[Row]:

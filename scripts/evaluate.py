@@ -9,7 +9,6 @@ import csv
 import io
 import json
 import math
-import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import Annotated, Literal
 from _common import (
     command,
     console,
+    following,
     held_out,
     made_customers,
     open_dataset,
@@ -114,8 +114,8 @@ def main(options: Options) -> str:
     written = f"Written to {out}: results.csv, metrics.json, results_by_persona.png"
     if model is None:
         console.print(written)
-        customers = "" if options.customers is None else f" --customers {options.customers}"
-        return f"scripts/train.py {options.dataset}{customers}"
+        customers = () if options.customers is None else ("--customers", options.customers)
+        return following("train.py", options.dataset, *customers)
     picture = run / "embedding_space.png"
     if not picture.exists():  # it goes away with the model that it shows, and takes longer than many a protocol
         embedding_space(picture, model, dataset, seed=options.seed)
@@ -271,8 +271,8 @@ def _example(run: Path, dataset: Dataset) -> str:
         cell = dataset.customers.column(feature.column)[0]
         values = [key for key in map(as_key, cell if isinstance(cell, list) else [cell]) if key is not None]
         if values:
-            stated[feature.column] = shlex.quote(f"{feature.column}={','.join(values)}")
-    return f"scripts/recommend.py {run} {' '.join(stated.values())}"
+            stated[feature.column] = f"{feature.column}={','.join(values)}"
+    return following("recommend.py", run, *stated.values())
 
 
 if __name__ == "__main__":

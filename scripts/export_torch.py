@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from _common import command, console
+from _common import command, console, following
 
 import tyro
 
@@ -28,7 +28,7 @@ def main(options: Options) -> str:
     """Exports."""
     save_checkpoint(load_model(options.run), options.checkpoint)
     console.print(f"Written: {options.checkpoint}")
-    return f"scripts/import_torch.py {options.checkpoint} DATASET, or torch.load in PyTorch"
+    return following("import_torch.py", options.checkpoint, "DATASET") + ", or torch.load in PyTorch"
 
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@
 Example: python scripts/import_torch.py model.pth data/amoremall
 """
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from _common import again, command, console, open_dataset, run_folder, write_model, write_set_aside
+from _common import again, command, console, following, open_dataset, run_folder, write_model, write_set_aside
 
 import tyro
 
@@ -42,12 +41,12 @@ def main(options: Options) -> str:
         products, _ = read_products(options.dataset, schema)
         lost: Sequence[SetAside] = products.set_aside
         model = load_checkpoint(options.checkpoint, schema, products)
-        following = f"scripts/recommend.py {run} {_anybody(model)}"
+        then = following("recommend.py", run, *_anybody(model))
     else:
         dataset = open_dataset(options.dataset, run, options.customers)
         lost = dataset.set_aside
         model = load_checkpoint(options.checkpoint, dataset.schema, dataset.products, trained_on=dataset)
-        following = f"scripts/evaluate.py {again(options.dataset, run, options.customers)} --protocol in-sample"
+        then = following("evaluate.py", *again(options.dataset, run, options.customers), "--protocol", "in-sample")
     for fitted in model.products:
         if isinstance(fitted.feature, Categorical):
             name, column = fitted.feature.name, model.product_rows[fitted.feature.column]
@@ -56,16 +55,16 @@ def main(options: Options) -> str:
                 console.print(f"note: products whose {name} the checkpoint doesn't know: {count:,}")
     write_model(model, run)
     write_set_aside(lost, run)
-    return following
+    return then
 
 
-def _anybody(model: TrainedModel) -> str:
+def _anybody(model: TrainedModel) -> list[str]:
     """The attributes of somebody, as the next command takes them."""
     stated = {}
     for fitted in model.customers:
         number = isinstance(fitted.feature, Numeric)
-        stated[fitted.feature.column] = "NUMBER" if number else shlex.quote(fitted.values[0])
-    return " ".join(f"{name}={value}" for name, value in stated.items())
+        stated[fitted.feature.column] = "NUMBER" if number else fitted.values[0]
+    return [f"{name}={value}" for name, value in stated.items()]
 
 
 if __name__ == "__main__":

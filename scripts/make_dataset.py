@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from _common import command, console
+from _common import command, console, following
 
 from recsys_jax.errors import InputError
 from recsys_jax.files import write_file
@@ -35,7 +35,7 @@ def main(options: Options) -> str:
         if out.resolve() != MALL:
             paths.append(out / "personas.toml")
             write_file(paths[-1], (MALL / "personas.toml").read_bytes())
-        following = f"scripts/run.py {out}"
+        then = following("run.py", out)
     else:
         if options.customers is None or options.products is None:
             raise InputError("a population needs both --customers and --products; the small mall needs neither")
@@ -43,10 +43,11 @@ def main(options: Options) -> str:
             raise InputError("a population needs --out, the folder to write it into")
         out = options.out
         paths = write_population(population(options.customers, options.products, options.seed), out)
-        following = f"scripts/train.py {out} --recipe towers --loss infonce --epochs 1 --batch-size 4096"
+        arguments = ("--recipe", "towers", "--loss", "infonce", "--epochs", 1, "--batch-size", 4096)
+        then = following("train.py", out, *arguments)
     for path in paths:
         console.print(f"{path}  {path.stat().st_size:,} bytes")
-    return following
+    return then
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from _common import command, console, made_customers, run_folder
+from _common import command, console, following, made_customers, run_folder
 
 import cluster_personas
 import evaluate
@@ -71,7 +71,7 @@ def main(options: Options) -> str:
         console.print(f"  {path.relative_to(run)}")
     other = "towers" if options.recipe == "linear" else "linear"
     console.print(f"Look at {run / 'embedding_space.png'}, and try the other recipe beside this one:")
-    return f"scripts/train.py {dataset} --recipe {other} --run {run}-{other}"
+    return following("train.py", dataset, "--recipe", other, "--run", f"{run}-{other}")
 
 
 def folder_of(products: Path) -> Path:

@@ -18,6 +18,7 @@ from _common import (
     again,
     command,
     console,
+    following,
     open_dataset,
     progress,
     run_folder,
@@ -90,9 +91,9 @@ def main(options: Options) -> str:
     write_model(model, run)
     checkpoints.remove()
     write_set_aside(dataset.set_aside, run)
-    following = f"scripts/evaluate.py {again(options.dataset, run, options.customers)}"
+    then = following("evaluate.py", *again(options.dataset, run, options.customers))
     if len(seeds) == 1:
-        return following
+        return then
     assert isinstance(config, TrainConfig)  # of which alone there are several seeds
     # The first was trained alone: trained with the others it would round differently, and be another file.
     models = [model, *_train_together(dataset, config, seeds[1:])]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from _common import command, console, made_customers, open_dataset, progress, run_folder
+from _common import command, console, following, made_customers, open_dataset, progress, run_folder
 
 import tyro
 
@@ -61,7 +61,7 @@ def main(options: Options) -> str:
     console.print(f"Loss {losses[-1]:.4f}; in-sample {', '.join(f'{name} {x:.3f}' for name, x in figures.items())}")
     _torch_twin.save(model, brand_map, options.checkpoint)
     console.print(f"Written: {options.checkpoint}")
-    return f"scripts/import_torch.py {options.checkpoint} {options.dataset} --customers {made}"
+    return following("import_torch.py", options.checkpoint, options.dataset, "--customers", made)
 
 
 def _check(options: Options, made: Path) -> None:
