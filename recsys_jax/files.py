@@ -22,6 +22,7 @@ __all__ = [
     "open_inside",
     "read_arrays",
     "replace_file",
+    "require_folder",
     "sync_folder",
     "write_file",
 ]
@@ -33,12 +34,22 @@ def cache_folder() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "recsys_jax"
 
 
+def require_folder(folder: Path) -> None:
+    """Raises `InputError` where nothing can be written into a folder that is there or would be made."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise InputError(f"{there}: found a file; allowed: a folder, there or not yet")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{there}: found a folder that may not be written; allowed: one that may")
+
+
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Lets `write` fill a temporary file in the same folder, which then takes the name `path` in one step.
 
     Both are forced to the disk, so that after a power cut, too, there is the old file or the new one, whole. Raises
-    `InputError` where the disk is full; the old file is intact then.
+    `InputError` where the folder can't be written or the disk is full; the old file is intact then.
     """
+    require_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
@@ -70,6 +81,7 @@ def sync_folder(folder: Path) -> None:
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Waits until no other process that asks for this writes in the folder. A killed process does not keep it."""
+    require_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         with suppress(ImportError, OSError):  # Windows, and some file systems, have no such locks

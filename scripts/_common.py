@@ -37,7 +37,7 @@ try:
 
     from recsys_jax.data import Dataset, load_dataset, read_schema
     from recsys_jax.errors import InputError
-    from recsys_jax.files import cache_folder, write_file
+    from recsys_jax.files import cache_folder, require_folder, write_file
     from recsys_jax.splits import SPLITS, Split
     from recsys_jax.tables import SetAside
 except ModuleNotFoundError as error:
@@ -150,11 +150,17 @@ def _python() -> str:
 
 
 def run_folder(dataset: Path, run: Path | None) -> Path:
-    """The folder of a run: the one asked for, or runs/NAME with the dataset's name."""
-    run = run or Path("runs") / read_schema(dataset).name
-    if run.exists() and not run.is_dir():
-        raise InputError(f"{run}: found a file; allowed: the folder of a run, there or not yet")
+    """The folder of a run: the one asked for, or runs/NAME with the dataset's name.
+
+    Raises `InputError` where nothing can be written into it: it is told now, not after all the work.
+    """
+    run = run or _standard_run(dataset)
+    require_folder(run)
     return run
+
+
+def _standard_run(dataset: Path) -> Path:
+    return Path("runs") / read_schema(dataset).name
 
 
 def following(script: str, *arguments: object) -> str:
@@ -165,20 +171,21 @@ def following(script: str, *arguments: object) -> str:
 def again(dataset: Path, run: Path, customers: Path | None = None) -> list[object]:
     """The arguments by which the next script finds the same dataset, run and customers."""
     words: list[object] = [dataset]
-    words += ["--run", run] if run != run_folder(dataset, None) else []
+    words += ["--run", run] if run != _standard_run(dataset) else []
     words += ["--customers", customers] if customers is not None else []
     return words
 
 
-def made_customers(dataset: Path, run: Path) -> Path | None:
+def made_customers(dataset: Path, run: Path | None = None) -> Path | None:
     """The customers that cluster_personas.py made of this dataset's reviews, for this run or for the default one."""
     if read_schema(dataset).customers.file is not None:
         return None
-    found = (folder / "customers.json" for folder in (run, run_folder(dataset, None)))
+    standard = _standard_run(dataset)
+    found = (folder / "customers.json" for folder in (run or standard, standard))
     return next((path for path in found if path.exists()), None)
 
 
-def open_dataset(dataset: Path, run: Path, customers: Path | None) -> Dataset:
+def open_dataset(dataset: Path, run: Path | None, customers: Path | None) -> Dataset:
     """The dataset with the customers asked for, its own, or those made of reviews; says what was corrected."""
     opened = load_dataset(dataset, customers or made_customers(dataset, run))
     console.print(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from recsys_jax import InputError
-from recsys_jax.files import replace_file
+from recsys_jax.files import replace_file, require_folder
 
 __all__ = ["Parts", "fingerprint", "kept", "stopping"]
 
@@ -57,6 +57,7 @@ class Parts:
 
     def _locked(self, busy: str) -> IO[bytes]:
         while True:
+            require_folder(self.folder)
             self.folder.mkdir(parents=True, exist_ok=True)
             path = self.folder / LOCK
             with suppress(FileNotFoundError):  # the process that had it removed the folder meanwhile

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from _common import command, console, errors, made_customers, progress, run_folder
+from _common import command, console, errors, made_customers, progress
 
 import _benchmark_jobs as jobs
 import _benchmark_models as models
@@ -34,7 +34,7 @@ from rich.table import Table
 from recsys_jax import plots
 from recsys_jax.data import read_schema
 from recsys_jax.errors import InputError
-from recsys_jax.files import write_file
+from recsys_jax.files import require_folder, write_file
 
 DEFAULT = Path(__file__).parents[1] / "data" / "amoremall"
 OURS, SEEDS = "recsys_jax", 32
@@ -85,7 +85,7 @@ def _main(options: Options) -> str:
         picture = options.out.with_suffix(".png")
         limits = Limits(options.threads, options.device, cache=folder / "cache")
         setting = _setting(options, limits)
-        options.out.parent.mkdir(parents=True, exist_ok=True)  # told now, not after all the measuring
+        require_folder(options.out.parent)  # told now, not after all the measuring
         _show_setting(setting)
         result: dict[str, Any] = dict(setting)
         if set(options.parts) - {"scoring", "jobs", "scaling"}:
@@ -198,7 +198,7 @@ def _job(options: Options, folder: Path) -> training.Job:
     """What everyone trains on."""
     schema = read_schema(options.dataset)
     products = options.dataset / schema.products.file
-    customers = options.customers or made_customers(options.dataset, run_folder(options.dataset, None))
+    customers = options.customers or made_customers(options.dataset)
     if customers is None:
         customers = options.dataset / schema.customers.file if schema.customers.file else _personas(options, folder)
     for path in (products, customers):

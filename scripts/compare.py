@@ -41,7 +41,7 @@ from recsys_jax.configurations import SOFTMAX, built_in, read_configs
 from recsys_jax.contenders import SEARCH, Contender, baseline_contenders, contenders
 from recsys_jax.errors import choices
 from recsys_jax.evaluation import DatasetOfFold, Derived
-from recsys_jax.files import write_file
+from recsys_jax.files import require_folder, write_file
 from recsys_jax.plots import comparison_differences
 from recsys_jax.splits import Fold, Split
 
@@ -76,12 +76,12 @@ def main(options: Options) -> str:
     """Measures, shows and writes the comparison."""
     _check(options)
     began = time.perf_counter()
-    run = run_folder(options.dataset, None)
-    out = options.out or run / "comparison" / options.protocol
+    out = options.out or run_folder(options.dataset, None) / "comparison" / options.protocol
+    require_folder(out)
     configs = None if options.configs is None else read_configs(options.configs)
     share_processors(SOFTMAX, options.seeds)
-    dataset = open_dataset(options.dataset, run, None)
-    made = made_customers(options.dataset, run)
+    dataset = open_dataset(options.dataset, None, None)
+    made = made_customers(options.dataset)
     configs = configs or built_in(len(dataset.purchases))
     for name, config in configs.items():
         console.print(textwrap.fill(f"{name}: {recipe(config)}", 79, subsequent_indent="  "))

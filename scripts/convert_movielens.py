@@ -14,7 +14,7 @@ from _common import command, console, following
 import tyro
 
 from recsys_jax import InputError
-from recsys_jax.files import write_file
+from recsys_jax.files import require_folder, write_file
 
 DESCRIPTION = Path(__file__).resolve().parents[1] / "data" / "movielens" / "dataset.toml"
 # The films' own columns; a flag for each genre follows. All texts of MovieLens-100k are Latin-1.
@@ -40,6 +40,7 @@ def main(options: Options) -> str:
     """Converts, writes and counts."""
     if not 1 <= options.min_rating <= 5:
         raise InputError(f"min_rating: found {options.min_rating}; allowed: 1 to 5")
+    require_folder(options.out)
     tables: dict[str, tuple[Row, list[Row]]] = {
         "products.csv": (("movie_id", "title", "genres", "year"), _films(options.source)),
         "customers.csv": (("user_id", "age", "gender", "occupation"), _users(options.source)),

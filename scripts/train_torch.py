@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from _common import command, console, following, made_customers, open_dataset, progress, run_folder
+from _common import command, console, following, made_customers, open_dataset, progress
 
 import tyro
 
 from recsys_jax import InputError
 from recsys_jax.data import read_schema
 from recsys_jax.features import FeatureSpace
+from recsys_jax.files import require_folder
 from recsys_jax.pytorch import published_schema
 
 
@@ -35,7 +36,7 @@ class Options:
 
 def main(options: Options) -> str:
     """Trains, evaluates and writes."""
-    made = options.customers or made_customers(options.dataset, run_folder(options.dataset, None))
+    made = options.customers or made_customers(options.dataset)
     if made is None:
         raise InputError(f"{options.dataset}: there are no customers yet: run scripts/cluster_personas.py first")
     _check(options, made)
@@ -84,6 +85,7 @@ def _check(options: Options, made: Path) -> None:
         raise InputError(f"{made}: the last batch of {len(dataset.purchases)} is one customer, which PyTorch refuses")
     if options.checkpoint.is_dir():
         raise InputError(f"{options.checkpoint}: found a folder; allowed: the file to write")
+    require_folder(options.checkpoint.parent)
     options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
 
 

@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from recsys_jax import InputError
+from recsys_jax.files import write_file
 from recsys_jax.splits import SPLITS
 
 ROOT = Path(__file__).parents[1]
@@ -266,10 +268,21 @@ def test_training_before_the_personas_says_what_to_run(tmp_path):
     told(run("train.py", MALL, cwd=tmp_path), "Run scripts/cluster_personas.py ")
 
 
-def test_a_run_that_is_a_file_is_told_before_training(tmp_path):
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
     (tmp_path / "run").write_text("mine")
-    told(run("train.py", MALL, "--run", "run", cwd=tmp_path), "run: found a file; allowed: the folder of a run")
+    told(run("train.py", MALL, "--run", "run", cwd=tmp_path), "run: found a file; allowed: a folder, there or not yet")
+    told(
+        run("evaluate.py", MALL, "--run", "run/in/it", cwd=tmp_path), f"{tmp_path}/run: found a file; allowed: a folder"
+    )
     assert (tmp_path / "run").read_text() == "mine"
+    with pytest.raises(InputError, match=r"/run: found a file; allowed: a folder, there or not yet"):
+        write_file(tmp_path / "run" / "model.json", "ours")
+    asked = []
+    monkeypatch.setattr(os, "access", lambda *question: asked.append(question))  # who may all is never refused
+    with pytest.raises(InputError, match="found a folder that may not be written"):
+        write_file(tmp_path / "not" / "yet" / "model.json", "ours")
+    assert asked == [(tmp_path, os.W_OK | os.X_OK)]
+    assert not (tmp_path / "not").exists()
 
 
 def test_evaluating_before_training_says_what_is_missing(tmp_path):
