@@ -278,6 +278,7 @@ def test_a_mall_with_three_reviews_each_is_not_ranked_by_what_is_held_out():
     model = fit_linear(flat, LinearConfig(100.0, 10.0, inf), train=train)
     missing = flat.purchases[7, 1]
     assert np.bincount(flat.purchases[train, 1], minlength=20)[missing] < 3
+    assert not model.product_bias.any()
     scores = log_odds(model, flat.customers.select([7]))[0]
     same = np.array([key.startswith(model.product_ids[missing][:3]) for key in model.product_ids])
     others = scores[same & (np.arange(20) != missing)]
