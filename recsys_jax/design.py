@@ -20,7 +20,7 @@ PIECE = 0.7
 """The standard deviation of each of these, next to 1 of a category's value."""
 
 CERTAIN = 1e6
-"""Purchases' worth of expectation that no count outweighs."""
+"""Purchases' worth of doubt from which on counts say nothing."""
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,10 @@ def tastes(
 class Popularity:
     """How often products are bought, as log-popularity, but for what their counts say by chance alone."""
 
+    weight: float
+    """Of a product's count: 1, or 0 where counts vary by chance alone."""
     doubt: float
-    """Purchases' worth of what is expected of a product: much where counts vary little."""
+    """Purchases' worth of what is expected of a product: much where counts vary little; 1 where they have no weight."""
     coefficients: Float64[np.ndarray, " a"]
     """By how much each column of the products' design changes what is expected."""
     constant: float
@@ -155,8 +157,8 @@ class Popularity:
     def of(
         self, purchases: Float64[np.ndarray, " p"], attributes: Float64[np.ndarray, "p a"]
     ) -> Float64[np.ndarray, " p"]:
-        """log(n + doubt x expected), of products bought n times."""
-        return np.asarray(np.log(purchases + self.doubt * np.exp(self.expected(attributes))))
+        """log(weight x n + doubt x expected), of products bought n times."""
+        return np.asarray(np.log(self.weight * purchases + self.doubt * np.exp(self.expected(attributes))))
 
 
 def learn_popularity(
@@ -178,10 +180,12 @@ def learn_popularity(
     mean, variance = float(purchases.mean()), float(purchases.var())
     doubt = max(mean**2 / (variance - mean), 1.0) if variance > mean else CERTAIN
     columns = 0 if attributes is None else attributes.shape[1]
-    if attributes is None or not columns or len(purchases) < 2 or doubt >= CERTAIN:
-        return Popularity(doubt, np.zeros(columns), 0.0)
+    if doubt >= CERTAIN:
+        return Popularity(0.0, 1.0, np.zeros(columns), 0.0)
+    if attributes is None or not columns or len(purchases) < 2:
+        return Popularity(1.0, doubt, np.zeros(columns), 0.0)
     from sklearn.linear_model import TweedieRegressor
 
     model = TweedieRegressor(power=1.5, alpha=0.2, link="log", max_iter=10_000)
     model.fit(attributes, purchases / mean + 0.01)
-    return Popularity(doubt, np.asarray(model.coef_, np.float64), float(model.intercept_))
+    return Popularity(1.0, doubt, np.asarray(model.coef_, np.float64), float(model.intercept_))

@@ -146,7 +146,7 @@ class InnerFold:
         queries = queries[np.isin(queries[:, 0], different[np.argsort(first)[:most]])]
         each, times = np.unique(queries, axis=0, return_counts=True)
         counts = data.counts(kept)
-        popularity = np.log(counts + learn_popularity(counts[counts > 0]).doubt)
+        popularity = learn_popularity(counts[counts > 0]).of(counts, np.zeros((len(counts), 0)))
         return cls(kept, popularity, data.tastes(kept, config.tastes), each, times, config.seed)
 
     def measure(self, data: TrainingPurchases, penalties: Penalties) -> Float64[np.ndarray, " 3"]:

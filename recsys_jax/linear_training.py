@@ -79,7 +79,7 @@ def _model(
     ids = np.zeros((inputs.size, dim))
     ids[: len(own)] = own  # the last row, of unknown products, stays zero
     of_id = np.full(inputs.size, np.nan)
-    average = np.log(purchases.mean() + popularity.doubt)
+    average = np.log(popularity.weight * purchases.mean() + popularity.doubt)
     of_id[: len(own)] = popularity.of(purchases.astype(np.float64), data.attributes) - average
     sides = {
         "customer": _tables(data.design, customers)

@@ -85,13 +85,8 @@ class TrainedModel:
         if not self.config.popularity_bias:
             return np.zeros(len(popularity), np.float32)
         divided_by = temperature(self.variables) if isinstance(self.config, LinearConfig) else self.config.temperature
-        bias = np.asarray(0.5 * divided_by * popularity, np.float32)
-        # What all products have but for rounding is no merit of one, and lost in a score of 32 bits.
-        return np.where(np.abs(bias) < NEGLIGIBLE, np.float32(0), bias)
+        return np.asarray(0.5 * divided_by * popularity, np.float32)
 
-
-NEGLIGIBLE = 1e-8
-"""Less than this does not change a score of 0.5 in 32 bits."""
 
 BLOCK = 4096
 """The most customers that are scored at once, so that memory is bounded, and the largest size ever compiled."""

@@ -266,7 +266,7 @@ def test_popularity_is_doubted_as_much_as_counts_vary_by_chance():
         np.testing.assert_allclose(learn_popularity(counts).doubt, shape, rtol=0.15)
     flat = np.repeat([2.0, 3.0], [20, 70])
     level = learn_popularity(flat).of(flat, np.zeros((90, 0)))
-    assert np.ptp(level) < 1e-5
+    assert np.ptp(level) == 0
 
 
 def test_a_mall_with_three_reviews_each_is_not_ranked_by_what_is_held_out():
@@ -409,10 +409,11 @@ def test_customers_who_all_state_the_same_get_what_is_popular():
     data = checkerboard(customers=30)
     rows = {name: list(column) for name, column in data.customers.columns.items()}
     rows["likes"], rows["age"] = ["red"] * 30, [40] * 30
+    data.purchases[:10, 1] = 8  # so many are no chance
     model = fit_linear(replace(data, customers=Table.of(rows, "customers")), LinearConfig())
     assert np.isfinite(model.embed_customers(data.customers)).all()
     assert model.embed_customers(data.customers).std(axis=0).max() < 1e-6
-    assert np.argsort(-model.product_bias)[0] == np.argmax(np.bincount(data.purchases[:, 1], minlength=12))
+    assert np.argmax(model.product_bias) == 8
 
 
 def test_progress_counts_every_fit():
