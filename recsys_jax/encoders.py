@@ -109,7 +109,7 @@ class SentenceEncoder:
             try:
                 _write_cache(file, known)
                 self.note = None
-            except OSError as error:
+            except (OSError, InputError) as error:  # the latter of a full disk and of what is in the way
                 self.note = f"embeddings were not cached, so the next run computes them again: {error}"
         return np.stack([known[key] for key in keys]) if keys else np.zeros((0, 0), np.float32)
 

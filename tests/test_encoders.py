@@ -1,4 +1,6 @@
+import os
 import sys
+from errno import ENOSPC
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +86,18 @@ def test_unwritable_cache_costs_a_note_only(tmp_path):
     encoder = Counting(tmp_path / "file")
     assert encoder.encode(TEXTS).shape == (4, 2)
     assert "not cached" in encoder.note
+
+
+def test_a_disk_without_room_for_the_cache_costs_a_note_only(tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    encoder = Counting(tmp_path)
+    assert encoder.encode(TEXTS).shape == (4, 2)
+    assert "not cached" in encoder.note
+    assert "found no room" in encoder.note
+    assert not list(tmp_path.iterdir())
 
 
 def test_progress_counts_cached_texts_too(tmp_path):
