@@ -16,19 +16,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recsys_jax.artifacts import load_model, save_model
     from recsys_jax.config import LinearConfig, TrainConfig
-    from recsys_jax.data import Dataset, load_dataset
-    from recsys_jax.ensembles import Ensemble
+    from recsys_jax.data.dataset import Dataset, load_dataset
+    from recsys_jax.data.schema import Schema
+    from recsys_jax.data.tables import Table
     from recsys_jax.errors import InputError
-    from recsys_jax.models import TwoTower, encode_customers, encode_products
-    from recsys_jax.pytorch import load_checkpoint, save_checkpoint
-    from recsys_jax.recommender import Recommender
-    from recsys_jax.schema import Schema
-    from recsys_jax.scoring import scores, top_k
-    from recsys_jax.tables import Table
-    from recsys_jax.trained import TrainedModel
-    from recsys_jax.training import fit, fit_seeds
+    from recsys_jax.models.ensembles import Ensemble
+    from recsys_jax.models.towers import TwoTower, encode_customers, encode_products
+    from recsys_jax.models.trained import TrainedModel
+    from recsys_jax.serving.recommender import Recommender
+    from recsys_jax.serving.scoring import scores, top_k
+    from recsys_jax.storage.artifacts import load_model, save_model
+    from recsys_jax.storage.torch import load_checkpoint, save_checkpoint
+    from recsys_jax.training.loop import fit, fit_seeds
 
 __all__ = [
     "Dataset",
@@ -55,19 +55,19 @@ __all__ = [
 ]
 
 _MODULES = {
-    "artifacts": ("load_model", "save_model"),
     "config": ("LinearConfig", "TrainConfig"),
-    "data": ("Dataset", "load_dataset"),
-    "ensembles": ("Ensemble",),
+    "data.dataset": ("Dataset", "load_dataset"),
+    "data.schema": ("Schema",),
+    "data.tables": ("Table",),
     "errors": ("InputError",),
-    "models": ("TwoTower", "encode_customers", "encode_products"),
-    "pytorch": ("load_checkpoint", "save_checkpoint"),
-    "recommender": ("Recommender",),
-    "schema": ("Schema",),
-    "scoring": ("scores", "top_k"),
-    "tables": ("Table",),
-    "trained": ("TrainedModel",),
-    "training": ("fit", "fit_seeds"),
+    "models.ensembles": ("Ensemble",),
+    "models.towers": ("TwoTower", "encode_customers", "encode_products"),
+    "models.trained": ("TrainedModel",),
+    "serving.recommender": ("Recommender",),
+    "serving.scoring": ("scores", "top_k"),
+    "storage.artifacts": ("load_model", "save_model"),
+    "storage.torch": ("load_checkpoint", "save_checkpoint"),
+    "training.loop": ("fit", "fit_seeds"),
 }
 
 

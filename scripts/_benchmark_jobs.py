@@ -66,7 +66,7 @@ def make(folder: Path, size: Size) -> None:
     import pyarrow.parquet as parquet
 
     from recsys_jax import TrainConfig, fit, load_dataset, save_checkpoint, save_model
-    from recsys_jax.populations import population, write_population
+    from recsys_jax.synthetic.populations import population, write_population
 
     write_population(population(BUYERS, size.products, seed=0), folder / "shop")
     model = fit(load_dataset(folder / "shop"), TrainConfig(epochs=EPOCHS))

@@ -149,7 +149,7 @@ def _serve_trainings(job: Job) -> None:
     from _common import share_processors
 
     from recsys_jax import TrainConfig, fit, load_dataset
-    from recsys_jax.training import fit_seeds
+    from recsys_jax.training.loop import fit_seeds
 
     config = TrainConfig(epochs=job.epochs)
     share_processors(config, job.trainings)

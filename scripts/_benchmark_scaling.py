@@ -56,7 +56,7 @@ def measure(
     curves: Sequence[Curve] = CURVES,
     purchases: Sequence[int] = PURCHASES,
 ) -> list[dict[str, Any]]:
-    """The curves, in the form that `recsys_jax.plots.scaling` draws.
+    """The curves, in the form that `recsys_jax.evaluation.plots.scaling` draws.
 
     Each is `{"title", "x", "of", "contenders": {name: {"x": [...], "time_s": [...], "peak_bytes": [...]}}}`: `x` says
     what grows, `of` what the seconds are of. Times are the least of the repeats; memory is the peak of the process.
@@ -129,7 +129,7 @@ class _Child:
     def prepare(self) -> None:
         """Draws the data and reads them, as a script would."""
         from recsys_jax import load_dataset
-        from recsys_jax.populations import MORE_PURCHASES, population, write_population
+        from recsys_jax.synthetic.populations import MORE_PURCHASES, population, write_population
 
         customers = round(self._purchases / (1 + MORE_PURCHASES))
         write_population(population(customers, PRODUCTS, seed=0), self._folder)

@@ -35,11 +35,11 @@ try:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.segment import Segment
 
-    from recsys_jax.data import Dataset, load_dataset, read_schema
+    from recsys_jax.data.dataset import Dataset, load_dataset, read_schema
+    from recsys_jax.data.files import cache_folder, require_folder, write_file
+    from recsys_jax.data.splits import SPLITS, Split
+    from recsys_jax.data.tables import SetAside
     from recsys_jax.errors import InputError
-    from recsys_jax.files import cache_folder, require_folder, write_file
-    from recsys_jax.splits import SPLITS, Split
-    from recsys_jax.tables import SetAside
 except ModuleNotFoundError as error:
     sys.exit(
         f"error: {error.name} is not installed for {sys.executable}. After `make run`, the Python to use is "
@@ -48,8 +48,8 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     from recsys_jax.config import Config
-    from recsys_jax.evaluation import DatasetOfFold
-    from recsys_jax.trained import TrainedModel
+    from recsys_jax.evaluation.engine import DatasetOfFold
+    from recsys_jax.models.trained import TrainedModel
 
 __all__ = [
     "again",
@@ -203,8 +203,8 @@ def held_out(
     """The split of a protocol and, where the customers were `made` of reviews, what makes them anew in each fold."""
     if made is None:
         return SPLITS[protocol](dataset, folds, seed), None
-    from recsys_jax.persona_folds import personas_of_fold
-    from recsys_jax.personas import load_personas
+    from recsys_jax.personas.clustering import load_personas
+    from recsys_jax.personas.folds import personas_of_fold
 
     if protocol == "new-combinations":
         raise InputError(
@@ -231,8 +231,8 @@ def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.
 
 def write_model(model: "TrainedModel", run: Path) -> None:
     """Writes the model and its losses into the run folder; what was said of the model that it replaces goes away."""
-    from recsys_jax.artifacts import save_model
     from recsys_jax.config import TrainConfig
+    from recsys_jax.storage.artifacts import save_model
 
     written = [path.name for path in save_model(model, run)]
     old = [run / name for name in (*EVALUATION, "loss.csv") if (run / name).exists()]

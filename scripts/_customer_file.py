@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from recsys_jax import InputError, Recommender
-from recsys_jax.cells import as_key, split_keys
-from recsys_jax.tables import Table
+from recsys_jax.data.tables import Table
+from recsys_jax.data.values import as_key, split_keys
 
 try:
     import pyarrow as arrow

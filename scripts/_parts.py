@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from recsys_jax import InputError
-from recsys_jax.files import replace_file, require_folder
+from recsys_jax.data.files import replace_file, require_folder
 
 __all__ = ["Parts", "fingerprint", "kept", "stopping"]
 

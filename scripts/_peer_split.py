@@ -14,14 +14,14 @@ from _peers_task import INNER_FOLDS
 from scipy.sparse import csr_array
 
 from recsys_jax import Dataset, InputError, TrainConfig
-from recsys_jax.comparison import Answers, of_ranks
-from recsys_jax.contenders import Say
-from recsys_jax.data import customer_folds
-from recsys_jax.features import Features, FeatureSpace
-from recsys_jax.files import replace_file
-from recsys_jax.preparation import prepare
-from recsys_jax.schema import Numeric
-from recsys_jax.splits import Fold
+from recsys_jax.data.dataset import customer_folds
+from recsys_jax.data.features import Features, FeatureSpace
+from recsys_jax.data.files import replace_file
+from recsys_jax.data.schema import Numeric
+from recsys_jax.data.splits import Fold
+from recsys_jax.evaluation.comparison import Answers, of_ranks
+from recsys_jax.evaluation.contenders import Say
+from recsys_jax.training.preparation import prepare
 
 __all__ = ["NAMES", "ask", "attribute_matrix", "write_split"]
 

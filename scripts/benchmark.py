@@ -31,10 +31,10 @@ from _benchmark_process import Failure, Limits, Process, can_pin, left_behind, p
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recsys_jax import plots
-from recsys_jax.data import read_schema
+from recsys_jax.data.dataset import read_schema
+from recsys_jax.data.files import require_folder, write_file
 from recsys_jax.errors import InputError
-from recsys_jax.files import require_folder, write_file
+from recsys_jax.evaluation import plots
 
 DEFAULT = Path(__file__).parents[1] / "data" / "amoremall"
 OURS, SEEDS = "recsys_jax", 32

@@ -17,11 +17,11 @@ from _common import again, command, console, following, progress, run_folder, wr
 import numpy as np
 import tyro
 
-from recsys_jax.data import read_products, read_reviews, read_schema
-from recsys_jax.encoders import SentenceEncoder, get_encoder
+from recsys_jax.data.dataset import read_products, read_reviews, read_schema
+from recsys_jax.data.files import write_file
 from recsys_jax.errors import InputError
-from recsys_jax.files import write_file
-from recsys_jax.personas import (
+from recsys_jax.evaluation.plots import persona_definition, persona_distribution, silhouette_curve
+from recsys_jax.personas.clustering import (
     assign,
     attribute_sources,
     check_seed,
@@ -30,7 +30,7 @@ from recsys_jax.personas import (
     read_catalogue,
     save_personas,
 )
-from recsys_jax.plots import persona_definition, persona_distribution, silhouette_curve
+from recsys_jax.personas.encoders import SentenceEncoder, get_encoder
 
 
 @dataclass(frozen=True)

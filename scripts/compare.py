@@ -35,15 +35,15 @@ from rich.text import Text
 from train import recipe
 
 from recsys_jax import Dataset, InputError, LinearConfig, TrainConfig
-from recsys_jax.comparison import METRICS, Answers, Comparison, compare, join
 from recsys_jax.config import Config
-from recsys_jax.configurations import SOFTMAX, built_in, read_configs
-from recsys_jax.contenders import SEARCH, Contender, baseline_contenders, contenders
+from recsys_jax.data.files import require_folder, write_file
+from recsys_jax.data.splits import Fold, Split
 from recsys_jax.errors import choices
-from recsys_jax.evaluation import DatasetOfFold, Derived
-from recsys_jax.files import require_folder, write_file
-from recsys_jax.plots import comparison_differences
-from recsys_jax.splits import Fold, Split
+from recsys_jax.evaluation.comparison import METRICS, Answers, Comparison, compare, join
+from recsys_jax.evaluation.configurations import SOFTMAX, built_in, read_configs
+from recsys_jax.evaluation.contenders import SEARCH, Contender, baseline_contenders, contenders
+from recsys_jax.evaluation.engine import DatasetOfFold, Derived
+from recsys_jax.evaluation.plots import comparison_differences
 
 Protocol = Literal["cross-validation", "hold-out", "time", "new-combinations", "new-products"]
 

@@ -14,7 +14,7 @@ from _common import command, console, following
 import tyro
 
 from recsys_jax import InputError
-from recsys_jax.files import require_folder, write_file
+from recsys_jax.data.files import require_folder, write_file
 
 DESCRIPTION = Path(__file__).resolve().parents[1] / "data" / "movielens" / "dataset.toml"
 # The films' own columns; a flag for each genre follows. All texts of MovieLens-100k are Latin-1.

@@ -36,14 +36,14 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys_jax import Dataset, InputError, LinearConfig, load_model
-from recsys_jax.cells import as_key
 from recsys_jax.config import Config
-from recsys_jax.evaluation import ALL, KS, Evaluation, evaluate_split, in_sample
-from recsys_jax.files import write_file
-from recsys_jax.intervals import Interval
-from recsys_jax.plots import embedding_space, results_by_segment
-from recsys_jax.reports import Report, report
-from recsys_jax.verdicts import verdicts
+from recsys_jax.data.files import write_file
+from recsys_jax.data.values import as_key
+from recsys_jax.evaluation.bootstrap import Interval
+from recsys_jax.evaluation.engine import ALL, KS, Evaluation, evaluate_split, in_sample
+from recsys_jax.evaluation.findings import verdicts
+from recsys_jax.evaluation.plots import embedding_space, results_by_segment
+from recsys_jax.evaluation.report import Report, report
 
 Protocol = Literal["in-sample", "cross-validation", "hold-out", "time", "new-combinations", "new-products"]
 

@@ -13,9 +13,9 @@ from _common import again, command, console, following, open_dataset, run_folder
 import tyro
 
 from recsys_jax import TrainedModel, load_checkpoint
-from recsys_jax.data import read_products, read_schema
-from recsys_jax.schema import Categorical, Numeric
-from recsys_jax.tables import SetAside
+from recsys_jax.data.dataset import read_products, read_schema
+from recsys_jax.data.schema import Categorical, Numeric
+from recsys_jax.data.tables import SetAside
 
 
 @dataclass(frozen=True)

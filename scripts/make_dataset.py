@@ -5,10 +5,10 @@ from pathlib import Path
 
 from _common import command, console, following
 
+from recsys_jax.data.files import write_file
 from recsys_jax.errors import InputError
-from recsys_jax.files import write_file
-from recsys_jax.populations import population, write_population
-from recsys_jax.synthetic import mall, write_mall
+from recsys_jax.synthetic.malls import mall, write_mall
+from recsys_jax.synthetic.populations import population, write_population
 
 MALL = Path(__file__).resolve().parent.parent / "data" / "amoremall"
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys_jax import InputError, Recommender
-from recsys_jax.schema import Categorical, MultiCategorical
+from recsys_jax.data.schema import Categorical, MultiCategorical
 
 
 @dataclass(frozen=True)

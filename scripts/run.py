@@ -21,9 +21,9 @@ import tyro
 from rich.text import Text
 
 from recsys_jax import Dataset, InputError, Recommender, TrainConfig, load_dataset
-from recsys_jax.cells import as_key
-from recsys_jax.data import read_schema
-from recsys_jax.files import write_file
+from recsys_jax.data.dataset import read_schema
+from recsys_jax.data.files import write_file
+from recsys_jax.data.values import as_key
 
 DEFAULT = Path(__file__).parents[1] / "data" / "amoremall"
 

@@ -23,10 +23,10 @@ from _customer_file import Source
 from _parts import Parts, fingerprint, kept, stopping
 
 from recsys_jax import InputError, Recommender
-from recsys_jax.cells import as_key
-from recsys_jax.files import replace_file, sync_folder
-from recsys_jax.recommender import Ranking
-from recsys_jax.tables import Table
+from recsys_jax.data.files import replace_file, sync_folder
+from recsys_jax.data.tables import Table
+from recsys_jax.data.values import as_key
+from recsys_jax.serving.recommender import Ranking
 
 try:
     import pyarrow as arrow

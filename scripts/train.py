@@ -34,12 +34,12 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys_jax import Dataset, InputError, LinearConfig, TrainConfig, TrainedModel, fit
-from recsys_jax.checkpoints import Checkpoints, Stopped
 from recsys_jax.config import Config
-from recsys_jax.evaluation import KS, Evaluation, in_sample_of_seeds
-from recsys_jax.files import write_file
-from recsys_jax.linear_training import fit_linear
-from recsys_jax.training import fit_seeds, of_seeds
+from recsys_jax.data.files import write_file
+from recsys_jax.evaluation.engine import KS, Evaluation, in_sample_of_seeds
+from recsys_jax.storage.checkpoints import Checkpoints, Stopped
+from recsys_jax.training.loop import fit_seeds, of_seeds
+from recsys_jax.training.wide import fit_linear
 
 
 @dataclass(frozen=True)

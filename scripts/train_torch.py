@@ -12,10 +12,10 @@ from _common import command, console, following, made_customers, open_dataset, p
 import tyro
 
 from recsys_jax import InputError
-from recsys_jax.data import read_schema
-from recsys_jax.features import FeatureSpace
-from recsys_jax.files import require_folder
-from recsys_jax.pytorch import published_schema
+from recsys_jax.data.dataset import read_schema
+from recsys_jax.data.features import FeatureSpace
+from recsys_jax.data.files import require_folder
+from recsys_jax.storage.torch import published_schema
 
 
 @dataclass(frozen=True)

@@ -265,7 +265,7 @@ def write_films(folder: Path) -> Path:
 
 
 # Programs that tests run as processes of their own, and the fuzzer, which has an environment of its own.
-collect_ignore = ["_killed_saves.py", "_memory.py", "fuzz_loaders.py"]
+collect_ignore = ["storage/_killed_saves.py", "storage/_memory.py", "data/fuzz_loaders.py"]
 
 
 @pytest.fixture(scope="session", autouse=True)

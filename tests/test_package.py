@@ -28,7 +28,7 @@ def test_the_import_costs_at_most_0_3_s_beyond_jax():
 
 
 def test_serving_needs_no_training():
-    loaded = python("import sys, recsys_jax.recommender; print('optax' in sys.modules)")
+    loaded = python("import sys, recsys_jax.serving.recommender; print('optax' in sys.modules)")
     assert loaded.strip() == "False"
 
 

@@ -1,0 +1,1 @@
+"""Files to arrays: values, tables, schema, validation, dataset, features, splits."""

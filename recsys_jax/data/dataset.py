@@ -1,0 +1,373 @@
+"""A dataset: products, customers and who bought what, checked against the schema; folds of customers."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float64, Int
+
+from recsys_jax.data.schema import Categorical, Feature, Schema
+from recsys_jax.data.tables import ID, RepeatedKey, SetAside, Table, read_table, share_allowed, shown
+from recsys_jax.data.validation import Intake, add_repeated, unusable_rows
+from recsys_jax.data.values import as_id, as_key, cell_date, half_character, split_keys
+from recsys_jax.errors import InputError
+
+__all__ = [
+    "Dataset",
+    "Reviews",
+    "customer_folds",
+    "load_dataset",
+    "product_ids",
+    "read_products",
+    "read_reviews",
+    "read_schema",
+]
+
+_DATE = "a date such as 2024-03-01 or 2024-03-01T12:30:00Z, or seconds since 1970"
+_LONGEST_PROFILE = 1000
+"""In characters: a longer text is no profile."""
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """Review texts with the product each one is about; all lists have one entry per review."""
+
+    source: str
+    texts: list[str]
+    product_ids: list[str]
+    profiles: list[str | None]
+    """`profile_info` such as "40대/남성/복합성/주름", where a review carries it."""
+    intake: Intake | None = None
+    """What became of the reviews in the file they were read from."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Products, customers and who bought what."""
+
+    schema: Schema
+    products: Table
+    product_ids: list[str]
+    customers: Table
+    customer_ids: list[str]
+    purchases: Int[np.ndarray, "n 2"]
+    """One (customer row, product row) per purchase, each pair once, sorted."""
+    notes: list[str] = field(default_factory=list)
+    """What was corrected on the way in, with counts."""
+    dates: Float64[np.ndarray, " n"] | None = None
+    """When each purchase was first made, in seconds since 1970 (UTC), where the schema names a date."""
+    intakes: tuple[Intake, ...] = ()
+    """What became of the rows of each file: products, customers, and interactions where there are such."""
+
+    @property
+    def set_aside(self) -> list[SetAside]:
+        """The rows that are not used, each with its reason."""
+        return [row for intake in self.intakes for row in intake.set_aside]
+
+    @property
+    def fingerprint(self) -> str:
+        """A checksum of the customers' ids and features and of who bought what: equal for the same training data."""
+        columns = {f.column: list(map(str, self.customers.column(f.column))) for f in self.schema.customers.features}
+        content = json.dumps([self.customer_ids, columns, self.product_ids], sort_keys=True)
+        return hashlib.sha256(content.encode() + self.purchases.tobytes()).hexdigest()
+
+    @property
+    def segments(self) -> list[str] | None:
+        """The segment (persona) of each customer, where the schema names one."""
+        return _labels(self.customers, self.schema.customers.segment, self.schema.customers.features)
+
+    @property
+    def segment_word(self) -> str:
+        """What people call a segment: the schema's column without `_name` or `_id`, such as "persona"."""
+        column = self.schema.customers.segment or "segment"
+        return column.removesuffix("_name").removesuffix("_id").replace("_", " ")
+
+    @property
+    def categories(self) -> list[str] | None:
+        """The category of each product, where the schema names one."""
+        return _labels(self.products, self.schema.products.category, self.schema.products.features)
+
+
+def _labels(table: Table, name: str | None, features: Sequence[Feature]) -> list[str] | None:
+    if name is None:
+        return None
+    meanings: dict[str, str] = {}
+    for feature in features:
+        if isinstance(feature, Categorical) and feature.column == name:
+            meanings |= feature.meanings
+    keys = [as_key(value) or "(none)" for value in table.column(name)]
+    return [meanings.get(key, key) for key in keys]
+
+
+def read_schema(folder: Path) -> Schema:
+    """The schema of the dataset in `folder`. Raises `InputError` where there is no such folder or file."""
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "nothing"
+        raise InputError(f"{folder}: found {found}; allowed: the folder that holds a dataset.toml")
+    return Schema.read(folder / "dataset.toml")
+
+
+def read_products(folder: Path, schema: Schema) -> tuple[Table, list[str]]:
+    """The usable rows of the product table and their ids; `Table.set_aside` has the others.
+
+    Raises `InputError` where there are none, or more than one row in ten is unusable.
+    """
+    return _usable_products(read_table(folder / schema.products.file), schema)
+
+
+def _usable_products(table: Table, schema: Schema) -> tuple[Table, list[str]]:
+    part = schema.products
+    if not len(table):
+        raise InputError(f"{table.source}: there are no products in it")
+    problems = unusable_rows(table, part.id, [part.name, part.brand, part.category], part.features)
+    add_repeated(table, part.id, problems)
+    table = table.without(problems, part.id)
+    return table, table.ids(part.id)
+
+
+def product_ids(table: Table, schema: Schema) -> list[str]:
+    """The ids of a product table. Raises `InputError` where it is empty or an id is missing or repeated."""
+    if not len(table):
+        raise InputError(f"{table.source}: there are no products in it")
+    ids = table.ids(schema.products.id)
+    repeated: dict[int, InputError] = {}
+    add_repeated(table, schema.products.id, repeated)
+    for error in repeated.values():
+        raise error
+    return ids
+
+
+def read_reviews(folder: Path, schema: Schema) -> Reviews:
+    """The usable reviews nested in the product table; `Reviews.intake` has the others.
+
+    Raises `InputError` where there are none, or more than one in ten is unusable.
+    """
+    column = schema.products.reviews
+    if column is None:
+        raise InputError(f"{folder / 'dataset.toml'}: [products] reviews names no column, so there are no reviews")
+    table = read_table(folder / schema.products.file)
+    usable, _ = _usable_products(table, schema)
+    unusable = {one.row for one in usable.set_aside}
+    texts: list[str] = []
+    ids: list[str] = []
+    profiles: list[str | None] = []
+    set_aside: list[SetAside] = []
+    for row, (cell, nested) in enumerate(zip(table.column(schema.products.id), table.column(column), strict=True)):
+        number = table.number(row)
+        if not isinstance(nested, list):
+            reason = f"{column}: found {shown(nested)}; allowed: a list of reviews, empty where there are none"
+            set_aside.append(SetAside(table.source, number, reason))
+            continue
+        for place, review in enumerate(nested, 1):
+            problem = "its product is set aside" if number in unusable else _review_problem(review)
+            if problem:
+                set_aside.append(SetAside(table.source, number, f"{column} {place}: {problem}"))
+                continue
+            texts.append(review["content"])
+            ids.append(as_id(cell) or "")
+            profiles.append(as_key(review.get("profile_info")))
+    read = len(texts) + len(set_aside)
+    if not read:
+        raise InputError(f"{table.source}: there are no reviews in its column {column!r}")
+    share_allowed(set_aside, read, "reviews")
+    intake = Intake(table.source, read, len(texts), tuple(set_aside), "reviews")
+    return Reviews(table.source, texts, ids, profiles, intake)
+
+
+def _review_problem(review: Any) -> str | None:
+    """Why a review cannot be used."""
+    if isinstance(review, RepeatedKey):
+        return f"found the key {review.key!r} twice; allowed: each once"
+    text = review.get("content") if isinstance(review, dict) else None
+    if not isinstance(text, str) or not text.strip():
+        return f"content: found {shown(text)}; allowed: the review's text, not empty"
+    profile = review.get("profile_info")
+    if not isinstance(profile, str | None) or len(profile or "") > _LONGEST_PROFILE:
+        return (
+            f"profile_info: found {shown(profile)}; allowed: a text such as '30대/여성/건성' of up to "
+            f"{_LONGEST_PROFILE} characters, or null"
+        )
+    halves = [name for name, said in (("content", text), ("profile_info", profile)) if half_character(said)]
+    return f"{halves[0]}: found half a character (a lone surrogate); allowed: whole ones" if halves else None
+
+
+def load_dataset(folder: str | Path, customers: str | Path | None = None) -> Dataset:
+    """The dataset whose `dataset.toml` stands in `folder`; `customers` replaces the customer file it names.
+
+    Rows that cannot be used, such as a purchase of no known product, are set aside: `Dataset.set_aside` has them with
+    the reason, and `Dataset.notes` counts them. Raises `InputError` for whatever the schema does not allow, such as a
+    missing file or column, and where more than one row in ten of a file is unusable.
+    """
+    folder = Path(folder)
+    schema = read_schema(folder)
+    products, ids = read_products(folder, schema)
+    if customers is None:
+        if schema.customers.file is None:
+            raise InputError(
+                f"{folder / 'dataset.toml'}: [customers] names no file: this dataset's customers are made from its "
+                f"reviews. Run scripts/cluster_personas.py {folder} first, or name a customer file"
+            )
+        customers = folder / schema.customers.file
+    return assemble(schema, products, ids, read_table(Path(customers)), folder)
+
+
+def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, folder: Path) -> Dataset:
+    """A dataset from usable products and customers that are read; an [interactions] table is read from `folder`."""
+    if not len(customers):
+        raise InputError(f"{customers.source}: there are no customers in it")
+    part = schema.customers
+    for table, name in ((customers, part.segment), (products, schema.products.category)):
+        if name is not None:
+            table.column(name)
+    product_row = {key: row for row, key in enumerate(ids)}
+    read = customers
+    problems = unusable_rows(customers, part.id, [part.segment], part.features)
+    bought: dict[int, _Bought] = {}
+    if schema.interactions is None:
+        bought = _purchases_of_rows(schema, customers, product_row, products, problems)
+    if part.repeated == "error":
+        add_repeated(customers, part.id, problems)
+    customers = customers.without(problems, part.id)
+    rows_of_id = customers.ids(part.id)
+    customer_ids = list(dict.fromkeys(rows_of_id))
+    customer_row = {key: row for row, key in enumerate(customer_ids)}
+    intakes = [Intake.of(products, len(ids)), Intake.of(customers, len(rows_of_id))]
+    if schema.interactions is None:
+        kept = [bought[row] for row in range(len(read)) if row not in problems]
+        pairs = [(customer_row[key], row) for key, one in zip(rows_of_id, kept, strict=True) for row in one.products]
+        seconds = [one.date for one in kept for _ in one.products]
+        source, dated = customers.source, part.date is not None
+    else:
+        table, pairs, seconds = _interactions(schema, folder, customer_row, product_row, customers, products)
+        intakes.append(Intake.of(table, len(pairs)))
+        source, dated = table.source, schema.interactions.date is not None
+    notes = [note for intake in intakes for note in intake.notes]
+    if not pairs:
+        raise InputError(f"{source}: nobody bought anything: there are no purchases to learn from")
+
+    if len(customer_ids) < len(rows_of_id):
+        first = {key: row for row, key in reversed(list(enumerate(rows_of_id)))}
+        columns = [customers.columns[f.column] for f in part.features if f.column in customers.columns]
+        differing = {
+            key
+            for row, key in enumerate(rows_of_id)
+            if any(as_key(column[row]) != as_key(column[first[key]]) for column in columns)
+        }
+        customers = customers.select([first[key] for key in customer_ids])
+        notes.append(
+            f"{customers.source}: {len(rows_of_id):,} rows of {len(customer_ids):,} customers; the attributes are "
+            f"those of each one's first row ({len(differing):,} have rows that differ)"
+        )
+    unique, place = np.unique(np.asarray(pairs, dtype=np.int32), axis=0, return_inverse=True)
+    if len(unique) < len(pairs):
+        notes.append(f"{len(pairs) - len(unique):,} purchases repeat another one and count once")
+    dates = None
+    if dated:
+        dates = np.full(len(unique), np.inf)
+        np.minimum.at(dates, place.reshape(-1), seconds)
+    return Dataset(schema, products, ids, customers, customer_ids, unique, notes, dates, tuple(intakes))
+
+
+class _Bought(NamedTuple):
+    """What the row of a customer says was bought."""
+
+    products: list[int]
+    date: float = 0.0
+
+
+def _purchases_of_rows(
+    schema: Schema, customers: Table, product_row: Mapping[str, int], products: Table, problems: dict[int, InputError]
+) -> dict[int, _Bought]:
+    """What the usable rows of the customer table say was bought; adds the `problems` of the others."""
+    part, name = schema.customers, schema.customers.purchases or ""
+    bought: dict[int, _Bought] = {}
+    lost = {one.id: one for one in products.set_aside}
+    for row, cell in enumerate(customers.column(name)):
+        keys = split_keys(cell, part.separator)
+        date = _date(customers, row, part.date) if part.date is not None and keys else 0.0
+        unknown = [key for key in keys if key not in product_row]
+        if unknown:
+            allowed = f"the id of a product {_that_stands_in(products, lost.get(unknown[0]))}"
+            problems.setdefault(row, customers.error(row, name, allowed))
+        elif date is None:
+            problems.setdefault(row, customers.error(row, part.date or "", _DATE))
+        else:
+            bought[row] = _Bought([product_row[key] for key in keys], date)
+    return bought
+
+
+def _interactions(
+    schema: Schema,
+    folder: Path,
+    customer_row: Mapping[str, int],
+    product_row: Mapping[str, int],
+    customers: Table,
+    products: Table,
+) -> tuple[Table, list[tuple[int, int]], list[float]]:
+    """The usable rows of the table of purchases, their (customer row, product row), and their dates, if there are."""
+    part = schema.interactions
+    assert part is not None
+    table = read_table(folder / part.file)
+    problems: dict[int, InputError] = {}
+    pairs: list[tuple[int, int]] = []
+    seconds: list[float] = []
+    sides = [
+        (name, rows, other, {one.id: one for one in other.set_aside})
+        for name, rows, other in ((part.customer, customer_row, customers), (part.product, product_row, products))
+    ]
+    columns = [table.column(name) for name, *_ in sides]
+    for row, cells in enumerate(zip(*columns, strict=True)):
+        found: list[int] = []
+        for cell, (name, rows, other, lost) in zip(cells, sides, strict=True):
+            key = as_id(cell)
+            if key is not None and key in rows:
+                found.append(rows[key])
+                continue
+            allowed = ID if key is None else f"an id {_that_stands_in(other, lost.get(key))}"
+            problems.setdefault(row, table.error(row, name, allowed))
+        date = _date(table, row, part.date) if part.date is not None else 0.0
+        if date is None:
+            problems.setdefault(row, table.error(row, part.date or "", _DATE))
+        if row not in problems:
+            pairs.append((found[0], found[1]))
+            seconds.append(date or 0.0)
+    return table.without(problems), pairs, seconds
+
+
+def customer_folds(
+    customers: int, folds: int, seed: int, strata: Sequence[str] | None = None
+) -> Int[np.ndarray, " customers"]:
+    """The fold, 0..folds-1, of each customer, at random, sizes within one of each other, also within each stratum.
+
+    Raises `InputError` for fewer than 2 folds or fewer customers than folds.
+    """
+    if not 2 <= folds <= customers:
+        raise InputError(f"folds: found {folds}; allowed: 2 to {customers}, the number of customers")
+    if seed < 0:
+        raise InputError(f"seed: found {seed}; allowed: 0 or more")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(customers)
+    if strata is not None:
+        labels = np.unique(np.asarray(strata), return_inverse=True)[1]
+        order = order[np.argsort(labels[order], kind="stable")]
+    # Dealt like cards, stratum after stratum: each fold gets an equal share of each stratum, to within one.
+    fold = np.empty(customers, dtype=np.int32)
+    fold[order] = np.arange(customers, dtype=np.int32) % folds
+    return fold
+
+
+def _that_stands_in(table: Table, lost: SetAside | None) -> str:
+    """Which ids a purchase may name, as a sentence's end; the id that it names may have been `lost`."""
+    why = "" if lost is None else f"; row {lost.row} there is set aside: {lost.reason}"
+    return f"that stands in {table.source}{why}"
+
+
+def _date(table: Table, row: int, column: str) -> float | None:
+    return cell_date(table.column(column)[row])

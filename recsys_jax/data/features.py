@@ -1,0 +1,395 @@
+"""Tables to arrays: vocabularies, scaling, and what unknown and missing values become."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int, Int32
+
+from recsys_jax.data.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
+from recsys_jax.data.tables import Table
+from recsys_jax.data.values import as_key, cell_number, nested
+from recsys_jax.errors import InputError, choices
+
+__all__ = ["FeatureSpace", "Features", "FittedFeature", "combinations", "unusable_cells", "with_product_id"]
+
+Features = dict[str, Any]
+"""Arrays by feature name, all with one row per customer or product: int32 rows of an embedding table (n,);
+for several values (n, m), padded with -1; float32 numbers (n, 1), or (n, 2) with a missing flag."""
+
+_LARGEST = 1e15
+"""The size of a scaled number up to which a tower's sums and squares stay within 32 bits, by a wide margin."""
+
+
+@dataclass(frozen=True)
+class FittedFeature:
+    """A feature of the schema, and what was learned about it from the training data."""
+
+    feature: Feature
+    values: tuple[str, ...] = ()
+    """The vocabulary of a categorical feature; its position is the row of the embedding table."""
+    width: int = 1
+    """The most values that one training row has, for a multi-valued feature."""
+    mean: float = 0.0
+    """The mean of a number after scaling and clipping."""
+    deviation: float = 1.0
+
+    @classmethod
+    def fit(cls, feature: Feature, table: Table, rows: Sequence[int]) -> "FittedFeature":
+        """Learns from the given rows of the table. Raises `InputError` for a bad cell or an empty vocabulary."""
+        if isinstance(feature, Numeric):
+            read = [_number(feature, table, row) for row in rows]
+            numbers = [_scaled(feature, x) for x in read if x is not None]
+            mean = math.fsum(numbers) / len(numbers) if numbers else 0.0
+            if numbers and min(numbers) == max(numbers):
+                mean = numbers[0]  # a sum divided again may differ in the last digit, which is no deviation
+            variance = math.fsum((x - mean) ** 2 for x in numbers) / len(numbers) if numbers else 0.0
+            return cls(feature, mean=mean, deviation=math.sqrt(variance) or 1.0)
+        width = 1
+        seen = dict.fromkeys(feature.values or ())
+        column = table.column(feature.column)
+        for row in rows:
+            items = feature.items(column[row])
+            width = max(width, len(items))
+            if feature.values is None:
+                seen.update(dict.fromkeys(feature.aliases.get(item, item) for item in items))
+        if not seen:
+            raise InputError(f"{table.source}: the column {feature.column!r} holds no value to learn from")
+        return cls._of(feature, tuple(seen), width)
+
+    @classmethod
+    def _of(cls, feature: Categorical, values: tuple[str, ...], width: int) -> "FittedFeature":
+        """A vocabulary; no row has more different values than the table of their embeddings has rows."""
+        fitted = cls(feature, values=values)
+        return replace(fitted, width=min(width, fitted.input.size))
+
+    @property
+    def input(self) -> TowerInput:
+        """What the tower needs to know."""
+        if isinstance(self.feature, Numeric):
+            return TowerInput(self.feature.name, "numeric", 2 if self.feature.missing == "flag" else 1)
+        kind = "multi-categorical" if isinstance(self.feature, MultiCategorical) else "categorical"
+        extra = sum(policy == "extra-row" for policy in (self.feature.unknown, self.feature.missing))
+        return TowerInput(self.feature.name, kind, len(self.values) + extra)  # type: ignore[arg-type]
+
+    @property
+    def unknown_row(self) -> int | None:
+        """The embedding row of unknown values, if there is one; it follows the vocabulary."""
+        return (
+            len(self.values) if not isinstance(self.feature, Numeric) and self.feature.unknown == "extra-row" else None
+        )
+
+    @property
+    def missing_row(self) -> int | None:
+        """The embedding row of missing values, if there is one; it is the last."""
+        if isinstance(self.feature, Numeric) or self.feature.missing != "extra-row":
+            return None
+        return self.input.size - 1
+
+    def allowed(self) -> str:
+        """The values that are understood, as a sentence's end."""
+        if isinstance(self.feature, Numeric):
+            low, high = self.feature.minimum, self.feature.maximum
+            words = [f"from {low:g}"] if math.isfinite(low) else []
+            words += [f"{'to' if words else 'up to'} {high:g}"] if math.isfinite(high) else []
+            return " ".join(["a number", *words])
+        return choices(self.feature.labels or self.values)
+
+    def label(self, value: str) -> str:
+        """What people read for a value of the vocabulary."""
+        labels = None if isinstance(self.feature, Numeric) else self.feature.labels
+        return labels[self.values.index(value)] if labels and value in self.values else value
+
+    def canonical(self, value: object) -> str | None:
+        """The vocabulary's value that a cell, a label or an alias means; None where it means none of them."""
+        row = self._row_of.get(as_key(value))
+        return None if row is None else self.values[row]
+
+    @cached_property
+    def _row_of(self) -> Mapping[str | None, int]:
+        """The vocabulary's row that each understood text means."""
+        assert not isinstance(self.feature, Numeric)
+        known: dict[str | None, int] = {value: row for row, value in enumerate(self.values)}
+        return {text: known[value] for text, value in self.feature.meanings.items() if value in known} | known
+
+    def encode(self, table: Table) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
+        """The feature's array for every row of the table. Raises `InputError` where a policy says so."""
+        if isinstance(self.feature, Numeric):
+            return self._encode_numbers(table)
+        column = table.column(self.feature.column)
+        if isinstance(self.feature, MultiCategorical):
+            return self._encode_bags(table, column)
+        out = np.empty(len(column), np.int32)
+        for i, cell in enumerate(column):
+            key = as_key(cell)
+            row = self._row_of.get(key)
+            out[i] = self._fallback(table, i, missing=key is None) if row is None else row
+        return out
+
+    def _encode_bags(self, table: Table, column: Sequence[Any]) -> Int32[np.ndarray, "n m"]:
+        assert isinstance(self.feature, MultiCategorical)
+        bags: list[list[int]] = []
+        for i, cell in enumerate(column):
+            rows: dict[int, None] = {}
+            for item in self.feature.items(cell):
+                row = self._row_of.get(item)
+                if row is None:
+                    row = self._fallback(table, i, missing=False)
+                if row >= 0:
+                    rows[row] = None
+            if not rows:
+                row = self._fallback(table, i, missing=True)
+                rows = {row: None} if row >= 0 else {}
+            bags.append(list(rows))
+        out = np.full((len(bags), max([self.width, *map(len, bags)])), -1, np.int32)
+        for i, bag in enumerate(bags):
+            out[i, : len(bag)] = bag
+        return out
+
+    def _fallback(self, table: Table, row: int, *, missing: bool) -> int:
+        assert not isinstance(self.feature, Numeric)
+        policy = self.feature.missing if missing else self.feature.unknown
+        if isinstance(policy, As):
+            known = self._row_of.get(as_key(policy.value))
+            if known is not None:
+                return known
+        elif policy == "extra-row":
+            extra = self.missing_row if missing else self.unknown_row
+            assert extra is not None
+            return extra
+        elif policy == "ignore":
+            return -1
+        raise table.error(row, self.feature.column, self.allowed())
+
+    def _encode_numbers(self, table: Table) -> Float32[np.ndarray, "n d"]:
+        assert isinstance(self.feature, Numeric)
+        feature = self.feature
+        table.column(feature.column)
+        read = [_number(feature, table, row) for row in range(len(table))]
+        # A missing number counts as the average one; the flag beside it says that it is missing.
+        numbers = [self.mean if x is None else _scaled(feature, x) for x in read]
+        if feature.standardise:
+            numbers = [(number - self.mean) / self.deviation for number in numbers]
+        if max(map(abs, numbers), default=0.0) > _LARGEST:
+            row = next(row for row, number in enumerate(numbers) if abs(number) > _LARGEST)
+            raise table.error(row, feature.column, f"a number from {-_LARGEST:g} to {_LARGEST:g} once scaled")
+        out = np.empty((len(read), self.input.size), np.float32)
+        out[:, 0] = numbers
+        if feature.missing == "flag":
+            out[:, 1] = [x is None for x in read]
+        return out
+
+    def blank(self, count: int) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
+        """An array like one of `encode`."""
+        if isinstance(self.feature, Numeric):
+            return np.zeros((count, self.input.size), np.float32)
+        multiple = isinstance(self.feature, MultiCategorical)
+        return np.zeros((count, self.width) if multiple else count, np.int32)
+
+    def learned(self) -> dict[str, Any]:
+        """What was learned, as JSON; `restore` reads it."""
+        if isinstance(self.feature, Numeric):
+            return {"mean": self.mean, "deviation": self.deviation}
+        return {"values": list(self.values), "width": self.width}
+
+    @classmethod
+    def restore(cls, feature: Feature, learned: Mapping[str, Any]) -> "FittedFeature":
+        """The inverse of `learned`. Raises `KeyError`, `TypeError` or `ValueError` where it is damaged."""
+        if isinstance(feature, Numeric):
+            mean, deviation = float(learned["mean"]), float(learned["deviation"])
+            if not (math.isfinite(mean) and 0 < deviation < math.inf):
+                raise ValueError(f"{feature.name}: found the mean {mean} and the deviation {deviation}")
+            return cls(feature, mean=mean, deviation=deviation)
+        values, width = learned["values"], learned["width"]
+        texts = isinstance(values, list) and all(isinstance(value, str) for value in values)
+        if not texts or not 0 < len(set(values)) == len(values) or tuple(values) != (feature.values or tuple(values)):
+            raise ValueError(f"{feature.name}: found {choices(values)}; allowed: different texts, those of the schema")
+        if type(width) is not int or width < 1:
+            raise ValueError(f"{feature.name}: found the width {width!r}; allowed: 1 or more")
+        return cls._of(feature, tuple(values), width)
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """All fitted features of one side, in the order in which its tower concatenates them."""
+
+    features: tuple[FittedFeature, ...]
+
+    @classmethod
+    def fit(cls, features: Sequence[Feature], table: Table, rows: Sequence[int] | None = None) -> "FeatureSpace":
+        """Learns each feature from the given rows of the table (all of them by default). Raises `InputError`."""
+        chosen = range(len(table)) if rows is None else rows
+        return cls(tuple(FittedFeature.fit(feature, table, chosen) for feature in features))
+
+    def __iter__(self) -> Iterator[FittedFeature]:
+        return iter(self.features)
+
+    def __getitem__(self, name: str) -> FittedFeature:
+        return self._by_name[name]
+
+    @cached_property
+    def _by_name(self) -> Mapping[str, FittedFeature]:
+        return {fitted.feature.name: fitted for fitted in self.features}
+
+    @property
+    def names(self) -> list[str]:
+        """The features' names."""
+        return [fitted.feature.name for fitted in self.features]
+
+    @property
+    def inputs(self) -> tuple[TowerInput, ...]:
+        """What the tower needs to know of each feature."""
+        return tuple(fitted.input for fitted in self.features)
+
+    def blank(self, count: int) -> Features:
+        """Arrays of the shapes that `encode` gives, of rows that are nobody in particular."""
+        return {fitted.feature.name: fitted.blank(count) for fitted in self.features}
+
+    def encode(self, table: Table) -> Features:
+        """The arrays of every row. Raises `InputError` for a missing column or a value that no policy admits."""
+        return {fitted.feature.name: fitted.encode(table) for fitted in self.features}
+
+    def problems(self, table: Table) -> dict[int, InputError]:
+        """For each row that `encode` refuses, its first reason. Raises `InputError` for a missing column."""
+        found: dict[int, InputError] = {}
+        for fitted in self.features:
+            name = fitted.feature.column
+            cells = replace(table, columns={name: table.column(name)})
+            found |= _refused(fitted, cells, [row for row in range(len(table)) if row not in found])
+        return dict(sorted(found.items()))
+
+
+def _refused(fitted: FittedFeature, table: Table, rows: Sequence[int]) -> dict[int, InputError]:
+    """Which of the rows the feature refuses, found by halving: bad rows are few, so most halves hold none."""
+    try:
+        fitted.encode(table.select(rows))
+    except InputError as error:
+        if len(rows) == 1:
+            return {rows[0]: error}
+        half = len(rows) // 2
+        return _refused(fitted, table, rows[:half]) | _refused(fitted, table, rows[half:])
+    return {}
+
+
+def unusable_cells(features: Sequence[Feature], table: Table) -> dict[int, InputError]:
+    """The rows of which a cell is refused whatever the other rows hold, each with its first reason.
+
+    That is what a policy "error" says of bounds, given vocabularies and missing values, and a list or object where one
+    value belongs. A learned vocabulary is that of all rows here. Columns that the table lacks are passed over.
+    """
+    found: dict[int, InputError] = {}
+    for feature in features:
+        if feature.column not in table.columns:
+            continue
+        if isinstance(feature, Numeric):
+            bad = _unusable_numbers(feature, table)
+        else:
+            bad = _nested_cells(feature, table)
+            rest = [row for row in range(len(table)) if row not in bad]
+            items = (item for row in rest for item in feature.items(table.columns[feature.column][row]))
+            values = feature.values or tuple(dict.fromkeys(feature.aliases.get(item, item) for item in items))
+            if values:  # else there is nothing to learn from, which training says
+                bad |= _refused_values(FittedFeature(feature, values), table, rest)
+        found = bad | found
+    return dict(sorted(found.items()))
+
+
+def _refused_values(fitted: FittedFeature, table: Table, rows: Sequence[int]) -> dict[int, InputError]:
+    """Which of the rows the categorical feature refuses: where there are any, each different cell is tried once."""
+    assert not isinstance(fitted.feature, Numeric)
+    column = fitted.feature.column
+    alone = replace(table, columns={column: table.columns[column]})
+    try:
+        fitted.encode(alone.select(rows))
+        return {}
+    except InputError:
+        refused: dict[tuple[str, ...], bool] = {}
+        bad: dict[int, InputError] = {}
+        for row in rows:
+            items = tuple(fitted.feature.items(table.columns[column][row]))
+            if items not in refused:
+                refused[items] = bool(_refused(fitted, alone, [row]))
+            if refused[items]:
+                bad[row] = table.error(row, column, fitted.allowed())
+        return bad
+
+
+def _nested_cells(feature: Categorical, table: Table) -> dict[int, InputError]:
+    several = isinstance(feature, MultiCategorical)
+    allowed = "one value, a text or a number" if not several else "a text, a number, or a list of such"
+    bad: dict[int, InputError] = {}
+    for row, cell in enumerate(table.columns[feature.column]):
+        if not nested(cell):
+            continue
+        if not (several and isinstance(cell, list | tuple | np.ndarray)) or any(map(nested, cell)):
+            bad[row] = table.error(row, feature.column, allowed)
+    return bad
+
+
+def _unusable_numbers(feature: Numeric, table: Table) -> dict[int, InputError]:
+    # Far beyond what a standardised number comes from, and its square is still a number.
+    largest = 1e100 if feature.standardise else _LARGEST
+    bad: dict[int, InputError] = {}
+    for row in range(len(table)):
+        try:
+            number = _number(feature, table, row)
+        except InputError as error:
+            bad[row] = error
+        else:
+            if number is not None and abs(_scaled(feature, number)) > largest:
+                bad[row] = table.error(row, feature.column, f"a number from {-largest:g} to {largest:g} once scaled")
+    return bad
+
+
+def combinations(space: FeatureSpace, features: Features) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " n"]]:
+    """A row of each different combination of features, and the combination of each of the n rows.
+
+    Rows that a tower cannot tell apart are one combination: several values count in any order.
+    """
+    codes = []
+    for name, kind, _ in space.inputs:
+        column = features[name].reshape(len(features[name]), -1)
+        values = np.sort(column, axis=1) if kind == "multi-categorical" else column
+        codes.append(np.unique(values, axis=0, return_inverse=True)[1].reshape(-1))
+    _, first, combination = np.unique(np.stack(codes, axis=1), axis=0, return_index=True, return_inverse=True)
+    return first, combination.reshape(-1)
+
+
+def with_product_id(features: Sequence[Feature], column: str) -> tuple[Feature, ...]:
+    """The product features and, as one more, the product's id; a product without training shares the unknown row.
+
+    Raises `InputError` where a feature has that name already.
+    """
+    if "product_id" in {feature.name for feature in features}:
+        raise InputError(
+            "[products]: found a feature with the name 'product_id'; allowed: another name, as 'product_id' is that of "
+            "the product's own vector; its column may be any"
+        )
+    own = Categorical("product_id", column, None, None, {}, unknown="extra-row", missing="error")
+    return (*features, own)
+
+
+def _scaled(feature: Numeric, number: float) -> float:
+    scaled = number / feature.scale
+    return scaled if feature.clip is None else min(max(scaled, feature.clip[0]), feature.clip[1])
+
+
+def _number(feature: Numeric, table: Table, row: int) -> float | None:
+    """The cell as a number within the feature's bounds; None where it is missing and the policy admits that."""
+    cell = table.column(feature.column)[row]
+    if as_key(cell) is not None:
+        number = cell_number(cell)
+        if number is not None and feature.minimum <= number <= feature.maximum:
+            return number
+        if isinstance(feature.unknown, As):
+            return float(feature.unknown.value)
+        if feature.unknown == "error":
+            raise table.error(row, feature.column, FittedFeature(feature).allowed())
+    if isinstance(feature.missing, As):
+        return float(feature.missing.value)
+    if feature.missing == "error":
+        raise table.error(row, feature.column, FittedFeature(feature).allowed())
+    return None

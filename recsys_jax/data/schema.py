@@ -1,0 +1,337 @@
+"""Which columns feed each tower, and how: `dataset.toml`, read, checked, frozen. Its manual is `docs/datasets.md`."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any, Literal, NamedTuple
+
+from recsys_jax.data.sections import Section, read_toml
+from recsys_jax.data.values import as_key, as_number, split_keys
+from recsys_jax.errors import InputError, choices
+
+__all__ = [
+    "As",
+    "Categorical",
+    "Customers",
+    "Feature",
+    "Interactions",
+    "MultiCategorical",
+    "Numeric",
+    "Policy",
+    "Products",
+    "Schema",
+    "TowerInput",
+]
+
+
+@dataclass(frozen=True)
+class As:
+    """The policy "treat it as this value", written `{ as = VALUE }`."""
+
+    value: str | int | float
+
+
+Policy = Literal["error", "extra-row", "ignore", "flag", "missing"] | As
+
+
+@dataclass(frozen=True)
+class Categorical:
+    """One value out of a vocabulary: one row of an embedding table."""
+
+    name: str
+    column: str
+    values: tuple[str, ...] | None
+    """The vocabulary in order; None: learned from the training data, in order of first appearance."""
+    labels: tuple[str, ...] | None
+    """What people read instead of `values`, in the same order; understood as input too."""
+    aliases: Mapping[str, str]
+    """Other spellings, and the value each one means."""
+    unknown: Policy
+    missing: Policy
+
+    @property
+    def meanings(self) -> dict[str, str]:
+        """What labels and aliases stand for."""
+        return {**dict(zip(self.labels or (), self.values or (), strict=False)), **self.aliases}
+
+    def items(self, cell: object) -> list[str]:
+        """The values in a cell, as texts: none where it is empty."""
+        key = as_key(cell)
+        return [] if key is None else [key]
+
+
+@dataclass(frozen=True)
+class MultiCategorical(Categorical):
+    """Several values out of a vocabulary: the mean of their embedding rows."""
+
+    separator: str | None
+    """What separates the values where the column holds one string; None: the column holds lists."""
+
+    def items(self, cell: object) -> list[str]:
+        """The values in a cell, as texts: none where it is empty."""
+        return split_keys(cell, self.separator)
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """A number: `clip(x / scale)`, or standardised by the training data's mean and deviation."""
+
+    name: str
+    column: str
+    scale: float
+    clip: tuple[float, float] | None
+    """Bounds after scaling; what lies outside is moved to the bound."""
+    standardise: bool
+    minimum: float
+    """The least value that can be true; what lies below is unknown."""
+    maximum: float
+    unknown: Policy
+    missing: Policy
+
+
+Feature = Categorical | MultiCategorical | Numeric
+
+
+class TowerInput(NamedTuple):
+    """What a tower needs to know of a feature once it is fitted."""
+
+    name: str
+    kind: Literal["categorical", "multi-categorical", "numeric"]
+    size: int
+    """Rows of the embedding table; for a number, its columns."""
+
+
+@dataclass(frozen=True)
+class Products:
+    """The product table: its file, its columns with a role, its features."""
+
+    file: str
+    id: str
+    name: str | None
+    brand: str | None
+    category: str | None
+    price: str | None
+    reviews: str | None
+    """A column of nested reviews, from which personas and customers can be made."""
+    features: tuple[Feature, ...]
+
+
+@dataclass(frozen=True)
+class Customers:
+    """The customer table: its file (None: made from the reviews), its columns with a role, its features."""
+
+    file: str | None
+    id: str
+    segment: str | None
+    """The column by which results are broken down: the persona."""
+    purchases: str | None
+    """The column with the id, or list of ids, of the products bought."""
+    separator: str | None
+    """What separates the ids in `purchases` where it holds one string."""
+    date: str | None
+    """The column with the date of the row's `purchases`."""
+    repeated: Literal["error", "first"]
+    """What several rows with one id mean: a mistake, or one customer whose first row holds the attributes."""
+    features: tuple[Feature, ...]
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """A table of who bought what."""
+
+    file: str
+    customer: str
+    product: str
+    date: str | None
+    """The column with the date of the purchase."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Everything `dataset.toml` says."""
+
+    name: str
+    products: Products
+    customers: Customers
+    interactions: Interactions | None
+    catalogue: str | None
+    """The file with the persona catalogue."""
+    source: Mapping[str, Any]
+    """The document as read, so that an artifact can carry it."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Schema":
+        """The schema in the TOML file `path`. Raises `InputError` for whatever is not allowed there.
+
+        A dataset is its folder: files outside are not read, and its name leads nowhere else.
+        """
+        schema = cls.parse(read_toml(path), str(path))
+        files = {
+            "[products]: file": schema.products.file,
+            "[customers]: file": schema.customers.file,
+            "[interactions]: file": schema.interactions and schema.interactions.file,
+            "[personas]: catalogue": schema.catalogue,
+        }
+        for key, file in files.items():
+            # Windows' rules know both kinds of slashes and the letters of drives.
+            named = PureWindowsPath(file or "")
+            if named.anchor or ".." in named.parts or not (file or "").isprintable():
+                raise InputError(f"{path}, {key}: found {file!r}; allowed: a file in the folder of the dataset")
+        if PureWindowsPath(schema.name).name != schema.name or schema.name == ".." or not schema.name.isprintable():
+            raise InputError(f"{path}: name: found {schema.name!r}; allowed: a name that a folder can have")
+        return schema
+
+    @classmethod
+    def parse(cls, document: Mapping[str, Any], where: str) -> "Schema":
+        """The schema in a parsed document; `where` names it in errors. Raises `InputError`."""
+        top = Section(document, where)
+        name = top.text("name")
+        products = _products(top.section("products"))
+        customers = _customers(top.section("customers"))
+        interactions = None
+        if "interactions" in document:
+            part = top.section("interactions")
+            interactions = Interactions(
+                part.text("file"), part.text("customer"), part.text("product"), part.optional_text("date")
+            )
+            part.end()
+        catalogue = None
+        if "personas" in document:
+            part = top.section("personas")
+            catalogue = part.text("catalogue")
+            part.end()
+        top.end()
+        if (interactions is None) == (customers.purchases is None):
+            raise InputError(
+                f"{where}: who bought what stands either in [interactions] or in the column that "
+                f"[customers] purchases names; found {'neither' if interactions is None else 'both'}"
+            )
+        if interactions is not None and customers.date is not None:
+            raise InputError(
+                f"{where}, [customers]: date: found {customers.date!r}; allowed: beside purchases alone; the column "
+                f"with the dates of [interactions] is named there"
+            )
+        return cls(name, products, customers, interactions, catalogue, document)
+
+
+def _products(part: Section) -> Products:
+    products = Products(
+        file=part.text("file"),
+        id=part.text("id"),
+        name=part.optional_text("name"),
+        brand=part.optional_text("brand"),
+        category=part.optional_text("category"),
+        price=part.optional_text("price"),
+        reviews=part.optional_text("reviews"),
+        features=_features(part),
+    )
+    part.end()
+    return products
+
+
+def _customers(part: Section) -> Customers:
+    customers = Customers(
+        file=part.optional_text("file"),
+        id=part.text("id"),
+        segment=part.optional_text("segment"),
+        purchases=part.optional_text("purchases"),
+        separator=part.optional_text("separator"),
+        date=part.optional_text("date"),
+        repeated=part.choice("repeated", ("error", "first"), default="error"),
+        features=_features(part),
+    )
+    part.end()
+    return customers
+
+
+def _policy(part: Section, key: str, *words: str) -> Policy:
+    value = part.get(key)
+    if isinstance(value, Mapping) and set(value) == {"as"} and isinstance(value["as"], str | int | float):
+        return As(value["as"])
+    if value not in words:
+        raise part.error(key, f"{choices(words)} or {{ as = VALUE }}")
+    return value  # type: ignore[no-any-return]
+
+
+def _features(part: Section) -> tuple[Feature, ...]:
+    listed = part.get("features")
+    if not isinstance(listed, list) or not listed:
+        raise part.error("features", "one or more [[features]] tables: a tower needs input")
+    features = tuple(_feature(item, f"{part.where}, feature {i}") for i, item in enumerate(listed, 1))
+    for i, feature in enumerate(features):
+        if feature.name in {other.name for other in features[:i]}:
+            raise InputError(f"{part.where}: two features are named {feature.name!r}; names must differ")
+    return features
+
+
+def _feature(content: object, where: str) -> Feature:
+    part = Section(content, where)
+    name = part.text("name")
+    part.where = f"{where} ({name})"
+    column = part.optional_text("column") or name
+    kind = part.choice("kind", ("categorical", "multi-categorical", "numeric"))
+    feature: Feature
+    if kind == "numeric":
+        feature = _numeric(part, name, column)
+    else:
+        values = (
+            None
+            if part.get("values") == "learned"
+            else part.keys("values", "'learned', or a list of different texts or numbers")
+        )
+        labels = part.keys("labels") if part.get("labels") is not None else None
+        if labels is not None and (values is None or len(labels) != len(values)):
+            raise part.error("labels", "as many labels as there are given values")
+        aliases = part.get("aliases")
+        if aliases is None:
+            aliases = {}
+        if not isinstance(aliases, Mapping):
+            raise part.error("aliases", "a table { SPELLING = VALUE }")
+        known = {str(alias): as_key(value) or "" for alias, value in aliases.items()}
+        for alias, value in known.items():
+            if values is not None and value not in values:
+                raise InputError(f"{part.where}: the alias {alias!r} means {value!r}; allowed: {choices(values)}")
+        if kind == "categorical":
+            unknown, missing = (
+                _policy(part, "unknown", "error", "extra-row"),
+                _policy(part, "missing", "error", "extra-row"),
+            )
+            feature = Categorical(name, column, values, labels, known, unknown, missing)
+        else:
+            unknown = _policy(part, "unknown", "error", "extra-row", "ignore")
+            missing = _policy(part, "missing", "error", "extra-row", "ignore")
+            separator = part.optional_text("separator")
+            feature = MultiCategorical(name, column, values, labels, known, unknown, missing, separator)
+        for key in ("unknown", "missing"):
+            policy = getattr(feature, key)
+            if isinstance(policy, As) and values is not None and as_key(policy.value) not in values:
+                raise part.error(key, f"{{ as = one of {choices(values)} }}")
+    part.end()
+    return feature
+
+
+def _numeric(part: Section, name: str, column: str) -> Numeric:
+    standardise = part.get("standardise")
+    if standardise is None:
+        standardise = False
+    if not isinstance(standardise, bool):
+        raise part.error("standardise", "true or false")
+    scale = part.number("scale", 1.0)
+    if not 0 < scale < math.inf:
+        raise part.error("scale", "a number above 0")
+    clip = part.get("clip")
+    if clip is not None:
+        low, high = map(as_number, clip) if isinstance(clip, list) and len(clip) == 2 else (None, None)
+        if low is None or high is None or not low < high:
+            raise part.error("clip", "a list of two numbers, the lower first")
+        clip = (low, high)
+    minimum, maximum = part.number("min", -math.inf), part.number("max", math.inf)
+    if not minimum < maximum:
+        raise part.error("min", f"a number below max = {maximum:g}")
+    unknown, missing = _policy(part, "unknown", "error", "missing"), _policy(part, "missing", "error", "flag")
+    for key, policy in (("unknown", unknown), ("missing", missing)):
+        number = as_number(policy.value) if isinstance(policy, As) else minimum
+        if number is None or not minimum <= number <= maximum:
+            raise part.error(key, f"{{ as = a number from {minimum:g} to {maximum:g} }}")
+    return Numeric(name, column, scale, clip, standardise, minimum, maximum, unknown, missing)

@@ -1,0 +1,231 @@
+"""Splits: which purchases a model may learn from, which ones it is asked for, and among which products."""
+
+import hashlib
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from recsys_jax.data.dataset import Dataset, customer_folds
+from recsys_jax.data.features import FeatureSpace, combinations
+from recsys_jax.errors import InputError
+
+__all__ = [
+    "SPLITS",
+    "Fold",
+    "Split",
+    "combination_split",
+    "cross_validation_split",
+    "hold_out_split",
+    "product_split",
+    "time_split",
+]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One model's part of a split; the masks are over the rows of `Dataset.purchases`, and share none."""
+
+    train: Bool[np.ndarray, " n"]
+    """The purchases that may be learned from."""
+    queries: Bool[np.ndarray, " n"]
+    """The purchases that are asked for."""
+    candidates: Bool[np.ndarray, " p"] | None = None
+    """The products that are ranked; None: all."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """What is asked of models that have not seen it."""
+
+    name: str
+    """Its key in `SPLITS`."""
+    title: str
+    """What tables call it, such as "cross-validation, 5 folds over customers"."""
+    folds: tuple[Fold, ...]
+
+
+def cross_validation_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:
+    """New customers: dealt into folds, each segment evenly; every purchase is asked once, with its customer's others.
+
+    Raises `InputError` for a number of folds or a seed that is not allowed, or where a fold has no purchases.
+    """
+    fold = customer_folds(len(dataset.customers), folds, seed, dataset.segments)
+    title = f"cross-validation, {folds} folds over customers"
+    return _split("cross-validation", title, dataset, _numbered(fold[dataset.purchases[:, 0]], folds))
+
+
+def hold_out_split(dataset: Dataset, share: int = 5) -> Split:
+    """New customers, the same ones in every program: one in `share`, those with sha1(id) % share = 0.
+
+    The id is its UTF-8 text and sha1 a number, as in `int(hashlib.sha1(b"c5").hexdigest(), 16) % 5`, so who is held
+    out depends on no seed, no order and no file format. Raises `InputError` where that is nobody or everybody.
+    """
+    if share < 2:
+        raise InputError(f"share: found {share}; allowed: 2 or more, of which one is held out")
+    held_out = np.array([_sha1(key) % share == 0 for key in dataset.customer_ids])[dataset.purchases[:, 0]]
+    if held_out.all() or not held_out.any():
+        buyers = len(np.unique(dataset.purchases[:, 0]))
+        found = "all" if held_out.any() else "none"
+        raise InputError(
+            f"{dataset.customers.source}: sha1(id) % {share} = 0 holds out {found} of the {buyers:,} customers with "
+            f"purchases; allowed: some of them; take cross-validation, which needs no luck"
+        )
+    title = f"hold-out, one customer in {share} by the checksum of the id"
+    return _split("hold-out", title, dataset, [Fold(~held_out, held_out)])
+
+
+def time_split(dataset: Dataset, share: float = 0.2) -> Split:
+    """The future: the last `share` of the purchases, asked of a model of those before; one date is on one side.
+
+    The last purchases begin at a date, and all from that date on are asked: of ten, one a day, day 9 and day 10. Where
+    that would leave nothing to learn from, they begin at the second date.
+
+    Later purchases of customers who bought before are asked too. The model has no customer ids: of whoever comes back
+    it knows the attributes, as of anybody new. Leaving them out would measure first visits alone, which no shop has.
+    All products are ranked, also those nobody had bought before: the table does not tell since when they were sold.
+
+    Raises `InputError` where the dataset has no dates, or but one.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"share: found {share}; allowed: a number between 0 and 1")
+    if dataset.dates is None:
+        section = "[customers]" if dataset.schema.interactions is None else "[interactions]"
+        raise InputError(
+            f"dataset.toml, {section}: date: it is not given; allowed: the column with the date of a purchase, without "
+            f"which there is no split by time"
+        )
+    dates = np.sort(dataset.dates)
+    if dates[0] == dates[-1]:
+        raise InputError(
+            f"{dataset.schema.name}: found the date {_day(dates[0])} for all purchases; allowed: two or more different "
+            f"dates, so that there is a before"
+        )
+    start = dates[min(round(len(dates) * (1 - share)), len(dates) - 1)]
+    if start == dates[0]:
+        start = dates[np.searchsorted(dates, start, side="right")]
+    later = dataset.dates >= start
+    return _split("time", f"time, the purchases from {_day(start)} on", dataset, [Fold(~later, later)])
+
+
+def combination_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:
+    """New combinations of attributes: customers whom the tower cannot tell apart are dealt into one fold.
+
+    What counts is what the features make of the cells: `"30"` and `30`, `a|b` and `b|a`, an alias and its value are
+    the same. No two folds differ by more purchases than one combination has. Raises `InputError` where there are
+    fewer combinations than folds.
+    """
+    rng = _rng(seed)
+    combination = _combinations(dataset)
+    sizes = np.bincount(combination)
+    if not 2 <= folds <= len(sizes):
+        raise InputError(
+            f"folds: found {folds}; allowed: 2 to {len(sizes)}, the number of different combinations of attributes "
+            f"that customers with purchases have"
+        )
+    # In a random order, each to the fold with the fewest purchases so far.
+    loads = [(0, number) for number in range(folds)]
+    fold = np.empty(len(sizes), np.int32)
+    for one in rng.permutation(len(sizes)):
+        load, number = loads[0]
+        fold[one] = number
+        heapq.heapreplace(loads, (load + int(sizes[one]), number))
+    title = f"new combinations of attributes, {folds} folds over {len(sizes):,} combinations"
+    return _split("new-combinations", title, dataset, _numbered(fold[combination], folds))
+
+
+def product_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:
+    """New products: dealt into folds, each category evenly; a fold's products are ranked among themselves.
+
+    The model has seen purchases of the other products alone. Beside products that it knows, new ones would be ranked by
+    being new; so the candidates are the new ones, and chance is higher than with all. Raises `InputError` for a number
+    of folds or a seed that is not allowed, or where nobody bought the products of a fold.
+    """
+    products = len(dataset.product_ids)
+    if not 2 <= folds <= products:
+        raise InputError(f"folds: found {folds}; allowed: 2 to {products}, the number of products")
+    fold = customer_folds(products, folds, seed, dataset.categories)
+    parts = _numbered(fold[dataset.purchases[:, 1]], folds, [fold == number for number in range(folds)])
+    return _split("new-products", f"new products, {folds} folds over products", dataset, parts)
+
+
+def _one_in(dataset: Dataset, folds: int, seed: int) -> Split:
+    return hold_out_split(dataset, _checked(folds))
+
+
+def _last_one_in(dataset: Dataset, folds: int, seed: int) -> Split:
+    return time_split(dataset, 1 / _checked(folds))
+
+
+SPLITS: Mapping[str, Callable[[Dataset, int, int], Split]] = MappingProxyType(
+    {
+        "cross-validation": cross_validation_split,
+        "hold-out": _one_in,
+        "time": _last_one_in,
+        "new-combinations": combination_split,
+        "new-products": product_split,
+    }
+)
+"""By name, what makes the split of a dataset from a number of folds and a seed.
+
+"hold-out" and "time" have one fold, no seed, and ask for one in `folds` of the customers or of the purchases.
+"""
+
+
+def _split(name: str, title: str, dataset: Dataset, folds: Sequence[Fold]) -> Split:
+    for fold in folds:
+        for mask, purpose in ((fold.train, "learn from"), (fold.queries, "ask for")):
+            if not mask.any():
+                raise InputError(
+                    f"{dataset.schema.name}, {title}: found a fold without purchases to {purpose}; allowed: one or "
+                    f"more in each; take fewer folds or another seed"
+                )
+    return Split(name, title, tuple(folds))
+
+
+def _numbered(
+    fold: Int[np.ndarray, " n"], folds: int, candidates: Sequence[Bool[np.ndarray, " p"]] | None = None
+) -> list[Fold]:
+    """Each fold asks for the purchases of its number, by a model of all others."""
+    return [
+        Fold(fold != number, fold == number, None if candidates is None else candidates[number])
+        for number in range(folds)
+    ]
+
+
+def _combinations(dataset: Dataset) -> Int[np.ndarray, " n"]:
+    """The combination of attributes that each purchase was made with, numbered from 0."""
+    buyers, buyer = np.unique(dataset.purchases[:, 0], return_inverse=True)
+    table = dataset.customers.select(buyers.tolist())
+    # Vocabularies of all buyers: a value that some training part lacks would look like any other unknown one.
+    space = FeatureSpace.fit(dataset.schema.customers.features, table)
+    return np.asarray(combinations(space, space.encode(table))[1][buyer])
+
+
+def _sha1(text: str) -> int:
+    # JSON may hold half a surrogate pair, which is no UTF-8 but an id all the same.
+    return int(hashlib.sha1(text.encode(errors="surrogatepass"), usedforsecurity=False).hexdigest(), 16)
+
+
+def _day(seconds: float) -> str:
+    """The date in UTC, with the time of day where it is not midnight.
+
+    >>> _day(86400.0), _day(86400.0 + 90.5)
+    ('1970-01-02', '1970-01-02 00:01:30')
+    """
+    return str(np.datetime64(int(seconds // 1), "s")).removesuffix("T00:00:00").replace("T", " ")
+
+
+def _rng(seed: int) -> np.random.Generator:
+    if seed < 0:
+        raise InputError(f"seed: found {seed}; allowed: 0 or more")
+    return np.random.default_rng(seed)
+
+
+def _checked(folds: int) -> int:
+    if folds < 2:
+        raise InputError(f"folds: found {folds}; allowed: 2 or more")
+    return folds

@@ -1,0 +1,293 @@
+"""What needs no towers: chance, popularity in several forms, and popularity corrected for each attribute."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import inf
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
+
+from recsys_jax.config import LinearConfig
+from recsys_jax.data.dataset import Dataset, customer_folds
+from recsys_jax.data.features import FeatureSpace
+from recsys_jax.data.schema import Numeric
+from recsys_jax.data.splits import Fold
+from recsys_jax.evaluation.scorers import Scorer, Shared, attribute_rows, model_scorer, ranks_in_rows
+from recsys_jax.models import metrics
+from recsys_jax.training.convex import Penalties, TrainingPurchases
+from recsys_jax.training.penalties import inner_folds
+from recsys_jax.training.preparation import prepare
+from recsys_jax.training.wide import fit_linear
+
+__all__ = [
+    "ALPHAS",
+    "KNOTS",
+    "PENALTIES",
+    "NaiveBayes",
+    "SoftValues",
+    "baselines",
+    "inverse_popularity",
+    "logistic_regression",
+    "naive_bayes",
+    "popularities",
+    "soft_values",
+]
+
+ALPHAS = (5, 10, 20, 50, 100, 200, 500, 1000)
+"""The strengths of smoothing that naive Bayes chooses from: purchases' worth of "as everybody"."""
+
+PENALTIES = (100.0, 3.0, 10.0, 30.0, 300.0, 1000.0)
+"""The L2 penalties that logistic regression chooses from; the first is taken where there is nothing to choose by."""
+
+KNOTS = 8
+"""How many overlapping ranges a number is divided into."""
+
+DEALS = 3
+"""How often the training customers are dealt into inner folds: by one deal alone the strength would be a lucky one."""
+
+INNER_SCORES = 2**23
+"""The most scores per inner fold and strength: of very many combinations of attributes, some thousands tell enough."""
+
+SMALL = 0.5
+"""Purchases added to each product, so that one that nobody bought has a logarithm; it stays below those bought once."""
+
+
+def baselines(dataset: Dataset, fold: Fold) -> dict[str, Scorer]:
+    """By name, the scorers that learn from a fold's training purchases alone.
+
+    Where the candidates are new products, nobody has bought them: popularity is then that of their category.
+    """
+    counted = popularities(dataset, fold.train)
+    if fold.candidates is not None:
+        out = {"random": counted["random"]}
+        if dataset.categories is not None:
+            counts = np.bincount(dataset.purchases[fold.train, 1], minlength=len(dataset.product_ids))
+            by_category = _category_popularity(dataset.categories, counts.astype(np.float64), ~fold.candidates)
+            everybody = np.zeros(len(dataset.customers), np.int64)
+            out["popularity by category"] = Shared.table(by_category[None], everybody)
+        return out
+    return {
+        **counted,
+        "inverse popularity": inverse_popularity(dataset, fold.train),
+        "naive Bayes": naive_bayes(dataset, fold.train).scorer(),
+        "logistic regression": logistic_regression(dataset, fold.train),
+    }
+
+
+def popularities(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> dict[str, Scorer]:
+    """Chance, popularity and, where there are segments, popularity per segment, of the purchases to learn from."""
+    bought = dataset.purchases[train]
+    total = len(dataset.product_ids)
+    counts = np.bincount(bought[:, 1], minlength=total).astype(np.float64)
+    everybody = np.zeros(len(dataset.customers), np.int64)
+    out: dict[str, Scorer] = {
+        # Equal scores for all: the metrics' expectation over ties is that of a random order, exactly.
+        "random": Shared.table(np.zeros((1, total)), everybody),
+        "popularity": Shared.table(counts[None], everybody),
+    }
+    if dataset.segments is not None:
+        code = np.unique(np.asarray(dataset.segments), return_inverse=True)[1]
+        by_segment = np.zeros((code.max() + 1, total))
+        np.add.at(by_segment, (code[bought[:, 0]], bought[:, 1]), 1.0)
+        # A persona without training purchases has no popularity of its own: the general one serves.
+        table = np.where(by_segment.sum(axis=1, keepdims=True) > 0, by_segment, counts)
+        out[f"popularity per {dataset.segment_word}"] = Shared.table(table, code)
+    return out
+
+
+def inverse_popularity(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> Shared:
+    """What was bought least comes first. It should lose; where it wins, the counts say the opposite of what is next."""
+    counts = np.bincount(dataset.purchases[train, 1], minlength=len(dataset.product_ids)).astype(np.float64)
+    return Shared.table(-counts[None], np.zeros(len(dataset.customers), np.int64))
+
+
+def _category_popularity(
+    categories: Sequence[str], counts: Float64[np.ndarray, " p"], known: Bool[np.ndarray, " p"]
+) -> Float64[np.ndarray, " p"]:
+    """For each product the mean count of its category's known products; of all known ones where there is none."""
+    code = np.unique(np.asarray(categories), return_inverse=True)[1]
+    size = np.bincount(code[known], minlength=code.max() + 1)
+    bought = np.bincount(code[known], counts[known], code.max() + 1)
+    general = counts[known].mean() if known.any() else 0.0
+    return np.asarray(np.where(size > 0, bought / np.maximum(size, 1), general)[code])
+
+
+@dataclass(frozen=True)
+class SoftValues:
+    """The attributes of r rows as values that are there to some degree: a number lies between two of its values."""
+
+    columns: Int[np.ndarray, "r m"]
+    """The values of a row, numbered through all attributes; -1 where a row states fewer."""
+    weights: Float64[np.ndarray, "r m"]
+    total: int
+    """How many values there are."""
+
+    def counts(self, purchases: Int[np.ndarray, "n 2"], products: int) -> Float64[np.ndarray, "a p"]:
+        """How often each product was bought with each value; `purchases` are of (row, product)."""
+        columns, weights = self.columns[purchases[:, 0]], self.weights[purchases[:, 0]]
+        there = columns >= 0
+        cells = (columns * products + purchases[:, 1:])[there]
+        summed = np.bincount(cells, weights[there], self.total * products)
+        return summed.reshape(self.total, products).astype(np.float64)  # of nothing, the sum is an integer
+
+    def dense(self, rows: Int[np.ndarray, " n"]) -> Float64[np.ndarray, "n a"]:
+        """The weight of every value in the given rows."""
+        columns, weights = self.columns[rows], self.weights[rows]
+        there = columns >= 0
+        cells = (np.arange(len(rows))[:, None] * self.total + columns)[there]
+        found = np.bincount(cells, weights[there], len(rows) * self.total)
+        return found.reshape(len(rows), self.total).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class NaiveBayes:
+    """Popularity, corrected by how much more often than others a product was bought with each attribute stated."""
+
+    log_popularity: Float64[np.ndarray, " p"]
+    log_ratio: Float64[np.ndarray, "a p"]
+    """log p(value | product) - log p(value), smoothed."""
+    alpha: float
+    """The strength of the smoothing."""
+    values: SoftValues
+    group: Int[np.ndarray, " c"]
+    """The row of `values` of each customer."""
+
+    def scores(self, rows: Int[np.ndarray, " n"]) -> Float64[np.ndarray, "n p"]:
+        """The scores of all products for the given rows of `values`."""
+        found = self.log_popularity + self.values.dense(rows) @ self.log_ratio
+        # What is equal but for the order of a sum must tie.
+        return np.asarray(np.round(found, 9))
+
+    def scorer(self) -> Shared:
+        """The scorer for the dataset's customers."""
+        return Shared(self.scores, self.group, f"alpha {self.alpha:g}")
+
+
+def naive_bayes(
+    dataset: Dataset, train: Bool[np.ndarray, " n"], alphas: Sequence[float] = ALPHAS, *, folds: int = 5
+) -> NaiveBayes:
+    """score_j = log(count_j + 1/2) + sum over the values stated of log p(value | j) - log p(value).
+
+    p(value | j) = (count of the value among j's purchases + alpha p(value)) / (count_j + alpha): who was bought rarely
+    is thought to be bought by everybody alike. A value that no training customer has says nothing. Of `alphas`, the
+    one with the best mean reciprocal rank in inner cross-validations over the training customers is taken.
+
+    Args:
+        dataset: whose customers are scored.
+        train: the purchases to learn from (n,).
+        alphas: what to choose from; a single one is taken as it is.
+        folds: of the inner cross-validation.
+    """
+    total = len(dataset.product_ids)
+    first, group = attribute_rows(dataset)
+    bought = dataset.purchases[train]
+    buyers = np.unique(bought[:, 0])
+    values = soft_values(dataset, first, group[buyers])
+    purchases = np.stack([group[bought[:, 0]], bought[:, 1]], axis=1)
+    counts = values.counts(purchases, total)
+    popularity = np.bincount(bought[:, 1], minlength=total).astype(np.float64)
+    if len(alphas) == 1 or len(buyers) < 2:
+        return _smoothed(counts, popularity, float(alphas[len(alphas) // 2]), values, group)
+
+    folds = min(folds, len(buyers))
+    reciprocal = np.zeros(len(alphas))
+    rng = np.random.default_rng(0)
+    for deal, number in product(range(DEALS), range(folds)):
+        fold = customer_folds(len(buyers), folds, deal)[np.searchsorted(buyers, bought[:, 0])]
+        asked = purchases[fold == number]
+        known = counts - values.counts(asked, total), popularity - np.bincount(asked[:, 1], minlength=total)
+        # Who states the same and bought the same is one query, so many times.
+        queries, times = np.unique(asked, axis=0, return_counts=True)
+        rows = np.unique(queries[:, 0])
+        if len(rows) * total > INNER_SCORES:
+            rows = np.sort(rng.choice(rows, INNER_SCORES // total + 1, replace=False))
+            asked_for = np.isin(queries[:, 0], rows)
+            queries, times = queries[asked_for], times[asked_for]
+        row = np.searchsorted(rows, queries[:, 0])
+        step = max(1, 2**22 // total)  # a block of scores of at most 32 MB
+        for i, alpha in enumerate(alphas):
+            inner = _smoothed(*known, float(alpha), values, group)
+            for start in range(0, len(rows), step):
+                here = (row >= start) & (row < start + step)
+                ranked = ranks_in_rows(inner.scores(rows[start : start + step]), row[here] - start, queries[here, 1])
+                reciprocal[i] += metrics.reciprocal_rank(ranked) @ times[here]
+    return _smoothed(counts, popularity, float(alphas[int(reciprocal.argmax())]), values, group)
+
+
+def logistic_regression(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> Shared:
+    """Multinomial, of the product on the attributes, with an L2 penalty chosen on inner folds.
+
+    It is the linear recipe without what products share, and its penalty is the one of `PENALTIES` with the best mean
+    reciprocal rank. The intercepts are the log-popularities: fitted freely they fit the products that few bought too
+    well, and rank no better.
+    """
+    config = LinearConfig(attribute_penalty=inf, taste_penalty=inf)
+    data = TrainingPurchases.of(prepare(dataset, config, train), dataset.customers.source)
+    folds = inner_folds(data, config)
+    reciprocal = {own: sum(fold.measure(data, Penalties(own, inf, inf))[0] for fold in folds) for own in PENALTIES}
+    best = max(reciprocal, key=lambda own: reciprocal[own])
+    model = fit_linear(dataset, replace(config, own_penalty=best), train=train)
+    return replace(model_scorer(model, dataset), note=f"penalty {best:g}")
+
+
+def _smoothed(
+    counts: Float64[np.ndarray, "a p"],
+    popularity: Float64[np.ndarray, " p"],
+    alpha: float,
+    values: SoftValues,
+    group: Int[np.ndarray, " c"],
+) -> NaiveBayes:
+    share = counts.sum(axis=1, keepdims=True) / max(popularity.sum(), 1.0)
+    # Counts of numbers are differences of sums: what is left of a value that nobody has is no share.
+    seen = share > 1e-9
+    ratio = (np.maximum(counts, 0.0) / np.where(seen, share, 1.0) + alpha) / (popularity + alpha)
+    return NaiveBayes(np.log(popularity + SMALL), np.where(seen, np.log(ratio), 0.0), alpha, values, group)
+
+
+def soft_values(dataset: Dataset, first: Int[np.ndarray, " r"], training: Int[np.ndarray, " t"]) -> SoftValues:
+    """The attributes of one customer per combination, by what the features make of the cells.
+
+    Vocabularies and knots come from the training customers alone. A missing value is none, and says nothing: as a
+    value of its own it would speak, of much that is missing together, once for each. Raises `InputError` for a cell
+    that no policy admits.
+
+    Args:
+        dataset: whose customers they are.
+        first: a customer of each combination (r,), as from `attribute_rows`.
+        training: the combination of each training customer (t,).
+    """
+    table = dataset.customers.select(first.tolist())
+    space = FeatureSpace.fit(dataset.schema.customers.features, table, np.unique(training).tolist())
+    columns, weights, total = [], [], 0
+    for fitted in space:
+        encoded = fitted.encode(table)
+        if isinstance(fitted.feature, Numeric):
+            own, weight, size = _hats(encoded, encoded[training])
+        else:
+            own = encoded.reshape(len(table), -1).astype(np.int64)
+            own[own == fitted.missing_row] = -1
+            weight, size = np.ones(own.shape), fitted.input.size
+        columns.append(np.where(own >= 0, own + total, -1))
+        weights.append(weight)
+        total += size
+    return SoftValues(np.concatenate(columns, axis=1), np.concatenate(weights, axis=1), total)
+
+
+def _hats(
+    encoded: Float[np.ndarray, "r d"], training: Float[np.ndarray, "t d"]
+) -> tuple[Int[np.ndarray, "r 2"], Float64[np.ndarray, "r 2"], int]:
+    """A number as two neighbouring knots with weights that sum to 1; as none where it is missing.
+
+    Knots are quantiles of the training customers, so that each has about as many of them.
+    """
+    x = encoded[:, 0].astype(np.float64)
+    missing = encoded[:, 1] > 0 if encoded.shape[1] > 1 else np.zeros(len(x), bool)
+    stated = training[:, 0] if encoded.shape[1] == 1 else training[training[:, 1] == 0, 0]
+    knots = np.unique(np.quantile(stated.astype(np.float64), np.linspace(0, 1, KNOTS))) if len(stated) else np.zeros(1)
+    x = np.clip(x, knots[0], knots[-1])
+    low = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, max(len(knots) - 2, 0))
+    high = np.minimum(low + 1, len(knots) - 1)
+    share = np.where(high > low, (x - knots[low]) / np.where(high > low, knots[high] - knots[low], 1.0), 0.0)
+    columns = np.where(missing[:, None], -1, np.stack([low, high], axis=1))
+    return columns, np.stack([1 - share, share], axis=1), len(knots)

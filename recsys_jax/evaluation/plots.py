@@ -1,0 +1,358 @@
+"""Pictures and the reports beside them. Each function writes one file."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from recsys_jax.config import LinearConfig
+from recsys_jax.data.dataset import Dataset
+from recsys_jax.data.files import replace_file, write_file
+from recsys_jax.errors import InputError
+from recsys_jax.evaluation.comparison import METRICS, Comparison
+from recsys_jax.evaluation.engine import Evaluation
+from recsys_jax.models.trained import TrainedModel
+from recsys_jax.personas.clustering import PersonaModel
+from recsys_jax.personas.encoders import clean_text
+
+__all__ = [
+    "comparison_differences",
+    "embedding_space",
+    "persona_definition",
+    "persona_distribution",
+    "results_by_segment",
+    "scaling",
+    "silhouette_curve",
+]
+
+_BLUE, _GREY = "#2f6db5", "#8a8f98"
+# By the beginning of a method's name. The model whose attributes are shuffled is a control, not a rival: no bar.
+_METHODS = {
+    "model,": None,
+    "model": _BLUE,
+    "naive Bayes": "#8064b8",
+    "popularity per": "#e0a458",
+    "popularity": "#c9ced6",
+    "random": _GREY,
+}
+_COLOURS = ("#2f6db5", "#e0803a", "#3f9b5a", "#c44e8a", "#8064b8", "#a0782d", "#2aa5b3", "#7d8794")
+# Other colours than the customers', so that nobody takes a category for a persona.
+_PRODUCT_COLOURS = ("#1d1d1f", "#e3242b", "#00bcd4", "#f5c518", "#ffffff", "#7b4b2a", "#ff8ad8", "#9be564")
+_MARKERS = ("s", "^", "D", "P", "X", "v", "*", "p")
+
+
+def persona_distribution(path: Path, names: Sequence[str], counts: Sequence[int]) -> None:
+    """A PNG with one bar per persona: how many reviews, and their share."""
+    with _picture(path, 7.2, 1.1 + 0.42 * len(names)) as (axes,):
+        bars = axes.barh(range(len(names)), counts, color=_BLUE, height=0.62)
+        total = max(sum(counts), 1)
+        axes.bar_label(bars, [f"{count:,}  ({count / total:.0%})" for count in counts], padding=4, fontsize=9)
+        axes.set_yticks(range(len(names)), [_drawable(name, number) for number, name in enumerate(names)])
+        axes.invert_yaxis()
+        axes.set_xlim(0, 1.2 * max(*counts, 1))
+        axes.set_xlabel("reviews")
+        axes.set_title(f"Personas of {total:,} reviews", loc="left")
+        axes.tick_params(axis="y", length=0)
+
+
+def silhouette_curve(path: Path, ks: Sequence[int], scores: Sequence[float], chosen: int) -> None:
+    """A PNG with the mean silhouette of each number of clusters, the chosen one marked."""
+    with _picture(path, 7.2, 3.6) as (axes,):
+        axes.plot(ks, scores, marker="o", color=_GREY, linewidth=1.5, markersize=5)
+        best = scores[list(ks).index(chosen)]
+        axes.plot([chosen], [best], marker="o", color=_BLUE, markersize=10, linestyle="none")
+        axes.annotate(f"k = {chosen}: {best:.3f}", (chosen, best), (10, 6), textcoords="offset points", color=_BLUE)
+        axes.set_xticks(ks)
+        axes.margins(x=0.08, y=0.18)
+        axes.set_xlabel("number of clusters k")
+        axes.set_ylabel("mean silhouette")
+        axes.set_title("How well the reviews fall into k clusters (1 is best)", loc="left")
+        axes.grid(axis="y", color="#e4e6ea")
+
+
+def persona_definition(
+    path: Path,
+    model: PersonaModel,
+    texts: Sequence[str],
+    labels: Int[np.ndarray, " n"],
+    distances: Float[np.ndarray, " n"],
+    sources: Mapping[str, Mapping[str, int]],
+) -> None:
+    """The Markdown file that says who each persona is: share, words, most central reviews, attributes given.
+
+    `sources` is what `attribute_sources` counted.
+    """
+    lines = [
+        "# Persona definition",
+        "",
+        f"{len(texts):,} reviews in {len(model.personas)} clusters, embedded by `{model.encoder.name}`. "
+        f"Mean silhouette {model.silhouettes[len(model.personas)]:.3f}.",
+        "",
+        "A persona comes from the text of a review of the purchased product: it has seen the answer. "
+        "What is measured on these customers must say so.",
+        "",
+        "| attribute | from the profile | from the text | from the persona |",
+        "|---|---|---|---|",
+    ]
+    for attribute in ("age", "gender", "skin_type", "skin_concern"):
+        counts = sources[attribute]
+        cells = " | ".join(f"{counts.get(source, 0):,}" for source in ("profile_info", "text", "persona"))
+        lines.append(f"| {attribute} | {cells} |")
+    for number, persona in enumerate(model.personas):
+        rows = np.flatnonzero(labels == number)
+        central: dict[str, None] = {}  # a review that stands there twice is quoted once
+        for row in rows[np.argsort(distances[rows], kind="stable")]:
+            central.setdefault(_quote(texts[row]))
+            if len(central) == 3:
+                break
+        share, evidence = len(rows) / max(len(texts), 1), model.evidence[number]
+        weak = "" if evidence > 2 else ", which is weak: the name is what the others left"
+        doubt = model.doubt(number) and f" ({_escape(model.doubt(number))})"
+        lines += [
+            "",
+            f"## {number}. {_escape(persona.name)}",
+            "",
+            f"{_escape(persona.description)}.",
+            "",
+            f"* Share: {share:.1%} ({len(rows):,} reviews)",
+            f"* Distinctive keywords: {_escape(', '.join(model.keywords[number])) or 'none'}",
+            f"* Evidence for the name: use of its keywords {evidence:+.1f} standard deviations from chance"
+            f"{weak}{doubt}",
+            f"* Attributes where the reviewer states none: skin type {persona.skin_type}, "
+            f"concern {persona.skin_concern}, age {persona.age[0]} to {persona.age[1]}, "
+            f"{persona.female_share:.0%} female",
+            "",
+            "The most central reviews:",
+        ]
+        for quote in central:
+            lines += ["", f"> {quote}"]
+    write_file(path, "\n".join(lines) + "\n")
+
+
+def results_by_segment(path: Path, result: Evaluation, k: int) -> None:
+    """A PNG with hit@k, and category hit@k where there are categories: the model next to chance and popularity."""
+    shown = [name for name in (f"hit@{k}", f"category_hit@{k}") if name in result.metrics]
+    counts = result.queries
+    groups = list(counts)[:25]
+    labels = [f"{_drawable(group, number)}  (n = {counts[group]:,})" for number, group in enumerate(groups)]
+    colours = {method: _method_colour(method) for method in result.values}
+    methods = [method for method, colour in colours.items() if colour is not None]
+    thick = 0.8 / len(methods)
+    width, height = 5.4 * len(shown), 1.8 + 0.2 * len(groups) * len(methods)
+    with _picture(path, width, height, columns=len(shown)) as panels:
+        for axes, metric in zip(panels, shown, strict=True):
+            for place, method in enumerate(methods):
+                values = [result.mean(method, metric, group) for group in groups]
+                at = np.arange(len(groups)) + (place - (len(methods) - 1) / 2) * thick
+                bars = axes.barh(at, values, thick, color=colours[method], label=method)
+                bold = {"fontweight": "bold"} if method == "model" else {"color": _GREY}
+                axes.bar_label(bars, [f"{value:.0%}" for value in values], padding=3, fontsize=7, **bold)
+            axes.set_yticks(range(len(groups)), labels)
+            axes.invert_yaxis()
+            axes.tick_params(axis="y", length=0)
+            axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
+            axes.set_title(metric.replace("_", " "), loc="left", fontsize=10)
+            axes.margins(x=0.12)
+        for axes in panels[1:]:
+            axes.set_yticklabels([])
+        figure = panels[0].figure
+        figure.suptitle(f"Results by {result.segment_word}, {result.protocol}", x=0.01, ha="left")
+        named = panels[0].get_legend_handles_labels()
+        figure.legend(*named, loc="outside lower left", ncols=4, frameon=False, fontsize=9)
+
+
+def _method_colour(method: str) -> str | None:
+    return next((colour for name, colour in _METHODS.items() if method.startswith(name)), None)
+
+
+def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: int, most: int = 2000) -> None:
+    """A PNG with customers and products in one t-SNE of the towers' output, coloured by persona and by category.
+
+    Of more than `most` customers or products, as many drawn at random are shown.
+    """
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    rng = np.random.default_rng(seed)
+    customers, products = (
+        np.sort(rng.permutation(count)[:most]) for count in (len(dataset.customers), len(dataset.product_ids))
+    )
+    vectors = np.concatenate(
+        [model.embed_customers(dataset.customers.select(customers.tolist())), model.product_embeddings[products]]
+    )
+    if isinstance(model.config, LinearConfig):
+        # What only fills up the length would keep the sides apart. A picture has two dimensions at least.
+        vectors = np.pad(vectors[:, :-2], ((0, 0), (0, max(0, 4 - vectors.shape[1]))))
+    with threadpool_limits(1):  # as with K-Means: another order of sums would be another picture
+        perplexity = min(30.0, (len(vectors) - 1) / 3)
+        points = TSNE(perplexity=perplexity, init="pca", metric="cosine", random_state=seed).fit_transform(vectors)
+    sides = (
+        ("customers", dataset.segments, customers, 0, {"marker": "o", "s": 24, "alpha": 0.75, "linewidths": 0}),
+        ("products", _category_labels(model, dataset), products, len(customers), {"s": 55, "edgecolors": "black"}),
+    )
+    with _picture(path, 9.6, 6.4) as (axes,):
+        for (side, labels, rows, first, style), place in zip(sides, ("upper", "lower"), strict=True):
+            handles = []
+            palette = _COLOURS if side == "customers" else _PRODUCT_COLOURS
+            for number, (label, members, colour) in enumerate(_grouped(labels, rows, palette)):
+                title = _drawable(label, number) if label else side
+                marker = {"marker": _MARKERS[number % len(_MARKERS)]}
+                at = points[first + members].T
+                handles.append(axes.scatter(*at, color=colour, label=title, **{**marker, **style}))
+            named = f"{side} by {dataset.segment_word if side == 'customers' else 'category'}"
+            where = {"loc": f"outside right {place}", "alignment": "left", "frameon": False}
+            axes.figure.legend(handles=handles, title=named if labels else None, **where)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+        counted = f"{len(customers):,} customers and {len(products):,} products"
+        axes.set_title(f"{counted} in one space", loc="left")
+        axes.set_xlabel("t-SNE: neighbours are alike, islands lie anywhere", loc="left")
+
+
+def scaling(path: Path, curves: Sequence[Mapping[str, Any]]) -> None:
+    """A PNG of how time and memory grow, a column for each curve, on logarithmic axes.
+
+    A curve has a `title`, `x` (what grows), `of` (what its seconds are of) and `contenders`: by name the columns `x`,
+    `time_s` and `peak_bytes`.
+    """
+    names = list(dict.fromkeys(name for curve in curves for name in curve["contenders"]))
+    others = [name for name in names if name != "recsys_jax"]
+    style: dict[str, dict[str, Any]] = {name: {"color": own} for name, own in zip(others, _COLOURS[1:], strict=False)}
+    style["recsys_jax"] = {"color": _BLUE, "linewidth": 2.5, "zorder": 3}
+    drawn: dict[str, Any] = {}
+    with _picture(path, 9.6, 4.6, columns=len(curves), rows=2, sharex="col", sharey="row") as panels:
+        for column, curve in enumerate(curves):
+            upper, lower = panels[column], panels[len(curves) + column]
+            for name, line in curve["contenders"].items():
+                for axes, values in ((upper, "time_s"), (lower, "peak_bytes")):
+                    (drawn[name],) = axes.plot(line["x"], line[values], marker="o", markersize=4, **style[name])
+            upper.set_title(f"{curve['title']}\ntime of one {curve['of']}", loc="left", fontsize=9)
+            lower.set_xlabel(curve["x"], fontsize=9)
+            for axes in (upper, lower):
+                axes.set(xscale="log", yscale="log")
+                axes.grid(color="#e4e6ea")
+                axes.minorticks_off()
+                if max(line["x"]) < 1000:  # there may be one power of ten among them, or none
+                    axes.set_xticks(line["x"])
+                axes.tick_params(labelsize=8)
+                axes.xaxis.set_major_formatter(lambda value, _: _short(float(value)))
+            upper.yaxis.set_major_formatter(lambda value, _: _short(value, _TIMES))
+            lower.yaxis.set_major_formatter(lambda value, _: _short(value, _BYTES))
+        panels[len(curves)].set_ylabel("peak memory of the process", fontsize=8)
+        panels[0].figure.legend(drawn.values(), drawn, loc="outside lower left", ncols=4, frameon=False, fontsize=9)
+
+
+_COUNTS = {1e6: "M", 1e3: "k", 1.0: ""}
+_TIMES = {1.0: " s", 1e-3: " ms", 1e-6: " µs"}
+_BYTES = {1e9: " GB", 1e6: " MB"}
+
+
+def _short(value: float, units: Mapping[float, str] = _COUNTS) -> str:
+    """A number in the largest unit that leaves 1 or more.
+
+    >>> _short(100_000), _short(8), _short(0.01, _TIMES), _short(2e9, _BYTES)
+    ('100k', '8', '10 ms', '2 GB')
+    """
+    size = next((size for size in units if value >= 0.999 * size), min(units))
+    return f"{value / size:.3g}{units[size]}"
+
+
+def _grouped(
+    labels: Sequence[str] | None, rows: Int[np.ndarray, " n"], palette: Sequence[str]
+) -> list[tuple[str, np.ndarray, str]]:
+    """The places of each label's rows, the most frequent labels first; what is beyond the colours is one group."""
+    if labels is None:
+        return [("", np.arange(len(rows)), palette[0])]
+    chosen = np.asarray(labels)[rows]
+    names, counts = np.unique(chosen, return_counts=True)
+    listed = names[np.argsort(-counts, kind="stable")][: len(palette)].tolist()
+    groups = [(name, np.flatnonzero(chosen == name), colour) for name, colour in zip(listed, palette, strict=False)]
+    rest = np.flatnonzero(~np.isin(chosen, listed))
+    return [*groups, (f"{len(names) - len(listed)} others", rest, "#c5c9d0")] if len(rest) else groups
+
+
+def _category_labels(model: TrainedModel, dataset: Dataset) -> list[str] | None:
+    """The products' categories as people read them."""
+    column, categories = dataset.schema.products.category, dataset.categories
+    for fitted in model.products:
+        if categories is not None and fitted.feature.column == column:
+            return [fitted.label(category) for category in categories]
+    return categories
+
+
+def _quote(text: str, limit: int = 280) -> str:
+    flat = " ".join(re.sub(r"https?://\S+", "(link)", clean_text(text)).split())
+    return _escape(flat if len(flat) <= limit else f"{flat[: limit - 1].rstrip()}…")
+
+
+def _escape(text: str) -> str:
+    """Text that Markdown shows as it is; a list, heading or number at the start included."""
+    text = re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", text)
+    return re.sub(r"^(\d*)([-+.)=])", r"\1\\\2", text)
+
+
+@contextmanager
+def _picture(
+    path: Path, width: float, height: float, columns: int = 1, rows: int = 1, **shared: Any
+) -> Iterator[Sequence[Any]]:
+    """A figure with its panels, saved as a PNG afterwards; no global figure, so that many threads may draw."""
+    try:
+        from matplotlib import rc_context
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise InputError("pictures need matplotlib: pip install 'recsys_jax[plots]'") from None
+    with rc_context({"font.family": ["DejaVu Sans", *_korean_fonts()]}):
+        figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
+        for axes in panels:
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.set_axisbelow(True)
+        yield panels
+        replace_file(path, lambda stream: figure.savefig(stream, format="png"))
+
+
+@cache
+def _korean_fonts() -> tuple[str, ...]:
+    """The installed fonts that are known to have Korean signs; matplotlib's own font has none."""
+    from matplotlib.font_manager import fontManager
+
+    known = ("Noto Sans CJK KR", "Noto Sans KR", "NanumGothic", "Malgun Gothic", "Apple SD Gothic Neo", "AppleGothic")
+    installed = set(fontManager.get_font_names())
+    return tuple(name for name in known if name in installed)
+
+
+def _drawable(label: str, number: int) -> str:
+    """The label or, where no font has its signs and boxes would stand there, a number."""
+    return label if label.isascii() or _korean_fonts() else f"no. {number}"
+
+
+def comparison_differences(path: Path, result: Comparison, title: str) -> None:
+    """A PNG with each method's difference to the best in the metric that ranks, and its 95 % interval."""
+    metric = METRICS[0]
+    colours = {"the best": _BLUE, "inside the noise": _GREY, "worse": "#e0803a"}
+    drawn: dict[str, Any] = {}
+    with _picture(path, 7.2, 1.5 + 0.36 * len(result.rows)) as (axes,):
+        axes.axvline(0, color=_BLUE, linewidth=1, zorder=1)
+        for place, row in enumerate(result.rows):
+            reading, found = row.reading(metric), None if row.minus_best is None else row.minus_best[metric]
+            mean, low, high = (0.0, 0.0, 0.0) if found is None else (found.mean, found.low, found.high)
+            if not np.isnan(low):  # one customer alone has no interval
+                axes.plot([low, high], [place, place], color=colours[reading], linewidth=2)
+            (drawn[reading],) = axes.plot([mean], [place], "o", color=colours[reading], markersize=6)
+        names = [
+            f"{_drawable(row.method, place)}  {row.means[metric].mean:.4f}" for place, row in enumerate(result.rows)
+        ]
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.tick_params(axis="y", length=0)
+        axes.grid(axis="x", color="#e4e6ea")
+        axes.set_xlabel(f"{metric.upper()} minus the best, with the 95 % interval, query by query")
+        axes.set_title(title, loc="left", fontsize=10)
+        axes.figure.legend(drawn.values(), drawn, loc="outside lower left", ncols=3, frameon=False, fontsize=9)

@@ -1,0 +1,1 @@
+"""Towers, losses, metrics, popularity, and what a trained model is."""

@@ -1,0 +1,1 @@
+"""Reviews to customers: encoders, clustering, profiles, keywords, personas in folds."""

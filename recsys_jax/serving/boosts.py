@@ -1,0 +1,109 @@
+"""Boost rules: "customers like this, products like that: add so much to the score". Read from TOML."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from recsys_jax.data.features import FeatureSpace, FittedFeature
+from recsys_jax.data.schema import MultiCategorical, Numeric
+from recsys_jax.data.sections import read_toml
+from recsys_jax.data.tables import Table
+from recsys_jax.data.values import as_number, cell_number
+from recsys_jax.errors import InputError, choices
+
+__all__ = ["BoostRule", "read_boosts"]
+
+
+@dataclass(frozen=True)
+class BoostRule:
+    """Adds `add` to the score where a customer and a product meet all conditions."""
+
+    name: str
+    customer: Mapping[str, Any]
+    """By feature: the value, the list of values, or `{ min = ..., max = ... }` of a number; empty: every customer."""
+    product: Mapping[str, Any]
+    add: float
+
+    def customers(self, space: FeatureSpace, table: Table) -> Bool[np.ndarray, " n"]:
+        """Which customers of the table meet the conditions."""
+        return _meets(self.customer, space, table)
+
+    def products(self, space: FeatureSpace, table: Table) -> Bool[np.ndarray, " n"]:
+        """Which products of the table meet the conditions."""
+        return _meets(self.product, space, table)
+
+
+def read_boosts(path: Path, customers: FeatureSpace, products: FeatureSpace) -> tuple[BoostRule, ...]:
+    """The `[[boost]]` rules in a TOML file. Raises `InputError` for a feature or value that the model doesn't know."""
+    document = read_toml(path)
+    rules = document.get("boost")
+    if set(document) != {"boost"} or not isinstance(rules, list):
+        raise InputError(f"{path}: found {choices(document) or 'nothing'} at the top; allowed: [[boost]] tables")
+    out = []
+    for number, rule in enumerate(rules, 1):
+        where = f"{path}, boost {number}"
+        if not isinstance(rule, dict):
+            raise InputError(f"{where}: found {rule!r}; allowed: a [[boost]] table")
+        unknown = sorted(set(rule) - {"name", "customer", "product", "add"})
+        if unknown:
+            raise InputError(f"{where}: found the key {unknown[0]!r}; allowed: 'name', 'customer', 'product', 'add'")
+        add = rule.get("add")
+        if isinstance(add, bool) or not isinstance(add, int | float) or not -1 <= add <= 1:
+            raise InputError(f"{where}, add: found {add!r}; allowed: a number from -1 to 1, since scores are 0 to 1")
+        conditions = {}
+        for side, space in (("customer", customers), ("product", products)):
+            content = rule.get(side, {})
+            if not isinstance(content, dict):
+                raise InputError(f"{where}, {side}: found {content!r}; allowed: a table {{ FEATURE = VALUE }}")
+            conditions[side] = {
+                name: _condition(space, name, value, f"{where}, {side}") for name, value in content.items()
+            }
+        said = [f"{name} = {value}" for side in ("customer", "product") for name, value in rule.get(side, {}).items()]
+        name = str(rule.get("name") or " and ".join(said) or "everything")
+        out.append(BoostRule(name, conditions["customer"], conditions["product"], float(add)))
+    return tuple(out)
+
+
+def _condition(space: FeatureSpace, name: str, value: Any, where: str) -> Any:
+    """A condition with its values as the vocabulary spells them: a set, or a (low, high) pair for a number."""
+    if name not in space.names:
+        raise InputError(f"{where}: found the feature {name!r}; allowed: {choices(space.names)}")
+    fitted = space[name]
+    if isinstance(fitted.feature, Numeric):
+        bounds = value if isinstance(value, dict) else {"min": value, "max": value}
+        numbers = {key: as_number(x) for key, x in bounds.items()}
+        low, high = numbers.get("min", -np.inf), numbers.get("max", np.inf)
+        if not bounds or set(bounds) - {"min", "max"} or low is None or high is None or low > high:
+            raise InputError(f"{where}, {name}: found {value!r}; allowed: a number or {{ min = NUMBER, max = NUMBER }}")
+        return low, high
+    if value == []:
+        raise InputError(f"{where}, {name}: found []; allowed: {fitted.allowed()}")
+    wanted = set()
+    for item in value if isinstance(value, list) else [value]:
+        known = fitted.canonical(item)
+        if known is None:
+            raise InputError(f"{where}, {name}: found {item!r}; allowed: {fitted.allowed()}")
+        wanted.add(known)
+    return wanted
+
+
+def _meets(conditions: Mapping[str, Any], space: FeatureSpace, table: Table) -> Bool[np.ndarray, " n"]:
+    out = np.ones(len(table), bool)
+    for name, wanted in conditions.items():
+        fitted = space[name]
+        column = table.column(fitted.feature.column)
+        out &= np.fromiter((_holds(fitted, cell, wanted) for cell in column), bool, len(column))
+    return out
+
+
+def _holds(fitted: FittedFeature, cell: Any, wanted: Any) -> bool:
+    if isinstance(fitted.feature, Numeric):
+        number = cell_number(cell)
+        return number is not None and bool(wanted[0] <= number <= wanted[1])
+    if isinstance(fitted.feature, MultiCategorical):
+        return any(fitted.canonical(item) in wanted for item in fitted.feature.items(cell))
+    return fitted.canonical(cell) in wanted

@@ -1,0 +1,406 @@
+"""The API that a service imports: attributes in, products out."""
+
+import operator
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Float32, Int, Int32
+
+from recsys_jax.data.schema import Schema
+from recsys_jax.data.tables import Table
+from recsys_jax.errors import InputError, choices
+from recsys_jax.models.single import single_tower
+from recsys_jax.models.trained import BLOCK, TrainedModel, bucket
+from recsys_jax.serving import scoring
+from recsys_jax.serving.boosts import BoostRule, read_boosts
+from recsys_jax.serving.catalogue import Catalogue
+from recsys_jax.storage.artifacts import load_model
+from recsys_jax.storage.torch import catalogue as read_catalogue
+from recsys_jax.storage.torch import load_checkpoint
+
+__all__ = ["Ranking", "Recommender"]
+
+POPULARITY = "popularity"
+"""The name under which a model trained with a popularity bias reports what it added."""
+
+
+class Ranking(NamedTuple):
+    """The best products of each customer, best first; -1 and NaN where fewer remain."""
+
+    products: Int32[np.ndarray, "n k"]
+    """Rows of `Recommender.product_ids`."""
+    scores: Float32[np.ndarray, "n k"]
+    """(1 + cosine) / 2."""
+    boosts: Float32[np.ndarray, "n k"]
+    """What rules and popularity added."""
+
+
+class Recommender:
+    """Recommends products to customers of whom only attributes are known.
+
+    Any number of threads may share one. A request reads the catalogue once, the old or the new one while products are
+    added; it waits for no lock.
+    """
+
+    def __init__(self, model: TrainedModel, boosts: Sequence[BoostRule] = ()) -> None:
+        """Raises `InputError` where a product's vector or popularity is not finite."""
+        self.model = model
+        self.boosts = tuple(boosts)
+        self._adding = threading.Lock()
+        products = Table("the model's products", model.product_rows)
+        self._catalogue = self._described(products, model.product_ids, model.product_embeddings, model.product_bias)
+        self._tower = single_tower(model.customers.inputs, model.variables)
+        self._columns = dict.fromkeys(fitted.feature.column for fitted in model.customers)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_adding"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _adding=threading.Lock())
+
+    @property
+    def product_ids(self) -> tuple[str, ...]:
+        """The products that can be recommended; `Ranking.products` points here."""
+        return self._catalogue.ids
+
+    @classmethod
+    def load(cls, folder: str | Path, boosts: str | Path | None = None) -> "Recommender":
+        """The recommender of a run folder, with the boost rules of a TOML file if one is given.
+
+        Raises `InputError` where the folder holds no undamaged model or a rule names what the model doesn't know.
+        """
+        model = load_model(folder)
+        rules = () if boosts is None else read_boosts(Path(boosts), model.customers, model.products)
+        return cls(model, rules)
+
+    @classmethod
+    def from_torch(
+        cls,
+        checkpoint: str | Path,
+        *,
+        products: object,
+        schema: Schema | None = None,
+        boosts: str | Path | None = None,
+    ) -> "Recommender":
+        """The recommender of a PyTorch checkpoint, `{"model_state_dict": ..., "brand_map": ...}`.
+
+        Args:
+            checkpoint: the file; it is opened with `weights_only=True`.
+            products: the catalogue: a dataset folder, a product file, a data frame, columns, or a list of dicts.
+            schema: what the towers read; by default what the folder's `dataset.toml` says, else the published mall's.
+            boosts: a TOML file with boost rules.
+
+        Raises:
+            InputError: for a file that needs code to be opened, is damaged or doesn't fit the schema; for products
+                that the schema doesn't allow.
+        """
+        model = load_checkpoint(checkpoint, *read_catalogue(products, schema))
+        rules = () if boosts is None else read_boosts(Path(boosts), model.customers, model.products)
+        return cls(model, rules)
+
+    def recommend(
+        self,
+        /,  # an attribute may have any name, this one too
+        *,
+        purchased_products: Sequence[str] = (),
+        top_n: int = 3,
+        categories: Sequence[object] | None = None,
+        **attributes: object,
+    ) -> list[dict[str, Any]]:
+        """The best products for one customer, best first.
+
+        Args:
+            purchased_products: ids that must not appear; ids that are no product of the catalogue are passed over.
+            top_n: how many; where fewer remain, fewer come back.
+            categories: only products of these categories, by code or label.
+            **attributes: the customer's attributes, named like the columns of the customer table.
+
+        Returns:
+            For each product `product_id, name, brand, category, price` (None where the dataset names no such column),
+            `score` (from 0 to 1, (1 + cosine) / 2), `boost` (what rules and popularity added to it) and `boosts` (by
+            rule). The order is that of `score + boost`.
+
+        Raises:
+            InputError: for an unknown attribute, value, category or top_n, with what is allowed.
+        """
+        for name in attributes:
+            if name not in self._columns:
+                raise InputError(f"recommend(): found the attribute {name!r}; allowed: {choices(self._columns)}")
+        # A single row is served by NumPy: to start a compiled function takes longer than all of its arithmetic.
+        table = Table("recommend()", {name: [attributes.get(name)] for name in self._columns}, single=True)
+        catalogue = self._catalogue
+        k = self._length(catalogue, top_n, table.source)
+        allowed = catalogue.allowed(categories, table.source)
+        (excluded,) = self._excluded(catalogue, table, [purchased_products])
+        customer = self._tower(self.model.customers.encode(table))
+        _finite(customer[None], table)
+        meets = self._meets(table)
+        query = catalogue.queries(customer[None], meets)[0]
+        _, rows = catalogue.search(query, k, exclude=excluded, allowed=allowed)
+        return self._entries(catalogue, rows, catalogue.embeddings[rows] @ customer, meets[0])
+
+    def recommend_batch(
+        self,
+        rows: object,
+        *,
+        purchased_products: Sequence[Sequence[str]] | None = None,
+        top_n: int = 3,
+        categories: Sequence[object] | None = None,
+    ) -> list[list[dict[str, Any]]]:
+        """`recommend` for many customers at once; the lists are those of `recommend`, row by row.
+
+        Scores agree with those of `recommend` to about 1e-7, so products whose scores are closer may change places.
+
+        Args:
+            rows: a data frame, a mapping of columns, or a list of dicts with the customers' attributes. Other columns
+                are passed over, but one that looks like an absent attribute misspelt is refused.
+            purchased_products: for each row the ids that must not appear; by default the column of that name, if any.
+            top_n: as in `recommend`.
+            categories: as in `recommend`.
+
+        Raises:
+            InputError: as in `recommend`, naming the row; or where `purchased_products` is no list of that length.
+        """
+        table, purchased = self._batch(rows, purchased_products, "recommend_batch()")
+        catalogue, meets = self._catalogue, self._meets(table)
+        k = self._length(catalogue, top_n, table.source)
+        # Rounded up, so that requests of any length run few programs.
+        products, cosines = self._rank(catalogue, table, meets, purchased, bucket(k), categories)
+        return [
+            self._entries(catalogue, found[found >= 0], own[found >= 0], met)
+            for found, own, met in zip(products[:, :k], cosines[:, :k], meets, strict=True)
+        ]
+
+    def rank_batch(
+        self,
+        rows: object,
+        *,
+        purchased_products: Sequence[Sequence[str]] | None = None,
+        top_n: int = 3,
+        categories: Sequence[object] | None = None,
+    ) -> Ranking:
+        """What `recommend_batch` recommends, as arrays: for jobs over many customers.
+
+        The arguments and what is raised are those of `recommend_batch`. k is `top_n`, or the number of products where
+        that is smaller; each k is a program of its own.
+        """
+        table, purchased = self._batch(rows, purchased_products, "rank_batch()")
+        catalogue, meets = self._catalogue, self._meets(table)
+        k = self._length(catalogue, top_n, table.source)
+        products, cosines = self._rank(catalogue, table, meets, purchased, k, categories)
+        # (n, 1, r), (n, k, r) -> (n, k, r)
+        boosts = (meets[:, None] & catalogue.meets[products]) @ catalogue.adds + catalogue.bias[products]
+        boosts[products < 0] = np.nan
+        return Ranking(products, np.clip((1.0 + cosines) / 2.0, 0.0, 1.0), boosts)
+
+    def warmup(self, batch: int = 1, *, top_n: int = 3, exclusions: int = 0, categories: bool = False) -> None:
+        """Compiles in advance what `recommend` and `recommend_batch` need, so that no request waits for it.
+
+        Batches are padded to powers of two up to 4,096 and larger ones divided, so ten programs serve all sizes.
+
+        Args:
+            batch: the most customers of a batch; 1: `recommend` alone.
+            top_n: the most products that are asked for.
+            exclusions: the most products that are excluded for one customer; 0: none are for anyone.
+            categories: whether requests may name categories.
+        """
+        catalogue = self._catalogue
+        k, nobody = self._length(catalogue, top_n, "warmup()"), np.zeros((1, len(self.boosts)), bool)
+        # Nobody in particular: what is compiled depends on shapes alone.
+        customer = self._tower(self.model.customers.blank(1))
+        catalogue.search(catalogue.queries(customer[None], nobody)[0], k)
+        everything = np.ones(len(catalogue.ids), bool)
+        for size in _powers(bucket(1), min(bucket(batch), BLOCK) if batch > 1 else 0):
+            customers = self.model.embed(self.model.customers.blank(size))
+            for wanted in _powers(bucket(1), bucket(k)):
+                for most in [0, *_powers(bucket(1), bucket(exclusions) if exclusions else 0)]:
+                    for allowed in [None, everything] if categories else [None]:
+                        excluded = [range(min(most, len(everything)))] * size
+                        self._top(catalogue, customers, nobody.repeat(size, axis=0), excluded, allowed, wanted)
+
+    def _batch(self, rows: object, purchased: Any, source: str) -> tuple[Table, Sequence[Any]]:
+        """The rows as a table with all attributes' columns, and what each row's customer bought."""
+        table = Table.of(rows, source)
+        self._check_spelling(table)
+        absent = {f.feature.column for f in self.model.customers if f.feature.missing != "error"} - set(table.columns)
+        table = replace(table, columns={**table.columns, **{name: [None] * len(table) for name in sorted(absent)}})
+        if purchased is None:
+            purchased = table.columns.get("purchased_products") or [()] * len(table)
+        one_each = f"allowed: a list of product ids for each of the {len(table)} rows"
+        if isinstance(purchased, str | bytes) or not hasattr(purchased, "__len__"):
+            raise InputError(f"{source}, purchased_products: found {purchased!r}; {one_each}")
+        if len(purchased) != len(table):
+            raise InputError(f"{source}, purchased_products: found {len(purchased)} lists; {one_each}")
+        return table, purchased
+
+    def _check_spelling(self, table: Table) -> None:
+        part = self.model.schema.customers
+        names = {fitted.feature.column for fitted in self.model.customers}
+        others = {part.id, part.segment, part.purchases, "purchased_products"}  # what a customer table has besides
+        absent = {name.casefold(): name for name in sorted(names - set(table.columns))}
+        for column in table.columns:
+            close = [] if column in names | others else get_close_matches(column.casefold(), absent, 1, cutoff=0.8)
+            if close:
+                raise InputError(
+                    f"{table.source}: found the column {column!r} and none of the name {absent[close[0]]!r}; allowed: "
+                    "that name, or both columns"
+                )
+
+    def add_products(self, rows: object) -> None:
+        """Adds products, embedding each once; they can be recommended from then on, all of them at once.
+
+        Threads that add take turns, so that none undoes what another did. Each number of products would be a program
+        of its own for batches; they are rounded up, so one program serves until an eighth more are there.
+
+        Args:
+            rows: a data frame, a mapping of columns, or a list of dicts, with the columns of the product table.
+
+        Raises:
+            InputError: for a missing column, a value that no policy admits, or an id that is already there. Nothing
+                is added then.
+        """
+        model, table = self.model, Table.of(rows, "add_products()")
+        if not len(table):
+            return
+        ids = table.ids(model.schema.products.id)
+        with self._adding:
+            old = self._catalogue
+            seen = set(old.ids)
+            for row, product_id in enumerate(ids):
+                if product_id in seen:
+                    raise table.error(row, model.schema.products.id, "an id that no other product has")
+                seen.add(product_id)
+            new = self._described(table, tuple(ids), model.embed_products(table), model.bias_of_new(table))
+            self._catalogue = old.extended(new)
+
+    def _described(
+        self,
+        table: Table,
+        ids: tuple[str, ...],
+        embeddings: Float32[np.ndarray, "p d"],
+        bias: Float32[np.ndarray, " p"],
+    ) -> Catalogue:
+        _finite(np.column_stack([embeddings, bias]), table)
+        return Catalogue.of(self.model, self.boosts, table, ids, embeddings, bias)
+
+    def _rank(
+        self,
+        catalogue: Catalogue,
+        table: Table,
+        meets: Bool[np.ndarray, "n r"],
+        purchased: Sequence[Any],
+        k: int,
+        categories: Sequence[object] | None,
+    ) -> tuple[Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
+        """The best products of each row and their cosines, -1 and NaN where fewer remain."""
+        allowed = catalogue.allowed(categories, table.source)
+        excluded = self._excluded(catalogue, table, purchased)
+        if not len(table):
+            return np.empty((0, k), np.int32), np.empty((0, k), np.float32)
+        customers = self.model.embed_customers(table)
+        _finite(customers, table)
+        blocks = [slice(start, start + BLOCK) for start in range(0, len(table), BLOCK)]
+        parts = [self._top(catalogue, customers[b], meets[b], excluded[b], allowed, k) for b in blocks]
+        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+    def _top(
+        self,
+        catalogue: Catalogue,
+        customers: Float32[np.ndarray, "n d"],
+        meets: Bool[np.ndarray, "n r"],
+        excluded: Sequence[Sequence[int]],
+        allowed: Bool[np.ndarray, " p"] | None,
+        k: int,
+    ) -> tuple[Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
+        """`_rank` of customers who fit into one block."""
+        count, most = len(customers), max(map(len, excluded))
+        queries = np.pad(catalogue.queries(customers, meets), ((0, bucket(count) - count), (0, 0)))
+        exclude = np.full((bucket(count), bucket(most)), -1, np.int32) if most else None
+        if exclude is not None:
+            for row, gone in enumerate(excluded):
+                exclude[row, : len(gone)] = gone
+        allowed = catalogue.on_device_allowed(allowed)
+        found = scoring.top_k(queries, catalogue.on_device, k, exclude=exclude, allowed=allowed)[1]
+        products = np.asarray(found)[:count]
+        cosines = np.einsum("nkd,nd->nk", catalogue.embeddings[products], customers)  # (n, k, d), (n, d) -> (n, k)
+        return products, np.where(products < 0, np.float32(np.nan), cosines)
+
+    def _length(self, catalogue: Catalogue, top_n: object, source: str) -> int:
+        try:
+            k = operator.index(top_n)  # type: ignore[arg-type]
+        except TypeError:
+            k = 0
+        if k < 1 or isinstance(top_n, bool):
+            raise InputError(f"{source}, top_n: found {top_n!r}; allowed: a whole number from 1")
+        return min(k, len(catalogue.ids))
+
+    def _excluded(self, catalogue: Catalogue, table: Table, purchased: Sequence[Any]) -> list[list[int]]:
+        """The rows of the products that each customer must not get."""
+        out = []
+        for row, ids in enumerate(purchased):
+            rows = catalogue.rows(ids)
+            if rows is None:
+                where = f"{_where(table, row)}, purchased_products"
+                raise InputError(f"{where}: found {ids!r}; allowed: a list of product ids")
+            out.append(rows)
+        return out
+
+    def _meets(self, table: Table) -> Bool[np.ndarray, "n r"]:
+        """Which rules' customer conditions each row meets."""
+        meets = np.zeros((len(table), len(self.boosts)), bool)
+        for number, rule in enumerate(self.boosts if len(table) else ()):  # a table without rows may lack columns
+            meets[:, number] = rule.customers(self.model.customers, table)
+        return meets
+
+    def _entries(
+        self,
+        catalogue: Catalogue,
+        products: Int[np.ndarray, " k"],
+        cosines: Float[np.ndarray, " k"],
+        meets: Bool[np.ndarray, " r"],
+    ) -> list[dict[str, Any]]:
+        """What is said of one customer's products."""
+        boosts: list[dict[str, float]] = [{} for _ in products]
+        if self.boosts:
+            for own, added in zip(boosts, (meets & catalogue.meets[products]).tolist(), strict=True):
+                for rule, applies in zip(self.boosts, added, strict=True):
+                    if applies:
+                        own[rule.name] = own.get(rule.name, 0.0) + rule.add
+        if self.model.config.popularity_bias:
+            for own, added in zip(boosts, catalogue.bias[products].tolist(), strict=True):
+                own[POPULARITY] = added
+        return [
+            {
+                **catalogue.shown[row],
+                "score": min(max((1.0 + cosine) / 2.0, 0.0), 1.0),
+                "boost": sum(own.values(), 0.0) if own else 0.0,
+                "boosts": own,
+            }
+            for row, cosine, own in zip(products.tolist(), cosines.tolist(), boosts, strict=True)
+        ]
+
+
+def _finite(vectors: Float[np.ndarray, "n d"], table: Table) -> None:
+    """Raises `InputError` for the first row of the table whose vector is not finite, so that every score is."""
+    finite = np.isfinite(vectors)
+    if not finite.all():
+        where = _where(table, int(finite.all(axis=1).argmin()))
+        raise InputError(f"{where}: found a vector that is not finite; allowed: weights and numbers that 32 bits hold")
+
+
+def _where(table: Table, row: int) -> str:
+    return table.source if table.single else f"{table.source}, row {table.number(row)}"
+
+
+def _powers(least: int, most: int) -> list[int]:
+    """The powers of two from `least`, itself one, to `most`.
+
+    >>> _powers(8, 32)
+    [8, 16, 32]
+    """
+    return [1 << n for n in range(least.bit_length() - 1, most.bit_length())]

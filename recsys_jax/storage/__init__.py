@@ -1,0 +1,1 @@
+"""Models on disk: artifacts, checkpoints of a training, PyTorch files."""

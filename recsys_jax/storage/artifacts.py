@@ -1,0 +1,259 @@
+"""A trained model as a folder: safetensors and JSON, nothing that can run; written whole, checked when it is read."""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from importlib.metadata import version
+from math import inf, prod
+from operator import index
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from recsys_jax.config import Config, LinearConfig, TrainConfig
+from recsys_jax.data.features import FeatureSpace, FittedFeature, with_product_id
+from recsys_jax.data.files import only_writer, open_inside, write_file
+from recsys_jax.data.schema import Schema
+from recsys_jax.errors import InputError
+from recsys_jax.models.trained import TrainedModel
+from recsys_jax.storage.validation import (
+    Shape,
+    check_catalogue,
+    check_numbers,
+    check_shapes,
+    flatten,
+    shapes_of,
+    unflatten,
+)
+
+__all__ = ["load_model", "save_model"]
+
+FORMAT, OLDEST = 4, 3
+"""The format that is written, and the oldest that is read: its tensors lie in `model.safetensors`."""
+MODEL = "model.json"
+
+_LARGEST = {MODEL: 2**30, "header": 2**24}  # A million products are some 200 MB of JSON; a tensor's entry is 100 bytes.
+_UNKNOWN = "0" * 64  # In the place of the checksum that model.json has of itself, while it is made.
+_TYPES = {"F32": "float32", "I64": "int64"}
+# All that a save has ever left in a folder, were it killed: `files.replace_file` puts a dot before, a number after.
+_OURS = re.compile(r"model(-[0-9a-f]{12})?\.safetensors|\.model(-[0-9a-f]{12})?\.(safetensors|json)\.[0-9]+")
+
+
+def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
+    """Writes a model into `folder` and returns its files: `model.json`, and the tensors that it names.
+
+    The tensors' name holds their checksum, so they lie beside the old ones until `model.json` takes its name: in that
+    one step the new model replaces the old one. Only then do the old tensors go. Raises `InputError` for a model that
+    `load_model` would refuse, and where the disk is full; the old model is intact then.
+    """
+    folder = Path(folder)
+    tensors = flatten(model.variables) | {
+        "product_embeddings": model.product_embeddings,
+        "purchases": model.purchases.astype(np.int64),
+        "losses": model.losses,
+    }
+    tensors = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}
+    where = f"{folder}: a model that can't be saved"
+    sides = (model.config, model.customers, model.products)
+    check_catalogue(model.schema, model.product_ids, model.product_rows, where)
+    check_shapes(shapes_of(tensors), *sides, len(model.product_ids), where)
+    check_numbers(model, where)
+    content = save_tensors(tensors)
+    digest = hashlib.sha256(content).hexdigest()
+    name = _tensors_name(digest)
+    document: dict[str, Any] = {
+        "format": FORMAT,
+        "versions": {package: version(package) for package in ("recsys_jax", "jax", "flax", "numpy", "safetensors")},
+        "sha256": {MODEL: _UNKNOWN, name: digest},
+        "trained_on": model.trained_on,
+        "batches": dict(model.batches),
+        "recipe": "linear" if isinstance(model.config, LinearConfig) else "towers",
+        # JSON has no infinity.
+        "config": {option: "inf" if value == inf else value for option, value in asdict(model.config).items()},
+        "schema": model.schema.source,
+        "customers": {fitted.feature.name: fitted.learned() for fitted in model.customers},
+        "products": {fitted.feature.name: fitted.learned() for fitted in model.products},
+        "product_ids": list(model.product_ids),
+        "product_rows": {column: list(cells) for column, cells in model.product_rows.items()},
+    }
+    text = json.dumps(document, indent=1, default=_plain) + "\n"
+    own = hashlib.sha256(text.encode()).hexdigest()
+    with only_writer(folder):
+        write_file(folder / name, content)
+        write_file(folder / MODEL, text.replace(_UNKNOWN, own, 1))
+        for entry in folder.iterdir():
+            if _OURS.fullmatch(entry.name) and entry.name != name:
+                with suppress(OSError):  # where a file that is open can't go, the next save removes it
+                    entry.unlink()
+    return folder / MODEL, folder / name
+
+
+def load_model(folder: str | Path) -> TrainedModel:
+    """The model that `save_model` wrote, also while another process saves one there: the old or the new, whole.
+
+    Nothing in the folder is run or believed: checksums first, then what a model needs. No file outside the folder is
+    read, and not much more memory taken than its files are large. Raises `InputError` where a file is missing,
+    damaged, forged or of another format.
+    """
+    folder = Path(folder)
+    path = folder / MODEL
+    while True:
+        try:
+            stream = open_inside(folder, MODEL, largest=_LARGEST[MODEL])
+        except FileNotFoundError:
+            raise InputError(f"{path}: there is no such file; scripts/train.py writes it") from None
+        with stream:
+            try:
+                return _load(folder, stream.read())
+            except FileNotFoundError as error:
+                # Another save has removed the tensors since; or else model.json still names what is not there.
+                if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                    raise InputError(f"{error.filename}: there is no such file; train the model again") from None
+
+
+def _load(folder: Path, content: bytes) -> TrainedModel:
+    path = folder / MODEL
+    try:
+        document = json.loads(content.decode("ascii"))
+        _check_format(document["format"], document.get("versions"), path)
+        name, digest = _checked(document, content, path)
+        return _restore(document, folder, name, digest)
+    except FileNotFoundError:
+        raise
+    except InputError as error:  # an option's sentence, say, doesn't know where the option stands
+        raise (error if str(folder) in str(error) else InputError(f"{path}: {error}")) from None
+    except MemoryError:
+        raise InputError(f"{folder}: there is too little memory for a model of this size") from None
+    except Exception as error:  # what a damaged or forged document raises depends on what is missing from it
+        raise InputError(f"{path}: damaged: {type(error).__name__}: {str(error)[:200]}") from None
+
+
+def _check_format(found: object, versions: object, path: Path) -> None:
+    if type(found) is int and OLDEST <= found <= FORMAT:
+        return
+    reads = f"this version, {version('recsys_jax')}, reads the formats {OLDEST} to {FORMAT}"
+    if type(found) is int and found > FORMAT:
+        by = str(versions.get("recsys_jax", "unknown"))[:40] if isinstance(versions, Mapping) else "unknown"
+        raise InputError(
+            f"{path}: found format {found}, written by a newer recsys_jax (version {by}); {reads}: install a newer one"
+        )
+    raise InputError(f"{path}: found format {str(found)[:40]!s}; {reads}: train the model again with scripts/train.py")
+
+
+def _checked(document: dict[str, Any], content: bytes, path: Path) -> tuple[str, str]:
+    """The name and the checksum of the tensors, once model.json is what its own checksum says."""
+    checksums = document["sha256"]
+    own = checksums.pop(MODEL)
+    if document["format"] == OLDEST:
+        own_found = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+    else:
+        own_found = hashlib.sha256(content.replace(own.encode(), _UNKNOWN.encode(), 1)).hexdigest()
+    if own_found != own:
+        raise InputError(f"{path}: damaged, or edited: its content is not what its checksum says")
+    ((name, digest),) = checksums.items()
+    expected = "model.safetensors" if document["format"] == OLDEST else _tensors_name(digest)
+    if name != expected or not re.fullmatch("[0-9a-f]{64}", digest):
+        raise InputError(f"{path}: sha256: found the file {name[:200]!r}; allowed: {expected[:200]!r}")
+    return name, digest
+
+
+def _tensors_name(digest: str) -> str:
+    return f"model-{digest[:12]}.safetensors"
+
+
+def _restore(document: Mapping[str, Any], folder: Path, name: str, digest: str) -> TrainedModel:
+    where = str(folder / MODEL)
+    schema = Schema.parse(document["schema"], where)
+    options = {option: inf if value == "inf" else value for option, value in document["config"].items()}
+    config: Config = {"linear": LinearConfig, "towers": TrainConfig}[document["recipe"]](**options)
+    listed = schema.products.features
+    sides = {
+        "customers": schema.customers.features,
+        "products": with_product_id(listed, schema.products.id) if config.id_embedding else listed,
+    }
+    customers, products = (
+        FeatureSpace(tuple(FittedFeature.restore(f, document[side][f.name]) for f in features))
+        for side, features in sides.items()
+    )
+    ids, rows = tuple(document["product_ids"]), document["product_rows"]
+    check_catalogue(schema, ids, rows, where)
+    if config.id_embedding and products["product_id"].values != ids:
+        raise InputError(
+            f"{where}: found other products in the vocabulary of ids; allowed: the model's, in their order"
+        )
+    batches, trained_on = document["batches"], document["trained_on"]
+    counted = all(type(number) is int and 0 <= number < 2**63 for number in batches.values())
+    if set(batches) != {"customer", "product"} or not counted or not isinstance(trained_on, str):
+        raise InputError(f"{where}: batches, trained_on: found other than two counts and a text")
+
+    def fits(shapes: Mapping[str, Shape]) -> None:
+        described = f"{folder / name}: damaged, or not of the model that {MODEL} describes"
+        check_shapes(shapes, config, customers, products, len(ids), described)
+
+    tensors = _tensors(folder, name, digest, fits)
+    model = TrainedModel(
+        schema=schema,
+        config=config,
+        customers=customers,
+        products=products,
+        product_ids=ids,
+        product_rows=rows,
+        product_embeddings=tensors.pop("product_embeddings"),
+        purchases=tensors.pop("purchases"),
+        losses=tensors.pop("losses"),
+        batches=batches,
+        trained_on=trained_on,
+        variables=unflatten(tensors),
+    )
+    check_numbers(model, str(folder / name))
+    return model
+
+
+def _tensors(
+    folder: Path, name: str, digest: str, fits: Callable[[Mapping[str, Shape]], None]
+) -> dict[str, np.ndarray]:
+    """The tensors in a file of safetensors: eight bytes of length, a JSON header, the numbers that it tells of.
+
+    The header is held against what `fits` before a number is read: it may tell of more than there is, or a file
+    without content may be long.
+    """
+    path = folder / name
+    with open_inside(folder, name) as stream:
+        size = os.fstat(stream.fileno()).st_size
+        length = int.from_bytes(stream.read(8), "little")
+        if length > min(size - 8, _LARGEST["header"]):
+            raise InputError(f"{path}: damaged: found {size} bytes, and {length} as the length of its header")
+        try:
+            header = json.loads(stream.read(length))
+            header.pop("__metadata__", None)
+            shapes: dict[str, Shape] = {}
+            for tensor, entry in header.items():
+                shapes[tensor] = _TYPES[entry["dtype"]], tuple(map(index, entry["shape"]))
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
+            raise InputError(f"{path}: damaged: its header is not one that scripts/train.py writes") from None
+        fits(shapes)
+        needed = sum(prod(shape) * (8 if kind == "int64" else 4) for kind, shape in shapes.values())
+        if size != 8 + length + needed:
+            raise InputError(f"{path}: damaged: found {size - 8 - length} bytes of numbers; allowed: {needed}")
+        stream.seek(0)
+        content = stream.read(size)
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise InputError(f"{path}: damaged, or of another model: its checksum is not the one in {MODEL}")
+    try:
+        tensors: dict[str, np.ndarray] = load_tensors(content)
+    except Exception as error:  # a header may fit and yet not say where the numbers lie
+        raise InputError(f"{path}: damaged: {type(error).__name__}: {str(error)[:200]}") from None
+    fits(shapes_of(tensors))
+    return tensors
+
+
+def _plain(value: object) -> object:
+    """A cell of a table as JSON: NumPy's scalars as Python's, dates as text."""
+    return value.item() if isinstance(value, np.generic) else str(value)

@@ -1,0 +1,123 @@
+"""How far a training is, on the disk, so that one that was killed goes on where it was."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as save_tensors
+
+from recsys_jax.config import Config
+from recsys_jax.data.files import write_file
+from recsys_jax.errors import InputError
+
+__all__ = ["Checkpoints", "Stopped", "Task", "task_of"]
+
+Task = Mapping[str, str]
+"""What decides a training's bytes: its options, its data and the versions that compute it."""
+
+NEWEST, BEFORE = "checkpoint.safetensors", "checkpoint.before.safetensors"
+
+
+class Stopped(Exception):
+    """Training was asked to stop, and has saved how far it is: its text says how far."""
+
+
+@dataclass
+class Checkpoints:
+    """Where a training saves how far it is, and whether it goes on from there.
+
+    The newest checkpoint and the one before lie in the folder, each written whole or not at all; where the newest is
+    damaged, the one before serves.
+    """
+
+    folder: Path
+    resume: bool = False
+    """Go on from the checkpoint that is there; else what is there gives way."""
+    every: int = 100
+    """Epochs from one checkpoint to the next, rounded up to what runs at once; the linear recipe saves each fit."""
+    stop: Callable[[], bool] = lambda: False
+    """Whether to save and stop now."""
+    tell: Callable[[str], None] = lambda sentence: None
+    """Called with what a person should know."""
+    saved: str = field(default="", init=False)
+    """How far the last checkpoint is, in words."""
+
+    def load(self, task: Task) -> dict[str, np.ndarray] | None:
+        """What the last good checkpoint holds; None where training begins.
+
+        Raises `InputError` for a checkpoint of another task.
+        """
+        there = [path for name in (NEWEST, BEFORE) if (path := self.folder / name).exists()]
+        if not self.resume:
+            if there:
+                self.tell(f"{there[0]}: of a training that was not finished, replaced; --resume would have gone on")
+            self.remove()
+            return None
+        for path in there:
+            try:
+                said, arrays = _read(path)
+            except (OSError, SafetensorError, ValueError, KeyError) as error:
+                self.tell(f"{path}: damaged, passed over ({error})")
+                continue
+            differing = [name for name, value in task.items() if said.get(name) != value]
+            if differing:
+                raise InputError(
+                    f"{path}: found a checkpoint of other {' and '.join(differing)}; allowed: those it was written "
+                    "with; without --resume training begins anew"
+                )
+            self.saved = said["saved"]
+            self.tell(f"Goes on after {self.saved}")
+            return arrays
+        self.tell(f"There is no checkpoint in {self.folder}: training begins")
+        return None
+
+    def save(self, task: Task, arrays: Mapping[str, np.ndarray], saved: str) -> None:
+        """Makes a checkpoint of the arrays; `saved` says in words how far it is."""
+        said = {**task, "saved": saved}
+        contiguous = {name: np.array(array, order="C") for name, array in arrays.items()}
+        content = save_tensors(contiguous, metadata={**said, "sha256": _checksum(said, contiguous)})
+        newest = self.folder / NEWEST
+        if newest.exists():
+            newest.replace(self.folder / BEFORE)
+        write_file(newest, content)
+        self.saved = saved
+
+    def remove(self) -> None:
+        """Removes what is saved, and what a kill left half-written: the training is done."""
+        for path in (self.folder / BEFORE, self.folder / NEWEST, *self.folder.glob(f".{NEWEST}.*")):
+            path.unlink(missing_ok=True)
+
+
+def task_of(config: Config, data: Any) -> dict[str, str]:
+    """The task of training with this config on the arrays of a tree."""
+    digest = hashlib.sha256()
+    for leaf in map(np.asarray, jax.tree.leaves(data)):
+        digest.update(f"{leaf.dtype.str}{leaf.shape}".encode() + leaf.tobytes())
+    return {
+        "options": json.dumps({"recipe": type(config).__name__, **asdict(config)}, sort_keys=True),
+        "data": digest.hexdigest(),
+        "versions": ", ".join(f"{name} {version(name)}" for name in ("recsys_jax", "jax", "jaxlib", "flax", "optax")),
+    }
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
+    with safe_open(path, framework="numpy") as file:
+        said = dict(file.metadata() or {})
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
+    if said.pop("sha256") != _checksum(said, arrays):
+        raise ValueError("its content is not what its checksum says")
+    return said, arrays
+
+
+def _checksum(said: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256(json.dumps(dict(said), sort_keys=True).encode())
+    for name in sorted(arrays):
+        digest.update(f"{name}{arrays[name].dtype.str}{arrays[name].shape}".encode() + arrays[name].tobytes())
+    return digest.hexdigest()

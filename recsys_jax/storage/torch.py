@@ -1,0 +1,325 @@
+"""PyTorch checkpoints in and out: `torch.save({"model_state_dict": ..., "brand_map": {brand: row}}, path)`.
+
+The form in which this kind of system is published. Its names are kept: a table `NAME_emb` for each categorical feature,
+`customer_mlp` and `product_mlp` of `Sequential(Linear, ReLU, BatchNorm1d, Dropout, Linear)`, and `NAME_map` for each
+vocabulary that was learned. A third entry, `extra_rows`, which other readers pass over, holds the embeddings of unknown
+values that this project keeps and the published form does not know.
+"""
+
+import io
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from recsys_jax.config import TrainConfig
+from recsys_jax.data.dataset import Dataset, product_ids, read_products, read_schema
+from recsys_jax.data.features import FeatureSpace, FittedFeature
+from recsys_jax.data.files import write_file
+from recsys_jax.data.schema import Feature, MultiCategorical, Numeric, Schema
+from recsys_jax.data.tables import Table, read_table
+from recsys_jax.data.values import as_key
+from recsys_jax.errors import InputError, choices
+from recsys_jax.models.towers import encode_products
+from recsys_jax.models.trained import TrainedModel, product_rows, two_tower
+from recsys_jax.storage.torch_file import open_torch_file, torch_module
+
+__all__ = ["catalogue", "load_checkpoint", "published_schema", "save_checkpoint"]
+
+Spaces = Mapping[str, FeatureSpace]
+"""The features of the "customer" and of the "product" tower."""
+
+
+class _Sizes(NamedTuple):
+    """The widths that the tensors' shapes tell."""
+
+    embedding_dim: int
+    hidden_dim: int
+    output_dim: int
+
+
+_STATE, _EXTRA_ROWS, _COUNTER = "model_state_dict", "extra_rows", "2.num_batches_tracked"
+# Where each tensor of a tower's `nn.Sequential` lives in our tree; a Linear's weight is the kernel transposed.
+_LAYERS = {
+    "0.weight": ("params", "hidden", "kernel"),
+    "0.bias": ("params", "hidden", "bias"),
+    "2.weight": ("params", "norm", "scale"),
+    "2.bias": ("params", "norm", "bias"),
+    "2.running_mean": ("batch_stats", "norm", "mean"),
+    "2.running_var": ("batch_stats", "norm", "var"),
+    _COUNTER: (),
+    "4.weight": ("params", "output", "kernel"),
+    "4.bias": ("params", "output", "bias"),
+}
+
+
+def published_schema() -> Schema:
+    """The schema of the published checkpoints: the columns and vocabularies of the cosmetics mall."""
+    name = "amoremall.toml"
+    return Schema.parse(tomllib.loads(files("recsys_jax.data").joinpath(name).read_text("utf-8")), name)
+
+
+def catalogue(products: object, schema: Schema | None = None) -> tuple[Schema, Table]:
+    """A product table and its schema, from a dataset folder, a product file, a data frame, columns or a list of dicts.
+
+    The schema is the one given, else the folder's, else the published one. Raises `InputError`.
+    """
+    if not isinstance(products, str | Path):
+        return schema or published_schema(), Table.of(products, "products")
+    path = Path(products)
+    if not path.is_dir():
+        return schema or published_schema(), read_table(path)
+    schema = schema or read_schema(path)
+    return schema, read_products(path, schema)[0]
+
+
+def load_checkpoint(
+    path: str | Path, schema: Schema, products: Table, *, trained_on: Dataset | None = None
+) -> TrainedModel:
+    """The model in a PyTorch checkpoint, with a product catalogue.
+
+    Nothing in the file is run: it is opened with `weights_only=True`. It doesn't say how it was trained; the model's
+    config is the published recipe with the sizes of the tensors.
+
+    Args:
+        path: the checkpoint.
+        schema: the features in the order in which the towers read them, and the vocabularies that were not learned.
+        products: the catalogue.
+        trained_on: what it was trained on, on its owner's word: it can then be evaluated in-sample.
+
+    Raises:
+        InputError: for a file that needs code to be opened, is damaged or doesn't fit the schema, and for a catalogue
+            that the schema doesn't allow.
+    """
+    path = Path(path)
+    ids = product_ids(products, schema)
+    if trained_on is not None and trained_on.product_ids != ids:
+        raise InputError(
+            f"{products.source}: found other products than those of the customers' dataset; allowed: the same"
+        )
+    checkpoint = _open(path)
+    _check_features(schema, f"{path}: can't be of this dataset")
+    spaces = {
+        side: FeatureSpace(tuple(_fitted(feature, checkpoint, path) for feature in features))
+        for side, features in (("customer", schema.customers.features), ("product", schema.products.features))
+    }
+    tensors, sizes = _tensors(checkpoint, spaces, path)
+    batches = {side: int(tensors.pop(f"{side}_mlp.{_COUNTER}")) for side in spaces}
+    encoded = spaces["product"].encode(products)
+    for side, space in spaces.items():
+        for fitted in space:
+            if not isinstance(fitted.feature, Numeric):
+                weight, count = f"{fitted.feature.name}_emb.weight", fitted.input.size - len(fitted.values)
+                table = tensors[weight]
+                used = encoded[fitted.feature.name] if side == "product" else np.arange(len(table))
+                tensors[weight] = np.concatenate([table, _extra_rows(checkpoint, weight, table, count, used, path)])
+    variables: dict[str, Any] = {}
+    for name, (*branches, leaf) in _paths(spaces).items():
+        node = variables
+        for branch in branches:
+            node = node.setdefault(branch, {})
+        node[leaf] = np.ascontiguousarray(tensors[name].T) if leaf == "kernel" else tensors[name]
+    config = TrainConfig(**sizes._asdict())
+    module = two_tower(config, spaces["customer"], spaces["product"])
+    embeddings = np.asarray(encode_products(module, variables, encoded))
+    if not np.isfinite(embeddings).all():
+        raise InputError(f"{path}: {_STATE}: the weights are too large: they give products no finite embedding")
+    bought = np.zeros(0, np.int32) if trained_on is None else trained_on.purchases[:, 1]
+    return TrainedModel(
+        schema=schema,
+        config=config,
+        customers=spaces["customer"],
+        products=spaces["product"],
+        variables=variables,
+        product_ids=tuple(ids),
+        product_rows=product_rows(schema, products),
+        product_embeddings=embeddings,
+        purchases=np.bincount(bought, minlength=len(ids)),
+        losses=np.zeros(0, np.float32),
+        batches=batches,
+        trained_on="" if trained_on is None else trained_on.fingerprint,
+    )
+
+
+def save_checkpoint(model: TrainedModel, path: str | Path) -> None:
+    """Writes the model as a PyTorch checkpoint; `load_checkpoint` gives the same bytes of weights back.
+
+    Raises `InputError` for a model with something that the published form has no place for.
+    """
+    torch = torch_module()
+    path = Path(path)
+    _check_features(model.schema, f"{path}: a checkpoint can't hold this model")
+    for name in ("popularity_bias", "id_embedding"):
+        if getattr(model.config, name):
+            raise InputError(f"{path}: a checkpoint can't hold this model: found {name}; allowed: a model without it")
+    spaces = {"customer": model.customers, "product": model.products}
+    sizes = _Sizes(*(getattr(model.config, name) for name in _Sizes._fields))
+    paths = _paths(spaces)
+    state: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
+    document: dict[str, Any] = {_STATE: state}
+    for name in _shapes(spaces, sizes):
+        if name.endswith(_COUNTER):
+            state[name] = torch.tensor(model.batches[name.removesuffix(f"_mlp.{_COUNTER}")])
+            continue
+        leaf: Any = model.variables
+        for branch in paths[name]:
+            leaf = leaf[branch]
+        state[name] = torch.from_numpy(np.array(leaf.T if paths[name][-1] == "kernel" else leaf, order="C"))
+    for fitted in (*model.customers, *model.products):
+        if not isinstance(fitted.feature, Numeric):
+            weight, count = f"{fitted.feature.name}_emb.weight", len(fitted.values)
+            table = state[weight]
+            state[weight] = table[:count].clone()  # a view would be saved with all that it is a view of
+            if len(table) > count:
+                extra[weight] = table[count:].clone()
+            if fitted.feature.values is None:
+                document[f"{fitted.feature.name}_map"] = {value: row for row, value in enumerate(fitted.values)}
+    if extra:
+        document[_EXTRA_ROWS] = extra
+    content = io.BytesIO()  # PyTorch says of a full disk no more than "unexpected pos"
+    torch.save(document, content)
+    write_file(path, content.getvalue())
+
+
+def _open(path: Path) -> dict[str, Any]:
+    found = open_torch_file(path)
+    if not isinstance(found.get(_STATE), Mapping):
+        raise InputError(f"{path}: found {choices(found)}; allowed: a dictionary with the weights under {_STATE!r}")
+    return dict(found)
+
+
+def _check_features(schema: Schema, what: str) -> None:
+    """Raises `InputError` for features that the published form has no place for."""
+    names: set[str] = set()
+    for feature in (*schema.customers.features, *schema.products.features):
+        found = None
+        if isinstance(feature, MultiCategorical):
+            found = "several values; allowed: one value, or a number"
+        elif isinstance(feature, Numeric):
+            if feature.standardise or feature.missing == "flag":
+                found = "a mean learned in training; allowed: a number that is scaled and clipped"
+        elif feature.name in names:
+            found = "the name of another one; allowed: names that differ, also between customers and products"
+        else:
+            names.add(feature.name)
+        if found:
+            raise InputError(f"{what}: the feature {feature.name!r} has {found}")
+
+
+def _fitted(feature: Feature, checkpoint: Mapping[str, Any], path: Path) -> FittedFeature:
+    """A feature with its vocabulary: the schema's, or the one in the checkpoint's `NAME_map`."""
+    if isinstance(feature, Numeric):
+        return FittedFeature(feature)
+    if feature.values is not None:
+        return FittedFeature(feature, values=feature.values)
+    entry = f"{feature.name}_map"
+    found = checkpoint.get(entry)
+    if not isinstance(found, Mapping):
+        raise InputError(f"{path}: {entry}: found {type(found).__name__}; allowed: a dictionary from value to row")
+    row_of = {as_key(value): row for value, row in found.items() if isinstance(value, str | int | float)}
+    whole = len(row_of) == len(found) and all(type(row) is int for row in found.values())
+    if not whole or None in row_of or sorted(row_of.values()) != list(range(len(found))) or not found:
+        seen = choices((value, row if type(row) is int else type(row).__name__) for value, row in found.items())
+        raise InputError(f"{path}: {entry}: found {seen}; allowed: different values, numbered from 0 without gaps")
+    return FittedFeature(feature, values=tuple(str(value) for value in sorted(row_of, key=row_of.__getitem__)))
+
+
+def _shapes(spaces: Spaces, sizes: _Sizes) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor, in the order in which the modules are declared."""
+    tables: dict[str, tuple[int, ...]] = {}
+    layers: dict[str, tuple[int, ...]] = {}
+    for side, space in spaces.items():
+        width = 0
+        for fitted in space:
+            name, kind, size = fitted.input
+            width += size if kind == "numeric" else sizes.embedding_dim
+            if kind != "numeric":
+                tables[f"{name}_emb.weight"] = (len(fitted.values), sizes.embedding_dim)
+        special: dict[str, tuple[int, ...]] = {
+            "0.weight": (sizes.hidden_dim, width),
+            _COUNTER: (),
+            "4.weight": (sizes.output_dim, sizes.hidden_dim),
+            "4.bias": (sizes.output_dim,),
+        }
+        layers |= {f"{side}_mlp.{layer}": special.get(layer, (sizes.hidden_dim,)) for layer in _LAYERS}
+    return tables | layers
+
+
+def _paths(spaces: Spaces) -> dict[str, tuple[str, ...]]:
+    """Where each tensor lives in our tree."""
+    paths: dict[str, tuple[str, ...]] = {}
+    for side, space in spaces.items():
+        for name, kind, _ in space.inputs:
+            if kind != "numeric":
+                paths[f"{name}_emb.weight"] = ("params", side, f"{name}_emb")
+        for layer, (collection, *rest) in ((layer, path) for layer, path in _LAYERS.items() if path):
+            paths[f"{side}_mlp.{layer}"] = (collection, side, *rest)
+    return paths
+
+
+def _tensors(checkpoint: Mapping[str, Any], spaces: Spaces, path: Path) -> tuple[dict[str, np.ndarray], _Sizes]:
+    """The state's tensors, each of the shape that the features ask for, and the sizes that they tell."""
+    torch, state = torch_module(), checkpoint[_STATE]
+    names = list(_shapes(spaces, _Sizes(1, 1, 1)))
+    allowed = f"exactly {choices(names, limit=len(names))}"
+    for name in [*names, *state]:
+        if name not in names or not isinstance(state.get(name), torch.Tensor):
+            found = type(state[name]).__name__ if name in state else "nothing"
+            raise InputError(f"{path}: {_STATE}, {name}: found {found}; the dataset's features allow {allowed}")
+
+    def length(name: str, axis: int) -> int:
+        shape: tuple[int, ...] = tuple(state[name].shape)
+        if len(shape) != 2 or 0 in shape:
+            raise InputError(f"{path}: {_STATE}, {name}: found {shape}; allowed: two dimensions, neither empty")
+        return shape[axis]
+
+    tables = [name for name in names if name.endswith("_emb.weight")]
+    sizes = _Sizes(
+        embedding_dim=length(tables[0], 1) if tables else TrainConfig().embedding_dim,
+        hidden_dim=length("product_mlp.0.weight", 0),
+        output_dim=length("product_mlp.4.weight", 0),
+    )
+    out = {}
+    for name, shape in _shapes(spaces, sizes).items():
+        counter = name.endswith(_COUNTER)
+        kind, lowest = torch.int64 if counter else torch.float32, 0.0
+        if not counter and not name.endswith("running_var"):
+            lowest = -np.inf
+        out[name] = _array(state[name], shape, kind, f"{path}: {_STATE}, {name}", lowest)
+    return out, sizes
+
+
+def _extra_rows(
+    checkpoint: Mapping[str, Any], weight: str, table: np.ndarray, count: int, used: np.ndarray, path: Path
+) -> np.ndarray:
+    """The embeddings of unknown and missing values: those in the checkpoint, else the mean of the rows in use."""
+    torch, shape = torch_module(), (count, table.shape[1])
+    kept = checkpoint.get(_EXTRA_ROWS, {})
+    if not isinstance(kept, Mapping):
+        raise InputError(f"{path}: {_EXTRA_ROWS}: found {type(kept).__name__}; allowed: a dictionary")
+    found = kept.get(weight)
+    if found is None:
+        known = used[used < len(table)]
+        return np.tile(table[known].mean(axis=0) if len(known) else np.zeros_like(table[0]), (count, 1))
+    return _array(found, shape, torch.float32, f"{path}: {_EXTRA_ROWS}, {weight}")
+
+
+def _array(tensor: Any, shape: tuple[int, ...], kind: Any, where: str, lowest: float = -np.inf) -> np.ndarray:
+    """A tensor's values. Raises `InputError` where it isn't what it has to be."""
+    torch = torch_module()
+    if not isinstance(tensor, torch.Tensor):
+        raise InputError(f"{where}: found {type(tensor).__name__}; allowed: a tensor {shape} of {kind}")
+    if tuple(tensor.shape) != shape or tensor.dtype != kind or tensor.layout != torch.strided or 0 in shape:
+        found = f"{tuple(tensor.shape)} of {tensor.dtype}, {str(tensor.layout).removeprefix('torch.')}"
+        raise InputError(f"{where}: found {found}; allowed: {shape} of {kind}, strided")
+    # Negated when it is read, or one number that stands for many, which a copy would write out.
+    if tensor.is_neg() or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise InputError(f"{where}: found a tensor of a special kind; allowed: a plain one")
+    values = tensor.detach().numpy().copy()
+    if not (np.isfinite(values) & (values >= lowest)).all():
+        raise InputError(f"{where}: found a value that is not finite or below {lowest:g}; allowed: neither")
+    return np.asarray(values)

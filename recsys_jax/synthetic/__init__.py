@@ -1,0 +1,1 @@
+"""Look-alike malls and populations with a known answer."""

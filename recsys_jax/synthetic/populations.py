@@ -1,0 +1,197 @@
+"""Populations of any size with a known answer: tables for benchmarks, without review texts."""
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from recsys_jax.data.files import replace_file, write_file
+from recsys_jax.errors import InputError
+from recsys_jax.personas.profiles import SKIN_CONCERNS, SKIN_TYPES
+from recsys_jax.synthetic.malls import (
+    CATEGORIES,
+    PERSONAS,
+    PRICE_IDEAL,
+    PRICE_WIDTH,
+    PRICES,
+    RATINGS,
+    REVIEWS,
+    WOMEN,
+    generator,
+    sentence_bank,
+)
+
+__all__ = ["Population", "population", "write_population"]
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+# Populations: attributes follow the persona, without giving it away.
+SKIN_TYPE_SHARES = np.array(
+    [
+        [0.60, 0.05, 0.15, 0.10, 0.10],
+        [0.30, 0.10, 0.35, 0.10, 0.15],
+        [0.20, 0.20, 0.20, 0.20, 0.20],
+        [0.10, 0.30, 0.30, 0.05, 0.25],
+        [0.10, 0.10, 0.15, 0.60, 0.05],
+        [0.10, 0.35, 0.35, 0.10, 0.10],
+    ]
+)
+CONCERN_KNOWN = 0.7  # how often the concern is the persona's own; else it is any
+AGES = np.array([33, 48, 38, 40, 28, 31])
+MORE_PURCHASES = 2.0  # mean purchases of a customer beyond the first
+BRAND_GROUPS, PRICE_LEVELS = 12, 5
+ZIPF, ZIPF_FROM = 0.9, 10.0  # the product of rank r is bought in proportion to (r + 10) ** -0.9
+
+
+@dataclass(frozen=True)
+class Population:
+    """Tables of any size: columns of products and customers, who bought what as row numbers, and the planted truth."""
+
+    products: dict[str, Any]
+    customers: dict[str, Any]
+    customer: Int[np.ndarray, " purchases"]
+    product: Int[np.ndarray, " purchases"]
+    preference: Float[np.ndarray, "personas products"]
+
+
+def population(customers: int, products: int, seed: int) -> Population:
+    """Customers with attributes, products, who bought what, and the planted P(product | persona).
+
+    >>> made = population(100, 20, seed=0)
+    >>> len(made.customers["user_id"]), made.preference.shape
+    (100, (6, 20))
+    """
+    for name, number in (("customers", customers), ("products", products)):
+        if number < 1:
+            raise InputError(f"{name}: found {number}; allowed: 1 or more")
+    rng = generator(seed)
+    goods, category, brand, level = _goods(products, rng)
+    utility = _group_utility(rng)[:, category, brand % BRAND_GROUPS, level]
+    popularity = (ZIPF_FROM + rng.permutation(products)) ** -ZIPF
+    weight = popularity * np.exp(utility)
+    preference = weight / weight.sum(axis=1, keepdims=True)
+    people, persona = _people(customers, rng)
+    customer, product = _purchases(persona, preference, rng)
+    return Population(goods, people, customer, product, preference)
+
+
+def _goods(size: int, rng: Generator) -> tuple[dict[str, Any], Ints, Ints, Ints]:
+    """The columns of the products, and each one's category, brand and price level as numbers."""
+    words = sentence_bank()
+    reviews = REVIEWS.sum(axis=0)
+    category = _choose(reviews / reviews.sum(), size, rng)
+    # A few brands are large and many small, as in any shop.
+    brand = (min(max(19, size // 5), 4000) * rng.random(size) ** 2).astype(np.int64)
+    place = rng.random(size)
+    price, name = np.empty(size, np.int64), np.empty(size, object)
+    for index, (number, quartiles) in enumerate(zip(CATEGORIES, PRICES, strict=True)):
+        here, there = np.flatnonzero(category == index), words["categories"][str(number)]
+        price[here] = np.interp(place[here], np.linspace(0, 1, 5), quartiles).round(-2)
+        full = [" ".join((line, *item.split("|")[::2])) for line in there["lines"] for item in there["products"]]
+        name[here] = np.array(full, object)[rng.integers(len(full), size=len(here))]
+    ratings = np.array(list(RATINGS.values()))
+    columns = {
+        "product_id": [f"P{row:07d}" for row in range(size)],
+        "product_name": name,
+        "price": price,
+        "brand_name": [f"브랜드{row:04d}" for row in brand],
+        "category": np.array(CATEGORIES)[category],
+        "rating": np.array(list(RATINGS))[_choose(ratings / ratings.sum(), size, rng)],
+    }
+    return columns, category, brand, (place * PRICE_LEVELS).astype(np.int64)
+
+
+def _group_utility(rng: Generator) -> Floats:
+    """How much each persona likes each category, group of brands and price level."""
+    # One more review everywhere: no persona is ruled out of a category.
+    liked = np.log((REVIEWS + 1) / (REVIEWS + 1).sum(axis=1, keepdims=True) / REVIEWS.sum(axis=0))
+    taste = rng.standard_normal((len(PERSONAS), 1, BRAND_GROUPS))
+    twist = 0.3 * rng.standard_normal((len(PERSONAS), len(CATEGORIES), BRAND_GROUPS))
+    level = (np.arange(PRICE_LEVELS) + 0.5) / PRICE_LEVELS
+    bell = -0.5 * ((level - PRICE_IDEAL[:, None]) / (2 * PRICE_WIDTH)) ** 2
+    utility: Floats = (liked[:, :, None] + taste + twist)[..., None] + bell[:, None, None, :]
+    return utility
+
+
+def _people(size: int, rng: Generator) -> tuple[dict[str, Any], Ints]:
+    """The columns of the customers, and each one's persona as a number."""
+    reviews = REVIEWS.sum(axis=1)
+    persona = _choose(reviews / reviews.sum(), size, rng)
+    skin = np.empty(size, np.int64)
+    for index, shares in enumerate(SKIN_TYPE_SHARES):
+        here = np.flatnonzero(persona == index)
+        skin[here] = _choose(shares, len(here), rng)
+    known = rng.random(size) < CONCERN_KNOWN
+    # There is one concern for each of PERSONAS, in the same order.
+    concern = np.where(known, persona, rng.integers(len(SKIN_CONCERNS), size=size))
+    age = np.clip(np.round(AGES[persona] + 8 * rng.standard_normal(size)), 15, 79).astype(np.int64)
+    columns = {
+        "user_id": [f"U{row:08d}" for row in range(size)],
+        "persona_id": persona,
+        "persona_name": np.array(PERSONAS, object)[persona],
+        "age": age,
+        "gender": np.where(rng.random(size) < WOMEN, "F", "M").astype(object),
+        "skin_type": np.array(SKIN_TYPES, object)[skin],
+        "skin_concern": np.array(SKIN_CONCERNS, object)[concern],
+    }
+    return columns, persona
+
+
+def _purchases(persona: Ints, preference: Floats, rng: Generator) -> tuple[Ints, Ints]:
+    """Who bought what, sorted, no pair twice: what a customer has already is drawn again."""
+    size = preference.shape[1]
+    wanted = np.minimum(1 + rng.poisson(MORE_PURCHASES, len(persona)), size)
+    bought, missing = np.empty(0, np.int64), wanted
+    # A customer who keeps drawing what is there already, where there are few products, ends with fewer than wanted.
+    for _ in range(50):
+        customer = np.repeat(np.arange(len(persona)), missing)
+        product = np.empty(len(customer), np.int64)
+        for index, shares in enumerate(preference):
+            here = np.flatnonzero(persona[customer] == index)
+            product[here] = _choose(shares, len(here), rng)
+        drawn = np.unique(customer * size + product)
+        place = np.searchsorted(bought, drawn)
+        new = np.append(bought, -1)[place] != drawn
+        bought = np.insert(bought, place[new], drawn[new])
+        missing = missing - np.bincount(drawn[new] // size, minlength=len(persona))
+        if not missing.any():
+            break
+    return bought // size, bought % size
+
+
+def _choose(shares: Floats, size: int, rng: Generator) -> Ints:
+    """`size` numbers drawn with these shares; faster than `Generator.choice` where both are many."""
+    edges = np.cumsum(shares)
+    return np.searchsorted(edges[:-1] / edges[-1], rng.random(size), side="right")
+
+
+def write_population(made: Population, folder: Path) -> list[Path]:
+    """Writes the Parquet tables, the truth and a `dataset.toml` into the folder; returns their paths."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise InputError("Parquet files need pyarrow: pip install 'recsys_jax[parquet]'") from None
+
+    customer_ids, product_ids = pa.array(made.customers["user_id"]), pa.array(made.products["product_id"])
+    tables = {
+        "products": made.products,
+        "customers": made.customers,
+        "interactions": {
+            "user_id": customer_ids.take(pa.array(made.customer)),
+            "product_id": product_ids.take(pa.array(made.product)),
+        },
+        "truth": {"product_id": product_ids, **dict(zip(PERSONAS, made.preference, strict=True))},
+    }
+    paths = [folder / "dataset.toml"]
+    write_file(paths[0], sentence_bank()["population"]["dataset"])
+    for name, columns in tables.items():
+        paths.append(folder / f"{name}.parquet")
+        replace_file(paths[-1], partial(pq.write_table, pa.table(columns)))
+    return paths

@@ -1,0 +1,1 @@
+"""From a dataset and a recipe to a trained model."""

@@ -1,0 +1,264 @@
+"""The best fit of the linear recipe: L-BFGS on the full softmax, with customers who state the same as one row.
+
+log-odds of product j for a customer with attributes x: log-popularity_j + x . (W_j + C a_j + D q_j), where a_j are its
+attributes and q_j its tastes. W, C and D minimise the negative log-likelihood of all purchases plus half of each
+penalty times the squares: one best fit, without epochs, batches or luck.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Float64, Int
+from scipy.sparse import csr_array
+from scipy.special import softmax
+
+from recsys_jax.data.features import FeatureSpace, combinations
+from recsys_jax.errors import InputError
+from recsys_jax.models.basis import Design, tastes
+from recsys_jax.models.precision import full_precision
+from recsys_jax.training.preparation import Prepared
+
+__all__ = ["Fit", "Penalties", "TrainingPurchases", "best_fit"]
+
+LOGITS = 2**25
+"""At most so many logits are computed at once; with more combinations of attributes, a sample stands for all."""
+SEARCH_LOGITS = 2**22
+"""The same while penalties are compared."""
+PARAMETERS = 2**25
+"""The most numbers that a fit may have: L-BFGS keeps twenty times as many, 2.7 GB."""
+STEPS, GAIN, SEARCH_GAIN = 200, 1e-7, 1e-6
+"""A fit ends after so many steps of L-BFGS, or when one gains less than this, in nats per purchase."""
+
+ROUNDING = 1e-8
+"""A gradient of popularity alone below this, in nats per purchase, says nothing of what customers prefer."""
+
+
+class Penalties(NamedTuple):
+    """On what a product has of its own, on its attributes and on its tastes."""
+
+    own: float
+    attribute: float
+    taste: float
+
+
+@dataclass(frozen=True)
+class TrainingPurchases:
+    """Training purchases, by combinations of attributes."""
+
+    design: Design
+    rows: Float64[np.ndarray, "r f"]
+    """The design of each combination less that of the average purchase, times the root of its prior covariance."""
+    average: Float64[np.ndarray, " f"]
+    """The design of the average purchase."""
+    combination: Int[np.ndarray, " c"]
+    """The combination of each customer."""
+    pairs: Int[np.ndarray, "n 2"]
+    """(customer, product) of each purchase."""
+    product_design: Design
+    attributes: Float64[np.ndarray, "p a"]
+    """The design of each product, times the root of its prior covariance."""
+    source: str
+    """Where the customers come from."""
+
+    @classmethod
+    def of(cls, prepared: Prepared, source: str) -> "TrainingPurchases":
+        """What training reads; `source` is where the customers come from."""
+        first, combination = combinations(prepared.customer_space, prepared.customers)
+        design = Design.of(prepared.customer_space, prepared.customers)
+        rows = {name: column[first] for name, column in prepared.customers.items()}
+        features = tuple(f for f in prepared.product_space if f.feature.name != "product_id")
+        bought = prepared.purchases > 0  # what is new must not shape what is learned
+        of_products = Design.of(FeatureSpace(features), {f: x[bought] for f, x in prepared.products.items()})
+        matrix = design.matrix(rows)
+        average = matrix[combination[prepared.pairs[:, 0]]].mean(axis=0)
+        return cls(
+            design,
+            # Centred, so that what a product has of its own does not say how often it is bought: popularity does.
+            (matrix - average) @ design.prior,
+            average,
+            combination,
+            prepared.pairs,
+            of_products,
+            of_products.matrix(prepared.products) @ of_products.prior,
+            source,
+        )
+
+    def counts(self, kept: Bool[np.ndarray, " n"]) -> Float64[np.ndarray, " p"]:
+        """How often each product was bought in the purchases kept."""
+        return np.bincount(self.pairs[kept, 1], minlength=len(self.attributes)).astype(np.float64)
+
+    def tastes(self, kept: Bool[np.ndarray, " n"], count: int) -> Float64[np.ndarray, "p r"]:
+        """The products' tastes by the purchases kept; no columns where nobody bought two products."""
+        found = tastes(self.pairs[kept], len(self.combination), len(self.attributes), count)
+        return np.zeros((len(self.attributes), 0)) if found is None else found
+
+
+class Fit(NamedTuple):
+    """By how much a product's log-odds rise with each column of the customers' design, in three parts."""
+
+    own: Float64[np.ndarray, "f p"]
+    attribute: Float64[np.ndarray, "f a"]
+    taste: Float64[np.ndarray, "f r"]
+    losses: Float64[np.ndarray, " s"]
+    """Before each step, in nats per purchase; of popularity alone it is 0."""
+
+    def of_products(
+        self, attributes: Float64[np.ndarray, "p a"], described: Float64[np.ndarray, "p r"]
+    ) -> Float64[np.ndarray, "f p"]:
+        """All three together, of products with these attributes and tastes."""
+        return np.asarray(self.own + self.attribute @ attributes.T + self.taste @ described.T)
+
+
+def best_fit(
+    data: TrainingPurchases,
+    kept: Bool[np.ndarray, " n"],
+    popularity: Float64[np.ndarray, " p"],
+    described: Float64[np.ndarray, "p r"],
+    penalties: Penalties,
+    *,
+    seed: int,
+    search: bool = False,
+    known: Bool[np.ndarray, " p"] | None = None,
+) -> Fit:
+    """The best fit to the purchases kept, among the products that are `known` (all by default).
+
+    With very many combinations a sample of customers stands for all of them. What a product's buyers state is still
+    counted of everybody; of the sample comes what would be expected, and its error where it matters is taken out: it is
+    exact for popularity alone and, in a second fit, for the first one. While penalties are compared (`search`), the
+    sample is smaller and the first fit is enough.
+    """
+    pairs = data.pairs[kept]
+    total = len(pairs)
+    chosen = np.ones(len(popularity), bool) if known is None else known
+    popularity, products = popularity[chosen], int(chosen.sum())
+    rows, columns = data.rows, data.rows.shape[1]
+    if columns * products > PARAMETERS:
+        raise InputError(
+            f"{data.source}: the linear recipe would learn {columns * products:,} numbers: {columns:,} attribute "
+            f"values times {products:,} products; allowed: {PARAMETERS:,}; leave out an attribute with very many "
+            f"values, or take the towers recipe"
+        )
+    of_row = data.combination[pairs[:, 0]]
+    weights = np.bincount(of_row, minlength=len(rows)) / total
+    bought = csr_array((np.full(total, 1 / total), (of_row, pairs[:, 1])), shape=(len(rows), len(chosen)))
+    stated = (bought.T @ rows).T[:, chosen]
+    few, few_weights = rows, weights
+    most = SEARCH_LOGITS if search else LOGITS
+    sampled = len(rows) * products > most and len(rows) > 16 * columns
+    if sampled:
+        # Fewer rows than a multiple of the columns would leave some combination of them unseen, and free.
+        size = max(most // products, 16 * columns)
+        drawn = np.random.default_rng(seed).multinomial(size, weights)
+        few, few_weights = rows[drawn > 0], np.asarray(drawn[drawn > 0] / size, np.float64)
+    scales = np.array([penalty**-0.5 for penalty in penalties])
+    changes = np.zeros((columns, products))
+    if np.abs(stated - _expected(rows, weights, popularity, changes)).max(initial=0.0) < ROUNDING:
+        # Popularity is the best fit, and L-BFGS would follow the rounding of its gradient to anywhere.
+        sizes = len(chosen), data.attributes.shape[1], described.shape[1]
+        own, attribute, taste = (np.zeros((columns, size)) for size in sizes)
+        return Fit(own, attribute, taste, np.zeros(1))
+    for _ in range(2 if sampled and not search else 1):
+        error = 0.0
+        if sampled:
+            error = _expected(few, few_weights, popularity, changes) - _expected(rows, weights, popularity, changes)
+        # Lengths that differ little share a compiled program; a row without weight changes nothing.
+        padding = -len(few) % 64
+        arrays = (
+            np.pad(few, ((0, padding), (0, 0))),
+            np.pad(few_weights, (0, padding)),
+            stated + error,
+            popularity,
+            data.attributes[chosen],
+            described[chosen],
+            scales,
+            np.float64(total),
+            np.float64(SEARCH_GAIN if search else GAIN),
+        )
+        found, losses = _solve(*(np.asarray(array, np.float32) for array in arrays))
+        own, attribute, taste = (
+            scale * np.asarray(part, np.float64) for scale, part in zip(scales, found, strict=True)
+        )
+        changes = own + attribute @ data.attributes[chosen].T + taste @ described[chosen].T
+    of_all = np.zeros((columns, len(chosen)))
+    of_all[:, chosen] = own
+    curve = np.asarray(losses, np.float64)
+    return Fit(of_all, attribute, taste, curve[~np.isnan(curve)])
+
+
+def _expected(
+    rows: Float64[np.ndarray, "r f"],
+    weights: Float64[np.ndarray, " r"],
+    popularity: Float64[np.ndarray, " p"],
+    changes: Float64[np.ndarray, "f p"],
+) -> Float64[np.ndarray, "f p"]:
+    """What each product's buyers would state: the sum over rows of weight x row x share of the product."""
+    if not changes.any():
+        return np.asarray(np.outer(weights @ rows, softmax(popularity)))
+    step = max(64, LOGITS // len(popularity))
+    out = np.zeros_like(changes)
+    for start in range(0, len(rows), step):
+        block, counted = rows[start : start + step], weights[start : start + step]
+        padding = (0, step - len(block)) if len(rows) > step else (0, 0)
+        arrays = np.pad(block, (padding, (0, 0))), np.pad(counted, padding), popularity, changes
+        out += np.asarray(_expected_of_block(*(np.asarray(array, np.float32) for array in arrays)))
+    return out
+
+
+@jax.jit
+@full_precision
+def _expected_of_block(
+    rows: Float[Array, "m f"], weights: Float[Array, " m"], popularity: Float[Array, " p"], changes: Float[Array, "f p"]
+) -> Float[Array, "f p"]:
+    return (weights[:, None] * rows).T @ jax.nn.softmax(popularity + rows @ changes, axis=1)
+
+
+@jax.jit
+@full_precision
+def _solve(
+    rows: Float[Array, "m f"],
+    weights: Float[Array, " m"],
+    bought: Float[Array, "f p"],
+    popularity: Float[Array, " p"],
+    attributes: Float[Array, "p a"],
+    described: Float[Array, "p r"],
+    scales: Float[Array, " 3"],
+    total: Float[Array, ""],
+    gain: Float[Array, ""],
+) -> tuple[list[Array], Float[Array, " s"]]:
+    r"""L-BFGS on $\sum_i w_i \log\sum_j e^{b_j + x_i W_j} - \langle B, W \rangle + |\theta|^2 / 2n$, W linear in theta.
+
+    B holds the mean of x over the purchases of each product: who bought what is needed no further. The parameters are
+    in units of their prior deviation, the `scales`, so a penalty without end leaves them at zero.
+    """
+    alone = jax.nn.logsumexp(popularity)
+
+    def loss(parts: list[Array]) -> Array:
+        own, attribute, taste = (scale * part for scale, part in zip(scales, parts, strict=True))
+        changes = own + attribute @ attributes.T + taste @ described.T
+        expected = jax.nn.logsumexp(popularity + rows @ changes, axis=1) - alone
+        penalty = optax.tree.norm(parts, squared=True) / (2.0 * total)
+        return jnp.asarray(jnp.sum(weights * expected) - jnp.sum(bought * changes) + penalty)
+
+    columns = rows.shape[1]
+    start = [jnp.zeros((columns, size)) for size in (len(popularity), attributes.shape[1], described.shape[1])]
+    optimiser = optax.lbfgs()
+    step = optax.value_and_grad_from_state(loss)
+
+    def go_on(carry: tuple[Any, ...]) -> Array:
+        *_, losses, done = carry
+        last, before = losses[done - 1], losses[done - 2]
+        return jnp.asarray((done < 2) | ((done < STEPS) & (before - last > gain)))
+
+    def go(carry: tuple[Any, ...]) -> tuple[Any, ...]:
+        parts, state, losses, done = carry
+        value, gradient = step(parts, state=state)
+        updates, state = optimiser.update(gradient, state, parts, value=value, grad=gradient, value_fn=loss)
+        return optax.apply_updates(parts, updates), state, losses.at[done].set(value), done + 1
+
+    carry = start, optimiser.init(start), jnp.full(STEPS, jnp.nan), 0
+    parts, _, losses, _ = jax.lax.while_loop(go_on, go, carry)
+    return parts, losses

@@ -1,0 +1,166 @@
+"""The penalties of the linear recipe, chosen by folds of the training customers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import product
+from math import inf
+
+import numpy as np
+from jaxtyping import Bool, Float64, Int
+from scipy.special import log_softmax
+
+from recsys_jax.config import LinearConfig
+from recsys_jax.data.dataset import customer_folds
+from recsys_jax.evaluation.scorers import ranks_in_rows
+from recsys_jax.models import metrics
+from recsys_jax.models.basis import learn_popularity
+from recsys_jax.storage.checkpoints import Checkpoints, Stopped, task_of
+from recsys_jax.training.convex import Penalties, TrainingPurchases, best_fit
+
+__all__ = ["InnerFold", "choose_penalties", "inner_folds"]
+
+SCORES, QUERIES = 2**24, 20_000
+"""The most scores and purchases in a fold that penalties are compared by."""
+SHARED = tuple(product((inf, 10.0, 100.0, 1000.0), (inf, 1200.0)))
+"""The penalties on attributes and tastes that are compared first, with 100 on what a product has of its own."""
+TASTE = 400.0
+"""That on tastes which is compared then, beside the best of those."""
+OWN, LEAST = (10.0, 30.0, 300.0), 0.005
+"""Those on what a product has of its own that come last, and what one must gain, in nats per purchase."""
+UNTRIED = Penalties(100.0, 300.0, 1200.0)
+"""The penalties where there are too few customers for inner folds."""
+
+
+def choose_penalties(
+    data: TrainingPurchases,
+    config: LinearConfig,
+    progress: Callable[[int, int, str], None] | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> Penalties:
+    """The penalties that do best by held-out customers, as far as the config leaves them open.
+
+    Those on what products share are compared by MRR and NDCG@10, which are what counts, and as much by the likelihood
+    of a purchase (its geometric mean), which is less noisy; each next to the best one's. What a product has of its own
+    concerns all products, also those far from the top: there the likelihood tells alone, and where it hardly changes,
+    the top is better left alone. Few penalties are compared: of many, the luckiest would be chosen.
+
+    Args:
+        data: the training purchases.
+        config: the penalties that are given, and the inner folds.
+        progress: called with the fits done, of how many, and the penalties of the last.
+        checkpoints: where what was measured is saved after each penalties, and read from.
+
+    Raises `Stopped` where the checkpoints say so.
+    """
+    asked = (config.own_penalty, config.attribute_penalty, config.taste_penalty)
+
+    def open_(tried: Penalties) -> Penalties:
+        """What is asked for, and of the rest what is tried."""
+        return Penalties(*(given if given is not None else other for given, other in zip(asked, tried, strict=True)))
+
+    folds = inner_folds(data, config) if None in asked else []
+    if not folds:
+        return open_(UNTRIED)
+    with_tastes = any(one.described.shape[1] for one in folds)
+
+    first = dict.fromkeys(open_(UNTRIED._replace(attribute=a, taste=t)) for a, t in SHARED if with_tastes or t == inf)
+    second = [TASTE] if config.taste_penalty is None and with_tastes else []
+    third = OWN if config.own_penalty is None else ()
+    total = len(folds) * (len(first) + len(second) + len(third))
+    queries = sum(int(one.times.sum()) for one in folds)
+    found: dict[Penalties, Float64[np.ndarray, " 3"]] = {}
+    before: dict[Penalties, Float64[np.ndarray, " 3"]] = {}
+    task = {} if checkpoints is None else task_of(config, (data.rows, data.combination, data.pairs, data.attributes))
+    if checkpoints is not None and (saved := checkpoints.load(task)) is not None:
+        before = {Penalties(*tried): sums for tried, sums in zip(saved["tried"].tolist(), saved["sums"], strict=True)}
+
+    def measure(tried: Penalties) -> None:
+        if tried in before:
+            found[tried] = before[tried]
+            return
+        sums = np.zeros(3)
+        for number, one in enumerate(folds):
+            sums += one.measure(data, tried)
+            if progress is not None:
+                word = "penalties {:g}, {:g}, {:g}".format(*tried)
+                progress(len(folds) * len(found) + number + 1, total, word)
+        found[tried] = sums
+        if checkpoints is not None:
+            arrays = {"tried": np.array(list(found)), "sums": np.array(list(found.values()))}
+            checkpoints.save(task, arrays, f"{len(found)} of {total // len(folds)} penalties")
+            if checkpoints.stop():
+                raise Stopped(checkpoints.saved)
+
+    def best() -> Penalties:
+        greatest = np.max(list(found.values()), axis=0)
+
+        def merit(tried: Penalties) -> float:
+            *ranking, likelihood = found[tried]
+            return float((ranking / greatest[:2]).sum() + 2.0 * np.exp((likelihood - greatest[2]) / queries))
+
+        return max(found, key=merit)
+
+    for tried in first:
+        measure(tried)
+    for tried in [best()._replace(taste=taste) for taste in second]:
+        measure(tried)
+    chosen = best()
+    alternatives = [chosen._replace(own=own) for own in third]
+    for tried in alternatives:
+        measure(tried)
+    gains = {tried: float(found[tried][2] - found[chosen][2]) for tried in alternatives}
+    better = {tried: gain for tried, gain in gains.items() if gain > LEAST * queries}
+    return max(better, key=lambda tried: better[tried], default=chosen)
+
+
+def inner_folds(data: TrainingPurchases, config: LinearConfig) -> "list[InnerFold]":
+    """The folds of the training customers that penalties are compared by; none where there are too few customers."""
+    customers = len(data.combination)
+    if customers < config.inner_folds:
+        return []
+    fold = customer_folds(customers, config.inner_folds, config.seed)[data.pairs[:, 0]]
+    return [InnerFold.of(data, fold != number, config) for number in range(config.inner_folds)]
+
+
+@dataclass(frozen=True, eq=False)
+class InnerFold:
+    """An inner fold: what is learned from and what is asked."""
+
+    kept: Bool[np.ndarray, " n"]
+    popularity: Float64[np.ndarray, " p"]
+    described: Float64[np.ndarray, "p r"]
+    queries: Int[np.ndarray, "q 2"]
+    """(combination, product), each once."""
+    times: Int[np.ndarray, " q"]
+    seed: int
+
+    @classmethod
+    def of(cls, data: TrainingPurchases, kept: Bool[np.ndarray, " n"], config: LinearConfig) -> "InnerFold":
+        """The fold where the purchases for which `kept` is true are learned from."""
+        asked = data.pairs[~kept]
+        asked = np.random.default_rng(config.seed).permutation(asked)[:QUERIES]
+        queries = np.stack([data.combination[asked[:, 0]], asked[:, 1]], axis=1)
+        # Of the combinations, those that come first.
+        different, first = np.unique(queries[:, 0], return_index=True)
+        most = max(SCORES // len(data.attributes), 1)
+        queries = queries[np.isin(queries[:, 0], different[np.argsort(first)[:most]])]
+        each, times = np.unique(queries, axis=0, return_counts=True)
+        counts = data.counts(kept)
+        popularity = learn_popularity(counts[counts > 0]).of(counts, np.zeros((len(counts), 0)))
+        return cls(kept, popularity, data.tastes(kept, config.tastes), each, times, config.seed)
+
+    def measure(self, data: TrainingPurchases, penalties: Penalties) -> Float64[np.ndarray, " 3"]:
+        """The sums over the purchases asked for of reciprocal ranks, of NDCG@10 and of log-likelihoods."""
+        fit = best_fit(data, self.kept, self.popularity, self.described, penalties, search=True, seed=self.seed)
+        changes = fit.of_products(data.attributes, self.described)
+        rows, row = np.unique(self.queries[:, 0], return_inverse=True)
+        step = max(1, 2**22 // len(self.popularity))  # a block of scores of at most 32 MB
+        sums = np.zeros(3)
+        for start in range(0, len(rows), step):
+            here = (row >= start) & (row < start + step)
+            scores = self.popularity + data.rows[rows[start : start + step]] @ changes
+            ranked = ranks_in_rows(scores, row[here] - start, self.queries[here, 1])
+            likelihood = log_softmax(scores, axis=1)[row[here] - start, self.queries[here, 1]]
+            each = metrics.reciprocal_rank(ranked), metrics.ndcg_at_k(ranked, k=10), likelihood
+            sums += [float(values @ self.times[here]) for values in each]
+        return sums

@@ -1,0 +1,234 @@
+"""The benchmark's batch job and scaling curves: what is refused, what is measured, and the picture."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import _benchmark_jobs as jobs
+import _benchmark_scaling as scaling
+import _benchmark_scoring as scoring
+import _torch_twin as twin
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from _benchmark_jobs import Answer, Size
+from _benchmark_process import Failure, Limits
+from _benchmark_scaling import Curve
+from _benchmark_scoring import Case
+
+from recsys_jax.evaluation import plots
+
+SIZE = Size(customers=60, products=300)
+
+
+def nothing(done, total, word=""):
+    assert 0 <= done < total
+    assert word
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jobs, "BUYERS", 50)
+        folder = tmp_path_factory.mktemp("job")
+        jobs.make(folder, SIZE)
+    return folder
+
+
+@pytest.fixture
+def limits(tmp_path):
+    return Limits(1, "cpu", tmp_path)
+
+
+@pytest.fixture
+def prepared(made, monkeypatch):
+    """The files that were made once, in place of new ones."""
+    monkeypatch.setattr(jobs, "prepare", lambda folder, size, limits: shutil.copytree(made, folder, dirs_exist_ok=True))
+
+
+@pytest.fixture
+def here(prepared, monkeypatch, tmp_path):
+    """Jobs run in this process; the list of those that did."""
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path))
+    ran = []
+
+    def run(job, limits):
+        ran.append((job.contender, job.customers))
+        jobs.CONTENDERS[job.contender](job)
+        return 2.0, 1000
+
+    monkeypatch.setattr(jobs, "_run", run)
+    return ran
+
+
+def test_the_job_is_measured_in_processes_of_its_own(prepared, limits):
+    found = jobs.measure(SIZE, [jobs.OURS], 1, limits, nothing)
+    assert set(found) == {"recsys_jax"}
+    figures = found["recsys_jax"]
+    assert set(figures) == {"time_s", "customers_per_s", "peak_bytes", "first_process_s"}
+    assert all(len(values) == 1 for values in figures.values())
+    assert figures["customers_per_s"] == [60 / figures["time_s"][0]]
+    assert 0.1 < figures["time_s"][0] < 120
+    assert figures["peak_bytes"][0] > 5e7
+    json.dumps(found)
+
+
+def test_the_job_is_checked_before_it_is_timed(here, limits, monkeypatch):
+    monkeypatch.setattr(jobs, "CHECKED", 40)  # the files were made with more, which does no harm
+    found = jobs.measure(SIZE, ["recsys_jax", "PyTorch"], 2, limits, nothing)
+    timed = ["recsys_jax", "PyTorch", "PyTorch", "recsys_jax"]  # the order rotates
+    assert here == [
+        *((name, "checked.parquet") for name in ("PyTorch", "recsys_jax")),
+        *((name, "customers.parquet") for name in timed),
+    ]
+    for figures in found.values():
+        assert figures["time_s"] == [2.0, 2.0]
+        assert figures["customers_per_s"] == [30.0, 30.0]
+        assert figures["first_process_s"] == [None]  # it was not the whole job
+
+
+def test_other_weights_are_refused(made, here, limits, monkeypatch):
+    def prepare(folder, size, limits):
+        shutil.copytree(made, folder, dirs_exist_ok=True)
+        model, brands = twin.load(folder / "model.pth")
+        with torch.no_grad():
+            model.skin_type_emb.weight[2] += 0.1
+        twin.save(model, brands, folder / "model.pth")
+
+    monkeypatch.setattr(jobs, "prepare", prepare)
+    with pytest.raises(Failure, match="do not recommend the same, so nothing is timed: customer U"):
+        jobs.measure(SIZE, ["recsys_jax"], 1, limits, nothing)
+    assert [customers for _, customers in here] == ["checked.parquet"] * 2
+
+
+def test_half_a_job_is_refused(here, limits, monkeypatch):
+    def half(job):
+        first = replace(job, customers="half.parquet")
+        folder = Path(job.folder)
+        table = pq.read_table(folder / job.customers)
+        pq.write_table(table if job.customers == "checked.parquet" else table[:30], folder / "half.parquet")
+        jobs._torch(first)
+
+    monkeypatch.setitem(jobs.CONTENDERS, "PyTorch", half)
+    with pytest.raises(Failure, match="PyTorch: 300 recommendations; 600 were wanted"):
+        jobs.measure(SIZE, ["PyTorch"], 1, limits, nothing)
+
+
+def test_fewer_products_than_are_recommended_are_refused(limits):
+    with pytest.raises(Failure, match="9 products; recommended are 10"):
+        jobs.measure(Size(5, 9), [jobs.OURS], 1, limits, nothing)
+
+
+def answer(products, scores, customers=("u1",)):
+    return Answer(np.array(customers), np.array([list(products)]), np.array([scores], np.float32))
+
+
+# Two products that score nearly the same, and a last one that others may replace.
+REFERENCE = answer("abc", [0.9, 0.9 - 1e-6, 0.5])
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        REFERENCE,
+        answer("bac", [0.9, 0.9 - 1e-6, 0.5]),
+        answer("abd", [0.9, 0.9 - 1e-6, 0.5 - 2e-6]),
+    ],
+)
+def test_the_same_recommendations_are_accepted(found):
+    assert jobs.check(found, REFERENCE) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (answer("abc", [0.9, 0.9, 0.501]), "customer u1: a score is off by 0.001"),
+        (answer("abd", [0.9, 0.9, 0.51]), "customer u1: a wrong product is better by 0.01"),
+        (answer("abd", [0.9, 0.9, 0.4]), "customer u1: a product missed is better by 0.1"),
+        (answer("acb", [0.9, 0.5, 0.9]), "a product stands before a better one"),
+        (answer("aac", [0.9, 0.9, 0.5]), "a product was recommended twice"),
+        (answer("abc", [0.9, 0.9, np.nan]), "a score is not a finite number"),
+        (answer("ab", [0.9, 0.9]), "the customers, or how many products each gets, are others"),
+        (answer("abc", [0.9, 0.9, 0.5], ("u2",)), "the customers, or how many products each gets, are others"),
+    ],
+)
+def test_other_recommendations_are_refused(found, words):
+    assert words in jobs.check(found, REFERENCE)
+
+
+def test_all_curves_have_all_points(limits, monkeypatch):
+    asked = []
+
+    def measure(cases, contenders, repeats, limits, progress):
+        asked.append((list(cases), list(contenders), repeats))
+        size = {name: number for number, name in enumerate(contenders, 1)}
+        return [
+            {
+                name: {
+                    "time_s": [9.0, case.queries * case.products * case.dimensions * factor / 1e12],
+                    "first_call_s": [1.0],
+                    "peak_bytes": [1000 * factor],
+                }
+                for name, factor in size.items()
+            }
+            for case in cases
+        ]
+
+    monkeypatch.setattr(scoring, "measure", measure)
+    monkeypatch.setattr(
+        scaling, "_trained", lambda count, repeats, limits: (count + 1, {"time_s": [3.0, 2.0], "peak_bytes": [7]})
+    )
+    curves = scaling.measure(2, limits, nothing)
+    assert [contenders for _, contenders, _ in asked] == [
+        ["PyTorch", "Faiss flat", "recsys_jax"],
+        ["PyTorch", "Faiss flat", "recsys_jax, one customer"],
+    ]
+    for cases, _, repeats in asked:
+        assert len(set(cases)) == len(cases)
+        assert repeats == 2
+    assert [curve["x"] for curve in curves] == ["products", "queries", "dimensions", "products", "purchases"]
+    for curve, drawn in zip(scaling.CURVES, curves[:-1], strict=True):
+        assert set(drawn["contenders"]) == {"PyTorch", "Faiss flat", "recsys_jax"}
+        for factor, name in enumerate(("PyTorch", "Faiss flat", "recsys_jax"), 1):
+            line = drawn["contenders"][name]
+            assert line["x"] == [getattr(case, curve.x) for case in curve.cases]
+            assert line["time_s"] == [
+                case.queries * case.products * case.dimensions * factor / 1e12 for case in curve.cases
+            ]
+            assert line["peak_bytes"] == [1000 * factor] * len(curve.cases)
+    assert curves[-1]["contenders"] == {
+        "recsys_jax": {
+            "x": [count + 1 for count in scaling.PURCHASES],
+            "time_s": [2.0] * len(scaling.PURCHASES),
+            "peak_bytes": [7] * len(scaling.PURCHASES),
+        }
+    }
+    json.dumps(curves)
+
+
+def test_a_search_and_a_training_are_measured_and_drawn(limits, tmp_path):
+    few = (Curve("one customer", "products", (Case(1, 100),), scoring.ONE),)
+    curves = scaling.measure(1, limits, nothing, curves=few, purchases=(60,))
+    search, training = (curve["contenders"]["recsys_jax"] for curve in curves)
+    assert search["x"] == [100]
+    assert abs(training["x"][0] - 60) < 30
+    for line in (search, training):
+        assert 0 < line["time_s"][0] < 1
+        assert line["peak_bytes"][0] > 5e7
+    assert set(curves[0]["contenders"]) == {"PyTorch", "Faiss flat", "recsys_jax"}
+    plots.scaling(tmp_path / "scaling.png", curves)
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_line_of_the_picture_is_each_contenders(tmp_path):
+    def drawn(**contenders):
+        plots.scaling(tmp_path / "one.png", [{"title": "t", "x": "products", "of": "search", "contenders": contenders}])
+        return (tmp_path / "one.png").read_bytes()
+
+    ours = {"x": [1, 10, 1000], "time_s": [1e-5, 1e-3, 1.0], "peak_bytes": [1e8, 2e8, 3e9]}
+    other = {**ours, "time_s": [1e-4, 1e-3, 2.0]}
+    pictures = [drawn(recsys_jax=ours), drawn(recsys_jax=ours, PyTorch=other), drawn(recsys_jax=other)]
+    assert len(set(pictures)) == 3
+    assert drawn(recsys_jax=ours) == pictures[0]

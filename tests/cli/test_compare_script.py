@@ -1,0 +1,224 @@
+"""scripts/compare.py from a dataset folder to its files, and its bridge to other recommenders."""
+
+import csv
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import _peer_split
+import _peers_task
+import compare
+import numpy as np
+import pytest
+from _peer_split import ask, attribute_matrix, write_split
+
+from recsys_jax import load_dataset
+from recsys_jax.data.features import FeatureSpace
+from recsys_jax.data.splits import Fold, hold_out_split, product_split
+from recsys_jax.errors import InputError
+from recsys_jax.evaluation.baselines import popularities
+from recsys_jax.evaluation.tasks import Task
+from recsys_jax.synthetic.populations import population, write_population
+
+QUICK = """\
+["two passes"]
+recipe = "towers"
+epochs = 2
+batch_size = 64
+"""
+FIXED = """\
+["fixed"]
+recipe = "linear"
+own_penalty = 100
+attribute_penalty = inf
+taste_penalty = inf
+"""
+
+# What stands in for scripts/peers.py: everything sold most, or a sentence.
+FAKE = """\
+import json, pathlib, sys
+import numpy as np
+sys.path.insert(0, {scripts!r})
+import _peers_task as t
+peer, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+print("   1/2   inner MRR 0.5000 at epoch 1", flush=True)
+if peer == "rectools":
+    sys.exit("error: no settings today")
+task = t.outer_task(t.read_split(folder))
+better, equal = t.ranks(t.popularity(task), task.rows, task.targets)
+record = json.dumps({{"chosen": {{"size": 3, "every": 1, "most": 9}}, "seconds": 2.5}})
+np.savez(folder / f"peer-{{peer}}.npz", better=better, equal=equal, settings=np.array(record))
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """300 customers and 20 products."""
+    folder = tmp_path_factory.mktemp("shop")
+    write_population(population(300, 20, 0), folder)
+    (folder / "my.toml").write_text(QUICK + FIXED, encoding="utf-8")
+    (folder / "fixed.toml").write_text(FIXED, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def fake_peers(tmp_path, monkeypatch):
+    """Peers that need no environment of their own."""
+    scripts = str(Path(compare.__file__).parent)
+    (tmp_path / "peers.py").write_text(FAKE.format(scripts=scripts), encoding="utf-8")
+    monkeypatch.setattr(_peer_split, "__file__", str(tmp_path / "_peer_split.py"))
+
+
+def run(folder, out, **changed):
+    """What follows, and the parsed comparison.json."""
+    options = {"configs": folder / "my.toml", "seeds": 2, "folds": 2, "out": out, **changed}
+    following = compare.main(compare.Options(folder, **options))
+    return following, json.loads((out / "comparison.json").read_text(encoding="utf-8"))
+
+
+def test_from_a_folder_to_a_table_its_files_and_what_follows(folder, tmp_path, capsys, fake_peers):
+    changed = {"protocol": "hold-out", "folds": 3, "search": 1, "peers": ("rectools", "lightfm")}
+    following, document = run(folder, tmp_path / "out", **changed)
+    printed = capsys.readouterr().out
+    methods = {one["method"]: one for one in document["methods"]}
+    assert {"two passes", "fixed", "towers, searched", "popularity", "naive Bayes", "LightFM"} <= set(methods)
+    assert not {"random", "inverse popularity", "RecTools DSSM"} & set(methods)
+    means = [one["metrics"]["mrr"]["mean"] for one in document["methods"]]
+    assert means == sorted(means, reverse=True)
+    # The stand-in gives everybody what sold most.
+    assert methods["LightFM"]["metrics"]["mrr"]["mean"] == pytest.approx(
+        methods["popularity"]["metrics"]["mrr"]["mean"]
+    )
+    assert methods["LightFM"]["chosen in each fold"] == ["size 3"]
+    assert methods["two passes"]["seeds"] == [0, 1]
+    assert methods["fixed"]["seeds"] == []
+    assert "epochs 10" in methods["towers, searched"]["chosen in each fold"][0]
+    dataset = load_dataset(folder)
+    queries = int(hold_out_split(dataset, 3).folds[0].queries.sum())
+    assert document["queries"] == queries
+    assert f"n = {queries:,} purchases" in printed
+    [problem] = document["left out"]
+    assert problem == "RecTools DSSM is left out: scripts/peers.py rectools ended with status 1: no settings today"
+    assert "RecTools DSSM is left out" in printed
+    table = printed[printed.index("hold-out") :]
+    assert max(map(len, table.splitlines()[:-1])) <= 80
+    with (tmp_path / "out" / "comparison.csv").open(encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["method"] for row in rows] == [one["method"] for one in document["methods"]]
+    assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert following.startswith(f"scripts/train.py {folder} ")
+
+
+def test_folds_are_asked_together_and_each_has_a_folder_for_peers(folder, tmp_path, fake_peers):
+    _, document = run(folder, tmp_path / "out", peers=("lightfm",), configs=folder / "fixed.toml")
+    assert document["queries"] == len(load_dataset(folder).purchases)
+    peer = next(one for one in document["methods"] if one["method"] == "LightFM")
+    assert peer["seconds"] == 5.0
+    assert [(tmp_path / "out" / "peers" / f"fold-{number}" / "split.npz").is_file() for number in (1, 2)] == [True] * 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"seeds": 0}, "seeds: found 0; allowed: 1 or more"),
+        ({"search": -1}, "search: found -1; allowed: 0 or more"),
+        ({"seed": -1}, "seed: found -1; allowed: 0 or more"),
+        (
+            {"protocol": "new-products", "peers": ("lightfm",)},
+            "peers: found lightfm; allowed: with protocols that rank",
+        ),
+        ({"protocol": "new-products", "search": 3}, "search: found 3; allowed: with other protocols than new-products"),
+        ({"configs": Path("absent.toml")}, "absent.toml: there is no such file"),
+    ],
+)
+def test_mistakes_are_sentences(folder, tmp_path, changed, sentence):
+    with pytest.raises(InputError, match=sentence):
+        run(folder, tmp_path, **changed)
+
+
+@pytest.mark.parametrize("name", ["popularity", "LightFM", "towers, searched"])
+def test_a_recipe_with_the_name_of_another_method_is_a_sentence(folder, tmp_path, name):
+    path = tmp_path / "my.toml"
+    path.write_text(f'["{name}"]\nrecipe = "linear"\n', encoding="utf-8")
+    with pytest.raises(InputError, match=f"configs: found a recipe named '{name}'; allowed: other names than"):
+        run(folder, tmp_path, configs=path)
+
+
+# The bridge
+
+
+def test_a_fold_is_what_the_peers_read(folder, tmp_path):
+    dataset = load_dataset(folder)
+    fold = hold_out_split(dataset, 4).folds[0]
+    write_split(tmp_path, dataset, fold)
+    split = _peers_task.read_split(tmp_path)
+    assert (len(split.train), len(split.queries)) == (fold.train.sum(), fold.queries.sum())
+    # Each is the same purchase: the same pairs are equal, and products are bought as often.
+    for ours, theirs in (
+        (dataset.purchases[fold.train], split.train),
+        (dataset.purchases[fold.queries], split.queries),
+    ):
+        for side in (0, 1):
+            assert len({*zip(ours[:, side].tolist(), theirs[:, side].tolist(), strict=True)}) == len({*ours[:, side]})
+    # What sold most, ranked by them, stands where ours stands, where all products were bought.
+    task = _peers_task.outer_task(split)
+    assert task.products.shape[0] == len(dataset.product_ids)
+    mrr = _peers_task.measure(task, _peers_task.popularity(task))["MRR"]
+    ours, _ = Task.of(dataset, fold, (10,)).values(popularities(dataset, fold.train)["popularity"])
+    assert mrr == pytest.approx(ours["mrr"].mean())
+
+
+def test_customers_on_both_sides_have_a_row_for_each(folder, tmp_path):
+    dataset = load_dataset(folder)
+    purchases = np.stack([np.repeat(np.arange(40), 2), np.arange(80) % 20], axis=1).astype(dataset.purchases.dtype)
+    dataset = replace(dataset, purchases=purchases)
+    later = np.arange(80) % 2 == 1
+    write_split(tmp_path, dataset, Fold(~later, later))
+    split = _peers_task.read_split(tmp_path)
+    assert split.customers.shape[0] == 80
+    assert (split.customers[split.train[:, 0]].toarray() == split.customers[split.queries[:, 0]].toarray()).all()
+    assert (split.inner[split.queries[:, 0]] == -1).all()
+
+
+def test_new_products_are_no_task_for_peers(folder, tmp_path):
+    dataset = load_dataset(folder)
+    with pytest.raises(InputError, match="peers: found the protocol new-products"):
+        write_split(tmp_path, dataset, product_split(dataset, 2).folds[0])
+
+
+def test_attributes_are_ones_by_hand(films):
+    dataset = load_dataset(films)
+    space = FeatureSpace.fit(dataset.schema.customers.features, dataset.customers, [0, 1, 2])
+    matrix = attribute_matrix(space, space.encode(dataset.customers), 3).toarray()
+    # likes: Drama, Crime, Comedy, unknown, missing; country: KR, FR, unknown, missing; age: ranges, missing.
+    assert matrix[:, :5].tolist() == [[1, 0, 0, 0, 0], [1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 0, 1]]
+    assert matrix[:, 5:9].tolist() == [[1, 0, 0, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]]
+    age = matrix[:, 9:]
+    assert (age.sum(axis=1) == 1).all()
+    assert age[1, -1] == 1  # v2 states none
+    assert (age[2] == age[3]).all()  # 70 lies beyond what was learned: the last range
+    assert (age[0] != age[2]).any()
+
+
+def test_a_peer_is_told_of_while_it_works_and_its_mistake_is_a_sentence(folder, tmp_path, fake_peers):
+    dataset = load_dataset(folder)
+    write_split(tmp_path, dataset, hold_out_split(dataset, 4).folds[0])
+    told = []
+    found = ask("lightfm", tmp_path, told.append)
+    assert told == ["setting 1/2, inner MRR 0.5000"]
+    assert found.values["mrr"].shape == (1, int(hold_out_split(dataset, 4).folds[0].queries.sum()))
+    with pytest.raises(InputError, match=r"scripts/peers\.py rectools ended with status 1: no settings today"):
+        ask("rectools", tmp_path, told.append)
+
+
+def test_without_a_folder_it_is_written_beside_the_run(folder, tmp_path, monkeypatch):
+    copied = tmp_path / "shop"
+    shutil.copytree(folder, copied)
+    monkeypatch.chdir(tmp_path)
+    following = compare.main(
+        compare.Options(copied, configs=copied / "fixed.toml", protocol="new-products", folds=2, seeds=1)
+    )
+    [run_folder] = (tmp_path / "runs").iterdir()
+    assert (run_folder / "comparison" / "new-products" / "comparison.json").is_file()
+    assert following.startswith("scripts/")

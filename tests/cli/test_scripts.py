@@ -1,0 +1,359 @@
+"""The command lines, as processes: what they write, say and return."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import evaluate
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from recsys_jax import InputError
+from recsys_jax.data.files import write_file
+from recsys_jax.data.splits import SPLITS
+
+ROOT = Path(__file__).parents[2]
+MALL = ROOT / "data" / "amoremall"
+
+
+def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(cwd / "cache"), "COLUMNS": "80"}
+    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """The main job with an encoder that needs no model."""
+    cwd = tmp_path_factory.mktemp("job")
+    return cwd, run("run.py", MALL, "--encoder", "lsa", cwd=cwd)
+
+
+def test_the_main_job(done):
+    cwd, result = done
+    assert result.returncode == 0, result.stderr
+    out = cwd / "runs" / "amoremall"
+    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert names == {
+        "PERSONA_DEFINITION.md",
+        "customers.json",
+        "embedding_space.png",
+        "loss.csv",
+        "model.json",
+        next(out.glob("model-*.safetensors")).name,
+        "persona_distribution.png",
+        "persona_labels.csv",
+        "personas/arrays.npz",
+        "personas/model.json",
+        *(
+            f"{protocol}/{name}"
+            for protocol in ("in-sample", "cross-validation")
+            for name in ("metrics.json", "results.csv", "results_by_persona.png")
+        ),
+    }
+    for name in names:
+        if name.endswith(".png"):
+            assert (out / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert all(len(line) <= 80 for line in result.stdout.splitlines() if "│" in line or "─" in line or " 0." in line)
+    # It ends with where the files are and what to try next, after five recommendations of three products.
+    assert result.stdout.count("product  ") == 5
+    last = result.stdout.rstrip().splitlines()[-1]
+    assert last.startswith("Next: ")
+    assert "python scripts/train.py " in last
+
+
+def test_the_files_say_what_they_are(done):
+    cwd, _ = done
+    out = cwd / "runs" / "amoremall"
+    customers = json.loads((out / "customers.json").read_text("utf-8"))
+    assert len(customers) == 277
+    assert set(customers[0]) >= {
+        "user_id",
+        "persona_id",
+        "persona_name",
+        "age",
+        "gender",
+        "skin_type",
+        "skin_concern",
+        "purchased_product_id",
+        "product_category",
+    }
+    assert (out / "loss.csv").read_text().splitlines()[0] == "step,loss"
+    results = (out / "cross-validation" / "results.csv").read_text("utf-8").splitlines()
+    assert len(results) == 278
+    metrics = json.loads((out / "cross-validation" / "metrics.json").read_text("utf-8"))
+    assert metrics["protocol"] == "cross-validation, 5 folds over customers"
+    rivals = {
+        "random",
+        "popularity",
+        "inverse popularity",
+        "popularity per persona",
+        "naive Bayes",
+        "logistic regression",
+    }
+    assert set(metrics["methods"]) == set(metrics["leak-free"]["methods"])
+    assert set(metrics["methods"]) == {"model", "model, attributes shuffled", *rivals}
+    assert metrics["queries"]["all"] == metrics["leak-free"]["queries"]["all"] == 277
+    # Each review's writer is asked once, so the leak-free persona may differ, the purchase not.
+    assert any("derived from the review" in sentence for sentence in metrics["verdicts"])
+
+
+def test_recommend_prints_json_and_leaves_out_what_was_bought(done):
+    cwd, _ = done
+    known = ["age=32", "gender=F", "skin_type=dry", "skin_concern=moisture", "--top-n", 4, "--json"]
+    first = json.loads(run("recommend.py", "runs/amoremall", *known, cwd=cwd).stdout)
+    assert len(first) == 4
+    bought = first[0]["product_id"]
+    second = json.loads(run("recommend.py", "runs/amoremall", *known, "--purchased", bought, cwd=cwd).stdout)
+    assert [one["product_id"] for one in second[:3]] == [one["product_id"] for one in first[1:]]
+
+
+def test_the_examples_of_the_readme_run(done):
+    cwd, _ = done
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.S)
+    assert len(blocks) == 3
+    shutil.copytree(MALL, cwd / "data" / "amoremall", dirs_exist_ok=True)
+    towers = ("--run", "runs/amoremall-towers", "--recipe", "towers", "--epochs", 20)
+    trained = run("train.py", MALL, *towers, "--customers", "runs/amoremall/customers.json", cwd=cwd)
+    assert trained.returncode == 0, trained.stderr
+    told(run("export_torch.py", "runs/amoremall", "model.pth", cwd=cwd), "a checkpoint can't hold this model: found")
+    exported = run("export_torch.py", "runs/amoremall-towers", "model.pth", cwd=cwd)
+    assert exported.returncode == 0, exported.stderr
+    checks = "\nassert values.shape == ids.shape == (1, 3)\nassert not {0, 5} & set(ids[0].tolist())"
+    code = "\n".join(blocks) + checks
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, check=False)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stdout.splitlines()) == 3
+
+
+KNOWN = ["age=32", "gender=F", "skin_type=dry", "skin_concern=moisture"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([*KNOWN[:2], "skin_type=dryy", KNOWN[3]], "skin_type: found 'dryy'; allowed: 'dry', 'oily', 'combination'"),
+        (["age=-5", *KNOWN[1:]], "age: found '-5'; allowed: a number from 1 to 120"),
+        (KNOWN[1:], "age: found nothing; allowed: a number from 1 to 120"),
+        ([*KNOWN, "hair=red"], "found the attribute 'hair'; allowed: 'skin_type', 'skin_concern', 'gender', 'age'"),
+        ([*KNOWN, "--top-n", "0"], "top_n: found 0; allowed: a whole number from 1"),
+        ([*KNOWN, "--categories", "Shoes"], "categories: found 'Shoes'; allowed: '97'"),
+        (["32"], "found '32'; allowed: each attribute once, as NAME=VALUE"),
+        ([*KNOWN, "--boosts", "absent.toml"], "absent.toml: there is no such file"),
+    ],
+)
+def test_a_wrong_request_is_one_sentence(done, arguments, sentence):
+    cwd, _ = done
+    told(run("recommend.py", "runs/amoremall", *arguments, cwd=cwd), sentence)
+
+
+def told(result, sentence):
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr
+    assert result.stderr.startswith("error: ")
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert sentence in result.stderr
+
+
+def broken(folder: Path, change) -> Path:
+    """A copy of the mall whose products went through `change`."""
+    shutil.copytree(MALL, folder)
+    products = json.loads((folder / "products.json").read_text("utf-8"))
+    changed = change(products)
+    text = changed if isinstance(changed, str) else json.dumps(changed, ensure_ascii=False)
+    (folder / "products.json").write_text(text, "utf-8")
+    return folder
+
+
+def without(products, column):
+    return [{name: cell for name, cell in row.items() if name != column} for row in products]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda p: [], "products.json: there are no products in it"),
+        (lambda p: [{**row, "reviews": []} for row in p], "there are no reviews in its column 'reviews'"),
+        (lambda p: '[{"product_id": 1,', "products.json: not valid JSON: "),
+        (lambda p: {"products": p}, "found dict at the top; allowed: a list of objects"),
+        (lambda p: [*p, *p], "row 94, product_id: found "),
+        (lambda p: without(p, "reviews"), "the column 'reviews' is missing; found: product_id"),
+        (lambda p: [{**row, "product_id": ""} for row in p], "row 1, product_id: found ''; allowed: an id"),
+    ],
+)
+def test_broken_products_are_one_sentence(tmp_path, change, sentence):
+    folder = broken(tmp_path / "mall", change)
+    told(run("cluster_personas.py", folder, "--encoder", "lsa", cwd=tmp_path), sentence)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda c: [{**row, "purchased_product_id": "nothing"} for row in c],
+            "row 1, purchased_product_id: found 'nothing'",
+        ),
+        (lambda c: [{**row, "age": -3} for row in c], "row 1, age: found -3; allowed: a number from 1 to 120"),
+        (lambda c: without(c, "skin_type"), "the column 'skin_type' is missing; found: user_id"),
+        (
+            lambda c: [*c[:9], *({**row, "skin_type": "greasy"} for row in c[9:])],
+            "row 10, skin_type: found 'greasy'; allowed: 'dry'",
+        ),
+        (lambda c: [*c, *c], "row 278, user_id: found 'user_0001'; allowed: an id that no other row has"),
+        (lambda c: [], "there are no customers in it"),
+    ],
+)
+def test_broken_customers_are_one_sentence(done, tmp_path, change, sentence):
+    cwd, _ = done
+    customers = json.loads((cwd / "runs" / "amoremall" / "customers.json").read_text("utf-8"))
+    (tmp_path / "customers.json").write_text(json.dumps(change(customers)), "utf-8")
+    told(run("train.py", MALL, "--customers", tmp_path / "customers.json", cwd=tmp_path), sentence)
+
+
+def test_a_broken_customer_is_set_aside_and_listed(done, tmp_path):
+    cwd, _ = done
+    customers = json.loads((cwd / "runs" / "amoremall" / "customers.json").read_text("utf-8"))
+    customers[1]["age"] = -3
+    file = tmp_path / "customers.json"
+    file.write_text(json.dumps(customers), "utf-8")
+    fixed = ("--own-penalty", 100, "--attribute-penalty", "inf", "--taste-penalty", "inf")
+    result = run("train.py", MALL, "--customers", file, "--run", "out", *fixed, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "1 row is not used; why stands in out/set_aside.csv" in result.stdout
+    header, row = (tmp_path / "out" / "set_aside.csv").read_text("utf-8").splitlines()
+    assert header == "file,row,id,reason"
+    assert row.startswith(f"{file},2,{customers[1]['user_id']},age: found -3; allowed: ")
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--epochs", 2], "epochs: found 2; allowed: with --recipe towers alone"),
+        (["--recipe", "towers", "--own-penalty", 3], "own_penalty: found 3.0; allowed: with --recipe linear alone"),
+        (["--seeds", 2], "seeds: found 2; allowed: with --recipe towers; the linear recipe has one best fit"),
+        (["--own-penalty", 0], "own_penalty: found 0.0; allowed: above 0, or inf"),
+    ],
+)
+def test_an_option_of_the_other_recipe_is_told(tmp_path, options, sentence):
+    told(run("train.py", MALL, *options, cwd=tmp_path), sentence)
+
+
+def test_ctrl_c_stops_the_training_and_leaves_a_checkpoint(done, tmp_path):
+    cwd, _ = done
+    customers = cwd / "runs" / "amoremall" / "customers.json"
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), str(MALL), "--customers", str(customers)]
+    options = ["--run", "out", "--recipe", "towers", "--epochs", "1000000"]
+    with subprocess.Popen(
+        [*command, *options], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert any(line.startswith("Epoch 100/") for line in lines)  # it is in the midst of the epochs
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == ""
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert {"checkpoint.safetensors"} <= left <= {"checkpoint.safetensors", "checkpoint.before.safetensors"}
+
+
+def test_training_before_the_personas_says_what_to_run(tmp_path):
+    told(run("train.py", MALL, cwd=tmp_path), "Run scripts/cluster_personas.py ")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "run").write_text("mine")
+    told(run("train.py", MALL, "--run", "run", cwd=tmp_path), "run: found a file; allowed: a folder, there or not yet")
+    told(
+        run("evaluate.py", MALL, "--run", "run/in/it", cwd=tmp_path), f"{tmp_path}/run: found a file; allowed: a folder"
+    )
+    assert (tmp_path / "run").read_text() == "mine"
+    with pytest.raises(InputError, match=r"/run: found a file; allowed: a folder, there or not yet"):
+        write_file(tmp_path / "run" / "model.json", "ours")
+    asked = []
+    monkeypatch.setattr(os, "access", lambda *question: asked.append(question))  # who may all is never refused
+    with pytest.raises(InputError, match="found a folder that may not be written"):
+        write_file(tmp_path / "not" / "yet" / "model.json", "ours")
+    assert asked == [(tmp_path, os.W_OK | os.X_OK)]
+    assert not (tmp_path / "not").exists()
+
+
+def test_evaluating_before_training_says_what_is_missing(tmp_path):
+    missing = "model.json: there is no such file; scripts/train.py writes it"
+    told(run("evaluate.py", MALL, "--protocol", "in-sample", cwd=tmp_path), missing)
+    told(run("evaluate.py", MALL, cwd=tmp_path), "Run scripts/cluster_personas.py")
+
+
+def test_the_protocols_are_the_splits_by_name():
+    assert set(get_args(evaluate.Protocol)) == {"in-sample", *SPLITS}
+
+
+def test_a_split_is_measured_without_a_trained_run(tmp_path):
+    """One step from a folder to a table; where nothing can be told apart, it says so."""
+    folder, rng = tmp_path / "shop", np.random.default_rng(0)
+    folder.mkdir()
+    feature = (
+        '{ name = "kind", kind = "categorical", values = "learned", unknown = "extra-row", missing = "extra-row" }'
+    )
+    (folder / "dataset.toml").write_text(
+        'name = "shop"\n'
+        f'[products]\nfile = "p.csv"\nid = "id"\nfeatures = [{feature}]\n'
+        f'[customers]\nfile = "c.csv"\nid = "id"\npurchases = "bought"\nfeatures = [{feature}]\n'
+    )
+    products = [f"p{i},k{i % 2}" for i in range(8)]
+    (folder / "p.csv").write_text("\n".join(["id,kind", *products]) + "\n")
+    customers = [f"c{i},k{rng.integers(2)},p{rng.integers(8)}" for i in range(60)]
+    (folder / "c.csv").write_text("\n".join(["id,kind,bought", *customers]) + "\n")
+    result = run("evaluate.py", folder, "--protocol", "hold-out", "--k", 3, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "the default recipe, as there is no trained model" in result.stdout
+    assert re.search(r"^naive Bayes +0\.\d{4} ± 0\.\d{4}", result.stdout, flags=re.M)
+    assert "The model does not beat" in result.stdout
+    assert "No signal from attributes" in result.stdout
+    assert "customers were asked for: intervals from so few" in result.stdout
+    assert all(len(line) <= 80 for line in result.stdout.splitlines() if " 0." in line or "─" in line)
+    out = tmp_path / "runs" / "shop"
+    written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
+    assert written == {f"hold-out/{name}" for name in ("metrics.json", "results.csv", "results_by_persona.png")}
+    assert json.loads((out / "hold-out" / "metrics.json").read_text())["split"] == "hold-out"
+    assert result.stdout.rstrip().splitlines()[-1].endswith(f"scripts/train.py {folder}")
+
+
+def test_a_missing_encoder_names_the_choices(tmp_path):
+    told(run("cluster_personas.py", MALL, "--encoder", "no-such-model", cwd=tmp_path), "'lsa'")
+
+
+def test_a_checkpoint_of_pytorch_gives_its_own_figures_back(done, tmp_path):
+    cwd, _ = done
+    customers = cwd / "runs" / "amoremall" / "customers.json"
+    checkpoint, torch_run, back = tmp_path / "model.pth", tmp_path / "run", tmp_path / "back.pth"
+    trained = run("train_torch.py", MALL, checkpoint, "--epochs", 20, cwd=cwd)
+    assert trained.returncode == 0, trained.stderr
+    said = {name: float(x) for name, x in re.findall(r"((?:category_)?hit@\d+) (\d\.\d{3})", trained.stdout)}
+    assert len(said) == 4
+    options = ("--run", torch_run, "--customers", customers)
+    for arguments in (
+        ("import_torch.py", checkpoint, MALL, *options),
+        ("evaluate.py", MALL, *options, "--protocol", "in-sample"),
+        ("export_torch.py", torch_run, back),
+    ):
+        result = run(*arguments, cwd=cwd)
+        assert result.returncode == 0, result.stderr
+        assert "Next: " in result.stdout
+    figures = json.loads((torch_run / "in-sample" / "metrics.json").read_text())["methods"]["model"]
+    assert {name: float(f"{figures[name]['all']['mean']:.3f}") for name in said} == said
+    # By default it stands beside the run of the dataset, and without its customers nobody can say what it remembers.
+    assert run("import_torch.py", back, MALL, cwd=cwd).returncode == 0
+    again = cwd / "runs" / "amoremall-torch"
+    one, other = (load_file(next(folder.glob("model-*.safetensors"))) for folder in (torch_run, again))
+    assert {name for name in one if not np.array_equal(one[name], other[name])} == {"purchases"}
+    refused = run("evaluate.py", MALL, "--run", again, "--protocol", "in-sample", cwd=cwd)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: ")

@@ -1,0 +1,158 @@
+"""Reports and verdicts: figures that are put in, and the sentences that must follow from them."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from recsys_jax.evaluation.engine import CONTROL, Evaluation
+from recsys_jax.evaluation.findings import verdicts
+from recsys_jax.evaluation.report import report
+from recsys_jax.models.metrics import top_lists
+
+N = 400
+METRICS = ("hit@3", "category_hit@3", "mrr", "ndcg@3", "auc")
+
+
+def noisy(mean: float, seed: int, n: int = N) -> np.ndarray:
+    """Figures whose mean is this one."""
+    noise = np.random.default_rng(seed).normal(0, 0.05, n)
+    return mean + noise - noise.mean()
+
+
+def evaluation(n: int = N, split: str = "cross-validation", **means: float) -> Evaluation:
+    """By method, figures around a mean; `category` and `auc` are the model's."""
+    category, auc = means.pop("category", 0.9), means.pop("auc", 0.8)
+    names = {"inverse": "inverse popularity", "bayes": "naive Bayes", "control": CONTROL}
+    values = {}
+    for number, (key, mean) in enumerate({"model": 0.5, "random": 0.1, "popularity": 0.3, **means}.items()):
+        own = {name: noisy(mean, 10 * number + i, n) for i, name in enumerate(METRICS)}
+        own["category_hit@3"] = noisy(category if key == "model" else 0.5, 100 + number, n)
+        own["auc"] = noisy(auc if key == "model" else 0.5, 200 + number, n)
+        values[names.get(key, key)] = own
+    lists = {3: top_lists(np.random.default_rng(0).random((n, 7)), k=3)}
+    return Evaluation(
+        split=split,
+        protocol=split,
+        ks=(3,),
+        customers=np.arange(n),
+        products=np.zeros(n, np.int64),
+        segments=None,
+        segment_word="persona",
+        values=values,
+        listed=np.arange(n),
+        lists={"model": lists},
+        novelty={"model": {3: np.ones(n)}},
+        candidates=7,
+    )
+
+
+def said(result: Evaluation, **options: bool) -> str:
+    return "\n".join(verdicts(report(result), **options))
+
+
+def test_a_model_that_wins_is_told_so_and_nothing_else():
+    assert said(evaluation(inverse=0.05, bayes=0.4, control=0.3)) == (
+        "The model beats all 4 baselines in MRR and NDCG@3."
+    )
+
+
+def test_worse_and_inside_the_noise_are_told_apart():
+    text = said(evaluation(bayes=0.6, popularity=0.5))
+    assert "The model does not beat naive Bayes: MRR -0.1" in text
+    worse, noise = (next(line for line in text.splitlines() if name in line) for name in ("naive Bayes", "popularity:"))
+    assert worse.count(", worse") == 2
+    assert noise.count(", inside the noise") == 2
+    assert "does not beat random" not in text
+
+
+def test_one_metric_that_is_beaten_is_not_named():
+    result = evaluation(bayes=0.3)
+    values = {**result.values, "naive Bayes": {**result.values["naive Bayes"], "ndcg@3": noisy(0.7, 1)}}
+    (line,) = (line for line in said(replace(result, values=values)).splitlines() if "naive Bayes" in line)
+    assert "NDCG@3 -0.2" in line
+    assert "MRR" not in line
+
+
+@pytest.mark.parametrize(("control", "warned"), [(0.5, True), (0.55, True), (0.45, False)])
+def test_a_control_that_does_as_well_means_no_signal(control, warned):
+    assert ("No signal from attributes" in said(evaluation(control=control))) is warned
+
+
+@pytest.mark.parametrize(("auc", "words"), [(0.5, "AUC is at chance"), (0.4, "AUC is below chance"), (0.6, None)])
+def test_auc_at_chance(auc, words):
+    text = said(evaluation(control=0.3, auc=auc))
+    assert (words in text) if words else ("AUC" not in text)
+
+
+@pytest.mark.parametrize(("category", "words"), [(0.5, "at chance"), (0.4, "below chance"), (0.6, None)])
+def test_category_hits_at_chance(category, words):
+    text = said(evaluation(category=category))
+    assert (f"Category Hit@3 is {words}" in text) if words else ("Category" not in text)
+
+
+@pytest.mark.parametrize(("inverse", "warned"), [(0.35, True), (0.3, False), (0.1, False)])
+def test_inverse_popularity_above_popularity(inverse, warned):
+    assert ("Inverse popularity beats popularity: MRR +0.0" in said(evaluation(inverse=inverse))) is warned
+
+
+def test_few_customers_are_said():
+    assert "Only 60 customers were asked for" in said(evaluation(60))
+    assert "customers were asked" not in said(evaluation(100))
+
+
+def test_what_was_derived_is_said_with_both_figures():
+    honest = evaluation(model=0.2)
+    text = said(replace(evaluation(), leak_free=honest))
+    assert "derived from the review of the very purchase" in text
+    assert "with this leak 0.5" in text
+    assert "training customers' shares, 0.2" in text
+    assert "derived from the review" in said(evaluation(split="in-sample"), derived=True)
+    assert "memory, not foresight" in said(evaluation(split="in-sample"))
+
+
+def test_the_document_holds_every_figure_once_and_is_json():
+    result = evaluation(bayes=0.5)
+    values = {method: {**each, "auc": np.full(N, np.nan)} for method, each in result.values.items()}
+    result = replace(result, values=values, segments=("a",) * 100 + ("b",) * 300, leak_free=evaluation())
+    found = report(result, count=300, seed=4)
+    document = json.loads(json.dumps(found.document(["one"], ["other"]), allow_nan=False))
+    assert document["queries"] == {"all": 400, "b": 300, "a": 100}
+    assert document["intervals"] == {"level": 0.95, "resamples of customers": 300, "seed": 4}
+    mrr = result.values["model"]["mrr"]
+    own = document["methods"]["model"]["mrr"]
+    assert own["all"]["mean"] == pytest.approx(mrr.mean())
+    assert own["a"]["mean"] == pytest.approx(mrr[:100].mean())
+    # The bootstrap's interval is near the textbook's: 1.96 standard errors on each side.
+    error = 1.96 * mrr.std(ddof=1) / math.sqrt(N)
+    assert own["all"]["low"] == pytest.approx(mrr.mean() - error, abs=error / 4)
+    assert own["all"]["high"] == pytest.approx(mrr.mean() + error, abs=error / 4)
+    assert document["methods"]["model"]["auc"]["all"] == {"mean": None, "low": None, "high": None, "n": 0}
+    gap = document["model minus"]["naive Bayes"]["mrr"]
+    assert gap["mean"] == pytest.approx((mrr - result.values["naive Bayes"]["mrr"]).mean())
+    assert gap["reading"] == "inside the noise"
+    assert set(document["lists"]["model"]) == {"coverage@3", "gini@3", "novelty@3"}
+    assert document["verdicts"] == ["one"]
+    assert document["leak-free"]["verdicts"] == ["other"]
+
+
+def test_the_resamples_follow_the_seed():
+    result = evaluation()
+    one, same, other = (report(result, seed=seed).means["model"]["mrr"] for seed in (1, 1, 2))
+    assert one == same
+    assert one.mean == other.mean
+    assert one.low != other.low
+
+
+def test_training_noise_widens_a_difference():
+    """Five models whose means differ: with other seeds the difference might have another sign."""
+    result = evaluation(popularity=0.47)
+    by_seed = {metric: np.stack([noisy(0.5 + shift, 7) for shift in (-0.2, -0.1, 0, 0.1, 0.2)]) for metric in METRICS}
+    several = replace(result, seeds=(0, 1, 2, 3, 4), by_seed=by_seed)
+    alone, both = (report(each).differences["popularity"]["mrr"] for each in (result, several))
+    assert alone.clear
+    assert not both.clear
+    document = report(several).document()
+    assert document["over seeds"]["mrr"]["all"]["standard deviation"] == pytest.approx(math.sqrt(0.025), rel=0.1)

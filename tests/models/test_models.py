@@ -1,0 +1,229 @@
+"""The towers: widths, batch normalisation as PyTorch does it, padding, degenerate input."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from recsys_jax.data.schema import TowerInput
+from recsys_jax.models.towers import BatchNorm, Tower, TwoTower, encode_customers, encode_products, initial_variables
+
+CUSTOMER = (
+    TowerInput("skin_type", "categorical", 5),
+    TowerInput("skin_concern", "categorical", 6),
+    TowerInput("gender", "categorical", 2),
+    TowerInput("age", "numeric", 1),
+)
+PRODUCT = (
+    TowerInput("category", "categorical", 5),
+    TowerInput("brand", "categorical", 19),
+    TowerInput("price", "numeric", 1),
+)
+
+
+def rows(inputs, n, seed=0):
+    rng = np.random.default_rng(seed)
+    out = {}
+    for name, kind, size in inputs:
+        if kind == "categorical":
+            out[name] = jnp.asarray(rng.integers(0, size, n), jnp.int32)
+        else:
+            out[name] = jnp.asarray(rng.random((n, size)), jnp.float32)
+    return out
+
+
+@pytest.fixture(scope="module")
+def model():
+    return TwoTower(CUSTOMER, PRODUCT)
+
+
+@pytest.fixture(scope="module")
+def variables(model):
+    return model.init(jax.random.key(0), rows(CUSTOMER, 1), rows(PRODUCT, 1))
+
+
+def test_the_towers_of_the_mall(variables):
+    shapes = jax.tree.map(jnp.shape, variables["params"])
+    customer, product = shapes["customer"], shapes["product"]
+    assert customer["hidden"]["kernel"] == (49, 64)  # 3 x 16 + 1
+    assert product["hidden"]["kernel"] == (33, 64)  # 2 x 16 + 1
+    assert customer["output"]["kernel"] == product["output"]["kernel"] == (64, 32)
+    assert customer["skin_type_emb"] == (5, 16)
+    assert product["brand_emb"] == (19, 16)
+    assert customer["norm"] == {"scale": (64,), "bias": (64,)}
+
+
+def test_initial_values_are_pytorchs():
+    """Embeddings from N(0, 1); Linear weights and biases uniform within 1 / sqrt(inputs)."""
+    wide = Tower((TowerInput("brand", "categorical", 4000), TowerInput("price", "numeric", 9)), hidden_dim=512)
+    params = wide.init(jax.random.key(1), rows(wide.inputs, 1))["params"]
+    table = np.asarray(params["brand_emb"])
+    assert abs(table.mean()) < 0.02
+    assert abs(table.std() - 1) < 0.02
+    bound = 1 / np.sqrt(16 + 9)
+    for name in ("kernel", "bias"):
+        values = np.asarray(params["hidden"][name])
+        assert np.abs(values).max() <= bound
+        assert np.abs(values).max() > 0.98 * bound
+        assert abs(values.std() - bound / np.sqrt(3)) < 0.05 * bound
+
+
+def test_unit_length(model, variables):
+    for vectors in (
+        encode_customers(model, variables, rows(CUSTOMER, 40)),
+        encode_products(model, variables, rows(PRODUCT, 40)),
+    ):
+        assert vectors.shape == (40, 32)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
+
+
+def test_either_tower_alone_is_the_pair(model, variables):
+    c, p = rows(CUSTOMER, 7), rows(PRODUCT, 9)
+    both = model.apply(variables, c, p)
+    np.testing.assert_allclose(both[0], encode_customers(model, variables, c), atol=1e-6)
+    np.testing.assert_allclose(both[1], encode_products(model, variables, p), atol=1e-6)
+
+
+@pytest.mark.parametrize("n", [32, 21, 2])
+def test_batch_norm_is_pytorchs(n):
+    """Output, running mean and running (unbiased) variance after two batches, and the output when serving."""
+    rng = np.random.default_rng(n)
+    theirs, ours = torch.nn.BatchNorm1d(6), BatchNorm()
+    scale, bias = rng.normal(size=(2, 6)).astype(np.float32)
+    with torch.no_grad():
+        theirs.weight.copy_(torch.tensor(scale))
+        theirs.bias.copy_(torch.tensor(bias))
+    variables = {"params": {"scale": scale, "bias": bias}, "batch_stats": {"mean": np.zeros(6), "var": np.ones(6)}}
+    for _ in range(2):
+        x = rng.normal(2.0, 3.0, size=(n, 6)).astype(np.float32)
+        out, changed = ours.apply(variables, jnp.asarray(x), train=True, mutable=["batch_stats"])
+        np.testing.assert_allclose(out, theirs(torch.tensor(x)).detach().numpy(), rtol=1e-4, atol=1e-5)
+        variables = {**variables, **changed}
+    np.testing.assert_allclose(variables["batch_stats"]["mean"], theirs.running_mean.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(variables["batch_stats"]["var"], theirs.running_var.numpy(), rtol=1e-5)
+    served = ours.apply(variables, jnp.asarray(x), train=False)
+    np.testing.assert_allclose(served, theirs.eval()(torch.tensor(x)).detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_padding_does_not_count():
+    """A masked batch gives the statistics and the rows of the shorter batch."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
+    padded = jnp.concatenate([x, jnp.full((3, 3), 1e3)])
+    norm = BatchNorm()
+    variables = norm.init(jax.random.key(0), x, train=False)
+    short, stats = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    mask = jnp.arange(8) < 5
+    long, masked_stats = norm.apply(variables, padded, train=True, mask=mask, mutable=["batch_stats"])
+    np.testing.assert_allclose(long[:5], short, rtol=1e-5, atol=1e-6)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), stats, masked_stats)
+
+
+def test_a_batch_of_one_normalises_to_the_bias():
+    norm = BatchNorm()
+    x = jnp.array([[3.0, -7.0]])
+    variables = norm.init(jax.random.key(0), x, train=False)
+    out, stats = norm.apply(variables, x, train=True, mutable=["batch_stats"])
+    assert out.tolist() == [[0.0, 0.0]]
+    # 0.9 x old + 0.1 x the batch's mean, and its variance of zero
+    np.testing.assert_allclose(stats["batch_stats"]["mean"], [0.3, -0.7], rtol=1e-6)
+    np.testing.assert_allclose(stats["batch_stats"]["var"], [0.9, 0.9], rtol=1e-6)
+
+
+def test_a_bag_is_the_mean_of_its_embeddings():
+    tower = Tower((TowerInput("genres", "multi-categorical", 3), TowerInput("year", "numeric", 1)), embedding_dim=2)
+    bags = {"genres": jnp.array([[0, 2], [1, -1], [-1, -1]]), "year": jnp.zeros((3, 1))}
+    variables = tower.init(jax.random.key(0), bags)
+    table = np.array([[2.0, 0.0], [5.0, 7.0], [4.0, 10.0]], np.float32)
+    variables = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: table if "genres_emb" in str(path) else leaf, variables
+    )
+    _, seen = tower.apply(variables, bags, capture_intermediates=lambda module, _: module.name == "hidden")
+    hidden = variables["params"]["hidden"]
+    means = np.array([[3.0, 5.0, 0.0], [5.0, 7.0, 0.0], [0.0, 0.0, 0.0]])  # (rows 0 and 2) / 2, row 1, none
+    expected = means @ hidden["kernel"] + hidden["bias"]
+    np.testing.assert_allclose(seen["intermediates"]["hidden"]["__call__"][0], expected, rtol=1e-5)
+
+
+def test_a_zero_vector_has_a_finite_gradient():
+    tower = Tower((TowerInput("x", "numeric", 1),))
+    x = {"x": jnp.zeros((2, 1))}
+    variables = tower.init(jax.random.key(0), x)
+    params = jax.tree.map(jnp.zeros_like, variables["params"])
+
+    def total(params):
+        return tower.apply({**variables, "params": params}, x).sum()
+
+    assert float(total(params)) == 0.0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.grad(total)(params)))
+
+
+def test_dropout_only_in_training(model, variables):
+    c = rows(CUSTOMER, 8)
+
+    def trained(noise):
+        return model.apply(variables, c, noise=noise, mutable=["batch_stats"], method="encode_customers")[0]
+
+    one, two = (jax.random.bits(jax.random.key(seed), (8, 64), jnp.uint16) for seed in (3, 4))
+    assert not np.allclose(trained(one), trained(two))
+    served = encode_customers(model, variables, c)
+    np.testing.assert_array_equal(served, encode_customers(model, variables, c))
+
+
+def test_dropout_drops_its_share_and_scales_the_rest():
+    """The unit before the output is on in all rows: what comes out of a tower of one unit tells what dropped."""
+    tower = Tower((TowerInput("x", "numeric", 1),), hidden_dim=1, output_dim=2)
+    x = {"x": jnp.linspace(1.0, 2.0, 2**16)[:, None]}
+    variables = tower.init(jax.random.key(0), x)
+    noise = jnp.arange(2**16, dtype=jnp.uint16)[:, None]
+    _, seen = tower.apply(
+        variables,
+        x,
+        noise=noise,
+        mutable=["batch_stats", "intermediates"],
+        capture_intermediates=lambda module, _: module.name in ("norm", "output"),
+    )
+    normal, out = (seen["intermediates"][name]["__call__"][0] for name in ("norm", "output"))
+    output = variables["params"]["output"]
+    dropped = round(0.2 * 2**16)
+    expected = np.where(noise < dropped, 0.0, np.asarray(normal) / 0.8) @ output["kernel"] + output["bias"]
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+
+
+def test_passes_are_batches_one_after_the_other():
+    """Three batches at once give the vectors and the running statistics of the three, each alone."""
+    rng, norm = np.random.default_rng(1), BatchNorm()
+    x = jnp.asarray(rng.normal(size=(3, 5, 4)) * [[[1.0]], [[2.0]], [[9.0]]], jnp.float32)
+    mask = jnp.arange(5) < 4
+    alone = norm.init(jax.random.key(0), x[0], train=False)
+    together, stats = norm.apply(alone, x.reshape(15, 4), train=True, mask=mask, passes=3, mutable=["batch_stats"])
+    for batch, rows_together in zip(x, together.reshape(3, 5, 4), strict=True):
+        one, changed = norm.apply(alone, batch, train=True, mask=mask, mutable=["batch_stats"])
+        np.testing.assert_allclose(rows_together, one, atol=1e-5)
+        alone = {**alone, **changed}
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), stats["batch_stats"], alone["batch_stats"])
+
+
+def test_the_start_is_that_of_init():
+    """The same tree, and the same distributions: the start is drawn by NumPy, without compiling."""
+    wide = TwoTower((TowerInput("a", "categorical", 400),), (TowerInput("b", "categorical", 300),), hidden_dim=300)
+    sides = {"a": jnp.zeros(1, jnp.int32)}, {"b": jnp.zeros(1, jnp.int32)}
+    flax = wide.init(jax.random.key(0), *sides)
+    ours, again, other = (initial_variables(wide, *sides, seed=np.random.SeedSequence(seed)) for seed in (0, 0, 1))
+    assert jax.tree.structure(flax) == jax.tree.structure(ours)
+    jax.tree.map(np.testing.assert_array_equal, ours, again)
+    for (path, drawn), wanted, another in zip(
+        jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(flax), jax.tree.leaves(other), strict=True
+    ):
+        assert drawn.shape == wanted.shape
+        assert drawn.dtype == wanted.dtype
+        if "norm" in str(path):
+            np.testing.assert_array_equal(drawn, wanted)
+            continue
+        assert not np.array_equal(drawn, another)
+        scale = float(wanted.std())
+        assert abs(drawn.std() - scale) < scale * 4 / np.sqrt(drawn.size)
+        assert abs(drawn.mean()) < scale * 4 / np.sqrt(drawn.size)
+        if "_emb" not in str(path):
+            bound = np.sqrt(3) * scale
+            assert np.abs(drawn).max() <= bound * (1 + 4 / np.sqrt(drawn.size))

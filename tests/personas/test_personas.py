@@ -1,0 +1,527 @@
+import json
+import re
+from dataclasses import replace
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys_jax.data.dataset import Reviews, load_dataset, read_reviews
+from recsys_jax.data.schema import Schema
+from recsys_jax.errors import InputError
+from recsys_jax.evaluation.plots import persona_definition, persona_distribution, silhouette_curve
+from recsys_jax.personas import clustering as personas
+from recsys_jax.personas.clustering import (
+    Persona,
+    assign,
+    attribute_sources,
+    customer_rows,
+    fit_personas,
+    load_personas,
+    read_catalogue,
+    save_personas,
+)
+from recsys_jax.personas.encoders import LsaEncoder, get_encoder
+from recsys_jax.personas.keywords import distinctive_keywords
+from recsys_jax.personas.profiles import Stated, parse_profile, stated_in_text
+
+MALL = Path(__file__).parents[2] / "data" / "amoremall"
+
+CATALOGUE = (
+    Persona("Dry", "Dry skin", ("건조", "보습"), "dry", "moisture", (35, 49), 1.0),
+    Persona("Gift", "Gifts", ("선물", "포장"), "normal", "gift", (20, 44), 0.0),
+    Persona("Calm", "Sensitive skin", ("진정", "자극"), "sensitive", "calming", (20, 44), 0.5),
+)
+# Themes in the catalogue's order, then one that no persona of it is about.
+THEMES = ("건조해서 보습이 중요", "선물로 포장", "자극 없이 진정", "머릿결 두피 샴푸")
+PER_THEME = 8
+
+
+class Fake:
+    """Puts each theme at a corner of its own; the texts of a theme lie close together, none on another."""
+
+    name = "fake"
+
+    def encode(self, texts, progress=None):
+        rows = []
+        for text in texts:
+            corner = 10 * np.eye(5)[next(i for i, theme in enumerate(THEMES) if theme in text)]
+            rows.append(corner + 0.1 * np.sin(np.arange(5) * (1 + int(text.split()[-1]))))
+        return np.array(rows, np.float32)
+
+
+def corpus(order, per_theme=PER_THEME):
+    texts = [f"{THEMES[theme]} 번호 {number}" for theme in order for number in range(per_theme)]
+    return texts, Fake().encode(texts), np.repeat(order, per_theme)
+
+
+def reviews_of(texts, products=None, profiles=None):
+    products = products or [f"p{i}" for i in range(len(texts))]
+    return Reviews("memory", list(texts), products, profiles or [None] * len(texts))
+
+
+def fitted(order=(0, 1, 2), **options):
+    texts, embeddings, _ = corpus(order)
+    return fit_personas(embeddings, texts, CATALOGUE, encoder=Fake(), **{"k": len(order), **options})
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_names_do_not_depend_on_cluster_numbers(order):
+    texts, embeddings, themes = corpus(order)
+    for seed in range(3):
+        model = fit_personas(embeddings, texts, CATALOGUE, encoder=Fake(), k=3, seed=seed)
+        labels, distances = assign(model, embeddings)
+        assert model.names == ("Dry", "Gift", "Calm")
+        np.testing.assert_array_equal(labels, themes)
+        assert (distances < 1).all()
+
+
+def test_names_are_given_once_though_every_cluster_fits_one_persona_best():
+    # All three themes speak of gifts; only what they say beside that can tell them apart.
+    texts, embeddings, themes = corpus((0, 1, 2))
+    texts = [f"선물 {text}" for text in texts]
+    model = fit_personas(embeddings, texts, CATALOGUE, encoder=Fake(), k=3)
+    np.testing.assert_array_equal(assign(model, embeddings)[0], themes)
+
+
+def leftover_name():
+    """Two clusters speak of dry skin alike; one of them uses another persona's keyword too, less surely."""
+    _, embeddings, _ = corpus((0, 1, 2))
+    texts = ["건조 리본", *["건조"] * 7, *["건조 리본"] * 5, *["건조"] * 3, *["진정 리본"] * 2, *["진정"] * 6]
+    catalogue = (CATALOGUE[0], replace(CATALOGUE[1], keywords=("리본",)), CATALOGUE[2])
+    return fit_personas(embeddings, texts, catalogue, encoder=Fake(), k=3), texts, embeddings
+
+
+def test_a_name_that_the_matching_left_is_marked(tmp_path):
+    model, texts, embeddings = leftover_name()
+    assert model.names == ("Dry", "Gift", "Calm")
+    assert min(model.evidence) > 2  # so it is not the weak mark that tells
+    save_personas(model, tmp_path)
+    assert load_personas(tmp_path).nearest == model.nearest == ("Dry", "Dry", "Calm")
+    doubt = "a leftover name: its reviews read more like Dry"
+    assert [model.doubt(number) for number in range(3)] == ["", doubt, ""]
+    path, sources = tmp_path / "P.md", attribute_sources(reviews_of(texts))
+    persona_definition(path, model, texts, *assign(model, embeddings), sources)
+    text = path.read_text("utf-8")
+    assert text.count(f"({doubt})") == 1
+    assert "weak" not in text
+    persona_definition(path, replace(model, evidence=(3.0, 1.0, 3.0)), texts, *assign(model, embeddings), sources)
+    assert f"from chance, which is weak: the name is what the others left ({doubt})" in path.read_text("utf-8")
+
+
+def test_names_without_a_rival_are_not_marked():
+    texts, embeddings, _ = corpus((3, 0, 1, 2))
+    # A name made of keywords, and texts that speak for every persona alike, are no leftovers.
+    for spoken in (texts, ["같은 글"] * len(texts)):
+        model = fit_personas(embeddings, spoken, CATALOGUE, encoder=Fake(), k=4)
+        assert [model.doubt(number) for number in range(4)] == [""] * 4
+        assert set(model.nearest) <= {"Dry", "Gift", "Calm"}
+
+
+def test_clusters_beyond_the_catalogue_are_named_by_their_keywords(tmp_path):
+    texts, embeddings, themes = corpus((3, 0, 1, 2))
+    model = fit_personas(embeddings, texts, CATALOGUE, encoder=Fake(), k=4)
+    assert model.names[:3] == ("Dry", "Gift", "Calm")
+    assert set(model.names[3].split("_")) < {"머릿결", "두피", "샴푸"}
+    assert model.personas[3].age == (20, 44)
+    np.testing.assert_array_equal(assign(model, embeddings)[0], themes)
+    many = fit_personas(embeddings, ["같은 글"] * len(texts), CATALOGUE, encoder=Fake(), k=8)
+    assert len(set(many.names)) == 8  # also where the texts tell nothing apart
+    save_personas(many, tmp_path)
+    assert load_personas(tmp_path).personas == many.personas
+
+
+def test_fewer_clusters_than_personas_take_the_best_names():
+    assert fitted((2, 1)).names == ("Gift", "Calm")
+    assert fitted((0, 2)).names == ("Dry", "Calm")
+
+
+@pytest.mark.parametrize("planted", [3, 5])
+def test_auto_finds_the_planted_number(planted):
+    rng = np.random.default_rng(planted)
+    points = np.concatenate([10 * np.eye(8)[i] + rng.normal(0, 0.5, (20, 8)) for i in range(planted)])
+    model = fit_personas(points, ["글"] * len(points), CATALOGUE, encoder=Fake(), k="auto", k_range=range(2, 9))
+    assert len(model.names) == planted
+    assert list(model.silhouettes) == list(range(2, 9))
+    assert max(model.silhouettes, key=model.silhouettes.get) == planted
+
+
+@pytest.mark.parametrize("k", [0, 1, 24, 100])
+def test_impossible_number_of_clusters_is_an_error(k):
+    with pytest.raises(InputError, match="allowed: 'auto' or 2 to 23"):
+        fitted(k=k)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_impossible_seed_is_an_error(seed, monkeypatch):
+    said = f"seed: found {seed}; allowed: 0 to 4294967295"
+    with pytest.raises(InputError, match=said):
+        fitted(seed=seed)
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
+    from cluster_personas import Options, main
+
+    with pytest.raises(InputError, match=said):
+        main(Options(MALL, encoder="lsa", seed=seed))
+
+
+def test_largest_seed_is_allowed():
+    assert fitted(seed=2**32 - 1).names == ("Dry", "Gift", "Calm")
+
+
+def test_too_few_reviews_for_auto_are_an_error():
+    texts, embeddings, _ = corpus((0,), per_theme=2)
+    with pytest.raises(InputError, match="2 different"):
+        fit_personas(embeddings, texts, CATALOGUE, encoder=Fake(), k="auto")
+
+
+def test_keywords_tell_a_cluster_from_the_rest_without_particles_links_and_common_words():
+    texts = ["향수가 정말 좋아요 https://shop.example/amore", "향수는 &lsquo;은은&rsquo;해요", "향수"] * 2
+    texts += ["쿠션을 정말 좋아요", "쿠션이", "쿠션은 은은"] * 2
+    words = distinctive_keywords(texts, np.repeat([0, 1], 6), 2)
+    assert words[0][0] == "향수"
+    assert words[1][0] == "쿠션"
+    assert not {"정말", "좋아요", "https", "shop", "amore"} & {*words[0], *words[1]}
+
+
+@pytest.mark.parametrize("encoder", ["fake", "lsa"])
+def test_saved_model_assigns_the_same(tmp_path, encoder):
+    texts, embeddings, _ = corpus((0, 1, 2, 3))
+    used = Fake() if encoder == "fake" else LsaEncoder.fit(texts)
+    embeddings = used.encode(texts)
+    model = fit_personas(embeddings, texts, CATALOGUE, encoder=used, k=4)
+    save_personas(model, tmp_path / "personas")
+    loaded = load_personas(tmp_path / "personas", tmp_path)
+    assert (loaded.personas, loaded.keywords, loaded.names) == (model.personas, model.keywords, model.names)
+    assert (loaded.evidence, loaded.silhouettes) == (model.evidence, model.silhouettes)
+    assert loaded.encoder.name == encoder
+    for ours, theirs in zip(assign(model, embeddings), assign(loaded, embeddings), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    if encoder == "lsa":
+        np.testing.assert_array_equal(loaded.encoder.encode(["보습 글"]), used.encode(["보습 글"]))
+
+
+def test_new_reviews_join_fitted_personas(tmp_path):
+    """As the docstring of `recsys_jax.personas.clustering` says it."""
+    texts, _, _ = corpus((0, 1, 2))
+    encoder = LsaEncoder.fit(texts)
+    save_personas(fit_personas(encoder.encode(texts), texts, CATALOGUE, encoder=encoder, k=3), tmp_path)
+
+    model = load_personas(tmp_path)
+    labels, distances = assign(
+        model, model.encoder.encode(["포장까지 선물로 딱", "보습이 중요, 건조해서", "자극 없이"])
+    )
+    assert [model.names[label] for label in labels] == ["Gift", "Dry", "Calm"]
+    assert distances.shape == (3,)
+    assert "assign(model, model.encoder.encode([" in personas.__doc__
+
+
+def test_damaged_or_absent_model_is_an_error(tmp_path):
+    folder = tmp_path / "personas"
+    with pytest.raises(InputError, match="cluster_personas"):
+        load_personas(folder)
+    model = fitted()
+    save_personas(model, folder)
+    arrays = folder / "arrays.npz"
+    content = arrays.read_bytes()
+    arrays.write_bytes(content[:-1] + b"x")
+    with pytest.raises(InputError, match="checksum"):
+        load_personas(folder)
+    arrays.write_bytes(content)
+    document = json.loads((folder / "model.json").read_text())
+    persona = {**document["personas"][0], "skin_type": "leather"}
+    for change in (
+        {"format": 1},
+        {"nearest": None},
+        {"nearest": ["Dry"]},
+        {"personas": document["personas"][:2]},
+        {"personas": [persona]},
+        {"personas": 3},
+        {"keywords": None},
+        {"silhouettes": {"six": 1}},
+    ):
+        (folder / "model.json").write_text(json.dumps({**document, **change}))
+        with pytest.raises(InputError, match="personas"):
+            load_personas(folder)
+
+
+def test_embeddings_of_another_encoder_are_refused():
+    with pytest.raises(InputError, match=r"found 7 numbers per review.*5.*'fake'"):
+        assign(fitted(), np.zeros((2, 7)))
+
+
+@pytest.mark.parametrize(
+    ("profile", "stated", "unused"),
+    [
+        ("40대/남성/복합성/주름", Stated(45, "M", "combination", "wrinkle"), []),
+        ("20대 초반/여성/건성/수분", Stated(22, "F", "dry", "moisture"), []),
+        ("여성/30대", Stated(35, "F", None, None), []),
+        ("34세/여/민감성/트러블,모공", Stated(34, "F", "sensitive", "calming"), ["모공"]),
+        # Words that can be a skin type or a concern.
+        ("20대/여성/민감/주름", Stated(25, "F", "sensitive", "wrinkle"), []),
+        ("30대/여성/건조/모공", Stated(35, "F", "dry", "texture"), []),
+        ("20대/여성/민감/다크서클", Stated(25, "F", "sensitive", None), ["다크서클"]),
+        ("20대/여성/민감/", Stated(25, "F", "sensitive", None), []),
+        ("20대/여성//민감", Stated(25, "F", None, "calming"), []),
+        ("20대/여성/건조/민감", Stated(25, "F", "dry", "calming"), []),
+        ("20대/여성/민감,건조/주름", Stated(25, "F", "sensitive", "wrinkle"), ["건조"]),
+        ("20대/여성/민감/지성", Stated(25, "F", "oily", "calming"), []),
+        ("20대,여성,민감,주름,모공", Stated(25, "F", "sensitive", "wrinkle"), ["모공"]),
+        ("20대/여성/민감/주름,모공", Stated(25, "F", "sensitive", "wrinkle"), ["모공"]),
+        ("여성/주름/예민", Stated(None, "F", "sensitive", "wrinkle"), []),
+        ("여성/민감", Stated(None, "F", None, "calming"), []),
+        ("30대/여성/건조", Stated(35, "F", None, "moisture"), []),
+        ("30대/여성/건성/예민", Stated(35, "F", "dry", "calming"), []),
+        ("30대/여성/지성/건조/모공", Stated(35, "F", "oily", "moisture"), ["모공"]),
+        # Skin types in other words; what comes second and differs; what is only said twice.
+        ("악지성/수분", Stated(None, None, "oily", "moisture"), []),
+        ("건성 피부", Stated(skin_type="dry"), []),
+        ("지성 피부", Stated(skin_type="oily"), []),
+        ("예민한 피부", Stated(skin_type="sensitive"), []),
+        ("민감피부/남", Stated(None, "M", "sensitive", None), []),
+        ("극민감성 타입", Stated(skin_type="sensitive"), []),
+        ("중성/여", Stated(None, "F", "normal", None), []),
+        ("피부", Stated(), ["피부"]),
+        ("건성/지성/30대/여성/40대/남", Stated(35, "F", "dry", None), ["지성", "40대", "남"]),
+        ("건성/악건성/트러블/홍조", Stated(None, None, "dry", "calming"), []),
+        (" 50대 이상 / 여성 / / ", Stated(55, "F", None, None), []),
+        ("비공개/여성/지성/다크서클", Stated(None, "F", "oily", None), ["비공개", "다크서클"]),
+        ("dry/gift/f", Stated(None, "F", "dry", "gift"), []),
+        ("-", Stated(), ["-"]),
+        ("", Stated(), []),
+        (None, Stated(), []),
+    ],
+)
+def test_profile(profile, stated, unused):
+    assert parse_profile(profile) == (stated, unused)
+
+
+@pytest.mark.parametrize(
+    ("text", "stated"),
+    [
+        ("30대 후반 입니다. 평생을 지성으로 살아왔어요", Stated(age=37, skin_type="oily")),
+        ("이젠 40대가되니 더 건조하고", Stated(age=45)),
+        ("20대 초반인데 벌써 주름이", Stated(age=22)),
+        ("만 34세입니다", Stated(age=34)),
+        ("마흔이 넘으니 달라요", Stated(age=40)),
+        ("30대 남자입니다", Stated(age=35, gender="M")),
+        ("건성이라 겨울에 힘들어요", Stated(skin_type="dry")),
+        ("지성 피부인 저에게 딱", Stated(skin_type="oily")),
+        ("제 복합성 피부에 맞아요", Stated(skin_type="combination")),
+        ("민감성 피부라 걱정했는데", Stated(skin_type="sensitive")),
+        ("피부가 예민해서 순한 것만", Stated(skin_type="sensitive")),
+        ("남편이 사 줬는데 저는 건성이라 좋아요", Stated(skin_type="dry")),
+        # Said of products, of others, of anybody; or of two things at once.
+        ("건성용 제품", Stated()),
+        ("건성 피부에 좋아요", Stated()),
+        ("지성 피부라면 낮에는 가볍게", Stated()),
+        ("건성이신 분들께 추천", Stated()),
+        ("건성이라도 괜찮아요", Stated()),
+        ("엄마는 건성이라 좋아하세요", Stated()),
+        ("아빠가 지성피부 타입이라 드렸어요", Stated()),
+        ("제 딸은 민감성 피부인데", Stated()),
+        ("지성은 아니지만", Stated()),
+        ("저는 건성피부이면서 예민한 편인데", Stated()),
+        ("중성적인 향", Stated()),
+        ("20대 여성에게 추천", Stated()),
+        ("20대부터 꾸준히", Stated()),
+        ("50대 어머니 선물", Stated()),
+        ("어머니가 60대이신데 40대인데도 그래요", Stated()),
+        ("20대30대 유튜버", Stated()),
+        ("남자친구 선물", Stated()),
+        ("남자라면 누구나", Stated()),
+        ("남편도 이제 마흔이 되니", Stated()),
+    ],
+)
+def test_what_a_text_says_of_its_writer(text, stated):
+    assert stated_in_text(text) == stated
+
+
+def test_profile_goes_before_text_before_persona():
+    texts = [f"{THEMES[0]} 30대인데 민감성 피부라 {i}" for i in range(3)]
+    reviews = reviews_of(texts, profiles=["50대/남성/지성/주름", "비공개/여성", None])
+    rows = customer_rows(reviews, fitted(), Fake().encode(texts), seed=0)
+    assert rows["persona_name"] == ["Dry"] * 3
+    assert rows["age"] == [55, 35, 35]
+    assert rows["gender"] == ["M", "F", "F"]  # the last from the persona, all of whom are women
+    assert rows["skin_type"] == ["oily", "sensitive", "sensitive"]
+    assert rows["skin_concern"] == ["wrinkle", "moisture", "moisture"]
+    assert rows["user_id"] == ["user_0001", "user_0002", "user_0003"]
+    assert "product_category" not in rows
+    counts = attribute_sources(reviews)
+    assert counts["age"] == {"profile_info": 1, "text": 2}
+    assert counts["gender"] == {"profile_info": 2, "persona": 1}
+    assert counts["skin_concern"] == {"profile_info": 1, "persona": 2}
+    assert counts["not used"] == {"비공개": 1}
+
+
+@pytest.mark.parametrize("profile", [["30대", "여성"], 30, 0, False, {"age": 30}])
+def test_a_profile_that_is_no_text_is_refused(mall, profile):
+    rows = json.loads((mall / "products.json").read_text("utf-8"))
+    rows[0]["reviews"][1]["profile_info"] = profile
+    (mall / "products.json").write_text(json.dumps(rows), "utf-8")
+    said = (
+        rf"products.json, row 1, reviews 2: profile_info: found {re.escape(repr(profile))}; allowed: a text .* or null"
+    )
+    with pytest.raises(InputError, match=said):
+        read_reviews(mall, Schema.read(mall / "dataset.toml"))
+
+
+def test_attributes_do_not_come_from_the_purchased_product():
+    texts, embeddings, _ = corpus((0, 1, 2))
+    model, n = fitted(), len(texts)
+    one = customer_rows(reviews_of(texts), model, embeddings, 3, {f"p{i}": 97 for i in range(n)})
+    other = customer_rows(reviews_of(texts, ["x"] * n), model, embeddings, 3, {"x": 103})
+    products = {"purchased_product_id", "product_category"}
+    assert {key for key in one if one[key] != other[key]} == products
+    assert other["product_category"] == [103] * n
+
+
+def test_a_customer_does_not_depend_on_how_many_there_are():
+    texts, embeddings, _ = corpus((2, 1, 0))
+    model = fitted()
+    everyone = customer_rows(reviews_of(texts), model, embeddings, 5)
+    few = customer_rows(reviews_of(texts[:7]), model, embeddings[:7], 5)
+    assert few == {key: column[:7] for key, column in everyone.items()}
+    assert everyone != customer_rows(reviews_of(texts), model, embeddings, 6)
+
+
+def test_drawn_ages_and_genders_follow_the_persona():
+    texts = [f"{THEMES[2]} {i}" for i in range(600)]
+    rows = customer_rows(reviews_of(texts), fitted(), Fake().encode(texts), 0)
+    assert set(rows["age"]) == set(range(20, 45))
+    assert 0.4 < np.mean([gender == "F" for gender in rows["gender"]]) < 0.6
+    assert all(type(age) is int for age in rows["age"])
+
+
+GOOD = """
+[[persona]]
+name = "Dry"
+description = "Dry skin"
+keywords = ["건조"]
+skin_type = "dry"
+skin_concern = "moisture"
+age = [35, 49]
+female_share = 0.8
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "found nothing; allowed: one or more"),
+        ("persona = [1]", "found 'persona'; allowed: one or more"),
+        ("colour = 1\n" + GOOD, "found 'colour', 'persona'; allowed: one or more"),
+        (GOOD + GOOD, "two personas are named 'Dry'"),
+        (GOOD + "colour = 1", "found the key 'colour'"),
+        (GOOD.replace('name = "Dry"', ""), "name: it is not given"),
+        (GOOD.replace('["건조"]', "[]"), r"keywords: found \[\]"),
+        (GOOD.replace('["건조"]', '["건조", "건조"]'), "keywords: found"),
+        (GOOD.replace('"dry"', '"leather"'), "skin_type: found 'leather'; allowed: 'dry'"),
+        (GOOD.replace('"moisture"', '"x"'), "skin_concern: found 'x'"),
+        (GOOD.replace("[35, 49]", "[49, 35]"), r"age: found \[49, 35\]"),
+        (GOOD.replace("[35, 49]", "40"), "age: found 40"),
+        (GOOD.replace("0.8", "80"), "female_share: found 80"),
+        (GOOD.replace("0.8", "true"), "female_share: found True"),
+    ],
+)
+def test_catalogue_mistakes_are_sentences(tmp_path, text, message):
+    (tmp_path / "personas.toml").write_text(text)
+    with pytest.raises(InputError, match=message):
+        read_catalogue(tmp_path / "personas.toml")
+
+
+def test_committed_catalogue_follows_the_brief():
+    ages = {persona.name: persona.age for persona in read_catalogue(MALL / "personas.toml")}
+    assert ages == {
+        "Dry_Winter": (35, 49),
+        "Anti_Aging": (35, 49),
+        "Gift_Buyer": (20, 44),
+        "Loyal_Repurchase": (25, 37),
+        "Sensitive_Calming": (20, 44),
+        "Detail_Reviewer": (25, 37),
+    }
+
+
+def test_report_and_pictures(tmp_path):
+    texts, embeddings, _ = corpus((0, 1, 2))
+    texts[0] = "# *굵게* <b>&amp; https://a.example/b\r\n" + texts[0]
+    model = fitted()
+    labels, _ = assign(model, embeddings)
+    persona_definition(tmp_path / "P.md", model, texts, labels, np.arange(24.0), attribute_sources(reviews_of(texts)))
+    text = (tmp_path / "P.md").read_text("utf-8")
+    assert text.count("\n> ") == 9
+    assert "Share: 33.3% (8 reviews)" in text
+    assert r"> \# \*굵게\* \<b\>\& (link) 건조해서" in text
+    persona_distribution(tmp_path / "d.png", [*model.names, "샴푸_두피"], [8, 8, 8, 0])
+    silhouette_curve(tmp_path / "s.png", [2, 3], [0.1, 0.2], 3)
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("d.png", "s.png"))
+
+
+@pytest.fixture(scope="module")
+def look_alike(tmp_path_factory):
+    """The committed look-alike reviews, their embeddings and the personas that wrote them."""
+    reviews = read_reviews(MALL, Schema.read(MALL / "dataset.toml"))
+    encoder = get_encoder("use", cache=tmp_path_factory.mktemp("cache"))
+    truth = json.loads((MALL / "truth.json").read_text("utf-8"))["personas"]
+    return reviews, encoder, encoder.encode(reviews.texts), np.array([entry["persona"] for entry in truth])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_personas_of_the_look_alike_are_found_and_named(look_alike, seed):
+    from sklearn.metrics import adjusted_rand_score
+
+    reviews, encoder, embeddings, truth = look_alike
+    catalogue = read_catalogue(MALL / "personas.toml")
+    model = fit_personas(embeddings, reviews.texts, catalogue, encoder=encoder, seed=seed)
+    labels, _ = assign(model, embeddings)
+    assert adjusted_rand_score(truth, labels) >= 0.6
+    assert np.mean(np.array(model.names)[labels] == truth) >= 0.8
+
+
+def test_script_marks_leftover_names_and_says_what_it_did_not_use(tmp_path, monkeypatch, capsys, mall):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
+    import cluster_personas
+
+    model, texts, _ = leftover_name()
+    rows = json.loads((mall / "products.json").read_text("utf-8"))
+    for row in rows:
+        row["reviews"] = []
+    rows[0]["reviews"] = [{"content": text, "profile_info": "30대/여성/건성/모공,주름"} for text in texts]
+    (mall / "products.json").write_text(json.dumps(rows), "utf-8")
+    (mall / "personas.toml").write_text(GOOD, "utf-8")
+    with (mall / "dataset.toml").open("a") as file:
+        file.write('\n[personas]\ncatalogue = "personas.toml"\n')
+    monkeypatch.setattr(cluster_personas, "fit_personas", lambda *_, encoder, **__: replace(model, encoder=encoder))
+    monkeypatch.setattr(cluster_personas, "assign", lambda *_: (np.repeat([0, 1, 2], 8), np.zeros(24)))
+    monkeypatch.setattr(cluster_personas, "customer_rows", lambda *_: {})
+    cluster_personas.main(cluster_personas.Options(mall, run=tmp_path / "out", encoder="lsa", k=3))
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("(a leftover name: its reviews read more like Dry)") == 1
+    assert re.search(r"Gift 8 reviews [^()]*\(a leftover name", said)
+    assert "note: profile_info: '주름', not used, 24 times" in said
+
+
+def test_script_writes_customers_that_the_dataset_takes(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
+    from cluster_personas import Options, main
+
+    again = main(Options(MALL, run=tmp_path / "out", encoder="lsa", k="auto"))
+    assert again == f"scripts/train.py {MALL} --run {tmp_path / 'out'}"
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "customers.json",
+        "personas",
+        "persona_labels.csv",
+        "PERSONA_DEFINITION.md",
+        "persona_distribution.png",
+        "silhouette.png",
+    }
+    dataset = load_dataset(MALL, tmp_path / "out" / "customers.json")
+    reviews = read_reviews(MALL, dataset.schema)
+    assert len(dataset.customer_ids) == len(reviews)
+    model = load_personas(tmp_path / "out" / "personas")
+    labels, _ = assign(model, model.encoder.encode(reviews.texts))
+    assert [model.names[label] for label in labels] == list(dataset.customers.columns["persona_name"])
+    lines = (tmp_path / "out" / "persona_labels.csv").read_text("utf-8").splitlines()
+    assert lines[0] == "product_id,review,persona,distance"
+    assert [line.split(",")[2] for line in lines[1:]] == list(dataset.customers.columns["persona_name"])

@@ -1,0 +1,479 @@
+"""The batch job: every customer of a Parquet file, streamed; what cannot be used, with its reason."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+
+import _customer_file
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import score
+from conftest import MALL_PRODUCTS, mall_customers
+
+from recsys_jax import InputError, Recommender, Table, save_model
+
+ROOT = Path(__file__).parents[2]
+EVERYTHING = [product[0] for product in MALL_PRODUCTS]
+
+
+@pytest.fixture(scope="module")
+def mall_rec(mall_run):
+    return Recommender.load(mall_run)
+
+
+def people(count, seed=0):
+    """Customers with the attributes of the mall's, mixed, with an id of their own and a few purchases."""
+    rng = np.random.default_rng(seed)
+    known = mall_customers()
+    drawn = {name: rng.choice([row[name] for row in known], count) for name in ("skin_type", "skin_concern", "gender")}
+    return [
+        {
+            "user_id": f"c{row}",
+            "age": int(age),
+            **{name: str(cells[row]) for name, cells in drawn.items()},
+            "purchased_products": [str(one) for one in rng.choice(EVERYTHING, row % 4, replace=False)],
+        }
+        for row, age in enumerate(rng.integers(1, 121, count))
+    ]
+
+
+def job(run, rows, folder, *, schema=None, group=5, **options):
+    """Runs the job on these rows; what it wrote, as rows: recommendations, rejected ones."""
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows, schema)
+    pq.write_table(table, folder / "in.parquet", row_group_size=group)
+    score.main(score.Options(folder / "in.parquet", folder / "out.parquet", run, **options))
+    side = folder / "out.rejected.parquet"
+    return pq.read_table(folder / "out.parquet").to_pylist(), pq.read_table(side).to_pylist() if side.exists() else []
+
+
+def same(found, rec, rows, bought, name="user_id", ids=None, **options):
+    """Holds where the long table is what `recommend_batch` says, customer after customer, place after place."""
+    lists = rec.recommend_batch(
+        [{**row, "purchased_products": None} for row in rows], purchased_products=bought, **options
+    )
+    ids = [row["user_id"] for row in rows] if ids is None else ids
+    expected = [
+        (who, place, one["product_id"], one["score"], one["boost"])
+        for who, listed in zip(ids, lists, strict=True)
+        for place, one in enumerate(listed, 1)
+    ]
+    assert [(one[name], one["place"], one["product_id"]) for one in found] == [one[:3] for one in expected]
+    for column, number in (("score", 3), ("boost", 4)):
+        np.testing.assert_allclose([one[column] for one in found], [one[number] for one in expected], atol=1e-5)
+
+
+@pytest.mark.parametrize(("portion", "group"), [(8, 3), (16, 1000), (8192, 7), (64, 64)])
+def test_streaming_gives_what_recommend_batch_gives(mall_rec, mall_run, tmp_path, monkeypatch, portion, group):
+    bars = []
+
+    @contextmanager
+    def recorded(title):
+        yield lambda done, total: bars.append((done, total))
+
+    monkeypatch.setattr(score, "CUSTOMERS", portion)
+    monkeypatch.setattr(score, "progress", recorded)
+    rows = people(100)
+    table = pa.Table.from_pylist(rows)
+    # Arrow ends a batch where a dictionary changes, and each row group has its own.
+    table = table.set_column(2, "skin_type", table["skin_type"].dictionary_encode())
+    found, rejected = job(mall_run, table, tmp_path, group=group, top_n=6)
+    same(found, mall_rec, rows, [row["purchased_products"] for row in rows], top_n=6)
+    assert rejected == []
+    assert bars == [(min(done, 100), 100) for done in range(portion, 100 + portion, portion)]
+
+
+def test_more_places_than_products_popularity_and_optional_attributes(films_model, tmp_path, monkeypatch):
+    save_model(films_model, tmp_path / "run")
+    monkeypatch.setattr(score, "PLACES", 50)  # 5 products: 8 customers at once
+    rows = [{"viewer": row, "favourite_genres": cell} for row, cell in enumerate(islice(cycle(["Drama|?", None]), 20))]
+    found, rejected = job(tmp_path / "run", rows, tmp_path, top_n=9)
+    ids = [row["viewer"] for row in rows]
+    same(found, Recommender(films_model), rows, None, "viewer", ids, top_n=9)
+    assert len({one["boost"] for one in found}) > 1
+    assert rejected == []
+    assert len(found) == 20 * 5
+    assert pq.read_metadata(tmp_path / "out.parquet").num_row_groups == 3
+
+
+def test_the_columns_of_the_result(mall_run, tmp_path):
+    schema = pa.schema(
+        [
+            ("user_id", pa.large_string()),
+            ("age", pa.int8()),
+            *[(name, pa.string()) for name in ("skin_type", "skin_concern", "gender")],
+        ]
+    )
+    job(mall_run, people(3), tmp_path, schema=schema)
+    assert pq.read_schema(tmp_path / "out.parquet") == pa.schema(
+        [
+            ("user_id", pa.large_string()),
+            ("place", pa.int32()),
+            ("product_id", pa.dictionary(pa.int32(), pa.string())),
+            ("score", pa.float32()),
+            ("boost", pa.float32()),
+        ]
+    )
+
+
+def test_what_was_bought_is_left_out_from_either_column(mall_rec, mall_run, tmp_path):
+    rows = people(4)
+    for row, list_of, one in zip(rows, (["p1", "p9"], [], None, ["p2"]), ("p3", "p4", None, "p2"), strict=True):
+        row |= {"purchased_products": list_of, "purchased_product_id": one}
+    found, _ = job(mall_run, rows, tmp_path, top_n=8)
+    bought = [["p1", "p3"], ["p4"], [], ["p2"]]
+    same(found, mall_rec, rows, bought, top_n=8)
+    for row, products in zip(rows, bought, strict=True):
+        got = {one["product_id"] for one in found if one["user_id"] == row["user_id"]}
+        assert got == set(EVERYTHING) - set(products)
+
+
+def test_one_text_holds_several_purchases_where_the_schema_has_a_separator(mall_model, tmp_path, monkeypatch):
+    customers = replace(mall_model.schema.customers, separator="|")
+    changed = replace(mall_model, schema=replace(mall_model.schema, customers=customers))
+    monkeypatch.setattr(score.Recommender, "load", lambda *_: Recommender(changed))
+    rows = [{**row, "purchased_products": "p1| p2", "purchased_product_id": "p3|p4"} for row in people(2)]
+    found, _ = job(tmp_path, rows, tmp_path, top_n=8)
+    assert {one["product_id"] for one in found} == set(EVERYTHING[4:])
+
+
+def test_only_the_categories_asked_for(mall_rec, mall_run, tmp_path):
+    rows = people(6)
+    found, rejected = job(mall_run, rows, tmp_path, categories=("Makeup", "99"))
+    bought = [row["purchased_products"] for row in rows]
+    same(found, mall_rec, rows, bought, top_n=10, categories=["Makeup", "99"])
+    assert {one["product_id"] for one in found} <= {"p3", "p4", "p5"}
+    assert rejected == []
+
+
+# What is changed in a row of which everything else is good, and the reason that is given.
+BAD = [
+    ({"skin_type": "greasy"}, "skin_type: found 'greasy'; allowed: 'dry', 'oily'"),
+    ({"age": "abc"}, "age: found 'abc'; allowed: a number from 1 to 120"),
+    ({"age": "121"}, "age: found '121'; allowed: a number from 1 to 120"),
+    ({"gender": None}, "gender: found nothing; allowed: 'F', 'M'"),
+    ({"user_id": ""}, "user_id: found ''; allowed: an id, a text or a number that is not empty"),
+    ({"user_id": None}, "user_id: found nothing; allowed: an id"),
+    ({"purchased_products": "p1"}, "purchased_products: found 'p1'; allowed: a list of product ids"),
+    ({"purchased_product_id": EVERYTHING}, "no product remains: all products were bought already"),
+    ({"user_id": " ", "gender": "X", "age": None}, "user_id: found ' '; allowed: an id"),
+    ({"gender": "X", "age": None}, "gender: found 'X'; allowed: 'F', 'M'"),
+]
+
+
+@pytest.mark.parametrize("portion", [8, 8192])
+def test_what_cannot_be_used_goes_to_the_side_file_with_its_reason(
+    mall_rec, mall_run, tmp_path, monkeypatch, capsys, portion
+):
+    monkeypatch.setattr(score, "CUSTOMERS", portion)
+    rows = [
+        {**row, "age": str(row["age"]), "purchased_products": None, "purchased_product_id": ["p1"], "note": {"x": [n]}}
+        for n, row in enumerate(people(60))
+    ]
+    # Two in the second portion, none in the third and fourth, the last row of all.
+    numbers = [10, 11, 33, 34, 40, 41, 42, 50, 51, 60]
+    for number, (change, _) in zip(numbers, BAD, strict=True):
+        rows[number - 1] |= change
+    table = pa.Table.from_pylist(rows)
+    table = table.set_column(2, "skin_type", table["skin_type"].dictionary_encode())
+    found, rejected = job(mall_run, table, tmp_path, top_n=3)
+
+    good = [row for number, row in enumerate(rows, 1) if number not in numbers]
+    same(found, mall_rec, good, [["p1"]] * 50, top_n=3)
+    assert [one["row"] for one in rejected] == numbers
+    for one, (_, reason) in zip(rejected, BAD, strict=True):
+        assert one["reason"].startswith(reason)
+        assert {name: one[name] for name in table.schema.names} == rows[one["row"] - 1]
+    added = [pa.field("row", pa.int64()), pa.field("reason", pa.string())]
+    assert pq.read_schema(tmp_path / "out.rejected.parquet") == pa.schema([*table.schema, *added])
+    said = capsys.readouterr().out
+    assert "50 customers, 150 recommendations, 10 rows rejected" in said
+    assert "The first rejected one, row 10: skin_type: found 'greasy'" in said
+    assert f"Written: {tmp_path / 'out.parquet'}, {tmp_path / 'out.rejected.parquet'}" in said
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pa.array([[{"id": "p1"}]] * 3),
+        pa.array([{"id": "p1"}] * 3),
+        pa.array([[["p1"]]] * 3),
+        pa.array([b"p1"] * 3),
+    ],
+)
+def test_purchases_of_another_form_are_not_passed_over(mall_run, tmp_path, cells):
+    table = pa.Table.from_pylist(people(3)).drop_columns("purchased_products")
+    found, rejected = job(mall_run, table.append_column("purchased_product_id", cells), tmp_path)
+    assert found == []
+    assert ["allowed: a product id, or a list of them" in one["reason"] for one in rejected] == [True] * 3
+
+
+@pytest.mark.parametrize("group", [1, 5])
+def test_a_text_that_is_not_utf8_fails_alone(mall_run, tmp_path, group):
+    table = pa.Table.from_pylist(people(3))
+    broken = pa.array([b"dry", b"\xff\xfe", b"dry"]).view(pa.string())
+    table = table.set_column(2, "skin_type", broken)
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=group)
+    score.main(score.Options(tmp_path / "in.parquet", tmp_path / "out.parquet", mall_run))
+    assert set(pq.read_table(tmp_path / "out.parquet")["user_id"].to_pylist()) == {"c0", "c2"}
+    side = pq.read_table(tmp_path / "out.rejected.parquet")
+    assert side["row"].to_pylist() == [2]
+    assert side["skin_type"].chunk(0).view(pa.binary()).to_pylist() == [b"\xff\xfe"]
+    assert side["reason"][0].as_py().startswith("skin_type: found b\"'utf-8' codec can't decode")
+
+
+def test_every_row_rejected(mall_run, tmp_path, capsys):
+    rows = [{**row, "gender": "X"} for row in people(20)]
+    found, rejected = job(mall_run, rows, tmp_path)
+    assert found == []
+    assert pq.read_schema(tmp_path / "out.parquet").names == ["user_id", "place", "product_id", "score", "boost"]
+    assert [one["row"] for one in rejected] == list(range(1, 21))
+    assert "No customer was scored: every row was rejected. out.parquet is empty." in capsys.readouterr().out
+
+
+def test_no_rows_at_all(mall_run, tmp_path, capsys):
+    found, rejected = job(mall_run, pa.Table.from_pylist(people(1))[:0], tmp_path)
+    assert found == rejected == []
+    assert "No customer was scored: there are no rows in the input." in capsys.readouterr().out
+
+
+def test_the_row_number_stands_in_for_an_id(mall_rec, mall_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(score, "CUSTOMERS", 8)
+    rows = people(20)
+    rows[11]["age"] = 0
+    table = pa.Table.from_pylist(rows).drop_columns("user_id")
+    found, rejected = job(mall_run, table, tmp_path, top_n=2)
+    good = [number for number in range(1, 21) if number != 12]
+    bought = [rows[number - 1]["purchased_products"] for number in good]
+    same(found, mall_rec, [rows[number - 1] for number in good], bought, "row", good, top_n=2)
+    assert [one["row"] for one in rejected] == [12]
+
+
+def test_a_corrected_side_file_is_input_again(mall_run, tmp_path):
+    rows = [{**row, "row": 77, "reason": "old"} for row in people(3)]
+    rows[1]["age"] = 0
+    _, rejected = job(mall_run, rows, tmp_path)
+    assert [(one["row"], one["reason"], one["row_"], one["reason_"][:12]) for one in rejected] == [
+        (77, "old", 2, "age: found 0")
+    ]
+
+
+def test_a_side_file_of_before_goes_away(mall_run, tmp_path):
+    (tmp_path / "out.rejected.parquet").write_text("old")
+    job(mall_run, people(3), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"in.parquet", "out.parquet"}
+
+
+def test_the_same_input_gives_the_same_bytes(mall_run, tmp_path):
+    rows = people(50)
+    rows[3]["gender"] = "X"
+    written = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        job(mall_run, rows, folder)
+        written.append([(folder / name).read_bytes() for name in ("out.parquet", "out.rejected.parquet")])
+    assert written[0] == written[1]
+
+
+def fails(folder, run, rows, sentence):
+    """Holds where the job ends with the sentence, and the files of an earlier one stay as they were."""
+    before = {"out.parquet": b"an older one", "out.rejected.parquet": b"older too"}
+    for name, content in before.items():
+        (folder / name).write_bytes(content)
+    with pytest.raises((InputError, OSError), match=sentence):
+        score.main(score.Options(folder / "in.parquet", folder / "out.parquet", run))
+    after = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "in.parquet"}
+    assert after == before
+
+
+def test_nothing_is_half_written(mall_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(score, "CUSTOMERS", 8)
+    pq.write_table(pa.Table.from_pylist(people(30)), tmp_path / "in.parquet")
+    real, calls = score.recommended, []
+
+    def full(*arguments):
+        calls.append(arguments)
+        if len(calls) == 3:
+            raise OSError("no space left")
+        return real(*arguments)
+
+    monkeypatch.setattr(score, "recommended", full)
+    fails(tmp_path, mall_run, 30, "no space left")
+    assert len(calls) == 3
+
+
+def test_a_file_damaged_in_its_midst_is_one_sentence(mall_run, tmp_path):
+    rows = people(2000)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet", row_group_size=500, compression="zstd")
+    group = pq.read_metadata(tmp_path / "in.parquet").row_group(2)
+    content = bytearray((tmp_path / "in.parquet").read_bytes())
+    ages = group.column(1)
+    start = ages.dictionary_page_offset or ages.data_page_offset
+    content[start : start + ages.total_compressed_size] = b"\xaa" * ages.total_compressed_size
+    (tmp_path / "in.parquet").write_bytes(content)
+    fails(tmp_path, mall_run, rows, "in.parquet: not readable as Parquet: ")
+
+
+def test_pyarrow_is_asked_for(mall_run, tmp_path, monkeypatch):
+    pq.write_table(pa.Table.from_pylist(people(3)), tmp_path / "in.parquet")
+    monkeypatch.setattr(_customer_file, "arrow", None)
+    fails(tmp_path, mall_run, 3, r"Parquet files need pyarrow: pip install 'recsys_jax\[parquet\]'")
+
+
+def test_the_only_run_is_the_default(mall_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "personas-only").mkdir(parents=True)
+    with pytest.raises(InputError, match="run: found none under runs/; name the folder"):
+        score.only_run()
+    save_model(mall_model, tmp_path / "runs" / "one")
+    assert score.only_run() == Path("runs/one")
+    assert job(None, people(3), tmp_path)[1] == []
+    save_model(mall_model, tmp_path / "runs" / "two")
+    with pytest.raises(InputError, match="run: found runs/one, runs/two under runs/"):
+        score.only_run()
+
+
+@pytest.mark.parametrize("name", ["mall_model", "films_model"])
+def test_the_problems_of_a_table_are_those_of_its_rows(name, request):
+    space = request.getfixturevalue(name).customers
+    cells = {
+        "skin_type": ["dry", "?", "oily", None, "dry"],
+        "skin_concern": ["gift", "?", "gift", "gift", "gift"],
+        "gender": ["F", "F", "F", "F", "X"],
+        "age": [1, 2, "x", 4, 5],
+        "favourite_genres": ["Drama", "?", None, "Drama|?", ""],
+        "country": ["KR", "?", None, "KR", ""],
+    }
+    table = Table("t", cells, numbers=[11, 12, 13, 14, 15])
+    found = space.problems(table)
+    alone = {}
+    for row in range(5):
+        try:
+            space.encode(table.select([row]))
+        except InputError as error:
+            alone[row] = str(error)
+    assert {row: str(error) for row, error in found.items()} == alone
+    assert list(found) == sorted(found) == ([1, 2, 3, 4] if name == "mall_model" else [])
+    first = space.features[0].feature.column
+    with pytest.raises(InputError, match=f"the column '{first}' is missing; found: gender"):
+        space.problems(Table("t", {"gender": ["F"]}))
+
+
+# One process for many command lines: starting one takes longer than all of them.
+DRIVER = """
+import contextlib, io, json, sys
+import score
+from _common import command, errors
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["score.py", *arguments]
+    status, said = 0, io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            command(score.main)
+        except SystemExit as stop:
+            status = stop.code
+    print(json.dumps([status, said.getvalue()]))
+"""
+
+
+def test_mistakes_are_one_sentence_and_status_2(mall_run, tmp_path):
+    good = pa.Table.from_pylist(people(3))
+    pq.write_table(good, tmp_path / "in.parquet")
+    pq.write_table(good, tmp_path / "out.rejected.parquet")
+    pq.write_table(good.drop_columns("age"), tmp_path / "no-age.parquet")
+    pq.write_table(good.rename_columns(["user_id", "agee", *good.schema.names[2:]]), tmp_path / "agee.parquet")
+    pq.write_table(good.rename_columns(["user_id", "age", "age", *good.schema.names[3:]]), tmp_path / "twice.parquet")
+    (tmp_path / "in.csv").write_text("age\n3\n")
+    (tmp_path / "damaged.parquet").write_bytes(b"PAR1 and no more")
+    (tmp_path / "folder.parquet").mkdir()
+    (tmp_path / "boosts.toml").write_text("[[boost]]\nadd = 2\n")
+    before = sorted(tmp_path.iterdir())
+    cases = [
+        (["in.csv", "o.parquet"], "in.csv: found the ending '.csv'; allowed: .parquet"),
+        (["in.parquet", "o.csv"], "o.csv: found the ending '.csv'; allowed: .parquet"),
+        (["absent.parquet", "o.parquet"], "absent.parquet: there is no such file"),
+        (["damaged.parquet", "o.parquet"], "damaged.parquet: not readable as Parquet: "),
+        (["in.parquet", "folder.parquet"], "folder.parquet: found a folder; allowed: a file to write"),
+        (["in.parquet", "./in.parquet"], "in.parquet: found the file with the customers; allowed: another one"),
+        (["out.rejected.parquet", "out.parquet"], "out.rejected.parquet: found the file with the customers"),
+        (["in.parquet", "in.csv/o.parquet"], "in.csv"),
+        (["no-age.parquet", "o.parquet"], "no-age.parquet: the column 'age' is missing; found: user_id, skin_type"),
+        (["agee.parquet", "o.parquet"], "agee.parquet: found the column 'agee' and none of the name 'age'"),
+        (["twice.parquet", "o.parquet"], "twice.parquet: two columns have the same name: user_id, age, age"),
+        (["in.parquet", "o.parquet", "--top-n", "0"], "top_n: found 0; allowed: a whole number from 1"),
+        (["in.parquet", "o.parquet", "--categories", "Shoes"], "categories: found 'Shoes'; allowed: "),
+        (["in.parquet", "o.parquet", "--boosts", "boosts.toml"], "boosts.toml, boost 1, add: found 2"),
+        (["in.parquet", "o.parquet", "--run", "nowhere"], "nowhere/model.json: there is no such file"),
+    ]
+    lines = [[*words, *([] if "--run" in words else ["--run", str(mall_run)])] for words, _ in cases]
+    result = process([sys.executable, "-c", DRIVER, json.dumps(lines)], tmp_path)
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    for (_, sentence), (status, said) in zip(cases, found, strict=True):
+        assert status == 2, said
+        assert said.startswith("error: ")
+        assert len(said.splitlines()) == 1
+        assert sentence in said
+    assert sorted(path for path in tmp_path.iterdir() if path.name != "cache") == before
+
+
+def environment(folder):
+    paths = os.pathsep.join([str(ROOT / "scripts"), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": paths}
+
+
+def process(words, folder):
+    return subprocess.run(words, capture_output=True, text=True, cwd=folder, env=environment(folder), check=True)
+
+
+def test_ctrl_c_leaves_nothing(mall_run, tmp_path):
+    table = pa.Table.from_pylist(people(20_000))
+    pq.write_table(pa.concat_tables([table] * 50), tmp_path / "in.parquet")
+    command = [sys.executable, str(ROOT / "scripts" / "score.py"), "in.parquet", "out.parquet", "--run", str(mall_run)]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environment(tmp_path), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        while running.poll() is None and not list(tmp_path.rglob(".000000.part.*")):
+            time.sleep(0.01)
+        time.sleep(0.2)  # it is in the midst of the rows
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert said == "stopped\n"
+    assert {path.name for path in tmp_path.iterdir()} <= {"in.parquet", "cache"}
+
+
+# The peak of the process after a small job, and after one with twenty times as many customers.
+PEAKS = """
+import re, sys
+from pathlib import Path
+import score
+score.CUSTOMERS = 1024
+for name in ("small", "large"):
+    score.main(score.Options(Path(f"{name}.parquet"), Path(f"{name}-out.parquet"), Path(sys.argv[1])))
+    print("peak", re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is Linux's")
+def test_memory_does_not_grow_with_the_customers(mall_run, tmp_path):
+    some = pa.Table.from_pylist(people(4096))
+    rng = np.random.default_rng(0)
+    for name, times in (("small", 1), ("large", 20)):
+        table = pa.concat_tables([some] * times)
+        # Text that nobody needs, except for the last row, which is rejected: 2 and 40 MB, all in one row group.
+        notes = pa.array([rng.bytes(256).hex() for _ in range(table.num_rows)])
+        ages = pa.array([*table["age"].to_pylist()[:-1], 0])
+        table = table.set_column(1, "age", ages).append_column("note", notes)
+        pq.write_table(table, tmp_path / f"{name}.parquet", row_group_size=table.num_rows, compression="none")
+    result = process([sys.executable, "-c", PEAKS, str(mall_run)], tmp_path)
+    small, large = (int(line.split()[1]) / 1024 for line in result.stdout.splitlines() if line.startswith("peak"))
+    assert pq.read_table(tmp_path / "large-out.rejected.parquet")["row"].to_pylist() == [81920]
+    assert large - small < 20

@@ -1,0 +1,58 @@
+"""The same seed on the same machine gives the same bytes, whatever the process, the folder and the cache."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MALL = ROOT / "data" / "amoremall"
+
+
+def written(folder: Path) -> dict[str, bytes]:
+    """The content of each file below the folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def run(cwd: Path, cache: Path, hash_seed: int, *command: object) -> None:
+    """Runs a script as a process of its own; sets and hashes of texts have another order with each hash seed."""
+    environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed), "XDG_CACHE_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    script, *arguments = map(str, command)
+    line = [sys.executable, str(ROOT / "scripts" / script), *arguments]
+    result = subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_two_processes_write_the_same_bytes(tmp_path):
+    """Personas, customers and both recipes. The first compiles its programs, the second finds them in the cache."""
+    found = []
+    for number, place in enumerate(("here", "some/where else"), 1):
+        cwd = tmp_path / place
+        cwd.mkdir(parents=True)
+        towers = ("--recipe", "towers", "--epochs", 20, "--run", "runs/towers", "--customers", "runs/a/customers.json")
+        run(cwd, tmp_path / "cache", number, "cluster_personas.py", MALL, "--encoder", "lsa", "--run", "runs/a")
+        run(cwd, tmp_path / "cache", number, "train.py", MALL, "--run", "runs/a")
+        run(cwd, tmp_path / "cache", number, "train.py", MALL, *towers)
+        found.append(written(cwd))
+    assert list((tmp_path / "cache").rglob("*-cache"))  # there was something to find
+    assert {Path(name).name for name in found[0]} >= {"customers.json", "arrays.npz", "model.json", "loss.csv"}
+    assert sum(name.endswith(".safetensors") for name in found[0]) == 2
+    assert found[0] == found[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["linear", "towers"])
+def test_the_main_job_writes_the_same_bytes(recipe, tmp_path):
+    """With its evaluations and pictures, each time compiled anew."""
+    found = []
+    for number in (1, 2):
+        cwd = tmp_path / str(number)
+        cwd.mkdir()
+        run(cwd, tmp_path / f"cache {number}", number, "run.py", MALL, "--recipe", recipe)
+        found.append(written(cwd))
+    endings = {Path(name).suffix for name in found[0]}
+    assert endings == {".csv", ".json", ".md", ".npz", ".png", ".safetensors"}
+    assert found[0] == found[1]

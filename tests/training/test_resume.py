@@ -1,0 +1,230 @@
+"""Training that was killed, stopped or lost its way: what is saved, and that it goes on to the same bytes."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import write_mall
+
+from recsys_jax import InputError, LinearConfig, TrainConfig, fit, load_dataset, load_model, save_model
+from recsys_jax.storage.checkpoints import BEFORE, NEWEST, Checkpoints, Stopped
+
+ROOT = Path(__file__).resolve().parents[2]
+TOWERS = TrainConfig(epochs=40, batch_size=4, hidden_dim=12, output_dim=6)
+LINEAR = LinearConfig(inner_folds=2)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_mall(tmp_path_factory.mktemp("mall"))
+
+
+@pytest.fixture(scope="module")
+def dataset(folder):
+    return load_dataset(folder)
+
+
+def saved(model, folder: Path) -> dict[str, bytes]:
+    save_model(model, folder)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(dataset, tmp_path_factory):
+    return {config: saved(fit(dataset, config), tmp_path_factory.mktemp("run")) for config in (TOWERS, LINEAR)}
+
+
+class Stop:
+    """Says yes at the n-th question."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("config", [TOWERS, LINEAR], ids=["towers", "linear"])
+def test_a_stopped_training_goes_on_to_the_same_bytes(config, dataset, uninterrupted, tmp_path):
+    with pytest.raises(Stopped, match=r"epoch 20 of 40|1 of \d+ penalties"):
+        fit(dataset, config, checkpoints=Checkpoints(tmp_path / "run", stop=Stop(0)))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == [NEWEST]
+    told: list[str] = []
+    model = fit(dataset, config, checkpoints=Checkpoints(tmp_path / "run", resume=True, tell=told.append))
+    assert told[0].startswith("Goes on after ")
+    assert saved(model, tmp_path / "model") == uninterrupted[config]
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(dataset, uninterrupted, tmp_path):
+    config = TOWERS
+    for stops in (0, 0):
+        with pytest.raises(Stopped):
+            fit(dataset, LINEAR, checkpoints=Checkpoints(tmp_path, resume=True, stop=Stop(stops)))
+    content = bytearray((tmp_path / NEWEST).read_bytes())
+    content[-1] ^= 1
+    (tmp_path / NEWEST).write_bytes(content)
+    told: list[str] = []
+    model = fit(dataset, LINEAR, checkpoints=Checkpoints(tmp_path, resume=True, tell=told.append))
+    assert "damaged, passed over" in told[0]
+    assert told[1].startswith("Goes on after 1 of ")
+    assert saved(model, tmp_path / "model") == uninterrupted[LINEAR]
+    (tmp_path / NEWEST).write_bytes(b"")
+    (tmp_path / BEFORE).unlink()
+    told.clear()
+    checkpoints = Checkpoints(tmp_path, resume=True, tell=told.append)
+    assert saved(fit(dataset, config, checkpoints=checkpoints), tmp_path / "towers") == uninterrupted[config]
+    assert "damaged" in told[0]
+    assert told[1].endswith("training begins")
+
+
+SAVES = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from recsys_jax.storage.checkpoints import Checkpoints
+
+for number in range(1, 100):
+    folder = Path(sys.argv[1]) / str(number)
+    folder.mkdir()
+    child = os.fork()
+    if not child:
+        calls = 0
+        def killing(call):
+            def instead(*arguments, **named):
+                global calls
+                calls += 1
+                if calls == number:
+                    os._exit(9)
+                return call(*arguments, **named)
+            return instead
+        for name in ("open", "fsync", "replace", "unlink"):
+            setattr(os, name, killing(getattr(os, name)))
+        checkpoints = Checkpoints(folder)
+        for done in (1, 2, 3):
+            checkpoints.save({"options": "same"}, {"done": np.array(done)}, str(done))
+        checkpoints.remove()
+        os._exit(0)
+    killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    checkpoints = Checkpoints(folder, resume=True)
+    found = checkpoints.load({"options": "same"})
+    checkpoints.remove()
+    print(killed, 0 if found is None else int(found["done"]), len(list(folder.iterdir())))
+    if not killed:
+        break
+"""
+
+
+def test_a_kill_while_saving_leaves_the_last_good_checkpoint(tmp_path):
+    words = [sys.executable, "-W", "ignore", "-c", SAVES, str(tmp_path)]
+    output = subprocess.run(words, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    *kills, end = [tuple(map(int, line.split())) for line in output.splitlines()]
+    assert end == (0, 0, 0)
+    found = [done for _, done, _ in kills]
+    # First none, then the first, the second, the third, until they are removed; never one that is older than before.
+    assert sorted(set(found)) == [0, 1, 2, 3]
+    assert found[: len(found) - found[::-1].index(3)] == sorted(found[: len(found) - found[::-1].index(3)])
+    assert all((killed, litter) == (9, 0) for killed, _, litter in kills)
+
+
+def test_a_checkpoint_of_something_else_is_refused(dataset, tmp_path):
+    with pytest.raises(Stopped):
+        fit(dataset, TOWERS, checkpoints=Checkpoints(tmp_path, stop=Stop(0)))
+    with pytest.raises(InputError, match=r"checkpoint\.safetensors: found a checkpoint of other options; allowed"):
+        fit(dataset, replace(TOWERS, margin=0.5), checkpoints=Checkpoints(tmp_path, resume=True))
+    train = np.ones(len(dataset.purchases), bool)
+    train[0] = False
+    with pytest.raises(InputError, match="found a checkpoint of other data; allowed"):
+        fit(dataset, TOWERS, train=train, checkpoints=Checkpoints(tmp_path, resume=True))
+    told: list[str] = []
+    fit(dataset, TOWERS, checkpoints=Checkpoints(tmp_path, tell=told.append))
+    assert "--resume would have gone on" in told[0]
+
+
+def test_a_loss_that_is_no_number_stops_with_its_place(dataset, tmp_path):
+    """Temperature 1e-38: the first logits are beyond float32, so the first batch's loss is none."""
+    with pytest.raises(
+        InputError, match=r"epoch 1, batch 1 of 3: found the loss (nan|inf).*last good checkpoint is of no"
+    ):
+        fit(
+            dataset,
+            replace(TOWERS, loss="infonce", temperature=1e-38),
+            checkpoints=Checkpoints(tmp_path),
+        )
+    with pytest.raises(InputError, match=r"epoch \d+, batch \d+ of 3: found the loss|parameters that are no finite"):
+        fit(dataset, replace(TOWERS, learning_rate=1e38))
+
+
+def command(folder: Path, run: Path, *more: str) -> list[str]:
+    return [sys.executable, "scripts/train.py", str(folder), "--run", str(run), *more]
+
+
+def files(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.iterdir() if path.name.startswith("model")}
+
+
+def test_sigterm_saves_and_says_how_to_go_on(folder, tmp_path):
+    more = ["--recipe", "towers", "--epochs", "2000000"]
+    with subprocess.Popen(command(folder, tmp_path, *more), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:  # of the epochs: it trains
+            if line.startswith("Epoch 100/"):
+                break
+        process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "--resume goes on" in rest
+    assert (tmp_path / NEWEST).exists()
+
+
+POPULATION = ("--customers", "3000", "--products", "300")
+
+
+def killed_until_done(folder: Path, run: Path, more: list[str], rng: random.Random, longest: float) -> int:
+    """Kills a training after random times until it ends by itself: how often."""
+    kills = 0
+    while True:
+        process = subprocess.Popen(command(folder, run, *more, "--resume"), cwd=ROOT, stdout=subprocess.DEVNULL)
+        try:
+            assert process.wait(timeout=rng.uniform(0.5, longest)) == 0
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills += 1
+            if (run / "model.json").exists():
+                load_model(run)  # whatever is there is whole
+            longest *= 1.1  # a slower machine gets there, too
+        else:
+            return kills
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["linear", "towers"])
+def test_killed_at_random_it_ends_with_the_same_bytes(recipe, tmp_path):
+    folder = tmp_path / "mall"
+    subprocess.run(
+        [sys.executable, "scripts/make_dataset.py", "--out", str(folder), *POPULATION],
+        cwd=ROOT,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    more = ["--recipe", recipe]
+    more += ["--epochs", "60", "--checkpoint-every", "1"] if recipe == "towers" else []
+    began = time.perf_counter()
+    subprocess.run(command(folder, tmp_path / "whole", *more), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    seconds = time.perf_counter() - began
+    whole, kills, trainings, rng = files(tmp_path / "whole"), 0, 0, random.Random(0)
+    while kills < 50:
+        run = tmp_path / str(trainings)
+        kills += killed_until_done(folder, run, more, rng, 0.7 * seconds)
+        trainings += 1
+        assert files(run) == whole
+        assert not (run / NEWEST).exists()
+    print(f"{recipe}: {kills} kills survived, {trainings} trainings")
