@@ -4,18 +4,18 @@ import json
 import math
 import os
 
-import _benchmark_models as models
-import _benchmark_scoring as scoring
-import _benchmark_training as training
-import _torch_twin as twin
-import benchmark
 import numpy as np
 import pytest
 import torch
-from _benchmark_process import Failure, Limits, Process, processors
-from _torch_strongest import Strongest
 
 from recsys_jax import InputError
+from recsys_jax_benchmark import main as benchmark
+from recsys_jax_benchmark import models as models
+from recsys_jax_benchmark import scoring as scoring
+from recsys_jax_benchmark import torch_reference as twin
+from recsys_jax_benchmark import training as training
+from recsys_jax_benchmark.process import Failure, Limits, Process, processors
+from recsys_jax_benchmark.torch_strongest import Strongest
 
 # Products at these angles from the only query: their true scores are the cosines. The first two are (nearly) one.
 ANGLES = np.array([0.0, 1e-5, 0.5, 1.0, 2.0])
@@ -137,7 +137,7 @@ def test_a_spread_has_the_unit_of_its_median():
 def test_a_process_has_its_processors_and_nobodys_tuning(tmp_path, monkeypatch):
     script = tmp_path / "child.py"
     script.write_text(
-        "import os\nfrom _benchmark_process import processors, serve\n"
+        "import os\nfrom recsys_jax_benchmark.process import processors, serve\n"
         "serve({'look': lambda: print('noise') or (processors(), dict(os.environ)), 'break': lambda: 1 / 0})\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(benchmark.DEFAULT.parents[1] / "scripts"))

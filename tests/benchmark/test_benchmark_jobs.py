@@ -5,20 +5,20 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import _benchmark_jobs as jobs
-import _benchmark_scaling as scaling
-import _benchmark_scoring as scoring
-import _torch_twin as twin
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from _benchmark_jobs import Answer, Size
-from _benchmark_process import Failure, Limits
-from _benchmark_scaling import Curve
-from _benchmark_scoring import Case
 
 from recsys_jax.evaluation import plots
+from recsys_jax_benchmark import jobs as jobs
+from recsys_jax_benchmark import scaling as scaling
+from recsys_jax_benchmark import scoring as scoring
+from recsys_jax_benchmark import torch_reference as twin
+from recsys_jax_benchmark.jobs import Answer, Size
+from recsys_jax_benchmark.process import Failure, Limits
+from recsys_jax_benchmark.scaling import Curve
+from recsys_jax_benchmark.scoring import Case
 
 SIZE = Size(customers=60, products=300)
 

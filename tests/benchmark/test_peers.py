@@ -3,13 +3,12 @@
 import json
 import sys
 
-import _peers_task
 import numpy as np
-import peers
 import pytest
 from scipy import sparse
 
 from recsys_jax.models import metrics
+from recsys_jax_benchmark import peers, peers_task
 
 
 def arrays(customers=40, products=6, seed=0):
@@ -127,8 +126,8 @@ def test_ranks_and_metrics_are_ours():
 def test_like_products_score_exactly_alike():
     rng = np.random.default_rng(0)
     products = rng.normal(size=(7, 33)).astype(np.float32)[rng.integers(0, 7, 101)]
-    scores = _peers_task.score_products(rng.normal(size=(5, 33)), products, products[:, 0])
-    _, where = _peers_task.distinct(products)
+    scores = peers_task.score_products(rng.normal(size=(5, 33)), products, products[:, 0])
+    _, where = peers_task.distinct(products)
     for one in range(7):
         assert (np.ptp(scores[:, where == one], axis=1) == 0).all()
 

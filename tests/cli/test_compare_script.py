@@ -6,20 +6,19 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import _peer_split
-import _peers_task
-import compare
 import numpy as np
 import pytest
-from _peer_split import ask, attribute_matrix, write_split
 
 from recsys_jax import load_dataset
+from recsys_jax.cli import compare
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.splits import Fold, hold_out_split, product_split
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.baselines import popularities
 from recsys_jax.evaluation.tasks import Task
 from recsys_jax.synthetic.populations import population, write_population
+from recsys_jax_benchmark import peer_split, peers_task
+from recsys_jax_benchmark.peer_split import ask, attribute_matrix, write_split
 
 QUICK = """\
 ["two passes"]
@@ -40,7 +39,7 @@ FAKE = """\
 import json, pathlib, sys
 import numpy as np
 sys.path.insert(0, {scripts!r})
-import _peers_task as t
+from recsys_jax_benchmark import peers_task as t
 peer, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 print("   1/2   inner MRR 0.5000 at epoch 1", flush=True)
 if peer == "rectools":
@@ -67,7 +66,7 @@ def fake_peers(tmp_path, monkeypatch):
     """Peers that need no environment of their own."""
     scripts = str(Path(compare.__file__).parent)
     (tmp_path / "peers.py").write_text(FAKE.format(scripts=scripts), encoding="utf-8")
-    monkeypatch.setattr(_peer_split, "__file__", str(tmp_path / "_peer_split.py"))
+    monkeypatch.setattr(peer_split, "__file__", str(tmp_path / "peer_split.py"))
 
 
 def run(folder, out, **changed):
@@ -152,7 +151,7 @@ def test_a_fold_is_what_the_peers_read(folder, tmp_path):
     dataset = load_dataset(folder)
     fold = hold_out_split(dataset, 4).folds[0]
     write_split(tmp_path, dataset, fold)
-    split = _peers_task.read_split(tmp_path)
+    split = peers_task.read_split(tmp_path)
     assert (len(split.train), len(split.queries)) == (fold.train.sum(), fold.queries.sum())
     # Each is the same purchase: the same pairs are equal, and products are bought as often.
     for ours, theirs in (
@@ -162,9 +161,9 @@ def test_a_fold_is_what_the_peers_read(folder, tmp_path):
         for side in (0, 1):
             assert len({*zip(ours[:, side].tolist(), theirs[:, side].tolist(), strict=True)}) == len({*ours[:, side]})
     # What sold most, ranked by them, stands where ours stands, where all products were bought.
-    task = _peers_task.outer_task(split)
+    task = peers_task.outer_task(split)
     assert task.products.shape[0] == len(dataset.product_ids)
-    mrr = _peers_task.measure(task, _peers_task.popularity(task))["MRR"]
+    mrr = peers_task.measure(task, peers_task.popularity(task))["MRR"]
     ours, _ = Task.of(dataset, fold, (10,)).values(popularities(dataset, fold.train)["popularity"])
     assert mrr == pytest.approx(ours["mrr"].mean())
 
@@ -175,7 +174,7 @@ def test_customers_on_both_sides_have_a_row_for_each(folder, tmp_path):
     dataset = replace(dataset, purchases=purchases)
     later = np.arange(80) % 2 == 1
     write_split(tmp_path, dataset, Fold(~later, later))
-    split = _peers_task.read_split(tmp_path)
+    split = peers_task.read_split(tmp_path)
     assert split.customers.shape[0] == 80
     assert (split.customers[split.train[:, 0]].toarray() == split.customers[split.queries[:, 0]].toarray()).all()
     assert (split.inner[split.queries[:, 0]] == -1).all()

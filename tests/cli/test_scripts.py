@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import get_args
 
-import evaluate
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
 from recsys_jax import InputError
+from recsys_jax.cli import evaluate
 from recsys_jax.data.files import write_file
 from recsys_jax.data.splits import SPLITS
 

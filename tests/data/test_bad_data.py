@@ -12,20 +12,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from _common import console, errors, write_set_aside
-
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
-import recommend
-import run
-import score
-import train
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_jax import InputError, Recommender, TrainConfig, fit, load_dataset
+from recsys_jax.cli import recommend, run, score, train
+from recsys_jax.console.terminal import console, errors, write_set_aside
 from recsys_jax.data.dataset import Dataset, read_reviews
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Schema

@@ -159,7 +159,7 @@ def test_impossible_seed_is_an_error(seed, monkeypatch):
     with pytest.raises(InputError, match=said):
         fitted(seed=seed)
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
-    from cluster_personas import Options, main
+    from recsys_jax.cli.personas import Options, main
 
     with pytest.raises(InputError, match=said):
         main(Options(MALL, encoder="lsa", seed=seed))
@@ -481,7 +481,7 @@ def test_personas_of_the_look_alike_are_found_and_named(look_alike, seed):
 
 def test_script_marks_leftover_names_and_says_what_it_did_not_use(tmp_path, monkeypatch, capsys, mall):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
-    import cluster_personas
+    from recsys_jax.cli import personas as cluster_personas
 
     model, texts, _ = leftover_name()
     rows = json.loads((mall / "products.json").read_text("utf-8"))
@@ -504,7 +504,7 @@ def test_script_marks_leftover_names_and_says_what_it_did_not_use(tmp_path, monk
 
 def test_script_writes_customers_that_the_dataset_takes(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
-    from cluster_personas import Options, main
+    from recsys_jax.cli.personas import Options, main
 
     again = main(Options(MALL, run=tmp_path / "out", encoder="lsa", k="auto"))
     assert again == f"scripts/train.py {MALL} --run {tmp_path / 'out'}"

@@ -11,15 +11,15 @@ from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 
-import _customer_file
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import score
 from conftest import MALL_PRODUCTS, mall_customers
 
 from recsys_jax import InputError, Recommender, Table, save_model
+from recsys_jax.cli import score
+from recsys_jax.serving import customer_file as _customer_file
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = [product[0] for product in MALL_PRODUCTS]
@@ -370,8 +370,8 @@ def test_the_problems_of_a_table_are_those_of_its_rows(name, request):
 # One process for many command lines: starting one takes longer than all of them.
 DRIVER = """
 import contextlib, io, json, sys
-import score
-from _common import command, errors
+from recsys_jax.cli import score
+from recsys_jax.console.terminal import command, errors
 for arguments in json.loads(sys.argv[1]):
     sys.argv = ["score.py", *arguments]
     status, said = 0, io.StringIO()
@@ -454,7 +454,7 @@ def test_ctrl_c_leaves_nothing(mall_run, tmp_path):
 PEAKS = """
 import re, sys
 from pathlib import Path
-import score
+from recsys_jax.cli import score
 score.CUSTOMERS = 1024
 for name in ("small", "large"):
     score.main(score.Options(Path(f"{name}.parquet"), Path(f"{name}-out.parquet"), Path(sys.argv[1])))

@@ -15,11 +15,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import score
-from _parts import Parts
 from test_score import environment, people
 
 from recsys_jax import InputError, save_model
+from recsys_jax.cli import score
+from recsys_jax.storage.jobs import Parts
 
 # Eight customers to a portion, and each portion is a part.
 SMALL = {"CUSTOMERS": 8, "SECONDS": 0}
@@ -30,9 +30,9 @@ ROWS = 40
 SERVER = """
 import json, os, resource, sys, time, warnings
 warnings.simplefilter("ignore")
-import score
-from _parts import Parts
-from _common import command
+from recsys_jax.cli import score
+from recsys_jax.storage.jobs import Parts
+from recsys_jax.console.terminal import command
 
 def count(folder, last):
     calls = 0

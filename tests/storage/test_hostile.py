@@ -139,7 +139,7 @@ def test_nothing_in_the_code_unpickles():
     """Neither by itself nor through NumPy or PyTorch. The processes of a benchmark talk to each other in pickles."""
     calls = 0
     sources = {*(HERE.parent / "recsys_jax").glob("*.py"), *(HERE.parent / "scripts").glob("*.py")}
-    for path in sources - {HERE.parent / "scripts" / "_benchmark_process.py"}:
+    for path in sources - {HERE.parent / "scripts" / "benchmark" / "process.py"}:
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = [getattr(node, "module", None) or "", *(alias.name for alias in node.names)]

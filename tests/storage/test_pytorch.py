@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import _torch_twin as twin
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,6 +31,7 @@ from recsys_jax import (
 )
 from recsys_jax.evaluation.engine import in_sample
 from recsys_jax.storage.torch import catalogue, published_schema
+from recsys_jax_benchmark import torch_reference as twin
 
 ROOT = Path(__file__).parents[2]
 MALL = ROOT / "data" / "amoremall"

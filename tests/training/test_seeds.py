@@ -14,14 +14,13 @@ from io import StringIO
 from types import SimpleNamespace
 from unittest.mock import patch
 
-import evaluate
 import jax
 import numpy as np
 import pytest
-import train
 from test_training import dataset
 
 from recsys_jax import InputError, TrainConfig, load_dataset
+from recsys_jax.cli import evaluate, train
 from recsys_jax.data.tables import Table
 from recsys_jax.evaluation.engine import cross_validation, in_sample, in_sample_of_seeds, model_scorer
 from recsys_jax.models.ensembles import Ensemble

@@ -10,7 +10,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import _torch_twin as twin
 import numpy as np
 import pytest
 from scipy import stats
@@ -18,6 +17,7 @@ from torch_weights import twins_state
 
 from recsys_jax import TrainConfig, fit, load_dataset
 from recsys_jax.evaluation.engine import in_sample
+from recsys_jax_benchmark import torch_reference as twin
 
 ROOT = Path(__file__).parents[2]
 MALL = ROOT / "data" / "amoremall"

@@ -1,6 +1,6 @@
 """The same numbers as PyTorch: from the same weights, the same batches and the same negatives, with dropout off.
 
-Ours is the real `train_step`. PyTorch's side is the twin in `scripts/_torch_twin.py` with `torch.optim.Adam` and, for
+Ours is the real `train_step`. PyTorch's side is `scripts/benchmark/torch_reference.py` with `torch.optim.Adam` and, for
 losses that the twin lacks, PyTorch's own functions. An error is relative and over a whole tensor: |ours - PyTorch's|
 divided by |PyTorch's|, euclidean norms. `pytest tests/test_torch_parity.py -s` prints the largest of each kind.
 """
@@ -12,7 +12,6 @@ from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
-import _torch_twin as twin
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +31,7 @@ from recsys_jax.models.trained import popularity, two_tower
 from recsys_jax.training import loop as training
 from recsys_jax.training import preparation
 from recsys_jax.training.loop import Batch, TrainData, TrainState
+from recsys_jax_benchmark import torch_reference as twin
 
 MALL = Path(__file__).parents[2] / "data" / "amoremall"
 CUSTOMERS, PURCHASES, POPULAR = 40, 53, 20  # an epoch is a batch of 32 and one of 21

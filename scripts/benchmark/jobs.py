@@ -13,7 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
-from _benchmark_process import Failure, Limits, Process, peak, serve
+
+from recsys_jax_benchmark.process import Failure, Limits, Process, peak, serve
 
 __all__ = ["CONTENDERS", "OURS", "Answer", "Size", "check", "make", "measure", "read"]
 
@@ -80,9 +81,8 @@ def make(folder: Path, size: Size) -> None:
 
 def _ours(job: Job) -> None:
     """The script that a person runs."""
-    from _common import keep_what_is_compiled
-
-    import score
+    from recsys_jax.cli import score
+    from recsys_jax.console.terminal import keep_what_is_compiled
 
     keep_what_is_compiled()
     folder = Path(job.folder)
@@ -91,11 +91,12 @@ def _ours(job: Job) -> None:
 
 def _torch(job: Job) -> None:
     """As people write it: portions of the file as data frames, columns by `map`, all scores of a portion, `topk`."""
-    import _torch_twin as twin
     import pandas as pd
     import pyarrow as arrow
     import pyarrow.parquet as parquet
     import torch
+
+    from recsys_jax_benchmark import torch_reference as twin
 
     torch.set_num_threads(job.threads)
     where, folder = "cuda" if job.device == "gpu" else "cpu", Path(job.folder)

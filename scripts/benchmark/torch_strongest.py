@@ -1,4 +1,4 @@
-"""The training of `_torch_twin.train`, as fast as PyTorch runs it: the strong opponent in the benchmark.
+"""The training of `torch_reference.train`, as fast as PyTorch runs it: the strong opponent in the benchmark.
 
 Ratios in the comments: how much longer 500 epochs of the mall take on one thread without the trick, compiling aside.
 """
@@ -8,10 +8,11 @@ from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from _torch_twin import Rows, TwoTower, brands, customer_features, product_features, stack
 from torch import Tensor, nn
 from torch._higher_order_ops.while_loop import while_loop
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from recsys_jax_benchmark.torch_reference import Rows, TwoTower, brands, customer_features, product_features, stack
 
 __all__ = ["Strongest"]
 

@@ -9,8 +9,8 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import IO, Any
 
-from recsys_jax import InputError
 from recsys_jax.data.files import replace_file, require_folder
+from recsys_jax.errors import InputError
 
 __all__ = ["Parts", "fingerprint", "kept", "stopping"]
 

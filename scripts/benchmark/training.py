@@ -15,7 +15,7 @@ from pathlib import Path
 from shutil import which
 from typing import Any, Literal
 
-from _benchmark_process import Failure, Limits, Process, held, peak, serve
+from recsys_jax_benchmark.process import Failure, Limits, Process, held, peak, serve
 
 __all__ = ["COMMON", "COMPILED", "CONTENDERS", "OURS", "Job", "Timings", "check", "compiler", "measure"]
 
@@ -79,8 +79,9 @@ def compiler() -> str | None:
 
 def _common(job: Job, timings: Timings) -> None:
     """Nothing compiles, so its one training is as fast as any later one."""
-    import _torch_twin as twin
     import torch
+
+    from recsys_jax_benchmark import torch_reference as twin
 
     torch.set_num_threads(job.threads)
     customers, products = twin.read_rows(Path(job.customers)), twin.read_rows(Path(job.products))
@@ -94,9 +95,10 @@ def _common(job: Job, timings: Timings) -> None:
 
 
 def _strongest(job: Job, timings: Timings, *, compiled: Literal["epoch", "step"] | None) -> None:
-    import _torch_strongest
-    import _torch_twin as twin
     import torch
+
+    from recsys_jax_benchmark import torch_reference as twin
+    from recsys_jax_benchmark import torch_strongest
 
     torch.set_num_threads(job.threads)
     customers, products = twin.read_rows(Path(job.customers)), twin.read_rows(Path(job.products))
@@ -105,7 +107,7 @@ def _strongest(job: Job, timings: Timings, *, compiled: Literal["epoch", "step"]
     trainer = None
     for seed in range(job.seed, job.seed + job.trainings):
         with timings.training():
-            trainer = trainer or _torch_strongest.Strongest(customers, products, device=device, compiled=compiled)
+            trainer = trainer or torch_strongest.Strongest(customers, products, device=device, compiled=compiled)
             model, losses = trainer.train(epochs=job.epochs, seed=seed)
         timings.losses.append(losses)
         if seed == job.seed:
@@ -115,11 +117,9 @@ def _strongest(job: Job, timings: Timings, *, compiled: Literal["epoch", "step"]
 
 def _ours(job: Job, timings: Timings) -> None:
     """The script that a person runs; the training inside it is timed as it calls it."""
-    from _common import keep_what_is_compiled
-
-    import train
-
     from recsys_jax import TrainConfig, TrainedModel, fit
+    from recsys_jax.cli import train
+    from recsys_jax.console.terminal import keep_what_is_compiled
 
     keep_what_is_compiled()
 

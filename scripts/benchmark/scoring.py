@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from _benchmark_process import Failure, Limits, Process, held, peak, reset, serve
+
+from recsys_jax_benchmark.process import Failure, Limits, Process, held, peak, reset, serve
 
 __all__ = [
     "CASES",

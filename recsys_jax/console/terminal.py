@@ -98,14 +98,15 @@ console = _Console(highlight=False, soft_wrap=True, markup=False)
 errors = _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
-def command(main: Callable[..., str | None]) -> None:
-    """Runs `main` with its `options` from the command line, and says what to run next: the script that it returns.
+def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]) -> None:
+    """Runs `main` with its `options` from the arguments, and says what to run next: the command that it returns.
 
     A mistake in the input is one sentence and exit status 2.
     """
     keep_what_is_compiled()
+    options = get_type_hints(main)["options"]
     try:
-        then = main(tyro.cli(get_type_hints(main)["options"], config=(tyro.conf.OmitArgPrefixes,)))
+        then = main(tyro.cli(options, prog=f"recsys-jax {name}", args=arguments, config=(tyro.conf.OmitArgPrefixes,)))
     except (InputError, OSError) as error:  # a full disk or a folder that may not be written is told likewise
         errors.print(f"error: {error}")
         sys.exit(2)

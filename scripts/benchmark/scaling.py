@@ -1,7 +1,7 @@
 """Scaling curves: how time and memory grow with products, queries, dimensions and purchases.
 
 `measure` is the benchmark's side; run as a script, this is one training's process. Searches are those of
-`_benchmark_scoring`, checked there.
+`scoring`, checked there.
 """
 
 import json
@@ -14,9 +14,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import _benchmark_scoring as scoring
-from _benchmark_process import Limits, Process, peak, reset, serve
-from _benchmark_scoring import ONE, OURS, Case
+from recsys_jax_benchmark import scoring
+from recsys_jax_benchmark.process import Limits, Process, peak, reset, serve
+from recsys_jax_benchmark.scoring import ONE, OURS, Case
 
 __all__ = ["CURVES", "PURCHASES", "Curve", "measure"]
 
@@ -138,9 +138,8 @@ class _Child:
 
     def train(self) -> tuple[int, list[float], int]:
         """How many purchases there are, seconds per epoch of each repeat, and bytes."""
-        from _common import share_processors
-
         from recsys_jax import TrainConfig, fit
+        from recsys_jax.console.terminal import share_processors
 
         config = TrainConfig(epochs=CALL * (1 + self._repeats))
         share_processors(config)

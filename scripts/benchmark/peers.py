@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are small, and seconds are told of one thread
 
-from _peers_models import PEERS, SEED
-from _peers_task import Diverged, InputError, inner_task, measure, metrics, outer_task, popularity, ranks, read_split
+from peers_models import PEERS, SEED
+from peers_task import Diverged, InputError, inner_task, measure, metrics, outer_task, popularity, ranks, read_split
 
 try:
     import numpy as np
@@ -38,8 +38,8 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from _peers_models import Setting, Train
-    from _peers_task import Floats, Task
+    from peers_models import Setting, Train
+    from peers_task import Floats, Task
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = {"lightfm": "lightfm", "rectools": "rectools"}

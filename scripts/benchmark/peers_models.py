@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from _peers_task import Diverged, score_products
+from peers_task import Diverged, score_products
 
 try:
     import numpy as np
@@ -15,7 +15,7 @@ except ModuleNotFoundError:  # a bare Python: peers.py starts the one that has t
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from _peers_task import Floats, Task
+    from peers_task import Floats, Task
 
     Setting = Mapping[str, Any]
     # Called after each epoch with its number and what would give the scores; whether to go on.

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _benchmark_process import Failure, Limits, Process, serve
-from _benchmark_training import OURS, Job
+
+from recsys_jax_benchmark.process import Failure, Limits, Process, serve
+from recsys_jax_benchmark.training import OURS, Job
 
 __all__ = ["ALONE", "REQUESTERS", "TOGETHER", "differ", "requests", "seeds"]
 
@@ -39,8 +40,9 @@ def _ours(job: Job) -> Request:
 
 def _pytorch(job: Job) -> Request:
     """As people serve it: what does not change is made once, then a tensor per attribute and the tower per request."""
-    import _torch_twin as twin
     import torch
+
+    from recsys_jax_benchmark import torch_reference as twin
 
     torch.set_num_threads(job.threads)
     products, out = twin.read_rows(Path(job.products)), Path(job.out)
@@ -146,9 +148,8 @@ def _serve_requests(job: Job) -> None:
 
 
 def _serve_trainings(job: Job) -> None:
-    from _common import share_processors
-
     from recsys_jax import TrainConfig, fit, load_dataset
+    from recsys_jax.console.terminal import share_processors
     from recsys_jax.training.loop import fit_seeds
 
     config = TrainConfig(epochs=job.epochs)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _peers_task import INNER_FOLDS
 from scipy.sparse import csr_array
 
 from recsys_jax import Dataset, InputError, TrainConfig
@@ -22,6 +21,7 @@ from recsys_jax.data.splits import Fold
 from recsys_jax.evaluation.comparison import Answers, of_ranks
 from recsys_jax.evaluation.contenders import Say
 from recsys_jax.training.preparation import prepare
+from recsys_jax_benchmark.peers_task import INNER_FOLDS
 
 __all__ = ["NAMES", "ask", "attribute_matrix", "write_split"]
 

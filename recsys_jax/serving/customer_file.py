@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from recsys_jax import InputError, Recommender
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_key, split_keys
+from recsys_jax.errors import InputError
+from recsys_jax.serving.recommender import Recommender
 
 try:
     import pyarrow as arrow

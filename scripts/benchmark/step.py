@@ -12,8 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from _benchmark_process import Limits, Process, serve
-from _benchmark_training import Job
+from recsys_jax_benchmark.process import Limits, Process, serve
+from recsys_jax_benchmark.training import Job
 
 __all__ = ["WHOLE", "measure"]
 
@@ -36,9 +36,8 @@ def measure(job: Job, repeats: int, progress: Callable[..., None]) -> dict[str, 
 
 def _child() -> None:
     job = Job(**json.loads(sys.argv[1]))
-    from _common import share_processors
-
     from recsys_jax import TrainConfig, fit, load_dataset
+    from recsys_jax.console.terminal import share_processors
 
     config = TrainConfig(epochs=job.epochs)
     share_processors(config)

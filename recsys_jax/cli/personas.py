@@ -1,0 +1,121 @@
+"""Clusters a dataset's reviews into personas and makes one customer per review.
+
+Example: python scripts/cluster_personas.py data/amoremall
+"""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+
+from recsys_jax.console.terminal import again, console, following, progress, run_folder, write_set_aside
+from recsys_jax.data.dataset import read_products, read_reviews, read_schema
+from recsys_jax.data.files import write_file
+from recsys_jax.errors import InputError
+from recsys_jax.evaluation.plots import persona_definition, persona_distribution, silhouette_curve
+from recsys_jax.personas.clustering import (
+    assign,
+    attribute_sources,
+    check_seed,
+    customer_rows,
+    fit_personas,
+    read_catalogue,
+    save_personas,
+)
+from recsys_jax.personas.encoders import SentenceEncoder, get_encoder
+
+
+@dataclass(frozen=True)
+class Options:
+    """Clusters a dataset's reviews into personas and makes one customer per review."""
+
+    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]]
+    """The folder with dataset.toml and the product file whose reviews are read."""
+    run: Path | None = None
+    """The folder for everything this writes; by default runs/NAME with the dataset's name."""
+    encoder: str = "use"
+    """'use' (multilingual, offline), 'lsa' (no model), or a sentence-transformers name or folder."""
+    k: int | Literal["auto"] = 6
+    """The number of clusters, or auto: the best silhouette from 2 to 12."""
+    seed: int = 0
+    """The start of everything random: K-Means and what is drawn for customers."""
+    cache: Path | None = None
+    """The folder that keeps embeddings; by default the user's cache folder."""
+
+
+def main(options: Options) -> str:
+    """Reads, embeds, clusters and writes."""
+    check_seed(options.seed)
+    schema = read_schema(options.dataset)
+    if schema.products.reviews is None:
+        raise InputError(
+            f"{options.dataset / 'dataset.toml'}: personas are made from reviews; [products] reviews names no column"
+        )
+    if schema.catalogue is None:
+        raise InputError(
+            f"{options.dataset / 'dataset.toml'}: [personas] catalogue is not given: name the TOML file there"
+        )
+    catalogue = read_catalogue(options.dataset / schema.catalogue)
+    reviews = read_reviews(options.dataset, schema)
+    out = run_folder(options.dataset, options.run)
+    console.print(f"{len(reviews):,} reviews from {reviews.source}")
+    for note in reviews.intake.notes if reviews.intake else ():
+        console.print(f"note: {note}")
+
+    encoder = get_encoder(options.encoder, corpus=reviews.texts, cache=options.cache, seed=options.seed)
+    with progress(f"embedding with {encoder.name}") as bar:
+        embeddings = encoder.encode(reviews.texts, bar)
+    if isinstance(encoder, SentenceEncoder) and encoder.note:
+        console.print(f"note: {encoder.note}")
+    model = fit_personas(embeddings, reviews.texts, catalogue, encoder=encoder, k=options.k, seed=options.seed)
+    labels, distances = assign(model, embeddings)
+    counts = np.bincount(labels, minlength=len(model.names)).tolist()
+
+    for k, score in model.silhouettes.items():
+        console.print(f"silhouette at k = {k}: {score:.3f}{'  (chosen)' if k == len(model.names) else ''}")
+    for number, (name, count, words) in enumerate(zip(model.names, counts, model.keywords, strict=True)):
+        console.print(f"  {name:<18} {count:>6,} reviews  {', '.join(words[:6])}")
+        if doubt := model.doubt(number):
+            console.print(f"  {'':<18} ({doubt})")
+
+    table, ids = read_products(options.dataset, schema)
+    category = schema.products.category
+    categories = None if category is None else dict(zip(ids, table.column(category), strict=True))
+    columns = customer_rows(reviews, model, embeddings, options.seed, categories)
+    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+    sources = attribute_sources(reviews)
+    for part, count in sources["not used"].most_common(10):
+        console.print(f"note: profile_info: {part!r}, not used, {count:,} times")
+
+    write_file(out / "customers.json", json.dumps(rows, ensure_ascii=False, indent=1))
+    write_file(
+        out / "persona_labels.csv", _labels_csv(reviews.product_ids, [model.names[i] for i in labels], distances)
+    )
+    persona_definition(out / "PERSONA_DEFINITION.md", model, reviews.texts, labels, distances, sources)
+    save_personas(model, out / "personas")
+    persona_distribution(out / "persona_distribution.png", model.names, counts)
+    if options.k == "auto":
+        ks = list(model.silhouettes)
+        silhouette_curve(out / "silhouette.png", ks, [model.silhouettes[k] for k in ks], len(model.names))
+    pictures = "persona_distribution.png" + (", silhouette.png" if options.k == "auto" else "")
+    console.print(f"Written to {out}: customers.json, persona_labels.csv, PERSONA_DEFINITION.md, {pictures}, personas/")
+    write_set_aside(reviews.intake.set_aside if reviews.intake else (), out, "reviews_set_aside.csv")
+    return following("train.py", *again(options.dataset, out))
+
+
+def _labels_csv(product_ids: Sequence[str], personas: Sequence[str], distances: Iterable[float]) -> str:
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["product_id", "review", "persona", "distance"])
+    numbers: Counter[str] = Counter()
+    for product_id, persona, distance in zip(product_ids, personas, distances, strict=True):
+        numbers[product_id] += 1
+        writer.writerow([product_id, numbers[product_id], persona, f"{distance:.4f}"])
+    return stream.getvalue()

@@ -1,0 +1,92 @@
+"""Trains the PyTorch reference on the mall's data, and says how well it remembers what it was trained on.
+
+Example: python scripts/train_torch.py data/amoremall model.pth
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from recsys_jax import InputError
+from recsys_jax.console.terminal import command, console, following, made_customers, open_dataset, progress
+from recsys_jax.data.dataset import read_schema
+from recsys_jax.data.features import FeatureSpace
+from recsys_jax.data.files import require_folder
+from recsys_jax.storage.torch import published_schema
+
+
+@dataclass(frozen=True)
+class Options:
+    """Trains the PyTorch reference on the mall's data."""
+
+    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]]
+    """The folder with the mall's products.json."""
+    checkpoint: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="CHECKPOINT")]]
+    """The file to write."""
+    customers: Path | None = None
+    """The customer file; by default the one that cluster_personas.py made."""
+    epochs: int = 500
+    """Passes over the purchases."""
+    seed: int = 0
+    """Everything random follows from it."""
+
+
+def main(options: Options) -> str:
+    """Trains, evaluates and writes."""
+    made = options.customers or made_customers(options.dataset)
+    if made is None:
+        raise InputError(f"{options.dataset}: there are no customers yet: run scripts/cluster_personas.py first")
+    _check(options, made)
+    try:
+        from recsys_jax_benchmark import torch_reference
+    except ModuleNotFoundError as error:
+        raise InputError(f"{error.name} is not installed; pip install 'recsys_jax[torch]' brings it") from None
+    customers = torch_reference.read_rows(made)
+    products = torch_reference.read_rows(options.dataset / "products.json")
+    with progress("training in PyTorch") as bar:
+
+        def update(epoch: int, loss: float) -> None:
+            bar(epoch, options.epochs, f"loss {loss:.4f}")
+
+        try:
+            model, losses = torch_reference.train(
+                customers, products, epochs=options.epochs, seed=options.seed, progress=update
+            )
+        except KeyError as error:  # a label or an alias that our schema knows besides
+            raise InputError(f"{made}, {options.dataset}: the reference doesn't know the value {error}") from None
+    brand_map = torch_reference.brands(products)
+    figures = torch_reference.evaluate(model, customers, products, brand_map)
+    console.print(f"Loss {losses[-1]:.4f}; in-sample {', '.join(f'{name} {x:.3f}' for name, x in figures.items())}")
+    torch_reference.save(model, brand_map, options.checkpoint)
+    console.print(f"Written: {options.checkpoint}")
+    return following("import_torch.py", options.checkpoint, options.dataset, "--customers", made)
+
+
+def _check(options: Options, made: Path) -> None:
+    """Everything that could go wrong, before the training and not after it."""
+    for name, value, most in (("epochs", options.epochs, 10**9), ("seed", options.seed, 2**32 - 1)):
+        if not (name == "epochs") <= value <= most:
+            raise InputError(f"{name}: found {value}; allowed: {int(name == 'epochs')} to {most}")
+    if read_schema(options.dataset).source["products"] != published_schema().source["products"]:
+        raise InputError(f"{options.dataset}: the PyTorch reference knows the mall's products alone")
+    for path in (made, options.dataset / "products.json"):
+        if path.suffix != ".json":
+            raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .json, which the reference reads")
+    # Our own reading tells what is wrong with either file, cell by cell.
+    dataset = open_dataset(options.dataset, options.dataset, made)
+    FeatureSpace.fit(dataset.schema.customers.features, dataset.customers).encode(dataset.customers)
+    FeatureSpace.fit(dataset.schema.products.features, dataset.products).encode(dataset.products)
+    if len(dataset.purchases) != len(dataset.customers):
+        raise InputError(f"{made}: found several purchases of one customer; the reference knows one for each")
+    if len(dataset.purchases) % 32 == 1:
+        raise InputError(f"{made}: the last batch of {len(dataset.purchases)} is one customer, which PyTorch refuses")
+    if options.checkpoint.is_dir():
+        raise InputError(f"{options.checkpoint}: found a folder; allowed: the file to write")
+    require_folder(options.checkpoint.parent)
+    options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+
+
+if __name__ == "__main__":
+    command(main)
