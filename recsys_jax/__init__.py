@@ -13,10 +13,11 @@ Ten lines from a trained run to scores, with the pure jitted functions that the 
 """
 
 import importlib
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from recsys_jax.config import LinearConfig, TrainConfig
+    from recsys_jax.config import DeepConfig, WideConfig
     from recsys_jax.data.dataset import Dataset, load_dataset
     from recsys_jax.data.schema import Schema
     from recsys_jax.data.tables import Table
@@ -32,15 +33,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Dataset",
+    "DeepConfig",
     "Ensemble",
     "InputError",
-    "LinearConfig",
     "Recommender",
     "Schema",
     "Table",
-    "TrainConfig",
     "TrainedModel",
     "TwoTower",
+    "WideConfig",
     "encode_customers",
     "encode_products",
     "fit",
@@ -55,7 +56,7 @@ __all__ = [
 ]
 
 _MODULES = {
-    "config": ("LinearConfig", "TrainConfig"),
+    "config": ("DeepConfig", "WideConfig"),
     "data.dataset": ("Dataset", "load_dataset"),
     "data.schema": ("Schema",),
     "data.tables": ("Table",),
@@ -70,9 +71,16 @@ _MODULES = {
     "training.loop": ("fit", "fit_seeds"),
 }
 
+# Former names, with what they are now called and where.
+_FORMER = {"LinearConfig": ("LinearConfig", "WideConfig"), "TrainConfig": ("DeepConfig", "DeepConfig")}
+
 
 def __getattr__(name: str) -> Any:
     """Imports a name where it is first used: who only scores embeddings loads neither Flax nor Optax."""
+    if name in _FORMER:
+        found, now = _FORMER[name]
+        warnings.warn(f"recsys_jax.{name} is now called {now}", DeprecationWarning, stacklevel=2)
+        return getattr(importlib.import_module("recsys_jax.config"), found)
     for module, names in _MODULES.items():
         if name in names:
             return getattr(importlib.import_module(f"recsys_jax.{module}"), name)

@@ -1,54 +1,73 @@
-"""How a model is built and trained: the options of `scripts/train.py` are these fields."""
+"""Recipes: how a model is built and trained.
 
+A command's options, a TOML table and the config of a run are the fields of these classes, and are checked here alone.
+"""
+
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
+from math import inf, isnan
 from numbers import Integral, Real
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from recsys_jax.errors import InputError, choices
 
-__all__ = ["Config", "LinearConfig", "TrainConfig"]
+__all__ = [
+    "RECIPES",
+    "Config",
+    "DeepConfig",
+    "LinearConfig",
+    "WideConfig",
+    "describe",
+    "parse_recipe",
+    "to_table",
+    "words",
+]
 
 Loss = Literal["triplet", "infonce", "softmax"]
 Negatives = Literal["random", "hard", "semi-hard"]
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class LinearConfig:
-    """The recipe for recommending: linear towers by the full softmax. A penalty that is None is chosen on inner folds.
+class WideConfig:
+    """Wide: a vector per attribute value, fitted to the full softmax by L-BFGS: convex, with one best fit.
 
-    A penalty is the inverse variance of what it holds back, in log-odds: 100 stands for 0.1 up or down, `inf` for none.
+    An L2 penalty is the inverse variance of what it holds back, in log-odds: 100 stands for 0.1 up or down, inf leaves
+    it out. One that is None is chosen on inner folds.
     """
 
-    own_penalty: float | None = None
-    """On what sets a product apart from others with the same attributes and tastes."""
-    attribute_penalty: float | None = None
-    """On the customers' liking of product attributes, such as a brand."""
-    taste_penalty: float | None = None
-    """On the customers' liking of tastes: products that the same customers buy."""
-    tastes: int = 16
-    """How many tastes the products are described by."""
+    recipe: ClassVar[str] = "wide"
+
+    own_l2: float | None = None
+    """L2 penalty on the product's own weights."""
+    attribute_l2: float | None = None
+    """L2 penalty on the weights of customer attributes for product attributes, such as a brand."""
+    factor_l2: float | None = None
+    """L2 penalty on the weights of customer attributes for item factors."""
+    item_factors: int = 16
+    """Leading directions of which products the same customers buy, as further product attributes."""
     inner_folds: int = 4
-    """Parts that the training customers are divided into to choose penalties."""
+    """Folds of the training customers on which penalties are chosen."""
     output_dim: int = 64
     """The most dimensions of the space in which customers and products meet."""
     seed: int = 0
-    """How the customers fall into inner folds; all else is the one best fit."""
+    """Deals the customers into inner folds; nothing else is random."""
 
     def __post_init__(self) -> None:
         """Refuses what makes no sense with a sentence."""
         _require_types(self)
-        for name in ("own_penalty", "attribute_penalty", "taste_penalty"):
+        for name in ("own_l2", "attribute_l2", "factor_l2"):
             penalty = getattr(self, name)
             _require(self, name, penalty is None or penalty > 0, "above 0, or inf")
-        _require(self, "tastes", self.tastes >= 1, "1 or more")
+        _require(self, "item_factors", self.item_factors >= 1, "1 or more")
         _require(self, "inner_folds", self.inner_folds >= 2, "2 or more")
         _require(self, "output_dim", self.output_dim >= 3, "3 or more")
         _require(self, "seed", 0 <= self.seed < 2**32, "from 0 to 4294967295")
 
     @property
     def popularity_bias(self) -> bool:
-        """Whether popularity is part of the score: always."""
+        """Whether log-popularity is part of the score: always."""
         return True
 
     @property
@@ -58,19 +77,21 @@ class LinearConfig:
 
 
 @dataclass(frozen=True)
-class TrainConfig:
-    """The published recipe and its variations: towers with a hidden layer, trained in batches."""
+class DeepConfig:
+    """Deep: the published towers with a hidden layer, trained in batches by Adam."""
+
+    recipe: ClassVar[str] = "deep"
 
     loss: Loss = "triplet"
-    """triplet: one negative per row; infonce: the batch's other products; softmax: the whole catalogue."""
+    """triplet: one negative per row; infonce: in-batch negatives; softmax: the whole catalogue."""
     negatives: Negatives = "random"
     """Triplet negatives: any product not bought, or the nearest wrong one among the batch's products."""
     margin: float = 1.0
-    """How much nearer than the negative the positive should be, in euclidean distance (triplet)."""
+    """How much nearer than the negative the positive should be, in Euclidean distance (triplet)."""
     temperature: float = 0.1
-    """Divides the cosines in infonce and softmax."""
+    """Divides the cosines (infonce, softmax)."""
     log_q: bool = False
-    """Correct infonce for popular products being in-batch negatives more often."""
+    """Log-Q correction for popular products being in-batch negatives more often (infonce)."""
     popularity_bias: bool = False
     """Add log-popularity to the scores, so that the towers learn what differs from it (infonce, softmax)."""
     id_embedding: bool = False
@@ -103,8 +124,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         """Refuses what makes no sense with a sentence."""
         _require_types(self)
-        for name, words in (("loss", get_args(Loss)), ("negatives", get_args(Negatives))):
-            _require(self, name, getattr(self, name) in words, choices(words))
+        for name, allowed in (("loss", get_args(Loss)), ("negatives", get_args(Negatives))):
+            _require(self, name, getattr(self, name) in allowed, choices(allowed))
         for name in ("epochs", "embedding_dim", "hidden_dim", "output_dim"):
             _require(self, name, getattr(self, name) >= 1, "1 or more")
         # The batch's own mean and variance normalise: a batch of one always comes out as zeros, whatever went in.
@@ -112,23 +133,135 @@ class TrainConfig:
         for name in ("dropout", "attribute_dropout", "id_dropout"):
             _require(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
         for name in ("temperature", "learning_rate"):
-            _require(self, name, 0 < getattr(self, name) < float("inf"), "above 0")
+            _require(self, name, 0 < getattr(self, name) < inf, "above 0")
         for name in ("margin", "number_jitter", "extra_customers"):
-            _require(self, name, 0 <= getattr(self, name) < float("inf"), "0 or more")
+            _require(self, name, 0 <= getattr(self, name) < inf, "0 or more")
         _require(self, "seed", 0 <= self.seed < 2**32, "from 0 to 4294967295")
         _require(self, "negatives", self.loss == "triplet" or self.negatives == "random", "with the triplet loss alone")
         _require(self, "log_q", self.loss == "infonce" or not self.log_q, "with the infonce loss alone")
         softmax = self.loss in ("infonce", "softmax")
         _require(self, "popularity_bias", softmax or not self.popularity_bias, "with the infonce or softmax loss")
 
-    @property
-    def draws_negatives(self) -> bool:
-        """Whether each row trains against a random product that its customer did not buy."""
-        return self.loss == "triplet" and self.negatives == "random"
+
+Config = WideConfig | DeepConfig
+"""Any recipe."""
+
+RECIPES: Mapping[str, type[Config]] = {kind.recipe: kind for kind in (DeepConfig, WideConfig)}
+"""By name."""
+
+_FORMER_RECIPES = {"linear": "wide", "towers": "deep"}
+_FORMER_FIELDS = {
+    "own_penalty": "own_l2",
+    "attribute_penalty": "attribute_l2",
+    "taste_penalty": "factor_l2",
+    "tastes": "item_factors",
+}
 
 
-Config = LinearConfig | TrainConfig
-"""Either recipe."""
+class LinearConfig(WideConfig):
+    """The former name of `WideConfig`, which it makes; former names of fields are understood."""
+
+    def __new__(cls, **values: Any) -> Any:
+        """A `WideConfig`."""
+        return WideConfig(**{_FORMER_FIELDS.get(name, name): value for name, value in values.items()})
+
+
+def parse_recipe(table: object, where: str, tell: Tell = lambda sentence: None) -> Config:
+    """The recipe that a table describes: its name under `recipe`, and any of its fields.
+
+    Args:
+        table: as read from TOML or JSON; `"inf"` stands for infinity, which JSON lacks.
+        where: names it in errors.
+        tell: called with a line on each former name.
+
+    >>> parse_recipe({"recipe": "wide", "item_factors": 4}, "my.toml").item_factors
+    4
+
+    Raises:
+        InputError: for an unknown recipe or field, or a value that the field does not admit.
+    """
+    if not isinstance(table, Mapping):
+        raise InputError(f'{where}: found {table!r}; allowed: a table with recipe = "deep" or "wide"')
+    asked = table.get("recipe")
+    recipe = _renamed(asked, _FORMER_RECIPES, where, tell)
+    if not isinstance(recipe, str) or recipe not in RECIPES:
+        found = "none" if asked is None else repr(asked)
+        raise InputError(f"{where}: recipe: found {found}; allowed: {choices(RECIPES)}")
+    kind = RECIPES[recipe]
+    hints = get_type_hints(kind)
+    allowed = [field.name for field in fields(kind)]
+    values = {}
+    for key, value in table.items():
+        if key == "recipe":
+            continue
+        name = _renamed(key, _FORMER_FIELDS, where, tell)
+        if name not in allowed:
+            raise InputError(
+                f"{where}: found the field {key!r}; allowed with recipe = {recipe!r}: {choices(allowed, limit=99)}"
+            )
+        values[name] = inf if value == "inf" and hints[name] not in (Loss, Negatives) else _number(value, hints[name])
+    try:
+        return kind(**values)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+
+
+def to_table(config: Config) -> dict[str, Any]:
+    """What `parse_recipe` reads: the recipe's name and its fields, as TOML and JSON have them.
+
+    >>> to_table(WideConfig(own_l2=inf))["own_l2"]
+    'inf'
+    """
+    return {
+        "recipe": config.recipe,
+        **{name: "inf" if value == inf else value for name, value in asdict(config).items()},
+    }
+
+
+def words(config: Config) -> list[str]:
+    """The recipe as a command line has it: its name, and the fields that differ from its defaults.
+
+    >>> words(DeepConfig(loss="infonce", log_q=True))
+    ['deep', '--loss', 'infonce', '--log-q']
+    """
+    out = [config.recipe]
+    standard = asdict(type(config)())
+    for name, value in asdict(config).items():
+        if value != standard[name]:
+            flag = name.replace("_", "-")
+            out += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return out
+
+
+def describe(config: Config) -> str:
+    """The recipe in words: what differs from its defaults.
+
+    >>> describe(WideConfig(own_l2=30.0))
+    'wide (own_l2 30)'
+    >>> describe(DeepConfig(loss="softmax", epochs=10))
+    'deep (softmax loss, epochs 10)'
+    """
+    standard = asdict(type(config)())
+    said = [f"{config.loss} loss"] if isinstance(config, DeepConfig) else []
+    for name, value in asdict(config).items():
+        if name not in ("loss", "seed") and value != standard[name]:
+            said.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
+    return f"{config.recipe} ({', '.join(said)})" if said else config.recipe
+
+
+def _renamed(name: Any, former: Mapping[str, str], where: str, tell: Tell) -> Any:
+    if not isinstance(name, str) or name not in former:
+        return name
+    tell(f"{where}: {name!r} is now called {former[name]!r}")
+    return former[name]
+
+
+def _number(value: object, hint: Any) -> object:
+    """A whole number where the field is a float: TOML tells 1 from 1.0, a number does not."""
+    if float in (hint, *get_args(hint)) and isinstance(value, int) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            return float(value)
+    return value
 
 
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", float | None: "a number, or none"}
@@ -137,7 +270,7 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", float
 def _require_types(config: Config) -> None:
     """Raises `InputError` for an option of another type, before anything is compared."""
     for name, hint in get_type_hints(type(config)).items():
-        if hint in _WORDS:
+        if get_origin(hint) is not ClassVar and hint in _WORDS:
             _require(config, name, _is_of(getattr(config, name), hint), _WORDS[hint])
 
 
@@ -149,8 +282,7 @@ def _is_of(value: object, hint: Any) -> bool:
     if not isinstance(value, Integral if hint is int else Real):
         return False
     with suppress(OverflowError):  # a whole number may be too large to be a float
-        float(value)
-        return True
+        return not isnan(float(value))
     return False
 
 

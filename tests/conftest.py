@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from recsys_jax import TrainConfig, TrainedModel, fit, load_dataset, save_model
+from recsys_jax import DeepConfig, TrainedModel, fit, load_dataset, save_model
 
 # The tests' work is small: a second thread of PyTorch's or NumPy's only slows it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -293,7 +293,7 @@ def films(tmp_path: Path) -> Path:
 def mall_model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     """The mall's model, trained for a moment as the published one is: triplet loss, random negatives."""
     dataset = load_dataset(write_mall(tmp_path_factory.mktemp("mall")))
-    return fit(dataset, TrainConfig(epochs=8, batch_size=4, hidden_dim=12, output_dim=6, embedding_dim=5, seed=3))
+    return fit(dataset, DeepConfig(epochs=8, batch_size=4, hidden_dim=12, output_dim=6, embedding_dim=5, seed=3))
 
 
 @pytest.fixture(scope="session")
@@ -301,7 +301,7 @@ def films_model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
     """The films' model, with a popularity bias and an embedding per product id."""
     dataset = load_dataset(write_films(tmp_path_factory.mktemp("films")))
     options = {"loss": "infonce", "popularity_bias": True, "id_embedding": True}
-    return fit(dataset, TrainConfig(epochs=4, batch_size=4, hidden_dim=10, output_dim=6, embedding_dim=4, **options))
+    return fit(dataset, DeepConfig(epochs=4, batch_size=4, hidden_dim=10, output_dim=6, embedding_dim=4, **options))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from recsys_jax import Dataset, InputError, LinearConfig, TrainConfig
+from recsys_jax import Dataset, DeepConfig, InputError, WideConfig
 from recsys_jax.cli.train import recipe
 from recsys_jax.config import Config
 from recsys_jax.console.terminal import (
@@ -262,7 +262,7 @@ def _write(
 
 def _plain(config: Config) -> dict[str, object]:
     """The config's fields but for the seed; no end, which JSON lacks, as a word."""
-    recipe_name = "linear" if isinstance(config, LinearConfig) else "towers"
+    recipe_name = "linear" if isinstance(config, WideConfig) else "towers"
     fields = {name: "inf" if value == math.inf else value for name, value in asdict(config).items() if name != "seed"}
     return {"recipe": recipe_name, **fields}
 
@@ -273,9 +273,9 @@ def _following(options: Options, result: Comparison, configs: Mapping[str, Confi
     if not ours:
         return following("evaluate.py", options.dataset, "--protocol", options.protocol)
     config = configs[ours[0]]
-    plain: Config = LinearConfig() if isinstance(config, LinearConfig) else TrainConfig()
+    plain: Config = WideConfig() if isinstance(config, WideConfig) else DeepConfig()
     standard = asdict(plain)
-    words = ["--recipe", "towers"] if isinstance(config, TrainConfig) else []
+    words = ["--recipe", "towers"] if isinstance(config, DeepConfig) else []
     for name, value in asdict(config).items():
         if name != "seed" and value != standard[name]:
             flag = name.replace("_", "-")

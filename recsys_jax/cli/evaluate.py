@@ -21,7 +21,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from recsys_jax import Dataset, InputError, LinearConfig, load_model
+from recsys_jax import Dataset, InputError, WideConfig, load_model
 from recsys_jax.cli import train
 from recsys_jax.config import Config
 from recsys_jax.console.terminal import (
@@ -77,7 +77,7 @@ def main(options: Options) -> str:
     run = run_folder(options.dataset, options.run)
     trained = options.protocol == "in-sample" or (run / "model.json").exists()
     model = load_model(run) if trained else None
-    config = LinearConfig() if model is None else model.config
+    config = WideConfig() if model is None else model.config
     seeds = train.seeds_from(config, options.seeds, options.ensemble)
     share_processors(config, len(seeds))
     if len(seeds) > 1 and options.protocol == "in-sample":

@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.text import Text
 
-from recsys_jax import Dataset, InputError, Recommender, TrainConfig, load_dataset
+from recsys_jax import Dataset, DeepConfig, InputError, Recommender, load_dataset
 from recsys_jax.cli import evaluate, recommend, train
 from recsys_jax.cli import personas as cluster_personas
 from recsys_jax.console.terminal import console, following, made_customers, run_folder
@@ -56,7 +56,7 @@ def main(options: Options) -> str:
         _stage("Personas and customers, from the reviews")
         cluster_personas.main(cluster_personas.Options(dataset, run, encoder=options.encoder, seed=options.seed))
     _stage("Training")
-    config = TrainConfig(epochs=options.epochs, seed=options.seed)
+    config = DeepConfig(epochs=options.epochs, seed=options.seed)
     train.main(train.Options(dataset, run, recipe=options.recipe, config=config))
     for protocol in ("in-sample", "cross-validation"):
         _stage(f"Evaluation, {protocol}")

@@ -20,7 +20,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from recsys_jax import Dataset, InputError, LinearConfig, TrainConfig, TrainedModel, fit
+from recsys_jax import Dataset, DeepConfig, InputError, TrainedModel, WideConfig, fit
 from recsys_jax.config import Config
 from recsys_jax.console.terminal import (
     again,
@@ -52,13 +52,13 @@ class Options:
     """Another customer file than the dataset's, or than the one that cluster_personas.py made."""
     recipe: Literal["linear", "towers"] = "linear"
     """linear: what recommends best to customers never seen; towers: as published, and its variations."""
-    own_penalty: float | None = None
+    own_l2: float | None = None
     """How much holds back what a product has of its own; chosen on inner folds where it is not given (linear)."""
-    attribute_penalty: float | None = None
+    attribute_l2: float | None = None
     """The same of the customers' liking of product attributes; inf: leave it out."""
-    taste_penalty: float | None = None
+    factor_l2: float | None = None
     """The same of their liking of products that the same customers buy."""
-    config: TrainConfig = field(default_factory=TrainConfig)
+    config: DeepConfig = field(default_factory=DeepConfig)
     """The towers recipe; the seed is that of the linear recipe, too."""
     seeds: int = 1
     """Models to train, with this seed and the next ones: the first is written, all are measured (seeds.json)."""
@@ -82,7 +82,7 @@ def main(options: Options) -> str:
     console.print(f"Training {recipe(config)}, seed {config.seed}")
     checkpoints = Checkpoints(run, options.resume, options.checkpoint_every, tell=console.print)
     with saved_when_stopped(checkpoints):
-        if isinstance(config, LinearConfig):
+        if isinstance(config, WideConfig):
             model = _fit_linear(dataset, config, checkpoints)
         else:
             model = _fit_towers(dataset, config, checkpoints)
@@ -92,7 +92,7 @@ def main(options: Options) -> str:
     then = following("evaluate.py", *again(options.dataset, run, options.customers))
     if len(seeds) == 1:
         return then
-    assert isinstance(config, TrainConfig)  # of which alone there are several seeds
+    assert isinstance(config, DeepConfig)  # of which alone there are several seeds
     # The first was trained alone: trained with the others it would round differently, and be another file.
     models = [model, *_train_together(dataset, config, seeds[1:])]
     result = in_sample_of_seeds(models, dataset, KS, ensemble=options.ensemble)
@@ -106,9 +106,9 @@ def main(options: Options) -> str:
 def _config(options: Options) -> Config:
     """The config of the recipe. Raises `InputError` where an option is given that the recipe does not have."""
     towers = options.config
-    penalties = {name: getattr(options, name) for name in ("own_penalty", "attribute_penalty", "taste_penalty")}
-    linear = LinearConfig(**penalties, seed=towers.seed)
-    plain: Config = TrainConfig(seed=towers.seed) if options.recipe == "linear" else LinearConfig(seed=towers.seed)
+    penalties = {name: getattr(options, name) for name in ("own_l2", "attribute_l2", "factor_l2")}
+    linear = WideConfig(**penalties, seed=towers.seed)
+    plain: Config = DeepConfig(seed=towers.seed) if options.recipe == "linear" else WideConfig(seed=towers.seed)
     refused = asdict(towers if options.recipe == "linear" else linear)
     for name, value in asdict(plain).items():
         if refused[name] != value:
@@ -143,7 +143,7 @@ def saved_when_stopped(checkpoints: Checkpoints) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _fit_linear(dataset: Dataset, config: LinearConfig, checkpoints: Checkpoints) -> TrainedModel:
+def _fit_linear(dataset: Dataset, config: WideConfig, checkpoints: Checkpoints) -> TrainedModel:
     with progress("choosing penalties (compiling first)") as bar:
         model = fit_linear(dataset, config, progress=bar, checkpoints=checkpoints)
     own, attribute, taste = model.variables["penalties"]["chosen"]
@@ -153,7 +153,7 @@ def _fit_linear(dataset: Dataset, config: LinearConfig, checkpoints: Checkpoints
     return model
 
 
-def _fit_towers(dataset: Dataset, config: TrainConfig, checkpoints: Checkpoints) -> TrainedModel:
+def _fit_towers(dataset: Dataset, config: DeepConfig, checkpoints: Checkpoints) -> TrainedModel:
     with progress("training (compiling first)") as bar:
 
         def update(done: int, losses: np.ndarray) -> None:
@@ -172,7 +172,7 @@ def seeds_from(config: Config, count: int, ensemble: bool) -> range:
     if ensemble and count == 1:
         raise InputError("ensemble: found one seed; allowed: with 2 seeds or more, as in --seeds 8")
     seeds = range(config.seed, config.seed + count)
-    if isinstance(config, LinearConfig):
+    if isinstance(config, WideConfig):
         if count > 1:
             raise InputError(f"seeds: found {count}; allowed: with --recipe towers; the linear recipe has one best fit")
         return seeds
@@ -180,7 +180,7 @@ def seeds_from(config: Config, count: int, ensemble: bool) -> range:
     return seeds
 
 
-def _train_together(dataset: Dataset, config: TrainConfig, seeds: Sequence[int]) -> list[TrainedModel]:
+def _train_together(dataset: Dataset, config: DeepConfig, seeds: Sequence[int]) -> list[TrainedModel]:
     console.print(f"Training seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"Training seed {seeds[0]}")
     with progress("training all (compiling first)") as bar:
 
@@ -229,8 +229,8 @@ def _document(result: Evaluation, losses: np.ndarray) -> dict[str, object]:
 
 def recipe(config: Config) -> str:
     """The recipe in words."""
-    if isinstance(config, LinearConfig):
-        given = {"own": config.own_penalty, "attribute": config.attribute_penalty, "taste": config.taste_penalty}
+    if isinstance(config, WideConfig):
+        given = {"own": config.own_l2, "attribute": config.attribute_l2, "taste": config.factor_l2}
         words = ", ".join(f"{name} penalty {value:g}" for name, value in given.items() if value is not None)
         open_ = f"penalties chosen on {config.inner_folds} inner folds" if None in given.values() else ""
         return ", ".join(["linear towers with the full softmax", *filter(None, (words, open_))])

@@ -134,9 +134,9 @@ def share_processors(config: "Config", models: int = 1) -> None:
     Small steps run on one thread: to hand each of a hundred small operations to others takes longer than the work,
     up to a batch of 128 with 64 hidden units. Where many models train, each processor counts as a device.
     """
-    from recsys_jax.config import TrainConfig
+    from recsys_jax.config import DeepConfig
 
-    if isinstance(config, TrainConfig) and config.batch_size * config.hidden_dim <= 2**14:
+    if isinstance(config, DeepConfig) and config.batch_size * config.hidden_dim <= 2**14:
         os.environ.setdefault("NPROC", "1")
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     flags, devices = os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count"
@@ -232,14 +232,14 @@ def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.
 
 def write_model(model: "TrainedModel", run: Path) -> None:
     """Writes the model and its losses into the run folder; what was said of the model that it replaces goes away."""
-    from recsys_jax.config import TrainConfig
+    from recsys_jax.config import DeepConfig
     from recsys_jax.storage.artifacts import save_model
 
     written = [path.name for path in save_model(model, run)]
     old = [run / name for name in (*EVALUATION, "loss.csv") if (run / name).exists()]
     if len(model.losses):
         lines = [f"{number},{loss:.6f}" for number, loss in enumerate(model.losses, 1)]
-        header = "epoch,loss" if isinstance(model.config, TrainConfig) else "step,loss"
+        header = "epoch,loss" if isinstance(model.config, DeepConfig) else "step,loss"
         write_file(run / "loss.csv", "\n".join([header, *lines]) + "\n")
         written.append("loss.csv")
     console.print(f"Written to {run}: {', '.join(written)}")

@@ -8,7 +8,7 @@ from math import inf
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
-from recsys_jax.config import LinearConfig
+from recsys_jax.config import WideConfig
 from recsys_jax.data.dataset import Dataset, customer_folds
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Numeric
@@ -222,12 +222,12 @@ def logistic_regression(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> Shar
     reciprocal rank. The intercepts are the log-popularities: fitted freely they fit the products that few bought too
     well, and rank no better.
     """
-    config = LinearConfig(attribute_penalty=inf, taste_penalty=inf)
+    config = WideConfig(attribute_l2=inf, factor_l2=inf)
     data = TrainingPurchases.of(prepare(dataset, config, train), dataset.customers.source)
     folds = inner_folds(data, config)
     reciprocal = {own: sum(fold.measure(data, Penalties(own, inf, inf))[0] for fold in folds) for own in PENALTIES}
     best = max(reciprocal, key=lambda own: reciprocal[own])
-    model = fit_linear(dataset, replace(config, own_penalty=best), train=train)
+    model = fit_linear(dataset, replace(config, own_l2=best), train=train)
     return replace(model_scorer(model, dataset), note=f"penalty {best:g}")
 
 

@@ -6,20 +6,20 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from recsys_jax.config import Config, LinearConfig, TrainConfig
+from recsys_jax.config import Config, DeepConfig, WideConfig
 from recsys_jax.data.sections import read_toml
 from recsys_jax.data.values import as_number
 from recsys_jax.errors import InputError, choices
 
 __all__ = ["SOFTMAX", "built_in", "parse_configs", "read_configs"]
 
-SOFTMAX = TrainConfig(loss="softmax", popularity_bias=True, id_embedding=True, epochs=10, batch_size=1024)
+SOFTMAX = DeepConfig(loss="softmax", popularity_bias=True, id_embedding=True, epochs=10, batch_size=1024)
 """Towers with what helps them most: the whole catalogue as negatives, popularity, and a vector for each product."""
 
 ROWS = 4_000_000
 """The most purchases that the published recipe trains on in all, passes times purchases: some quarter of a minute."""
 
-_RECIPES: Mapping[str, type[Config]] = {"linear": LinearConfig, "towers": TrainConfig}
+_RECIPES: Mapping[str, type[Config]] = {"linear": WideConfig, "towers": DeepConfig}
 
 
 def built_in(purchases: int) -> dict[str, Config]:
@@ -28,11 +28,11 @@ def built_in(purchases: int) -> dict[str, Config]:
     >>> built_in(200)["towers, as published"].epochs, built_in(80_000)["towers, as published"].epochs
     (500, 50)
     """
-    most = TrainConfig().epochs
+    most = DeepConfig().epochs
     return {
-        "linear": LinearConfig(),
+        "linear": WideConfig(),
         "towers, softmax": SOFTMAX,
-        "towers, as published": TrainConfig(epochs=min(most, max(1, ROWS // max(purchases, 1)))),
+        "towers, as published": DeepConfig(epochs=min(most, max(1, ROWS // max(purchases, 1)))),
     }
 
 
@@ -44,7 +44,7 @@ def read_configs(path: Path) -> dict[str, Config]:
 def parse_configs(content: Mapping[str, object], where: str) -> dict[str, Config]:
     """The recipes in a parsed document; `where` names it in errors.
 
-    >>> parse_configs({"small": {"recipe": "linear", "tastes": 4}}, "my.toml")["small"].tastes
+    >>> parse_configs({"small": {"recipe": "linear", "item_factors": 4}}, "my.toml")["small"].tastes
     4
 
     Raises:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float64
 
-from recsys_jax.config import Config, TrainConfig
+from recsys_jax.config import Config, DeepConfig
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.splits import Fold
 from recsys_jax.errors import Diverged
@@ -96,7 +96,7 @@ def _trained(
     dataset: Dataset, fold: Fold, config: Config, seeds: Sequence[int], name: str, say: Say
 ) -> list[TrainedModel]:
     """A model of each seed; one of the linear recipe. Raises `Diverged` where a loss is not finite."""
-    if not isinstance(config, TrainConfig):
+    if not isinstance(config, DeepConfig):
         one = replace(config, seed=seeds[0])
         return [fit(dataset, one, train=fold.train)]
     total = config.epochs * len(seeds)
@@ -118,7 +118,7 @@ def _answers(
     began = time.perf_counter()
     each = [_asked(task, model_scorer(model, dataset)) for model in models]
     values = {metric: np.stack([found[metric] for found in each]) for metric in METRICS}
-    own = tuple(seeds) if isinstance(config, TrainConfig) else ()
+    own = tuple(seeds) if isinstance(config, DeepConfig) else ()
     return Answers(values, own, seconds=seconds + time.perf_counter() - began)
 
 

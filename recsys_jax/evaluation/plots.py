@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from recsys_jax.config import LinearConfig
+from recsys_jax.config import WideConfig
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import replace_file, write_file
 from recsys_jax.errors import InputError
@@ -185,7 +185,7 @@ def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: 
     vectors = np.concatenate(
         [model.embed_customers(dataset.customers.select(customers.tolist())), model.product_embeddings[products]]
     )
-    if isinstance(model.config, LinearConfig):
+    if isinstance(model.config, WideConfig):
         # What only fills up the length would keep the sides apart. A picture has two dimensions at least.
         vectors = np.pad(vectors[:, :-2], ((0, 0), (0, max(0, 4 - vectors.shape[1]))))
     with threadpool_limits(1):  # as with K-Means: another order of sums would be another picture

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from recsys_jax.config import TrainConfig
+from recsys_jax.config import DeepConfig
 from recsys_jax.data.dataset import Dataset, customer_folds
 from recsys_jax.data.splits import Fold
 from recsys_jax.errors import Diverged, InputError
@@ -29,10 +29,10 @@ SEARCHED = ("learning_rate", "temperature", "dropout", "epochs", "output_dim", "
 class Found:
     """The best of a search."""
 
-    config: TrainConfig
+    config: DeepConfig
     score: float
     """Its MRR on the inner hold-out."""
-    tried: tuple[tuple[TrainConfig, float], ...]
+    tried: tuple[tuple[DeepConfig, float], ...]
     """All that were tried, in turn, with their MRR."""
 
     @property
@@ -93,7 +93,7 @@ def search(
     try:
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
         study.enqueue_trial({name: getattr(SOFTMAX, name) for name in SEARCHED})
-        tried: list[tuple[TrainConfig, float]] = []
+        tried: list[tuple[DeepConfig, float]] = []
         for number in range(trials):
             trial = study.ask()
             config = replace(SOFTMAX, seed=seed, **_suggested(trial))
@@ -120,7 +120,7 @@ def _suggested(trial: Any) -> dict[str, Any]:
     }
 
 
-def _score(part: Dataset, inner: Fold, task: Task, config: TrainConfig) -> float:
+def _score(part: Dataset, inner: Fold, task: Task, config: DeepConfig) -> float:
     """The MRR on the inner hold-out; 0 where training diverged."""
     try:
         model = fit(part, config, train=inner.train)

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.models.wide import KNOTS, hats
 
-__all__ = ["Design", "Popularity", "learn_popularity", "tastes"]
+__all__ = ["Design", "Popularity", "item_factors", "learn_popularity"]
 
 RESOLUTIONS = (1, 2, 4, 8)
 """A number's curve is a sum of curves with so many equal pieces: neighbouring ages differ less than distant ones."""
@@ -98,7 +98,7 @@ def _knots(stated: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " k"]:
     return np.concatenate([found, beyond]).astype(np.float32).astype(np.float64)
 
 
-def tastes(
+def item_factors(
     pairs: Int[np.ndarray, "n 2"], customers: int, products: int, count: int, *, shrink: float = 10.0
 ) -> Float64[np.ndarray, "p r"] | None:
     r"""What tells products apart that different customers buy: the leading directions of who buys what with what.

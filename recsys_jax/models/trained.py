@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
-from recsys_jax.config import Config, LinearConfig, TrainConfig
+from recsys_jax.config import Config, DeepConfig, WideConfig
 from recsys_jax.data.features import Features, FeatureSpace
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
@@ -43,7 +43,7 @@ class TrainedModel:
     @property
     def model(self) -> TwoTower | LinearTwoTower:
         """The Flax module that `variables` belong to."""
-        if isinstance(self.config, LinearConfig):
+        if isinstance(self.config, WideConfig):
             return of_variables(self.customers.inputs, self.products.inputs, self.variables)
         return two_tower(self.config, self.customers, self.products)
 
@@ -66,13 +66,13 @@ class TrainedModel:
         Ranked by cosine + temperature x log-popularity, as in the loss; a score is half of a cosine. Relative to a
         product of average popularity, so that a contribution reads as more or less than usual.
         """
-        if isinstance(self.config, LinearConfig):
+        if isinstance(self.config, WideConfig):
             return self._bias(self.variables["popularity"]["of_id"][: len(self.product_ids)])
         return self._bias(self._log_popularity(self.purchases))
 
     def bias_of_new(self, table: Table) -> Float32[np.ndarray, " n"]:
         """`product_bias` of products that nobody has bought yet: by their attributes in the linear recipe."""
-        if isinstance(self.config, LinearConfig):
+        if isinstance(self.config, WideConfig):
             features = self.products.encode(table)
             return self._bias(log_popularity(self.products.inputs, self.variables, features))
         return self._bias(self._log_popularity(np.zeros(len(table), np.int64)))
@@ -84,7 +84,7 @@ class TrainedModel:
     def _bias(self, popularity: Float[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
         if not self.config.popularity_bias:
             return np.zeros(len(popularity), np.float32)
-        divided_by = temperature(self.variables) if isinstance(self.config, LinearConfig) else self.config.temperature
+        divided_by = temperature(self.variables) if isinstance(self.config, WideConfig) else self.config.temperature
         return np.asarray(0.5 * divided_by * popularity, np.float32)
 
 
@@ -117,7 +117,7 @@ def _in_blocks(encode: Callable[[Features], Array], features: Features) -> Float
     return np.concatenate(parts)
 
 
-def two_tower(config: TrainConfig, customers: FeatureSpace, products: FeatureSpace) -> TwoTower:
+def two_tower(config: DeepConfig, customers: FeatureSpace, products: FeatureSpace) -> TwoTower:
     """The module for these features and sizes."""
     sizes = (config.embedding_dim, config.hidden_dim, config.output_dim, config.dropout)
     return TwoTower(customers.inputs, products.inputs, *sizes)

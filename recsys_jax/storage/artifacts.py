@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from recsys_jax.config import Config, LinearConfig, TrainConfig
+from recsys_jax.config import Config, DeepConfig, WideConfig
 from recsys_jax.data.features import FeatureSpace, FittedFeature, with_product_id
 from recsys_jax.data.files import only_writer, open_inside, write_file
 from recsys_jax.data.schema import Schema
@@ -74,7 +74,7 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
         "sha256": {MODEL: _UNKNOWN, name: digest},
         "trained_on": model.trained_on,
         "batches": dict(model.batches),
-        "recipe": "linear" if isinstance(model.config, LinearConfig) else "towers",
+        "recipe": "linear" if isinstance(model.config, WideConfig) else "towers",
         # JSON has no infinity.
         "config": {option: "inf" if value == inf else value for option, value in asdict(model.config).items()},
         "schema": model.schema.source,
@@ -172,7 +172,7 @@ def _restore(document: Mapping[str, Any], folder: Path, name: str, digest: str) 
     where = str(folder / MODEL)
     schema = Schema.parse(document["schema"], where)
     options = {option: inf if value == "inf" else value for option, value in document["config"].items()}
-    config: Config = {"linear": LinearConfig, "towers": TrainConfig}[document["recipe"]](**options)
+    config: Config = {"linear": WideConfig, "towers": DeepConfig}[document["recipe"]](**options)
     listed = schema.products.features
     sides = {
         "customers": schema.customers.features,

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recsys_jax.config import TrainConfig
+from recsys_jax.config import DeepConfig
 from recsys_jax.data.dataset import Dataset, product_ids, read_products, read_schema
 from recsys_jax.data.features import FeatureSpace, FittedFeature
 from recsys_jax.data.files import write_file
@@ -122,7 +122,7 @@ def load_checkpoint(
         for branch in branches:
             node = node.setdefault(branch, {})
         node[leaf] = np.ascontiguousarray(tensors[name].T) if leaf == "kernel" else tensors[name]
-    config = TrainConfig(**sizes._asdict())
+    config = DeepConfig(**sizes._asdict())
     module = two_tower(config, spaces["customer"], spaces["product"])
     embeddings = np.asarray(encode_products(module, variables, encoded))
     if not np.isfinite(embeddings).all():
@@ -279,7 +279,7 @@ def _tensors(checkpoint: Mapping[str, Any], spaces: Spaces, path: Path) -> tuple
 
     tables = [name for name in names if name.endswith("_emb.weight")]
     sizes = _Sizes(
-        embedding_dim=length(tables[0], 1) if tables else TrainConfig().embedding_dim,
+        embedding_dim=length(tables[0], 1) if tables else DeepConfig().embedding_dim,
         hidden_dim=length("product_mlp.0.weight", 0),
         output_dim=length("product_mlp.4.weight", 0),
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_jax.config import Config, LinearConfig
+from recsys_jax.config import Config, WideConfig
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table, shown
@@ -71,9 +71,9 @@ def check_shapes(
     # What no option decides: how many steps the training took, and the linear recipe's dimensions.
     steps, width = (found.get(name, ("", ()))[1][-1:] for name in ("losses", "product_embeddings"))
     dim = config.output_dim
-    if isinstance(config, LinearConfig) and width and 3 <= width[0] <= dim:
+    if isinstance(config, WideConfig) and width and 3 <= width[0] <= dim:
         dim = width[0]
-    variables = (_linear if isinstance(config, LinearConfig) else _towers)(config, customers, products, dim)
+    variables = (_linear if isinstance(config, WideConfig) else _towers)(config, customers, products, dim)
     needed: dict[str, Shape] = {name: ("float32", shape) for name, shape in flatten(variables).items()}
     needed["product_embeddings"] = ("float32", (count, dim))
     needed["purchases"] = ("int64", (count,))

@@ -18,7 +18,7 @@ from scipy.special import softmax
 
 from recsys_jax.data.features import FeatureSpace, combinations
 from recsys_jax.errors import InputError
-from recsys_jax.models.basis import Design, tastes
+from recsys_jax.models.basis import Design, item_factors
 from recsys_jax.models.precision import full_precision
 from recsys_jax.training.preparation import Prepared
 
@@ -91,9 +91,9 @@ class TrainingPurchases:
         """How often each product was bought in the purchases kept."""
         return np.bincount(self.pairs[kept, 1], minlength=len(self.attributes)).astype(np.float64)
 
-    def tastes(self, kept: Bool[np.ndarray, " n"], count: int) -> Float64[np.ndarray, "p r"]:
+    def item_factors(self, kept: Bool[np.ndarray, " n"], count: int) -> Float64[np.ndarray, "p r"]:
         """The products' tastes by the purchases kept; no columns where nobody bought two products."""
-        found = tastes(self.pairs[kept], len(self.combination), len(self.attributes), count)
+        found = item_factors(self.pairs[kept], len(self.combination), len(self.attributes), count)
         return np.zeros((len(self.attributes), 0)) if found is None else found
 
 

@@ -14,7 +14,7 @@ from jax.extend.random import threefry_2x32
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Float32, Int, UInt16
 
-from recsys_jax.config import Config, LinearConfig, TrainConfig
+from recsys_jax.config import Config, DeepConfig, WideConfig
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import Features
 from recsys_jax.errors import Diverged, InputError
@@ -66,7 +66,7 @@ class TrainState(NamedTuple):
 
 @full_precision
 def train_step(
-    state: TrainState, batch: Batch, data: TrainData, *, model: TwoTower, config: TrainConfig
+    state: TrainState, batch: Batch, data: TrainData, *, model: TwoTower, config: DeepConfig
 ) -> tuple[TrainState, Float[Array, ""]]:
     """One step of Adam on one batch: the new state, and the sum of the rows' losses before the step."""
 
@@ -89,7 +89,7 @@ def train_step(
     return TrainState(params, batch_stats, opt_state, state.step + 1, state.key), total
 
 
-def _adam(config: TrainConfig) -> optax.GradientTransformation:
+def _adam(config: DeepConfig) -> optax.GradientTransformation:
     """Adam on one vector of all parameters: on eighteen small arrays the time would go into starting their loops."""
     return optax.flatten(optax.adam(config.learning_rate))
 
@@ -121,7 +121,7 @@ def _row_losses(
     data: TrainData,
     *,
     model: TwoTower,
-    config: TrainConfig,
+    config: DeepConfig,
 ) -> tuple[Array, Array, Any]:
     """The loss of each row, which rows have one (not those of customers for whom there is no negative), and the
     batch statistics after this step."""
@@ -181,7 +181,7 @@ def _rows(features: Features, rows: Array) -> Features:
 
 @partial(jax.jit, static_argnames=("model", "config", "epochs"), donate_argnums=0)
 def _run(
-    state: TrainState, data: TrainData, first_epoch: Array, *, model: TwoTower, config: TrainConfig, epochs: int
+    state: TrainState, data: TrainData, first_epoch: Array, *, model: TwoTower, config: DeepConfig, epochs: int
 ) -> tuple[TrainState, tuple[Float[Array, " e"], Int[Array, " e"]]]:
     """Some epochs in one call: a scan over epochs, each a permutation and a scan over its batches.
 
@@ -218,7 +218,7 @@ def _run_seeds(
     *,
     own: Sequence[Array] | None = None,
     model: TwoTower,
-    config: TrainConfig,
+    config: DeepConfig,
     epochs: int,
 ) -> tuple[TrainState, tuple[Float[Array, "s e"], Int[Array, "s e"]]]:
     """The same epochs of several seeds, whose states are stacked; `own` replaces the leaves of `_own(data)`."""
@@ -250,7 +250,7 @@ def fit(
     a training that was killed goes on to the same bytes as one that was not. Raises `InputError` where there is
     nothing to learn from, `Diverged` where the loss is no finite number, and `Stopped` where the checkpoints say so.
     """
-    if isinstance(config, LinearConfig):
+    if isinstance(config, WideConfig):
         return fit_linear(dataset, config, train=train, checkpoints=checkpoints)
     prepared = prepare(dataset, config, train)
     model, data = prepared.model(config), prepared.data(config)
@@ -274,7 +274,7 @@ def fit_seeds(
     among JAX's devices. `progress` is called with the epochs done, summed over the seeds, and with their mean losses.
     Raises `InputError` as `fit` does, and for seeds that `of_seeds` refuses.
     """
-    if isinstance(config, LinearConfig):
+    if isinstance(config, WideConfig):
         raise InputError(
             f"seeds: found {len(seeds)}; allowed: with the towers recipe alone; the linear recipe has one best fit"
         )
@@ -309,7 +309,7 @@ def fit_seeds(
     return [models[one.seed] for one in configs]
 
 
-def of_seeds(config: TrainConfig, seeds: Sequence[int]) -> list[TrainConfig]:
+def of_seeds(config: DeepConfig, seeds: Sequence[int]) -> list[DeepConfig]:
     """The config with each of the seeds. Raises `InputError` where there are none, or one that no config admits."""
     if not seeds:
         raise InputError("seeds: found none; allowed: one or more")
@@ -326,7 +326,7 @@ def _train(
     state: TrainState,
     data: TrainData,
     model: TwoTower,
-    config: TrainConfig,
+    config: DeepConfig,
     progress: Callable[[int, np.ndarray], None] | None,
     checkpoints: Checkpoints | None = None,
 ) -> tuple[TrainState, np.ndarray]:
@@ -407,7 +407,7 @@ def _stack_own(each: Sequence[TrainData]) -> list[np.ndarray]:
     return [np.stack(leaves) for leaves in zip(*(jax.tree.leaves(_own(data)) for data in each), strict=True)]
 
 
-def init_state(model: TwoTower, data: TrainData, config: TrainConfig) -> TrainState:
+def init_state(model: TwoTower, data: TrainData, config: DeepConfig) -> TrainState:
     """The state before the first step, from the config's seed."""
     start_seed, run_seed = np.random.SeedSequence(config.seed).spawn(2)
     one = [

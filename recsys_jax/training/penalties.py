@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int
 from scipy.special import log_softmax
 
-from recsys_jax.config import LinearConfig
+from recsys_jax.config import WideConfig
 from recsys_jax.data.dataset import customer_folds
 from recsys_jax.evaluation.scorers import ranks_in_rows
 from recsys_jax.models import metrics
@@ -33,7 +33,7 @@ UNTRIED = Penalties(100.0, 300.0, 1200.0)
 
 def choose_penalties(
     data: TrainingPurchases,
-    config: LinearConfig,
+    config: WideConfig,
     progress: Callable[[int, int, str], None] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> Penalties:
@@ -52,7 +52,7 @@ def choose_penalties(
 
     Raises `Stopped` where the checkpoints say so.
     """
-    asked = (config.own_penalty, config.attribute_penalty, config.taste_penalty)
+    asked = (config.own_l2, config.attribute_l2, config.factor_l2)
 
     def open_(tried: Penalties) -> Penalties:
         """What is asked for, and of the rest what is tried."""
@@ -64,8 +64,8 @@ def choose_penalties(
     with_tastes = any(one.described.shape[1] for one in folds)
 
     first = dict.fromkeys(open_(UNTRIED._replace(attribute=a, taste=t)) for a, t in SHARED if with_tastes or t == inf)
-    second = [TASTE] if config.taste_penalty is None and with_tastes else []
-    third = OWN if config.own_penalty is None else ()
+    second = [TASTE] if config.factor_l2 is None and with_tastes else []
+    third = OWN if config.own_l2 is None else ()
     total = len(folds) * (len(first) + len(second) + len(third))
     queries = sum(int(one.times.sum()) for one in folds)
     found: dict[Penalties, Float64[np.ndarray, " 3"]] = {}
@@ -113,7 +113,7 @@ def choose_penalties(
     return max(better, key=lambda tried: better[tried], default=chosen)
 
 
-def inner_folds(data: TrainingPurchases, config: LinearConfig) -> "list[InnerFold]":
+def inner_folds(data: TrainingPurchases, config: WideConfig) -> "list[InnerFold]":
     """The folds of the training customers that penalties are compared by; none where there are too few customers."""
     customers = len(data.combination)
     if customers < config.inner_folds:
@@ -135,7 +135,7 @@ class InnerFold:
     seed: int
 
     @classmethod
-    def of(cls, data: TrainingPurchases, kept: Bool[np.ndarray, " n"], config: LinearConfig) -> "InnerFold":
+    def of(cls, data: TrainingPurchases, kept: Bool[np.ndarray, " n"], config: WideConfig) -> "InnerFold":
         """The fold where the purchases for which `kept` is true are learned from."""
         asked = data.pairs[~kept]
         asked = np.random.default_rng(config.seed).permutation(asked)[:QUERIES]
@@ -147,7 +147,7 @@ class InnerFold:
         each, times = np.unique(queries, axis=0, return_counts=True)
         counts = data.counts(kept)
         popularity = learn_popularity(counts[counts > 0]).of(counts, np.zeros((len(counts), 0)))
-        return cls(kept, popularity, data.tastes(kept, config.tastes), each, times, config.seed)
+        return cls(kept, popularity, data.item_factors(kept, config.item_factors), each, times, config.seed)
 
     def measure(self, data: TrainingPurchases, penalties: Penalties) -> Float64[np.ndarray, " 3"]:
         """The sums over the purchases asked for of reciprocal ranks, of NDCG@10 and of log-likelihoods."""

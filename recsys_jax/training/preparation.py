@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int
 
-from recsys_jax.config import Config, TrainConfig
+from recsys_jax.config import Config, DeepConfig
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import Features, FeatureSpace, with_product_id
 from recsys_jax.data.schema import Schema
@@ -67,11 +67,11 @@ class Prepared:
         """How often each product was bought."""
         return np.bincount(self.pairs[:, 1], minlength=len(self.product_ids))
 
-    def model(self, config: TrainConfig) -> TwoTower:
+    def model(self, config: DeepConfig) -> TwoTower:
         """The towers for these features."""
         return two_tower(config, self.customer_space, self.product_space)
 
-    def data(self, config: TrainConfig) -> TrainData:
+    def data(self, config: DeepConfig) -> TrainData:
         """What a run reads: the same for every seed, unless extra customers are drawn from it."""
         customers, pairs = self.customers, self.pairs
         if config.extra_customers:
@@ -82,7 +82,7 @@ class Prepared:
 
     def trained(
         self,
-        config: TrainConfig,
+        config: DeepConfig,
         data: TrainData,
         variables: dict[str, Any],
         losses: Float32[np.ndarray, " e"],
@@ -136,7 +136,7 @@ def prepare(dataset: Dataset, config: Config, train: Bool[np.ndarray, " n"] | No
     product_space = FeatureSpace.fit(features, dataset.products)
     row_of = np.zeros(len(dataset.customers), np.int32)
     row_of[buyers] = np.arange(len(buyers))
-    segments = dataset.segments if isinstance(config, TrainConfig) and config.extra_customers else None
+    segments = dataset.segments if isinstance(config, DeepConfig) and config.extra_customers else None
     return Prepared(
         schema,
         customer_space,
@@ -154,7 +154,7 @@ def prepare(dataset: Dataset, config: Config, train: Bool[np.ndarray, " n"] | No
 def _require_negatives(dataset: Dataset, config: Config, pairs: Int[np.ndarray, "n 2"], fewest: int) -> None:
     """Raises `InputError` where every customer bought every product that could be a negative, `fewest` or more each."""
     # Extra customers have one purchase each, and the softmax compares a purchase with the whole catalogue.
-    if not isinstance(config, TrainConfig) or config.loss == "softmax" or config.extra_customers:
+    if not isinstance(config, DeepConfig) or config.loss == "softmax" or config.extra_customers:
         return
     possible = len(dataset.product_ids) if config.draws_negatives else len(np.unique(pairs[:, 1]))
     if fewest == possible:
@@ -171,7 +171,7 @@ def train_data(
     shares: Float32[np.ndarray, " p"],
     customer_space: FeatureSpace,
     product_space: FeatureSpace,
-    config: TrainConfig,
+    config: DeepConfig,
 ) -> TrainData:
     """Training customers, products and purchases on the device, with what the options need beside them."""
 
@@ -210,7 +210,7 @@ def train_data(
 
 def _fill_untrained_rows(
     params: Any,
-    config: TrainConfig,
+    config: DeepConfig,
     customers: FeatureSpace,
     customer_rows: Features,
     products: FeatureSpace,

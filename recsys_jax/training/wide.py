@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from recsys_jax.config import LinearConfig
+from recsys_jax.config import WideConfig
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.errors import InputError
 from recsys_jax.models.basis import Design, Popularity, learn_popularity
@@ -26,7 +26,7 @@ NOTHING = 0.01
 
 def fit_linear(
     dataset: Dataset,
-    config: LinearConfig,
+    config: WideConfig,
     *,
     train: Bool[np.ndarray, " n"] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
@@ -46,7 +46,7 @@ def fit_linear(
     everything = np.ones(len(data.pairs), bool)
     counts = data.counts(everything)
     known = counts > 0
-    described = data.tastes(everything, config.tastes)
+    described = data.item_factors(everything, config.item_factors)
     learned = learn_popularity(counts[known], data.attributes[known])
     popularity = learned.of(counts, data.attributes)
     fit = best_fit(data, everything, popularity, described, penalties, known=known, seed=config.seed)
@@ -58,7 +58,7 @@ def fit_linear(
 
 def _model(
     prepared: Prepared,
-    config: LinearConfig,
+    config: WideConfig,
     data: TrainingPurchases,
     described: Float64[np.ndarray, "p r"],
     penalties: Penalties,

@@ -66,11 +66,11 @@ def make(folder: Path, size: Size) -> None:
     import pyarrow as arrow
     import pyarrow.parquet as parquet
 
-    from recsys_jax import TrainConfig, fit, load_dataset, save_checkpoint, save_model
+    from recsys_jax import DeepConfig, fit, load_dataset, save_checkpoint, save_model
     from recsys_jax.synthetic.populations import population, write_population
 
     write_population(population(BUYERS, size.products, seed=0), folder / "shop")
-    model = fit(load_dataset(folder / "shop"), TrainConfig(epochs=EPOCHS))
+    model = fit(load_dataset(folder / "shop"), DeepConfig(epochs=EPOCHS))
     save_model(model, folder / "run")
     save_checkpoint(model, folder / "model.pth")
     # Of one product alone: nobody asks what these customers bought, and to draw it takes its time.

@@ -148,11 +148,11 @@ def _serve_requests(job: Job) -> None:
 
 
 def _serve_trainings(job: Job) -> None:
-    from recsys_jax import TrainConfig, fit, load_dataset
+    from recsys_jax import DeepConfig, fit, load_dataset
     from recsys_jax.console.terminal import share_processors
     from recsys_jax.training.loop import fit_seeds
 
-    config = TrainConfig(epochs=job.epochs)
+    config = DeepConfig(epochs=job.epochs)
     share_processors(config, job.trainings)
     dataset = load_dataset(job.dataset, job.customers)
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from recsys_jax import Dataset, InputError, TrainConfig
+from recsys_jax import Dataset, DeepConfig, InputError
 from recsys_jax.data.dataset import customer_folds
 from recsys_jax.data.features import Features, FeatureSpace
 from recsys_jax.data.files import replace_file
@@ -41,7 +41,7 @@ def write_split(folder: Path, dataset: Dataset, fold: Fold, seed: int = 0) -> No
     """
     if fold.candidates is not None:
         raise InputError("peers: found the protocol new-products; allowed: those that rank all products")
-    prepared = prepare(dataset, TrainConfig(), fold.train)
+    prepared = prepare(dataset, DeepConfig(), fold.train)
     train, queries = dataset.purchases[fold.train], dataset.purchases[fold.queries]
     buyers, buyer = np.unique(train[:, 0], return_inverse=True)
     asked, row = np.unique(queries[:, 0], return_inverse=True)

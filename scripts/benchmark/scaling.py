@@ -138,10 +138,10 @@ class _Child:
 
     def train(self) -> tuple[int, list[float], int]:
         """How many purchases there are, seconds per epoch of each repeat, and bytes."""
-        from recsys_jax import TrainConfig, fit
+        from recsys_jax import DeepConfig, fit
         from recsys_jax.console.terminal import share_processors
 
-        config = TrainConfig(epochs=CALL * (1 + self._repeats))
+        config = DeepConfig(epochs=CALL * (1 + self._repeats))
         share_processors(config)
         marks: list[tuple[int, float]] = []
         fit(self._dataset, config, progress=lambda done, _: marks.append((done, time.perf_counter())))

@@ -36,10 +36,10 @@ def measure(job: Job, repeats: int, progress: Callable[..., None]) -> dict[str, 
 
 def _child() -> None:
     job = Job(**json.loads(sys.argv[1]))
-    from recsys_jax import TrainConfig, fit, load_dataset
+    from recsys_jax import DeepConfig, fit, load_dataset
     from recsys_jax.console.terminal import share_processors
 
-    config = TrainConfig(epochs=job.epochs)
+    config = DeepConfig(epochs=job.epochs)
     share_processors(config)
     dataset = load_dataset(job.dataset, job.customers)
     steps = config.epochs * -(-len(dataset.purchases) // config.batch_size)

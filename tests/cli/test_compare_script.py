@@ -29,9 +29,9 @@ batch_size = 64
 FIXED = """\
 ["fixed"]
 recipe = "linear"
-own_penalty = 100
-attribute_penalty = inf
-taste_penalty = inf
+own_l2 = 100
+attribute_l2 = inf
+factor_l2 = inf
 """
 
 # What stands in for scripts/peers.py: everything sold most, or a sentence.

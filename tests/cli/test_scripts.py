@@ -236,9 +236,9 @@ def test_a_broken_customer_is_set_aside_and_listed(done, tmp_path):
     ("options", "sentence"),
     [
         (["--epochs", 2], "epochs: found 2; allowed: with --recipe towers alone"),
-        (["--recipe", "towers", "--own-penalty", 3], "own_penalty: found 3.0; allowed: with --recipe linear alone"),
+        (["--recipe", "towers", "--own-penalty", 3], "own_l2: found 3.0; allowed: with --recipe linear alone"),
         (["--seeds", 2], "seeds: found 2; allowed: with --recipe towers; the linear recipe has one best fit"),
-        (["--own-penalty", 0], "own_penalty: found 0.0; allowed: above 0, or inf"),
+        (["--own-penalty", 0], "own_l2: found 0.0; allowed: above 0, or inf"),
     ],
 )
 def test_an_option_of_the_other_recipe_is_told(tmp_path, options, sentence):

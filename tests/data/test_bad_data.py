@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_jax import InputError, Recommender, TrainConfig, fit, load_dataset
+from recsys_jax import DeepConfig, InputError, Recommender, fit, load_dataset
 from recsys_jax.cli import recommend, run, score, train
 from recsys_jax.console.terminal import console, errors, write_set_aside
 from recsys_jax.data.dataset import Dataset, read_reviews
@@ -486,7 +486,7 @@ def test_one_product_one_customer_and_nothing(shop):
         (shop / f"{name}.json").write_text(json.dumps(kept), encoding="utf-8")
     dataset = load_dataset(shop)
     assert [(intake.read, intake.used) for intake in dataset.intakes] == [(1, 1)] * 3
-    refused(lambda: fit(dataset, TrainConfig(epochs=1)), "products.json: found 1 product; at least 2 are needed")
+    refused(lambda: fit(dataset, DeepConfig(epochs=1)), "products.json: found 1 product; at least 2 are needed")
 
 
 # Reviews

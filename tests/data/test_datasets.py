@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import tyro
 
-from recsys_jax import InputError, Recommender, Schema, TrainConfig, TrainedModel, fit, load_dataset, save_model
+from recsys_jax import DeepConfig, InputError, Recommender, Schema, TrainedModel, fit, load_dataset, save_model
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
@@ -26,7 +26,7 @@ COMMANDS = [
     for line in content.splitlines()
     if line.startswith("python ")
 ]
-FEW = TrainConfig(epochs=20, batch_size=8)
+FEW = DeepConfig(epochs=20, batch_size=8)
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:

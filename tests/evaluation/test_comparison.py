@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_jax import LinearConfig, TrainConfig
+from recsys_jax import DeepConfig, WideConfig
 from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import cross_validation_split
@@ -152,12 +152,12 @@ def test_recipes_are_read_as_written(tmp_path):
     path = tmp_path / "my.toml"
     path.write_text(
         '["wide"]\nrecipe = "towers"\nloss = "softmax"\nhidden_dim = 128\npopularity_bias = true\ntemperature = 1\n'
-        '[plain]\nrecipe = "linear"\nown_penalty = 30\ntaste_penalty = inf\n',
+        '[plain]\nrecipe = "linear"\nown_l2 = 30\nfactor_l2 = inf\n',
         encoding="utf-8",
     )
     assert read_configs(path) == {
-        "wide": TrainConfig(loss="softmax", hidden_dim=128, popularity_bias=True, temperature=1.0),
-        "plain": LinearConfig(own_penalty=30.0, taste_penalty=math.inf),
+        "wide": DeepConfig(loss="softmax", hidden_dim=128, popularity_bias=True, temperature=1.0),
+        "plain": WideConfig(own_l2=30.0, factor_l2=math.inf),
     }
 
 
@@ -181,8 +181,8 @@ def test_recipes_are_read_as_written(tmp_path):
             r"\[a\]: loss: found 'hinge'; allowed: 'triplet', 'infonce', 'softm",
         ),
         ('[a]\nrecipe = "towers"\nloss = ["triplet"]', r"\[a\]: loss: found \['triplet'\]; allowed: 'triplet'"),
-        ('[a]\nrecipe = "linear"\nown_penalty = "big"', r"\[a\]: own_penalty: found 'big'; allowed: a number"),
-        ('[a]\nrecipe = "linear"\nown_penalty = -1', r"\[a\]: own_penalty: found -1.0; allowed: above 0"),
+        ('[a]\nrecipe = "linear"\nown_l2 = "big"', r"\[a\]: own_l2: found 'big'; allowed: a number"),
+        ('[a]\nrecipe = "linear"\nown_l2 = -1', r"\[a\]: own_l2: found -1.0; allowed: above 0"),
         ('[a]\nrecipe = "linear"\nseed = 1', r"\[a\]: found seed; allowed: --seed and --seeds"),
         ("[a", r"my\.toml: not readable as TOML"),
     ],
@@ -194,7 +194,7 @@ def test_a_wrong_file_is_a_sentence(tmp_path, content, sentence):
         read_configs(path)
 
 
-@pytest.mark.parametrize(("recipe", "kind"), [("linear", LinearConfig), ("towers", TrainConfig)])
+@pytest.mark.parametrize(("recipe", "kind"), [("linear", WideConfig), ("towers", DeepConfig)])
 def test_every_field_but_the_seed_can_be_written(recipe, kind):
     loss = {"loss": "softmax"} if recipe == "towers" else {}
     for field in fields(kind):
@@ -205,7 +205,7 @@ def test_every_field_but_the_seed_can_be_written(recipe, kind):
 
 
 def test_the_published_recipe_makes_fewer_passes_over_many_purchases():
-    assert built_in(277)["towers, as published"] == TrainConfig()
+    assert built_in(277)["towers, as published"] == DeepConfig()
     few, many = (built_in(n)["towers, as published"].epochs * n for n in (100_000, 1_000_000))
     assert few == many
 
@@ -247,8 +247,8 @@ def quiet(word: str) -> None:
 def test_figures_are_those_of_evaluate():
     data = shop()
     split = cross_validation_split(data, 2, 0)
-    towers = TrainConfig(loss="softmax", epochs=2, batch_size=16)
-    linear = LinearConfig(own_penalty=30.0, attribute_penalty=100.0, taste_penalty=math.inf)
+    towers = DeepConfig(loss="softmax", epochs=2, batch_size=16)
+    linear = WideConfig(own_l2=30.0, attribute_l2=100.0, factor_l2=math.inf)
     expected = {
         "towers": evaluate_split(data, towers, split, (10,), seeds=[0, 1]),
         "linear": evaluate_split(data, linear, split, (10,)),
@@ -271,7 +271,7 @@ def test_figures_are_those_of_evaluate():
 def test_a_training_that_diverges_is_a_sentence():
     data = shop()
     fold = cross_validation_split(data, 2, 0).folds[0]
-    config = TrainConfig(loss="softmax", temperature=1e-38, epochs=1)
+    config = DeepConfig(loss="softmax", temperature=1e-38, epochs=1)
     with pytest.raises(InputError, match="wild: training, epoch 1, batch 1 of 2: found the loss nan"):
         contenders(data, fold, {"wild": config}, seeds=[0])["wild"](quiet)
 

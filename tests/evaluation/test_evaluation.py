@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_jax import TrainConfig
+from recsys_jax import DeepConfig
 from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import SPLITS, Fold, Split
@@ -54,7 +54,7 @@ def counted():
 
 @pytest.fixture(scope="module")
 def model(counted):
-    return fit(counted, TrainConfig(epochs=2))
+    return fit(counted, DeepConfig(epochs=2))
 
 
 def test_in_sample_baselines_by_hand(counted, model):
@@ -79,14 +79,14 @@ def test_in_sample_baselines_by_hand(counted, model):
 
 def test_several_purchases_are_several_queries():
     data = dataset({"x": [["p0", "p1"], ["p0"]], "y": [["q0", "q1", "q2"]]})
-    result = in_sample(fit(data, TrainConfig(epochs=1)), data, (1,))
+    result = in_sample(fit(data, DeepConfig(epochs=1)), data, (1,))
     assert len(np.unique(result.customers)) == 3
     assert result.queries == {ALL: 6, "x": 3, "y": 3}
 
 
 def test_held_out_counts_leave_the_held_out_purchase_out(counted):
     """Leave-one-out by hand: each customer is ranked by what the others bought."""
-    result = cross_validation(counted, TrainConfig(epochs=1), (1,), folds=10)
+    result = cross_validation(counted, DeepConfig(epochs=1), (1,), folds=10)
     # A buyer of p0: the others bought p0 3 times and q0 3 times, so the first place is shared: 1/2 for each of the 4.
     # A buyer of q0: p0 4, q0 2. The others: their product is not the first.
     assert result.mean("popularity", "hit@1") == pytest.approx(4 * 0.5 / 10)
@@ -103,14 +103,14 @@ def test_a_customers_purchases_stay_together_and_each_is_asked_once():
         seen.append(known.copy())
         return data
 
-    result = cross_validation(data, TrainConfig(epochs=1), (1,), folds=3, dataset_of_fold=of_fold)
+    result = cross_validation(data, DeepConfig(epochs=1), (1,), folds=3, dataset_of_fold=of_fold)
     assert sum(~known for known in seen).tolist() == [1] * 6  # each customer is held out once
     asked = sorted(zip(result.customers.tolist(), result.products.tolist(), strict=True))
     assert asked == sorted(map(tuple, original.tolist()))
 
 
 def test_the_same_seed_gives_the_same_figures(counted):
-    runs = [cross_validation(counted, TrainConfig(epochs=2, seed=3), (1,), folds=2, seed=s) for s in (1, 1, 2)]
+    runs = [cross_validation(counted, DeepConfig(epochs=2, seed=3), (1,), folds=2, seed=s) for s in (1, 1, 2)]
     one, two, other = (run.values["model"]["mrr"].tolist() for run in runs)
     assert one == two
     assert one != other
@@ -123,7 +123,7 @@ def test_bad_requests_are_sentences(counted, model):
         in_sample(model, counted, ())
     split = SPLITS["hold-out"](counted, 5, 0)
     with pytest.raises(InputError, match=r"^seed: found -1; allowed: 0 or more$"):
-        evaluate_split(counted, TrainConfig(), split, (1,), seed=-1)
+        evaluate_split(counted, DeepConfig(), split, (1,), seed=-1)
     with pytest.raises(InputError, match="not the products that the model was trained on"):
         in_sample(replace(model, product_ids=("z",)), counted, (1,))
     with pytest.raises(InputError, match="not the customers and purchases that the model was trained on"):
@@ -133,7 +133,7 @@ def test_bad_requests_are_sentences(counted, model):
     with pytest.raises(InputError, match="not the customers and purchases that the model was trained on"):
         in_sample(model, replace(counted, customers=Table("others", columns)), (1,))
     with pytest.raises(InputError, match=r"^folds: found 11; allowed: 2 to 10"):
-        cross_validation(counted, TrainConfig(), (1,), folds=11)
+        cross_validation(counted, DeepConfig(), (1,), folds=11)
 
 
 def values(scorer, data, ks=(1, 3), *, candidates=None):
@@ -242,7 +242,7 @@ def shop():
 @pytest.mark.parametrize("name", ["cross-validation", "hold-out", "new-products"])
 def test_any_split_is_asked_as_it_says(name, shop):
     split = SPLITS[name](shop, 4, 0)
-    result = evaluate_split(shop, TrainConfig(epochs=1), split, (1, 2))
+    result = evaluate_split(shop, DeepConfig(epochs=1), split, (1, 2))
     asked = np.concatenate([shop.purchases[fold.queries] for fold in split.folds])
     np.testing.assert_array_equal(np.stack([result.customers, result.products], axis=1), asked)
     assert (result.split, result.protocol) == (name, split.title)
@@ -267,7 +267,7 @@ def test_the_control_loses_what_the_attributes_told(shop):
     split = SPLITS["cross-validation"](shop, 5, 0)
     others = {"told": lambda rows: np.where(rows[:, None] < 60, [1.0] * 4 + [0.0] * 4, [0.0] * 4 + [1.0] * 4)}
     result = evaluate_split(
-        shop, TrainConfig(loss="softmax", popularity_bias=True, epochs=60), split, (4,), others=others
+        shop, DeepConfig(loss="softmax", popularity_bias=True, epochs=60), split, (4,), others=others
     )
     assert result.mean("told", "hit@4") == 1
     assert result.mean("model", "hit@4") > 0.95
@@ -280,7 +280,7 @@ def test_the_control_loses_what_the_attributes_told(shop):
 
 def test_the_control_follows_its_seed(shop):
     split = SPLITS["hold-out"](shop, 5, 0)
-    runs = [evaluate_split(shop, TrainConfig(epochs=2), split, (1,), seed=seed) for seed in (0, 0, 1)]
+    runs = [evaluate_split(shop, DeepConfig(epochs=2), split, (1,), seed=seed) for seed in (0, 0, 1)]
     one, same, other = (run.values["model, attributes shuffled"]["mrr"].tolist() for run in runs)
     assert one == same != other
     np.testing.assert_array_equal(runs[0].values["model"]["mrr"], runs[2].values["model"]["mrr"])
@@ -296,7 +296,7 @@ def test_both_views_of_a_derived_fold_are_asked_of_one_model(shop):
         return Derived(hidden, replace(hidden, customers=Table("x", {**shop.customers.columns, "group": groups})))
 
     split = SPLITS["cross-validation"](shop, 4, 0)
-    result = evaluate_split(shop, TrainConfig(epochs=1), split, (4,), dataset_of_fold=of_fold)
+    result = evaluate_split(shop, DeepConfig(epochs=1), split, (4,), dataset_of_fold=of_fold)
     honest = result.leak_free
     assert result.mean("popularity per group", "hit@4") > 0.95
     assert honest.mean("popularity per group", "hit@4") == pytest.approx(0.5)  # all are thought to be x
@@ -308,4 +308,4 @@ def test_customers_on_both_sides_cannot_be_made_in_the_fold(shop):
     fold = Fold(np.arange(240) % 2 == 0, np.arange(240) % 2 == 1)
     split = Split("halves", "halves of each customer", (fold,))
     with pytest.raises(InputError, match=r"^halves of each customer: found a customer with purchases on both sides"):
-        evaluate_split(shop, TrainConfig(epochs=1), split, (1,), dataset_of_fold=lambda known: shop)
+        evaluate_split(shop, DeepConfig(epochs=1), split, (1,), dataset_of_fold=lambda known: shop)

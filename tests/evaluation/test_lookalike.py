@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from recsys_jax import LinearConfig, TrainConfig
+from recsys_jax import DeepConfig, WideConfig
 from recsys_jax.data.dataset import assemble, customer_folds, read_products, read_reviews
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
@@ -59,7 +59,7 @@ def surely_above(a, b) -> bool:
 
 @pytest.mark.parametrize(
     "config",
-    [LinearConfig(), TrainConfig(loss="triplet"), TrainConfig(loss="infonce")],
+    [WideConfig(), DeepConfig(loss="triplet"), DeepConfig(loss="infonce")],
     ids=["linear", "triplet", "infonce"],
 )
 def test_cross_validated_above_popularity_per_persona(config, mall, request):

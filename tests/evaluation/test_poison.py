@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from recsys_jax import LinearConfig, TrainConfig
+from recsys_jax import DeepConfig, WideConfig
 from recsys_jax.data.dataset import Dataset, assemble, load_dataset, read_reviews, read_schema
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import SPLITS, Fold, Split
@@ -48,10 +48,10 @@ SCHEMA = Schema.parse(
 )
 PRODUCTS = [{"id": f"p{i}", "kind": f"kind{i % 3}"} for i in range(9)]
 RECIPES = {
-    "linear": LinearConfig(),
-    "triplet": TrainConfig(epochs=2),
-    "softmax": TrainConfig(loss="softmax", popularity_bias=True, id_embedding=True, attribute_dropout=0.2, epochs=2),
-    "extra customers": TrainConfig(loss="infonce", log_q=True, extra_customers=40, number_jitter=0.1, epochs=2),
+    "linear": WideConfig(),
+    "triplet": DeepConfig(epochs=2),
+    "softmax": DeepConfig(loss="softmax", popularity_bias=True, id_embedding=True, attribute_dropout=0.2, epochs=2),
+    "extra customers": DeepConfig(loss="infonce", log_q=True, extra_customers=40, number_jitter=0.1, epochs=2),
 }
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from recsys_jax import InputError, Recommender, Schema, Table, TrainConfig, TrainedModel, load_model, save_model
+from recsys_jax import DeepConfig, InputError, Recommender, Schema, Table, TrainedModel, load_model, save_model
 from recsys_jax.data.features import FeatureSpace
 
 CUSTOMER = {"age": 32, "gender": "F", "skin_type": "dry", "skin_concern": "moisture"}
@@ -172,7 +172,7 @@ def tiny(tmp_path) -> tuple[Path, TrainedModel]:
     variables = {"params": params, "batch_stats": stats}
     model = TrainedModel(
         schema,
-        TrainConfig(embedding_dim=1, hidden_dim=1, output_dim=1),
+        DeepConfig(embedding_dim=1, hidden_dim=1, output_dim=1),
         FeatureSpace.fit(schema.customers.features, customers),
         FeatureSpace.fit(schema.products.features, products),
         jax.tree.map(np.float32, variables, is_leaf=lambda leaf: isinstance(leaf, list)),

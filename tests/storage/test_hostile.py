@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 from test_artifacts import file_of, forged, refused, same_model, tiny  # noqa: F401
 
-from recsys_jax import InputError, LinearConfig, Recommender, fit, load_dataset, load_model, save_model
+from recsys_jax import InputError, Recommender, WideConfig, fit, load_dataset, load_model, save_model
 from recsys_jax.personas import encoders
 from recsys_jax.personas.clustering import Persona, PersonaModel, load_personas, save_personas
 from recsys_jax.personas.encoders import LsaEncoder, SentenceEncoder
@@ -35,7 +35,7 @@ def linear_run(tmp_path_factory) -> Path:
     from conftest import write_films
 
     root = tmp_path_factory.mktemp("linear")
-    config = LinearConfig(own_penalty=1.0, attribute_penalty=1.0, taste_penalty=math.inf)
+    config = WideConfig(own_l2=1.0, attribute_l2=1.0, factor_l2=math.inf)
     save_model(fit(load_dataset(write_films(root / "films")), config), root / "run")
     return root / "run"
 

@@ -16,11 +16,11 @@ from conftest import mall_products
 from test_artifacts import same_tree
 
 from recsys_jax import (
+    DeepConfig,
     InputError,
     Recommender,
     Schema,
     Table,
-    TrainConfig,
     fit,
     load_checkpoint,
     load_dataset,
@@ -186,7 +186,7 @@ def test_from_pytorch_and_back_the_weights_are_the_same_bytes(trained, tmp_path)
 def test_from_here_to_pytorch_and_back_the_weights_are_the_same_bytes(customers, negatives, tmp_path):
     (tmp_path / "customers.json").write_text(json.dumps(customers))
     dataset = load_dataset(MALL, tmp_path / "customers.json")
-    model = fit(dataset, TrainConfig(epochs=3, negatives=negatives, embedding_dim=8))
+    model = fit(dataset, DeepConfig(epochs=3, negatives=negatives, embedding_dim=8))
     save_checkpoint(model, tmp_path / "model.pth")
     state = weights(tmp_path / "model.pth")
     passes = 2 if negatives == "random" else 1

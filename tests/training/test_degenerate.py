@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_jax import InputError, Recommender, TrainConfig, TrainedModel, fit
-from recsys_jax.config import LinearConfig
+from recsys_jax import DeepConfig, InputError, Recommender, TrainedModel, fit
+from recsys_jax.config import WideConfig
 from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
@@ -69,20 +69,20 @@ SHOPS: dict[str, tuple[Rows, Rows]] = {
 }
 SMALL: dict[str, Any] = {"epochs": 3, "batch_size": 12, "hidden_dim": 8, "output_dim": 4, "embedding_dim": 3}
 RECIPES = {
-    "linear": LinearConfig(),
-    "linear, without penalties": LinearConfig(1e-6, 1e-6, 1e-6),
-    "triplet, margin 0": TrainConfig(margin=0.0, **SMALL),
-    "softmax": TrainConfig(loss="softmax", popularity_bias=True, id_embedding=True, attribute_dropout=0.2, **SMALL),
+    "linear": WideConfig(),
+    "linear, without penalties": WideConfig(1e-6, 1e-6, 1e-6),
+    "triplet, margin 0": DeepConfig(margin=0.0, **SMALL),
+    "softmax": DeepConfig(loss="softmax", popularity_bias=True, id_embedding=True, attribute_dropout=0.2, **SMALL),
 }
 SLOW_RECIPES = {
-    "triplet, hard": TrainConfig(negatives="hard", **SMALL),
-    "triplet, semi-hard": TrainConfig(negatives="semi-hard", **SMALL),
-    "infonce": TrainConfig(loss="infonce", popularity_bias=True, id_embedding=True, **SMALL),
-    "infonce, log-q": TrainConfig(loss="infonce", log_q=True, **SMALL),
-    "softmax, 1 dimension": TrainConfig(loss="softmax", epochs=3, embedding_dim=1, hidden_dim=1, output_dim=1),
-    "triplet, batches of 2": TrainConfig(**{**SMALL, "batch_size": 2}),
-    "linear, all penalties infinite": LinearConfig(inf, inf, inf),
-    "linear, 3 dimensions": LinearConfig(output_dim=3, tastes=1),
+    "triplet, hard": DeepConfig(negatives="hard", **SMALL),
+    "triplet, semi-hard": DeepConfig(negatives="semi-hard", **SMALL),
+    "infonce": DeepConfig(loss="infonce", popularity_bias=True, id_embedding=True, **SMALL),
+    "infonce, log-q": DeepConfig(loss="infonce", log_q=True, **SMALL),
+    "softmax, 1 dimension": DeepConfig(loss="softmax", epochs=3, embedding_dim=1, hidden_dim=1, output_dim=1),
+    "triplet, batches of 2": DeepConfig(**{**SMALL, "batch_size": 2}),
+    "linear, all penalties infinite": WideConfig(inf, inf, inf),
+    "linear, 3 dimensions": WideConfig(output_dim=3, item_factors=1),
 }
 
 
@@ -94,7 +94,7 @@ def shop(products: Rows, customers: Rows) -> Dataset:
 
 def nothing_to_compare(name: str, config: Any) -> bool:
     """Every customer has bought all that the loss could take as a negative."""
-    if not isinstance(config, TrainConfig) or config.loss == "softmax":
+    if not isinstance(config, DeepConfig) or config.loss == "softmax":
         return False
     within_the_batch = not config.draws_negatives
     alone = name in ("one customer, one purchase", "everybody bought one product")
@@ -153,7 +153,7 @@ def test_so_with_every_loss(name, recipe):
     check(name, (RECIPES | SLOW_RECIPES)[recipe])
 
 
-@pytest.mark.parametrize("config", [LinearConfig(), TrainConfig()])
+@pytest.mark.parametrize("config", [WideConfig(), DeepConfig()])
 @pytest.mark.parametrize(
     ("products", "customers", "sentence"),
     [
@@ -172,12 +172,12 @@ def test_a_learned_vocabulary_needs_a_value():
     data = shop(PRODUCTS, all_(CUSTOMERS, skin=None))
     data = replace(data, schema=replace(SCHEMA, customers=replace(SCHEMA.customers, features=learned)))
     with pytest.raises(InputError, match=r"^customers: the column 'skin' holds no value to learn from"):
-        fit(data, LinearConfig())
+        fit(data, WideConfig())
 
 
 def test_where_all_customers_bought_everything_all_products_are_equal():
     """Popularity alone is the best fit; the optimiser once followed rounding to a loss of -1e22 and away."""
-    model = fit(shop(*SHOPS["everybody bought everything"]), LinearConfig(1e-6, 1e-6, 1e-6))
+    model = fit(shop(*SHOPS["everybody bought everything"]), WideConfig(1e-6, 1e-6, 1e-6))
     assert model.losses.tolist() == [0.0]
     assert np.ptp(model.product_bias) < 1e-6
     customer = model.embed_customers(Table.of(CUSTOMERS, "customers"))

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from test_training import dataset as checkerboard
 
-from recsys_jax.config import LinearConfig
+from recsys_jax.config import WideConfig
 from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
-from recsys_jax.models.basis import learn_popularity, tastes
+from recsys_jax.models.basis import item_factors, learn_popularity
 from recsys_jax.models.wide import hats, temperature
 from recsys_jax.serving.recommender import Recommender
 from recsys_jax.storage.artifacts import load_model, save_model
@@ -25,7 +25,7 @@ from recsys_jax.training.loop import fit, fit_seeds
 from recsys_jax.training.wide import fit_linear
 
 OPEN = {"unknown": "extra-row", "missing": "extra-row"}
-PENALTIES = LinearConfig(own_penalty=2.0, attribute_penalty=3.0, taste_penalty=5.0)
+PENALTIES = WideConfig(own_l2=2.0, attribute_l2=3.0, factor_l2=5.0)
 
 
 def shop(customers=80, products=7, seed=0) -> Dataset:
@@ -129,7 +129,7 @@ def design(data: Dataset) -> np.ndarray:
 def test_the_fit_is_the_best_one_by_an_independent_optimiser():
     """With own penalties alone: the penalised likelihood, written out by purchase, minimised by SciPy in float64."""
     data = shop(products=5)
-    model = fit_linear(data, LinearConfig(own_penalty=2.0, attribute_penalty=inf, taste_penalty=inf))
+    model = fit_linear(data, WideConfig(own_l2=2.0, attribute_l2=inf, factor_l2=inf))
     x, (rows, targets) = design(data), data.purchases.T
     counts = np.bincount(targets, minlength=5)
     bought = np.flatnonzero(counts)
@@ -199,7 +199,7 @@ def test_what_nobody_has_said_changes_nothing():
 def test_a_new_product_is_known_by_its_attributes():
     """Nobody bought either of the new ones, yet red customers get the red one before the blue one."""
     data = checkerboard(customers=200, purchases=2)
-    model = fit_linear(data, LinearConfig(own_penalty=10.0, attribute_penalty=10.0, taste_penalty=10.0))
+    model = fit_linear(data, WideConfig(own_l2=10.0, attribute_l2=10.0, factor_l2=10.0))
     recommender = Recommender(model)
     recommender.add_products(
         [{"id": f"new {colour}", "colour": colour, "size": 4, "shop": "one"} for colour in ("red", "blue")]
@@ -240,14 +240,14 @@ def test_tastes_by_counting():
                 chance = ordered * n[i] * n[j] / n.sum() ** 2
                 wanted[i, j] = (together[i, j] - chance) / np.sqrt((n[i] + 10) * (n[j] + 10))
     values, vectors = np.linalg.eigh(wanted)
-    found = tastes(pairs, 60, 8, 3)
+    found = item_factors(pairs, 60, 8, 3)
     assert found is not None
     kept = vectors[:, -3:] * np.sqrt(values[-3:])
     share = n / n.sum()
     kept /= np.sqrt((share[:, None] * (kept - share @ kept) ** 2).sum())
     np.testing.assert_allclose(found @ found.T, kept @ kept.T, atol=1e-8)
     assert (values[-3:] > 0).all()
-    assert tastes(np.array([[0, 0], [1, 1], [2, 2]]), 3, 4, 2) is None  # nobody bought two
+    assert item_factors(np.array([[0, 0], [1, 1], [2, 2]]), 3, 4, 2) is None  # nobody bought two
 
 
 def test_popularity_by_attributes_follows_the_mean():
@@ -275,7 +275,7 @@ def test_a_mall_with_three_reviews_each_is_not_ranked_by_what_is_held_out():
     flat = replace(data, purchases=np.array([(c, 2 * (c // 2 % 10) + c % 2) for c in range(60)], np.int32))
     train = np.ones(60, bool)
     train[7] = False
-    model = fit_linear(flat, LinearConfig(100.0, 10.0, inf), train=train)
+    model = fit_linear(flat, WideConfig(100.0, 10.0, inf), train=train)
     missing = flat.purchases[7, 1]
     assert np.bincount(flat.purchases[train, 1], minlength=20)[missing] < 3
     assert not model.product_bias.any()
@@ -288,7 +288,7 @@ def test_a_mall_with_three_reviews_each_is_not_ranked_by_what_is_held_out():
 def test_penalties_are_chosen_by_what_there_is_to_learn():
     """Where attributes decide everything, little is held back; where they say nothing, all but popularity is."""
     plain = checkerboard(customers=400)
-    model = fit_linear(plain, LinearConfig())
+    model = fit_linear(plain, WideConfig())
     own, attribute, _ = model.variables["penalties"]["chosen"]
     assert own < 100.0 or attribute < 300.0
     scores = log_odds(model, plain.customers)
@@ -298,7 +298,7 @@ def test_penalties_are_chosen_by_what_there_is_to_learn():
     rng = np.random.default_rng(0)
     shuffled = dict(plain.customers.columns) | {"likes": rng.permutation(plain.customers.column("likes")).tolist()}
     noise = replace(plain, customers=Table.of(shuffled, "customers"))
-    fitted = fit_linear(noise, LinearConfig())
+    fitted = fit_linear(noise, WideConfig())
     said = log_odds(fitted, noise.customers)
     assert said.std(axis=0).max() < 0.3 * scores.std(axis=0).max()
 
@@ -326,7 +326,7 @@ def test_few_dimensions_keep_the_most_of_it():
 
 def test_the_same_seed_gives_the_same_bytes_and_a_folder_gives_it_back(tmp_path):
     data = shop()
-    config = LinearConfig(attribute_penalty=inf, inner_folds=3, seed=5)
+    config = WideConfig(attribute_l2=inf, inner_folds=3, seed=5)
     save_model(fit(data, config), tmp_path / "one")
     save_model(fit(data, config), tmp_path / "two")
     names = sorted(path.name for path in (tmp_path / "one").iterdir())
@@ -350,7 +350,7 @@ def test_only_the_training_part_is_learned_from():
     purchases = data.purchases.copy()
     purchases[~train, 1] = (purchases[~train, 1] + 1) % 7
     poisoned = replace(data, customers=Table.of(wild, "customers"), purchases=purchases)
-    models = [fit_linear(one, LinearConfig(inner_folds=2), train=train) for one in (data, poisoned)]
+    models = [fit_linear(one, WideConfig(inner_folds=2), train=train) for one in (data, poisoned)]
     one, two = (log_odds(model, data.customers.select([0, 1, 2])) for model in models)
     assert one.tobytes() == two.tobytes()
 
@@ -375,7 +375,7 @@ def aged(ages: list[float], **options: object) -> Dataset:
 
 def test_between_two_ages_lies_what_lies_between_them():
     data = aged([10.0, 20.0, 30.0, 40.0, 50.0] * 20, standardise=True)
-    model = fit_linear(data, LinearConfig(1.0, inf, inf))
+    model = fit_linear(data, WideConfig(1.0, inf, inf))
     asked = log_odds(model, Table.of({"age": [20.0, 25.0, 30.0]}, "ages"))
     np.testing.assert_allclose(asked[1], (asked[0] + asked[2]) / 2, atol=1e-3)
     assert np.abs(asked[0] - asked[2]).max() > 0.1
@@ -387,7 +387,7 @@ def test_between_two_ages_lies_what_lies_between_them():
 @pytest.mark.parametrize("standardise", [True, False])
 def test_numbers_of_any_size_stay_finite(ages, standardise):
     data = aged(ages, standardise=standardise)
-    model = fit_linear(data, LinearConfig(10.0, inf, inf))
+    model = fit_linear(data, WideConfig(10.0, inf, inf))
     assert np.isfinite(model.embed_customers(data.customers)).all()
     assert np.isfinite(model.product_embeddings).all()
 
@@ -410,7 +410,7 @@ def test_customers_who_all_state_the_same_get_what_is_popular():
     rows = {name: list(column) for name, column in data.customers.columns.items()}
     rows["likes"], rows["age"] = ["red"] * 30, [40] * 30
     data.purchases[:10, 1] = 8  # so many are no chance
-    model = fit_linear(replace(data, customers=Table.of(rows, "customers")), LinearConfig())
+    model = fit_linear(replace(data, customers=Table.of(rows, "customers")), WideConfig())
     assert np.isfinite(model.embed_customers(data.customers)).all()
     assert model.embed_customers(data.customers).std(axis=0).max() < 1e-6
     assert np.argmax(model.product_bias) == 8
@@ -418,7 +418,7 @@ def test_customers_who_all_state_the_same_get_what_is_popular():
 
 def test_progress_counts_every_fit():
     seen = []
-    fit_linear(shop(), LinearConfig(inner_folds=2), progress=lambda done, total, word: seen.append((done, total, word)))
+    fit_linear(shop(), WideConfig(inner_folds=2), progress=lambda done, total, word: seen.append((done, total, word)))
     assert [done for done, *_ in seen] == list(range(1, len(seen) + 1))
     assert seen[-1][0] == seen[-1][1]
     assert all(word.startswith("penalties ") for *_, word in seen)
@@ -427,9 +427,9 @@ def test_progress_counts_every_fit():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"own_penalty": 0.0}, r"^own_penalty: found 0.0; allowed: above 0, or inf"),
-        ({"taste_penalty": -1.0}, r"^taste_penalty: found -1.0; allowed: above 0"),
-        ({"tastes": 0}, r"^tastes: found 0; allowed: 1 or more"),
+        ({"own_l2": 0.0}, r"^own_l2: found 0.0; allowed: above 0, or inf"),
+        ({"factor_l2": -1.0}, r"^factor_l2: found -1.0; allowed: above 0"),
+        ({"item_factors": 0}, r"^item_factors: found 0; allowed: 1 or more"),
         ({"inner_folds": 1}, r"^inner_folds: found 1; allowed: 2 or more"),
         ({"output_dim": 2}, r"^output_dim: found 2; allowed: 3 or more"),
         ({"seed": -1}, r"^seed: found -1; allowed: from 0"),
@@ -437,7 +437,7 @@ def test_progress_counts_every_fit():
 )
 def test_bad_options_are_told(options, sentence):
     with pytest.raises(InputError, match=sentence):
-        LinearConfig(**options)
+        WideConfig(**options)
 
 
 def test_too_much_to_learn_is_told(monkeypatch):
@@ -450,4 +450,4 @@ def test_too_much_to_learn_is_told(monkeypatch):
 
 def test_there_is_one_best_fit_and_no_seeds():
     with pytest.raises(InputError, match=r"^seeds: found 2; allowed: with the towers recipe"):
-        fit_seeds(shop(), LinearConfig(), [0, 1])
+        fit_seeds(shop(), WideConfig(), [0, 1])

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from conftest import write_mall
 
-from recsys_jax import InputError, LinearConfig, TrainConfig, fit, load_dataset, load_model, save_model
+from recsys_jax import DeepConfig, InputError, WideConfig, fit, load_dataset, load_model, save_model
 from recsys_jax.storage.checkpoints import BEFORE, NEWEST, Checkpoints, Stopped
 
 ROOT = Path(__file__).resolve().parents[2]
-TOWERS = TrainConfig(epochs=40, batch_size=4, hidden_dim=12, output_dim=6)
-LINEAR = LinearConfig(inner_folds=2)
+TOWERS = DeepConfig(epochs=40, batch_size=4, hidden_dim=12, output_dim=6)
+LINEAR = WideConfig(inner_folds=2)
 
 
 @pytest.fixture(scope="module")

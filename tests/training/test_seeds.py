@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from test_training import dataset
 
-from recsys_jax import InputError, TrainConfig, load_dataset
+from recsys_jax import DeepConfig, InputError, load_dataset
 from recsys_jax.cli import evaluate, train
 from recsys_jax.data.tables import Table
 from recsys_jax.evaluation.engine import cross_validation, in_sample, in_sample_of_seeds, model_scorer
@@ -32,10 +32,10 @@ DATA = dataset(customers=120)
 EPOCHS = 3
 SMALL = {"epochs": EPOCHS, "batch_size": 64, "embedding_dim": 4, "hidden_dim": 8, "output_dim": 4}
 RECIPES = {
-    "triplet": TrainConfig(**SMALL),
-    "triplet, semi-hard": TrainConfig(negatives="semi-hard", attribute_dropout=0.3, **SMALL),
-    "infonce": TrainConfig(loss="infonce", popularity_bias=True, attribute_dropout=0.3, number_jitter=0.5, **SMALL),
-    "softmax": TrainConfig(loss="softmax", id_embedding=True, id_dropout=0.3, extra_customers=20, **SMALL),
+    "triplet": DeepConfig(**SMALL),
+    "triplet, semi-hard": DeepConfig(negatives="semi-hard", attribute_dropout=0.3, **SMALL),
+    "infonce": DeepConfig(loss="infonce", popularity_bias=True, attribute_dropout=0.3, number_jitter=0.5, **SMALL),
+    "softmax": DeepConfig(loss="softmax", id_embedding=True, id_dropout=0.3, extra_customers=20, **SMALL),
 }
 STEPS = EPOCHS * 3  # at most, with the extra customers
 # Alone and side by side, a step rounds differently. Of a gradient that is zero but for rounding (a number that
@@ -316,7 +316,7 @@ def test_evaluate_with_seeds_shows_mean_and_spread(trained, monkeypatch):
         (evaluate, {"ensemble": True}, r"^ensemble: found one seed; allowed: with 2 seeds or more"),
         (
             train,
-            {"recipe": "towers", "config": TrainConfig(seed=2**32 - 2), "seeds": 3},
+            {"recipe": "towers", "config": DeepConfig(seed=2**32 - 2), "seeds": 3},
             r"^seed: found 4294967296; allowed: ",
         ),
         (evaluate, {"seeds": 2, "protocol": "in-sample"}, r"^seeds: found 2; allowed: with held-out protocols alone"),

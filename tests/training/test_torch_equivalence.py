@@ -15,7 +15,7 @@ import pytest
 from scipy import stats
 from torch_weights import twins_state
 
-from recsys_jax import TrainConfig, fit, load_dataset
+from recsys_jax import DeepConfig, fit, load_dataset
 from recsys_jax.evaluation.engine import in_sample
 from recsys_jax_benchmark import torch_reference as twin
 
@@ -91,8 +91,8 @@ def test_training_with_dropout_is_equivalent_to_pytorchs(customers, capsys):
     dataset = load_dataset(MALL, customers)
     rows, products = json.loads(customers.read_text("utf-8")), twin.read_rows(MALL / "products.json")
     them = of_all(THEIR_SEEDS, lambda seed: theirs(rows, products, seed))
-    us = of_all(OUR_SEEDS, lambda seed: ours(dataset, rows, products, TrainConfig(seed=seed)))
-    other = of_all(OUR_SEEDS, lambda seed: ours(dataset, rows, products, replace(TrainConfig(seed=seed), dropout=0.0)))
+    us = of_all(OUR_SEEDS, lambda seed: ours(dataset, rows, products, DeepConfig(seed=seed)))
+    other = of_all(OUR_SEEDS, lambda seed: ours(dataset, rows, products, replace(DeepConfig(seed=seed), dropout=0.0)))
 
     heads = "".join(map(str.rjust, ("ours", "PyTorch", "difference, 90 %", "margin", "p below", "p above"), WIDTHS))
     table = [f"\n{f'mean ± sd of {len(OUR_SEEDS)} and {len(THEIR_SEEDS)} seeds':<34}{heads}"]

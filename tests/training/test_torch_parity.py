@@ -22,7 +22,7 @@ from flax.traverse_util import flatten_dict
 from jax.flatten_util import ravel_pytree
 from torch_weights import PARAMETERS, STATISTICS, as_ours, tree
 
-from recsys_jax.config import TrainConfig
+from recsys_jax.config import DeepConfig
 from recsys_jax.data.dataset import assemble, read_schema
 from recsys_jax.data.features import Features, FeatureSpace
 from recsys_jax.data.tables import Table
@@ -38,14 +38,14 @@ CUSTOMERS, PURCHASES, POPULAR = 40, 53, 20  # an epoch is a batch of 32 and one 
 STEPS = 100
 
 RECIPES = {
-    "triplet": TrainConfig(),
-    "triplet, hard": TrainConfig(negatives="hard", margin=0.5),
-    "triplet, semi-hard": TrainConfig(negatives="semi-hard", margin=0.2),
-    "infonce": TrainConfig(loss="infonce"),
-    "infonce, log-q": TrainConfig(loss="infonce", log_q=True),
-    "infonce, popularity": TrainConfig(loss="infonce", popularity_bias=True),
-    "softmax": TrainConfig(loss="softmax"),
-    "softmax, popularity": TrainConfig(loss="softmax", popularity_bias=True),
+    "triplet": DeepConfig(),
+    "triplet, hard": DeepConfig(negatives="hard", margin=0.5),
+    "triplet, semi-hard": DeepConfig(negatives="semi-hard", margin=0.2),
+    "infonce": DeepConfig(loss="infonce"),
+    "infonce, log-q": DeepConfig(loss="infonce", log_q=True),
+    "infonce, popularity": DeepConfig(loss="infonce", popularity_bias=True),
+    "softmax": DeepConfig(loss="softmax"),
+    "softmax, popularity": DeepConfig(loss="softmax", popularity_bias=True),
 }
 
 # The purchases of a batch, and its length: a run fills the last batch of an epoch up to 32 and masks what it added.
@@ -74,10 +74,10 @@ class Mall:
     popular: np.ndarray
     brands: int
 
-    def model(self, config: TrainConfig) -> TwoTower:
+    def model(self, config: DeepConfig) -> TwoTower:
         return two_tower(config, self.spaces["customer"], self.spaces["product"])
 
-    def data(self, config: TrainConfig, dtype: Any) -> TrainData:
+    def data(self, config: DeepConfig, dtype: Any) -> TrainData:
         shares = popularity(self.bought.sum(axis=0))
         data = preparation.train_data(*self.ours.values(), self.pairs, shares, *self.spaces.values(), config)
         return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, data)
@@ -142,7 +142,7 @@ def largest():
 class Theirs:
     """PyTorch's model, optimizer and losses."""
 
-    def __init__(self, mall: Mall, config: TrainConfig, dtype: torch.dtype):
+    def __init__(self, mall: Mall, config: DeepConfig, dtype: torch.dtype):
         torch.manual_seed(0)
         self.model, self.config, self.mall = twin.TwoTower(mall.brands, dropout=0.0), config, mall
         for module in self.model.modules():
@@ -352,10 +352,10 @@ def train_both(theirs, ours, batches, length, first):
 
 
 def test_every_parameter_of_either_has_its_place(mall):
-    theirs = Theirs(mall, TrainConfig(), torch.float32)
+    theirs = Theirs(mall, DeepConfig(), torch.float32)
     counters = {name for name, _ in theirs.model.named_buffers() if name.endswith("num_batches_tracked")}
     assert set(theirs.model.state_dict()) == set(PARAMETERS) | set(STATISTICS) | counters
-    config = TrainConfig()
+    config = DeepConfig()
     start = partial(training.init_state, mall.model(config), config=config)
     state = jax.eval_shape(start, mall.data(config, np.float32))
     for ours, wanted in ((state.params, theirs.parameters()), (state.batch_stats, theirs.statistics())):
@@ -373,7 +373,7 @@ def test_both_read_the_same_rows(mall):
 @sizes([*PADDED, (21, 21), (2, 2)])
 @pytest.mark.parametrize("train", [False, True], ids=["as when serving", "as in training"])
 def test_the_towers_give_the_same_vectors(mall, largest, train, size, length):
-    theirs = Theirs(mall, TrainConfig(), torch.float32)
+    theirs = Theirs(mall, DeepConfig(), torch.float32)
     ours, pairs = Ours(theirs), np.zeros((length, 2), np.int32)
     pairs[:size] = mall.pairs[:size]
     theirs.model.train(train)
@@ -470,7 +470,7 @@ def test_in_float32_ours_is_as_near_to_float64_as_pytorchs(mall, largest, size, 
     """
     found = {}
     for pairs, negatives in islice(plan(mall, size), 25):
-        exact, theirs = (Theirs(mall, TrainConfig(), dtype) for dtype in (torch.float64, torch.float32))
+        exact, theirs = (Theirs(mall, DeepConfig(), dtype) for dtype in (torch.float64, torch.float32))
         ours = Ours(theirs)
         exact.step(pairs, negatives)
         theirs.step(pairs, negatives)

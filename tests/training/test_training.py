@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from recsys_jax.config import TrainConfig
+from recsys_jax.config import DeepConfig
 from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
@@ -61,14 +61,14 @@ def dataset(customers=64, per_colour=6, purchases=1) -> Dataset:
 
 
 CONFIGS = {
-    "triplet": TrainConfig(loss="triplet"),
-    "triplet, hard": TrainConfig(loss="triplet", negatives="hard"),
-    "triplet, semi-hard": TrainConfig(loss="triplet", negatives="semi-hard"),
-    "infonce": TrainConfig(loss="infonce"),
-    "infonce, log-q": TrainConfig(loss="infonce", log_q=True),
-    "infonce, popularity": TrainConfig(loss="infonce", popularity_bias=True),
-    "softmax": TrainConfig(loss="softmax"),
-    "softmax, all options": TrainConfig(
+    "triplet": DeepConfig(loss="triplet"),
+    "triplet, hard": DeepConfig(loss="triplet", negatives="hard"),
+    "triplet, semi-hard": DeepConfig(loss="triplet", negatives="semi-hard"),
+    "infonce": DeepConfig(loss="infonce"),
+    "infonce, log-q": DeepConfig(loss="infonce", log_q=True),
+    "infonce, popularity": DeepConfig(loss="infonce", popularity_bias=True),
+    "softmax": DeepConfig(loss="softmax"),
+    "softmax, all options": DeepConfig(
         loss="softmax",
         popularity_bias=True,
         id_embedding=True,
@@ -94,7 +94,7 @@ def test_every_recipe_learns_the_checkerboard(config):
 @pytest.mark.parametrize("purchases", [1, 3])
 def test_the_same_seed_gives_the_same_bytes(purchases):
     data = dataset(purchases=purchases)
-    one, two, other = (fit(data, TrainConfig(epochs=6, seed=seed)) for seed in (5, 5, 6))
+    one, two, other = (fit(data, DeepConfig(epochs=6, seed=seed)) for seed in (5, 5, 6))
     jax.tree.map(np.testing.assert_array_equal, one.variables, two.variables)
     assert one.losses.tobytes() == two.losses.tobytes()
     assert one.losses.tobytes() != other.losses.tobytes()
@@ -102,7 +102,7 @@ def test_the_same_seed_gives_the_same_bytes(purchases):
 
 def test_the_run_equals_a_loop_of_steps(monkeypatch):
     """Two epochs inside `scan` are the steps one by one; no purchase is dropped and none comes twice."""
-    data, config = dataset(customers=53), TrainConfig(epochs=2, batch_size=16)
+    data, config = dataset(customers=53), DeepConfig(epochs=2, batch_size=16)
     seen = []
 
     def remember(state, batch, *args, **kwargs):
@@ -183,7 +183,7 @@ def test_one_compilation_serves_seeds_and_folds():
     data = dataset(customers=60)
     before = training._run._cache_size()
     for seed, held_out in ((0, 7), (1, 8), (2, 3)):
-        fit(data, TrainConfig(epochs=4, seed=seed, batch_size=15), train=data.purchases[:, 0] >= held_out)
+        fit(data, DeepConfig(epochs=4, seed=seed, batch_size=15), train=data.purchases[:, 0] >= held_out)
     assert training._run._cache_size() == before + 1
 
 
@@ -191,7 +191,7 @@ def test_what_is_held_out_moves_nothing():
     """Poisoned values and purchases of held-out customers leave every learned number as it was."""
     data = dataset(customers=40)
     train = data.purchases[:, 0] < 30
-    config = TrainConfig(loss="softmax", popularity_bias=True, epochs=3)
+    config = DeepConfig(loss="softmax", popularity_bias=True, epochs=3)
     clean = fit(data, config, train=train)
     columns = {name: list(column) for name, column in data.customers.columns.items()}
     columns["likes"][30:] = ["poison"] * 10
@@ -205,7 +205,7 @@ def test_what_is_held_out_moves_nothing():
 
 
 def test_rows_that_never_trained_hold_the_mean_of_those_that_did():
-    model = fit(dataset(customers=30), TrainConfig(epochs=2))
+    model = fit(dataset(customers=30), DeepConfig(epochs=2))
     table = model.variables["params"]["customer"]["likes_emb"]  # red, blue, unknown; 15 customers each
     np.testing.assert_allclose(table[2], (table[0] + table[1]) / 2, rtol=1e-5, atol=1e-6)
 
@@ -213,7 +213,7 @@ def test_rows_that_never_trained_hold_the_mean_of_those_that_did():
 def test_a_customer_who_bought_everything_has_no_negative_and_no_loss():
     data = dataset(customers=4, per_colour=1)
     both = np.array([[c, p] for c in range(4) for p in range(2)], np.int32)
-    model = fit(replace(data, purchases=both[:-1]), TrainConfig(epochs=3, margin=3.0))
+    model = fit(replace(data, purchases=both[:-1]), DeepConfig(epochs=3, margin=3.0))
     # Of seven purchases one alone, of the customer who bought one product, has a negative; a loss is 5 at most.
     assert (model.losses > 0).all()
     assert (model.losses <= 5 / 7).all()
@@ -221,7 +221,7 @@ def test_a_customer_who_bought_everything_has_no_negative_and_no_loss():
 
 def test_popularity_bias_is_half_the_temperature_times_log_popularity():
     data = dataset(customers=40)
-    model = fit(data, TrainConfig(loss="softmax", popularity_bias=True, temperature=0.2, epochs=1))
+    model = fit(data, DeepConfig(loss="softmax", popularity_bias=True, temperature=0.2, epochs=1))
     counts = np.bincount(data.purchases[:, 1], minlength=12)
     bias = model.product_bias
     # (score) differences: 0.2 / 2 x the difference of the logarithms of (count + 1)
@@ -248,14 +248,14 @@ def test_popularity_bias_is_half_the_temperature_times_log_popularity():
 )
 def test_senseless_options_are_refused(options, field):
     with pytest.raises(InputError, match=f"^{field}: found .*; allowed: "):
-        TrainConfig(**options)
+        DeepConfig(**options)
 
 
 def test_the_row_that_dropout_trained_stays_as_it_was_trained():
     """Only a row that nothing trained becomes the mean: an unknown id that id_dropout showed has learned by itself."""
 
     def distance_from_mean(share):
-        model = fit(dataset(customers=30), TrainConfig(loss="softmax", id_embedding=True, id_dropout=share, epochs=3))
+        model = fit(dataset(customers=30), DeepConfig(loss="softmax", id_embedding=True, id_dropout=share, epochs=3))
         table = model.variables["params"]["product"]["product_id_emb"]  # 12 products, all in every step; unknown
         return np.abs(table[12] - table[:12].mean(axis=0)).max()
 
@@ -306,6 +306,6 @@ def test_an_embedding_that_nothing_used_is_zeros():
     part = replace(data.schema.products, features=(*data.schema.products.features, feature))
     columns = {**data.products.columns, "tags": [None] * 4}
     data = replace(data, schema=replace(data.schema, products=part), products=Table("products", columns))
-    model = fit(data, TrainConfig(loss="infonce", epochs=1))
+    model = fit(data, DeepConfig(loss="infonce", epochs=1))
     assert not model.variables["params"]["product"]["tags_emb"].any()
     assert np.isfinite(model.product_embeddings).all()
