@@ -142,6 +142,11 @@ class DeepConfig:
         softmax = self.loss in ("infonce", "softmax")
         _require(self, "popularity_bias", softmax or not self.popularity_bias, "with the infonce or softmax loss")
 
+    @property
+    def draws_negatives(self) -> bool:
+        """Whether each row trains against a random product that its customer did not buy."""
+        return self.loss == "triplet" and self.negatives == "random"
+
 
 Config = WideConfig | DeepConfig
 """Any recipe."""
