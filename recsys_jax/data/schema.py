@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
+from recsys_jax.config import Config, parse_recipe
 from recsys_jax.data.sections import Section, read_toml
 from recsys_jax.data.values import as_key, as_number, split_keys
 from recsys_jax.errors import InputError, choices
@@ -157,8 +158,10 @@ class Schema:
     interactions: Interactions | None
     catalogue: str | None
     """The file with the persona catalogue."""
+    training: Config | None
+    """The recipe that this dataset is trained with by default; None: that of all datasets."""
     source: Mapping[str, Any]
-    """The document as read, so that an artifact can carry it."""
+    """The document as read, for an artifact to carry; without `[training]`, since a model has a recipe of its own."""
 
     @classmethod
     def read(cls, path: Path) -> "Schema":
@@ -201,6 +204,8 @@ class Schema:
             part = top.section("personas")
             catalogue = part.text("catalogue")
             part.end()
+        given = top.get("training")
+        training = None if given is None else parse_recipe(given, f"{where}, [training]")
         top.end()
         if (interactions is None) == (customers.purchases is None):
             raise InputError(
@@ -212,7 +217,8 @@ class Schema:
                 f"{where}, [customers]: date: found {customers.date!r}; allowed: beside purchases alone; the column "
                 f"with the dates of [interactions] is named there"
             )
-        return cls(name, products, customers, interactions, catalogue, document)
+        source = {key: part for key, part in document.items() if key != "training"}
+        return cls(name, products, customers, interactions, catalogue, training, source)
 
 
 def _products(part: Section) -> Products:

@@ -1,6 +1,7 @@
 """dataset.toml: what is understood, and that each mistake is one sentence saying where, what and what instead."""
 
 import dataclasses
+import json
 import math
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ from conftest import FILMS_TOML, MALL_TOML
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_jax.config import DeepConfig, WideConfig
 from recsys_jax.data.schema import As, Categorical, MultiCategorical, Numeric, Schema
 from recsys_jax.data.values import as_key
 from recsys_jax.errors import InputError
@@ -31,6 +33,19 @@ BROKEN = [
     ('name = "mall"', 'name = "mall"\npersonas = "p.toml"', ["[personas]", "'p.toml'", "table"]),
     ('name = "mall"', 'name = "mall"\n[personas]', ["[personas]", "catalogue", "not given", "a text"]),
     ('name = "mall"', 'name = "mall"\n[personas]\ncatalogue = "p"\nk = 3', ["[personas]", "'k'", "'catalogue'"]),
+    ('name = "mall"', 'name = "mall"\ntraining = "deep"', ["[training]", "'deep'", "table"]),
+    ('name = "mall"', 'name = "mall"\n[training]', ["[training]", "recipe", "none", "'deep'", "'wide'"]),
+    ('name = "mall"', 'name = "mall"\n[training]\nrecipe = "tall"', ["[training]", "'tall'", "'deep'", "'wide'"]),
+    (
+        'name = "mall"',
+        'name = "mall"\n[training]\nrecipe = "wide"\nepochs = 3',
+        ["[training]", "'epochs'", "'wide'", "'item_factors'"],
+    ),
+    (
+        'name = "mall"',
+        'name = "mall"\n[training]\nrecipe = "deep"\nepochs = 0',
+        ["[training]", "epochs", "0", "1 or more"],
+    ),
     # who bought what
     ('purchases = "purchased_product_id"', "", ["[interactions]", "purchases", "neither"]),
     (
@@ -251,6 +266,7 @@ def test_what_the_malls_file_says():
     schema = Schema.read(COMMITTED / "amoremall" / "dataset.toml")
     assert schema.name == "amoremall"
     assert schema.catalogue == "personas.toml"
+    assert schema.training == DeepConfig(loss="triplet", epochs=500)
     assert schema.interactions is None
     assert (schema.products.id, schema.products.reviews) == ("product_id", "reviews")
     assert (schema.customers.file, schema.customers.purchases) == (None, "purchased_product_id")
@@ -344,3 +360,16 @@ def test_empty_cells_have_no_key(value):
 )
 def test_what_looks_empty_but_is_not(value, key):
     assert as_key(value) == key
+
+
+def test_a_dataset_may_say_how_it_is_trained(films):
+    assert Schema.read(films / "dataset.toml").training is None
+    said = FILMS_TOML + '[training]\nrecipe = "wide"\nown_l2 = inf\nitem_factors = 4\n'
+    assert Schema.parse(tomllib.loads(said), "here").training == WideConfig(own_l2=math.inf, item_factors=4)
+
+
+def test_what_a_model_carries_of_its_schema_is_read_back_as_json(films):
+    """Without `[training]`, whose infinity JSON lacks: a model has a recipe of its own."""
+    schema = Schema.parse(tomllib.loads(FILMS_TOML + '[training]\nrecipe = "wide"\nown_l2 = inf\n'), "here")
+    carried = json.loads(json.dumps(schema.source, allow_nan=False))
+    assert Schema.parse(carried, "there") == dataclasses.replace(schema, training=None)
