@@ -14,9 +14,9 @@ from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_key, cell_number
 from recsys_jax.errors import InputError, choices
-from recsys_jax.models.single import SingleSearch
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.serving.boosts import BoostRule
+from recsys_jax.serving.search import SingleSearch
 
 __all__ = ["Catalogue"]
 

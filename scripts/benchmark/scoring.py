@@ -190,7 +190,7 @@ def _excluding(queries: np.ndarray, products: np.ndarray, k: int, threads: int, 
 
 
 def _one(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
-    from recsys_jax.models.single import SingleSearch
+    from recsys_jax.serving.search import SingleSearch
 
     search, customer = SingleSearch(products), queries[0]
     return _Search(lambda: search(customer, k), lambda found: (found[0][None], found[1][None]))

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from recsys_jax import InputError, Recommender
-from recsys_jax.models.single import SingleSearch
 from recsys_jax.serving.boosts import BoostRule
 from recsys_jax.serving.recommender import Ranking
+from recsys_jax.serving.search import SingleSearch
 
 THREADS = 32
 RULES = (
@@ -112,7 +112,7 @@ def test_threads_share_the_search_of_many_products(hasty):
     """The bytes and the program that looks at them are made by all threads at once."""
     rng = np.random.default_rng(0)
     products, customers = (rng.standard_normal((count, 8)).astype(np.float32) for count in (3_000, 40))
-    alone, shared = SingleSearch(products, many=1), SingleSearch(products, many=1)
+    alone, shared = SingleSearch(products, quantised_from=1), SingleSearch(products, quantised_from=1)
     wanted = [alone(customer, 5) for customer in customers]
     jax.clear_caches()
 
