@@ -34,12 +34,11 @@ from recsys_jax.console.terminal import (
     share_processors,
 )
 from recsys_jax.data.files import require_folder, write_file
-from recsys_jax.data.splits import Fold, Split
+from recsys_jax.data.splits import DatasetOfFold, Derived, Fold, Split
 from recsys_jax.errors import choices
 from recsys_jax.evaluation.comparison import METRICS, Answers, Comparison, compare, join
 from recsys_jax.evaluation.configurations import SOFTMAX, built_in, read_configs
 from recsys_jax.evaluation.contenders import SEARCH, Contender, baseline_contenders, contenders
-from recsys_jax.evaluation.engine import DatasetOfFold, Derived
 from recsys_jax.evaluation.plots import comparison_differences
 from recsys_jax_benchmark.peer_split import NAMES, ask, write_split
 

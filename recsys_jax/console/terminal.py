@@ -48,7 +48,7 @@ except ModuleNotFoundError as error:
 
 if TYPE_CHECKING:
     from recsys_jax.config import Config
-    from recsys_jax.evaluation.engine import DatasetOfFold
+    from recsys_jax.data.splits import DatasetOfFold
     from recsys_jax.models.trained import TrainedModel
 
 __all__ = [

@@ -15,6 +15,8 @@ from recsys_jax.errors import InputError
 
 __all__ = [
     "SPLITS",
+    "DatasetOfFold",
+    "Derived",
     "Fold",
     "Split",
     "combination_split",
@@ -46,6 +48,19 @@ class Split:
     title: str
     """What tables call it, such as "cross-validation, 5 folds over customers"."""
     folds: tuple[Fold, ...]
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A fold's dataset where the held-out customers' attributes were derived from the very purchases asked for."""
+
+    dataset: Dataset
+    leak_free: Dataset
+    """The same, but that what was derived is drawn from the training customers instead."""
+
+
+DatasetOfFold = Callable[[Bool[np.ndarray, " c"]], Dataset | Derived]
+"""The dataset as it looks when only the customers for which the mask is true may be learned from."""
 
 
 def cross_validation_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:

@@ -13,7 +13,7 @@ from recsys_jax.data.dataset import Dataset, customer_folds
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.splits import Fold
-from recsys_jax.evaluation.scorers import Scorer, Shared, attribute_rows, model_scorer, ranks_in_rows
+from recsys_jax.evaluation.scorers import Scorer, Shared, attribute_rows, model_scorer
 from recsys_jax.models import metrics
 from recsys_jax.training.convex import Penalties, TrainingPurchases
 from recsys_jax.training.penalties import inner_folds
@@ -210,7 +210,9 @@ def naive_bayes(
             inner = _smoothed(*known, float(alpha), values, group)
             for start in range(0, len(rows), step):
                 here = (row >= start) & (row < start + step)
-                ranked = ranks_in_rows(inner.scores(rows[start : start + step]), row[here] - start, queries[here, 1])
+                ranked = metrics.ranks_in_rows(
+                    inner.scores(rows[start : start + step]), row[here] - start, queries[here, 1]
+                )
                 reciprocal[i] += metrics.reciprocal_rank(ranked) @ times[here]
     return _smoothed(counts, popularity, float(alphas[int(reciprocal.argmax())]), values, group)
 

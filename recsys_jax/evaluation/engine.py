@@ -13,14 +13,13 @@ from jaxtyping import Bool, Float64, Int
 
 from recsys_jax.config import Config
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.data.splits import Fold, Split, cross_validation_split
+from recsys_jax.data.splits import DatasetOfFold, Derived, Fold, Split, cross_validation_split
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.baselines import baselines, popularities
+from recsys_jax.evaluation.lists import Lists, join_lists
 from recsys_jax.evaluation.scorers import Scorer, Shared, model_scorer
 from recsys_jax.evaluation.tasks import Task
-from recsys_jax.models import metrics
 from recsys_jax.models.ensembles import Ensemble
-from recsys_jax.models.metrics import Lists
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.training.loop import fit, fit_seeds
 
@@ -29,8 +28,6 @@ __all__ = [
     "CONTROL",
     "KS",
     "SHUFFLES",
-    "DatasetOfFold",
-    "Derived",
     "Evaluation",
     "cross_validation",
     "evaluate_split",
@@ -50,19 +47,6 @@ CONTROL = "model, attributes shuffled"
 
 SHUFFLES = 5
 """How often the control is shuffled. Its figures are the means, so its own noise is half of one shuffle's or less."""
-
-
-@dataclass(frozen=True)
-class Derived:
-    """A fold's dataset where the held-out customers' attributes were derived from the very purchases asked for."""
-
-    dataset: Dataset
-    leak_free: Dataset
-    """The same, but that what was derived is drawn from the training customers instead."""
-
-
-DatasetOfFold = Callable[[Bool[np.ndarray, " c"]], Dataset | Derived]
-"""The dataset as it looks when only the customers for which the mask is true may be learned from."""
 
 
 @dataclass(frozen=True)
@@ -355,7 +339,7 @@ def _join(
         },
         listed=np.concatenate([part.task.listed for part in parts]),
         lists={
-            method: {k: metrics.join_lists([part.lists[method][k] for part in parts]) for k in by_length}
+            method: {k: join_lists([part.lists[method][k] for part in parts]) for k in by_length}
             for method, by_length in first.lists.items()
         },
         novelty={

@@ -8,13 +8,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.models import metrics
 from recsys_jax.models.ensembles import Ensemble
-from recsys_jax.models.metrics import Ranks
 from recsys_jax.models.trained import TrainedModel, bucket
 from recsys_jax.serving import scoring
 
-__all__ = ["Scorer", "Shared", "attribute_rows", "model_scorer", "ranks_in_rows"]
+__all__ = ["Scorer", "Shared", "attribute_rows", "model_scorer"]
 
 Scorer = Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n p"]]
 """Scores of every product for the customers in the given rows."""
@@ -79,26 +77,3 @@ def model_scorer(model: TrainedModel | Ensemble | Any, dataset: Dataset) -> Shar
         return np.asarray(scoring.scores(padded, products) + bias)[: len(groups)]
 
     return Shared(of_groups, group)
-
-
-def ranks_in_rows(
-    scores: Float[np.ndarray, "g p"], rows: Int[np.ndarray, " n"], targets: Int[np.ndarray, " n"]
-) -> Ranks:
-    """`metrics.ranks` of queries that share rows of scores: a row with many targets is sorted, once for all.
-
-    >>> better, equal = ranks_in_rows(np.array([[0.9, 0.5, 0.5, 0.1]]), np.array([0, 0]), np.array([2, 3]))
-    >>> better.tolist(), equal.tolist()
-    ([1, 3], [2, 1])
-    """
-    if len(rows) < 8 * len(scores):  # too few targets for sorting to pay
-        return metrics.ranks(scores[rows], targets)
-    ascending = np.sort(scores, axis=1)
-    wanted = scores[rows, targets]
-    above, below = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
-    order = np.argsort(rows, kind="stable")
-    for part in np.split(order, np.flatnonzero(np.diff(rows[order])) + 1):
-        if len(part):
-            row = ascending[rows[part[0]]]
-            below[part] = np.searchsorted(row, wanted[part], side="left")
-            above[part] = len(row) - np.searchsorted(row, wanted[part], side="right")
-    return above, scores.shape[1] - above - below

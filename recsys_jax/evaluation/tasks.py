@@ -8,9 +8,9 @@ from jaxtyping import Float, Float64, Int
 
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.splits import Fold
-from recsys_jax.evaluation.scorers import Scorer, Shared, ranks_in_rows
+from recsys_jax.evaluation.lists import Lists, join_lists, top_lists
+from recsys_jax.evaluation.scorers import Scorer, Shared
 from recsys_jax.models import metrics
-from recsys_jax.models.metrics import Lists
 
 __all__ = ["Task"]
 
@@ -62,12 +62,12 @@ class Task:
             here = slice(*np.searchsorted(rows, [start, start + step]))
             parts.append(self._metrics(scores, rows[here] - start, targets[here], step))
             if with_lists:
-                lists.append({k: metrics.top_lists(scores, k=k) for k in self.ks})
+                lists.append({k: top_lists(scores, k=k) for k in self.ks})
         values = {metric: np.concatenate([part[metric] for part in parts])[back] for metric in parts[0]}
         if not with_lists:
             return values, {}
         mine = np.searchsorted(asked, groups[self.listed])
-        return values, {k: self._unnumbered(metrics.join_lists([one[k] for one in lists]).of(mine)) for k in self.ks}
+        return values, {k: self._unnumbered(join_lists([one[k] for one in lists]).of(mine)) for k in self.ks}
 
     def _unnumbered(self, lists: Lists) -> Lists:
         """The lists in the numbering of all products."""
@@ -76,7 +76,7 @@ class Task:
     def _metrics(
         self, scores: Float[np.ndarray, "g q"], rows: Int[np.ndarray, " m"], targets: Int[np.ndarray, " m"], step: int
     ) -> dict[str, Float64[np.ndarray, " m"]]:
-        ranked = ranks_in_rows(scores, rows, targets)
+        ranked = metrics.ranks_in_rows(scores, rows, targets)
         out = {f"hit@{k}": metrics.hit_at_k(ranked, k=k) for k in self.ks}
         if self.categories is not None:
             # All targets of a category ask a row of scores the same.

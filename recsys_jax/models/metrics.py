@@ -4,30 +4,22 @@ Products with equal scores have no order. A metric is then its expectation over 
 method cannot gain or lose by the order of a file, and constant scores give the exact figures of a random ranking.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Real
 
 __all__ = [
-    "Lists",
     "category_hit",
     "category_hit_at_k",
     "category_ranks",
     "count_matched_auc",
-    "coverage",
-    "gini",
     "hit_at_k",
-    "join_lists",
     "ndcg_at_k",
     "ranks",
+    "ranks_in_rows",
     "reciprocal_rank",
-    "top_lists",
 ]
-
-NEVER = -1e4
-"""Stands for log 0: e to it is exactly 0, yet no resample's weight of 0 makes a nan of it."""
 
 Ranks = tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]
 """For each query how many products score better than the target, and how many score the same, itself included."""
@@ -46,6 +38,29 @@ def ranks(scores: Float[np.ndarray, "n p"], targets: Int[np.ndarray, " n"]) -> R
     """
     target = np.take_along_axis(scores, targets[:, None], axis=1)
     return (scores > target).sum(axis=1), (scores == target).sum(axis=1)
+
+
+def ranks_in_rows(
+    scores: Float[np.ndarray, "g p"], rows: Int[np.ndarray, " n"], targets: Int[np.ndarray, " n"]
+) -> Ranks:
+    """`ranks` of queries that share rows of scores: a row with many targets is sorted, once for all.
+
+    >>> better, equal = ranks_in_rows(np.array([[0.9, 0.5, 0.5, 0.1]]), np.array([0, 0]), np.array([2, 3]))
+    >>> better.tolist(), equal.tolist()
+    ([1, 3], [2, 1])
+    """
+    if len(rows) < 8 * len(scores):  # too few targets for sorting to pay
+        return ranks(scores[rows], targets)
+    ascending = np.sort(scores, axis=1)
+    wanted = scores[rows, targets]
+    above, below = np.empty(len(rows), np.int64), np.empty(len(rows), np.int64)
+    order = np.argsort(rows, kind="stable")
+    for part in np.split(order, np.flatnonzero(np.diff(rows[order])) + 1):
+        if len(part):
+            row = ascending[rows[part[0]]]
+            below[part] = np.searchsorted(row, wanted[part], side="left")
+            above[part] = len(row) - np.searchsorted(row, wanted[part], side="right")
+    return above, scores.shape[1] - above - below
 
 
 def hit_at_k(ranked: Ranks, *, k: int) -> Float64[np.ndarray, " n"]:
@@ -173,153 +188,6 @@ def count_matched_auc(
         below = (others < target) @ weight + 0.5 * ((others == target) @ weight) - 0.5
         out[rows] = below / total[own]
     return out
-
-
-@dataclass(frozen=True)
-class Lists:
-    """The k best products of each of n customers, as shares: 1 is in the list, less is one of those that tie for it.
-
-    Customers with the same list share it, so neither a table per persona nor the random ranking, where every product
-    has a share of k / p in every list, needs n x p numbers. `top_lists` makes them of scores.
-    """
-
-    rows: Int[np.ndarray, " n"]
-    """Which of the r different lists each customer has."""
-    starts: Int[np.ndarray, " borders"]
-    """Where each list begins in `products` and `shares`, and where the last one ends."""
-    products: Int[np.ndarray, " m"]
-    shares: Float64[np.ndarray, " m"]
-    """The probability that the product is in the list; it sums to min(k, p) over a list."""
-    total: int
-    """The number of products, p."""
-
-    def of(self, rows: Int[np.ndarray, " c"]) -> "Lists":
-        """The lists of customers who have those of the given rows: groups' lists become customers' lists.
-
-        >>> top_lists(np.array([[0.3, 0.1, 0.2], [0.1, 0.2, 0.3]]), k=1).of(np.array([0, 1, 1])).exposure().tolist()
-        [1.0, 0.0, 2.0]
-        """
-        return replace(self, rows=self.rows[rows])
-
-    def exposure(self, weights: Float64[np.ndarray, "b n"] | None = None) -> Float64[np.ndarray, "*b p"]:
-        """In how many lists each product is expected; with `weights`, where customer i counts w_i times, per row.
-
-        >>> top_lists(np.array([[0.3, 0.1, 0.1]]), k=2).exposure().tolist()
-        [1.0, 0.5, 0.5]
-        """
-        return self._sums(self.shares, weights)
-
-    def shown(self, weights: Float64[np.ndarray, "b n"] | None = None) -> Float64[np.ndarray, "*b p"]:
-        """The probability that a product is shown to anybody: 1 - prod_i (1 - share_i) ** w_i.
-
-        Who has tied products draws among them alone, independently of all others.
-
-        >>> top_lists(np.array([[0.3, 0.1, 0.1]]), k=2).of(np.zeros(3, int)).shown().tolist()
-        [1.0, 0.875, 0.875]
-        """
-        with np.errstate(divide="ignore"):
-            missed = np.maximum(np.log1p(-self.shares), NEVER)
-        return np.asarray(-np.expm1(self._sums(missed, weights)))
-
-    def novelty(self, counts: Real[np.ndarray, " p"]) -> Float64[np.ndarray, " n"]:
-        """Mean over each list of -log2((count + 1) / (all purchases + p)): the bits by which its products surprise.
-
-        >>> top_lists(np.array([[0.3, 0.1]]), k=1).novelty(np.array([0, 6])).tolist()  # 1 of 8
-        [3.0]
-        """
-        bits = np.log2(counts.sum() + self.total) - np.log2(counts + 1.0)
-        of_list = self._of_entry
-        different = len(self.starts) - 1
-        size = np.bincount(of_list, self.shares, different)
-        return np.asarray((np.bincount(of_list, self.shares * bits[self.products], different) / size)[self.rows])
-
-    @property
-    def _of_entry(self) -> Int[np.ndarray, " m"]:
-        return np.asarray(np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts)))
-
-    def _sums(
-        self, entries: Float64[np.ndarray, " m"], weights: Float64[np.ndarray, "b n"] | None
-    ) -> Float64[np.ndarray, "*b p"]:
-        if weights is None:
-            return np.asarray(self._sums(entries, np.ones((1, len(self.rows))))[0])
-        of_list, different = self._of_entry, len(self.starts) - 1
-        out = np.empty((len(weights), self.total))
-        # Row by row: the entries of one row fit the cache, those of all rows not the memory.
-        for row, weight in enumerate(weights):
-            times = np.bincount(self.rows, weight, different)
-            out[row] = np.bincount(self.products, times[of_list] * entries, self.total)
-        return out
-
-
-def top_lists(scores: Float[np.ndarray, "n p"], *, k: int) -> Lists:
-    """The list of each row of scores: what scores better than the k-th best, and its share of what ties with it.
-
-    >>> lists = top_lists(np.array([[0.9, 0.5, 0.5, 0.1]]), k=2)
-    >>> lists.products.tolist(), lists.shares.tolist()
-    ([0, 1, 2], [1.0, 0.5, 0.5])
-    """
-    n, total = scores.shape
-    k = min(k, total)
-    border = np.partition(scores, total - k, axis=1)[:, total - k]
-    listed = scores >= border[:, None]
-    size = listed.sum(axis=1)
-    plain, tied = np.flatnonzero(size == k), np.flatnonzero(size > k)
-    # Rows that tie alike share one list: else constant scores would list every product for every customer.
-    better = scores[tied] > border[tied, None]
-    bits = np.concatenate([np.packbits(listed[tied], axis=1), np.packbits(better, axis=1)], axis=1)
-    _, first, back = np.unique(bits.view(f"V{bits.shape[1]}")[:, 0], return_index=True, return_inverse=True)
-    rows = np.empty(n, np.int64)
-    rows[plain], rows[tied] = np.arange(len(plain)), len(plain) + back
-
-    source = np.concatenate([plain, tied[first]])
-    size = size[source]
-    of_list, products = np.nonzero(listed[source])
-    sure = scores[source[of_list], products] > border[source[of_list]]
-    certain = np.bincount(of_list, sure, len(source))
-    shares = np.where(sure, 1.0, ((k - certain) / (size - certain))[of_list])
-    return Lists(rows, np.concatenate([[0], np.cumsum(size)]), products.astype(np.int32), shares, total)
-
-
-def join_lists(parts: Sequence[Lists]) -> Lists:
-    """The lists of all parts' customers, one part after the other.
-
-    >>> scores = np.array([[0.3, 0.1], [0.1, 0.3]])
-    >>> join_lists([top_lists(scores[:1], k=1), top_lists(scores[1:], k=1)]).exposure().tolist()
-    [1.0, 1.0]
-    """
-    lists = np.cumsum([0, *(len(part.starts) - 1 for part in parts)])
-    entries = np.cumsum([0, *(len(part.products) for part in parts)])
-    return Lists(
-        np.concatenate([part.rows + lists[i] for i, part in enumerate(parts)]),
-        np.concatenate([[0], *(part.starts[1:] + entries[i] for i, part in enumerate(parts))]),
-        np.concatenate([part.products for part in parts]),
-        np.concatenate([part.shares for part in parts]),
-        parts[0].total,
-    )
-
-
-def coverage(shown: Float64[np.ndarray, "*b p"]) -> Float64[np.ndarray, "*b"]:
-    """Share of the products that anybody is shown, expected: the mean of `Lists.shown`.
-
-    >>> float(coverage(np.array([1.0, 0.5, 0.0, 0.0])))
-    0.375
-    """
-    return np.asarray(shown.mean(axis=-1))
-
-
-def gini(exposure: Float64[np.ndarray, "*b p"]) -> Float64[np.ndarray, "*b"]:
-    """Gini coefficient of `Lists.exposure`: 0, all products are shown alike; 1, one product has all.
-
-    sum_i (2 i - p - 1) x_i / ((p - 1) sum_i x_i), x ascending and i from 1; the same k products for everybody give
-    (p - k) / (p - 1). A product that has no others beside it gives 0.
-
-    >>> gini(np.array([[5.0, 5.0, 5.0], [0.0, 15.0, 0.0], [0.0, 5.0, 5.0]])).tolist()
-    [0.0, 1.0, 0.5]
-    """
-    total = exposure.shape[-1]
-    order = 2.0 * np.arange(1, total + 1) - total - 1
-    found = np.sort(exposure, axis=-1) @ order / (max(total - 1, 1) * exposure.sum(axis=-1))
-    return np.asarray(np.clip(found, 0.0, 1.0))  # rounding leaves -1e-17 of nothing
 
 
 def _mean_over_ties(ranked: Ranks, gain: Callable[[np.ndarray], np.ndarray]) -> Float64[np.ndarray, " n"]:

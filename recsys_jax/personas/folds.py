@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from recsys_jax.data.dataset import Dataset, Reviews, assemble, read_products, read_reviews
+from recsys_jax.data.splits import DatasetOfFold, Derived
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
-from recsys_jax.evaluation.engine import DatasetOfFold, Derived
 from recsys_jax.personas.clustering import PersonaModel, customer_rows, fit_personas, read_catalogue
 from recsys_jax.personas.encoders import get_encoder
 

@@ -11,7 +11,6 @@ from scipy.special import log_softmax
 
 from recsys_jax.config import WideConfig
 from recsys_jax.data.dataset import customer_folds
-from recsys_jax.evaluation.scorers import ranks_in_rows
 from recsys_jax.models import metrics
 from recsys_jax.models.basis import learn_popularity
 from recsys_jax.storage.checkpoints import Checkpoints, Stopped, task_of
@@ -159,7 +158,7 @@ class InnerFold:
         for start in range(0, len(rows), step):
             here = (row >= start) & (row < start + step)
             scores = self.popularity + data.rows[rows[start : start + step]] @ changes
-            ranked = ranks_in_rows(scores, row[here] - start, self.queries[here, 1])
+            ranked = metrics.ranks_in_rows(scores, row[here] - start, self.queries[here, 1])
             likelihood = log_softmax(scores, axis=1)[row[here] - start, self.queries[here, 1]]
             each = metrics.reciprocal_rank(ranked), metrics.ndcg_at_k(ranked, k=10), likelihood
             sums += [float(values @ self.times[here]) for values in each]

@@ -13,8 +13,7 @@ from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import Fold
 from recsys_jax.data.tables import Table
 from recsys_jax.evaluation.baselines import baselines, naive_bayes, popularities, soft_values
-from recsys_jax.evaluation.scorers import attribute_rows, ranks_in_rows
-from recsys_jax.models import metrics
+from recsys_jax.evaluation.scorers import attribute_rows
 
 KINDS = ["kind1", "kind1", "kind2", "kind2", "kind3"]
 
@@ -216,14 +215,3 @@ def test_a_new_product_of_a_new_category_counts_as_the_mean_one():
     train = ~candidates[data.purchases[:, 1]]
     scores = baselines(data, Fold(train, ~train, candidates))["popularity by category"](np.array([0]))
     assert scores[0, 4] == pytest.approx((2 + 1 + 1 + 0) / 4)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.data())
-def test_ranks_in_rows_are_those_of_comparing(data):
-    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
-    scores = rng.integers(0, 4, size=(data.draw(st.integers(1, 4)), 6)).astype(np.float32)
-    rows, targets = rng.integers(len(scores), size=9), rng.integers(6, size=9)
-    found, expected = ranks_in_rows(scores, rows, targets), metrics.ranks(scores[rows], targets)
-    for one, other in zip(found, expected, strict=True):
-        np.testing.assert_array_equal(one, other)

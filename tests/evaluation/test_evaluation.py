@@ -9,10 +9,10 @@ import pytest
 from recsys_jax import DeepConfig
 from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
-from recsys_jax.data.splits import SPLITS, Fold, Split
+from recsys_jax.data.splits import SPLITS, Derived, Fold, Split
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
-from recsys_jax.evaluation.engine import ALL, Derived, cross_validation, evaluate_split, in_sample, model_scorer
+from recsys_jax.evaluation.engine import ALL, cross_validation, evaluate_split, in_sample, model_scorer
 from recsys_jax.evaluation.scorers import Shared, attribute_rows
 from recsys_jax.evaluation.tasks import Task
 from recsys_jax.models import metrics

@@ -5,7 +5,7 @@ import pytest
 
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation import bootstrap as intervals
-from recsys_jax.models import metrics
+from recsys_jax.evaluation.lists import coverage, gini, top_lists
 
 
 def purchases(rng, customers=80, effect=1.0, noise=1.0):
@@ -150,18 +150,18 @@ def test_seeds_that_agree_add_nothing():
 
 def test_coverage_lies_within_its_interval():
     rng = np.random.default_rng(7)
-    lists = metrics.top_lists(rng.standard_normal((60, 300)) + rng.standard_normal(300), k=3)
+    lists = top_lists(rng.standard_normal((60, 300)) + rng.standard_normal(300), k=3)
     of_coverage, of_gini = intervals.list_intervals(lists)
-    assert of_coverage.mean == metrics.coverage(lists.shown())
-    assert of_gini.mean == metrics.gini(lists.exposure())
+    assert of_coverage.mean == coverage(lists.shown())
+    assert of_gini.mean == gini(lists.exposure())
     assert of_coverage.n == 60
     for one in (of_coverage, of_gini):
         assert 0 <= one.low < one.mean < one.high <= 1
-    resampled = np.concatenate([metrics.coverage(lists.shown(weights)) for weights in intervals.resamples(60)])
+    resampled = np.concatenate([coverage(lists.shown(weights)) for weights in intervals.resamples(60)])
     assert np.quantile(resampled, 0.975) < of_coverage.mean  # why these are no percentiles
     assert of_coverage.high == pytest.approx(of_coverage.mean + 1.96 * resampled.std(ddof=1), rel=1e-4)
     # The expectation of random lists is the same whoever asks.
-    random = metrics.top_lists(np.zeros((60, 300)), k=3)
+    random = top_lists(np.zeros((60, 300)), k=3)
     assert width(intervals.list_intervals(random)[0]) == pytest.approx(0, abs=1e-12)
     alone = intervals.list_intervals(random.of(np.array([0])))
     assert alone[0].mean == pytest.approx(3 / 300)

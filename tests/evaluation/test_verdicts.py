@@ -9,8 +9,8 @@ import pytest
 
 from recsys_jax.evaluation.engine import CONTROL, Evaluation
 from recsys_jax.evaluation.findings import verdicts
+from recsys_jax.evaluation.lists import top_lists
 from recsys_jax.evaluation.report import report
-from recsys_jax.models.metrics import top_lists
 
 N = 400
 METRICS = ("hit@3", "category_hit@3", "mrr", "ndcg@3", "auc")
