@@ -1,8 +1,8 @@
-"""`recsys-jax convert-movielens`, from a checkout."""
+"""`recsys-jax dataset movielens`, from a checkout."""
 
 import sys
 
 from recsys_jax.cli import main
 
 if __name__ == "__main__":
-    main(["convert-movielens", *sys.argv[1:]])
+    main(["dataset", "movielens", *sys.argv[1:]])

@@ -1,8 +1,8 @@
-"""`recsys-jax export-torch`, from a checkout."""
+"""`recsys-jax torch export`, from a checkout."""
 
 import sys
 
 from recsys_jax.cli import main
 
 if __name__ == "__main__":
-    main(["export-torch", *sys.argv[1:]])
+    main(["torch", "export", *sys.argv[1:]])

@@ -1,8 +1,8 @@
-"""`recsys-jax import-torch`, from a checkout."""
+"""`recsys-jax torch import`, from a checkout."""
 
 import sys
 
 from recsys_jax.cli import main
 
 if __name__ == "__main__":
-    main(["import-torch", *sys.argv[1:]])
+    main(["torch", "import", *sys.argv[1:]])

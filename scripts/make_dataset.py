@@ -1,8 +1,8 @@
-"""`recsys-jax make-dataset`, from a checkout."""
+"""`recsys-jax dataset synthetic`, from a checkout."""
 
 import sys
 
 from recsys_jax.cli import main
 
 if __name__ == "__main__":
-    main(["make-dataset", *sys.argv[1:]])
+    main(["dataset", "synthetic", *sys.argv[1:]])

@@ -1,8 +1,8 @@
-"""`recsys-jax train-torch`, from a checkout."""
+"""`recsys-jax torch train`, from a checkout."""
 
 import sys
 
 from recsys_jax.cli import main
 
 if __name__ == "__main__":
-    main(["train-torch", *sys.argv[1:]])
+    main(["torch", "train", *sys.argv[1:]])

@@ -1,33 +1,82 @@
-"""The commands, one module each: `recsys-jax COMMAND`, `python -m recsys_jax COMMAND`, `python scripts/COMMAND.py`."""
+"""`recsys-jax COMMAND`: each command is a module here; `python -m recsys_jax` and scripts/*.py lead here, too."""
 
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
+from importlib.metadata import version
 
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS = {
-    "run": "recsys_jax.cli.run",
-    "personas": "recsys_jax.cli.personas",
-    "train": "recsys_jax.cli.train",
-    "evaluate": "recsys_jax.cli.evaluate",
-    "compare": "recsys_jax.cli.compare",
-    "recommend": "recsys_jax.cli.recommend",
-    "score": "recsys_jax.cli.score",
-    "import-torch": "recsys_jax.cli.torch",
-    "export-torch": "recsys_jax.cli.export_torch",
-    "make-dataset": "recsys_jax.cli.make_dataset",
-    "convert-movielens": "recsys_jax.cli.convert_movielens",
-    "train-torch": "recsys_jax_benchmark.train_torch",
-    "benchmark": "recsys_jax_benchmark.main",
+    "run": ("recsys_jax.cli.run:main", "the main job, from reviews to recommendations"),
+    "personas": ("recsys_jax.cli.personas:main", "cluster reviews into personas, and make a customer of each review"),
+    "train": ("recsys_jax.cli.train:main", "train a model on a dataset"),
+    "evaluate": ("recsys_jax.cli.evaluate:main", "measure a model or its recipe, in-sample or held out"),
+    "compare": ("recsys_jax.cli.compare:main", "rank recipes and baselines on the same queries"),
+    "recommend": ("recsys_jax.cli.recommend:main", "recommend products to one customer"),
+    "score": ("recsys_jax.cli.score:main", "recommend products to every customer in a Parquet file"),
+    "torch import": ("recsys_jax.cli.convert:import_torch", "make a run of a PyTorch checkpoint"),
+    "torch export": ("recsys_jax.cli.convert:export_torch", "write a run's model as a PyTorch checkpoint"),
+    "torch train": ("recsys_jax_benchmark.train_torch:main", "train the PyTorch reference"),
+    "dataset synthetic": (
+        "recsys_jax.cli.convert:synthetic",
+        "write a mall with reviews, or tables of any size",
+    ),
+    "dataset movielens": ("recsys_jax.cli.convert:movielens", "make a dataset of the files of MovieLens-100k"),
+    "benchmark": ("recsys_jax_benchmark.main:main", "measure speed and memory against PyTorch, NumPy and Faiss"),
 }
+"""By its words: where its `main(options)` is, and what it does."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command that the first argument names, with the others as its options."""
-    from recsys_jax.console import terminal  # first: it answers Ctrl-C, and a missing package, from the start
-
+    """Runs the command that the first words name, with the others as its options."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if not words or words[0] not in COMMANDS:
-        sys.exit(f"usage: recsys-jax {{{','.join(COMMANDS)}}} ...")
-    terminal.command(import_module(COMMANDS[words[0]]).main, words[0], words[1:])
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return
+    if words[0] == "--version":
+        print(f"recsys-jax {version('recsys_jax')}")
+        return
+    count = next((count for count in (1, 2) if " ".join(words[:count]) in COMMANDS), 0)
+    if not count:
+        _unknown(words)
+    name = " ".join(words[:count])
+    from recsys_jax.console import terminal  # before all else: it answers Ctrl-C, and a missing package, from the start
+
+    module, _, function = COMMANDS[name][0].partition(":")
+    try:
+        imported = import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name == "recsys_jax_benchmark":
+            sys.exit(
+                f"error: {name} is not installed: it belongs to the repository of recsys_jax, in scripts/benchmark"
+            )
+        sys.exit(terminal.not_installed(error))
+    translate = getattr(imported, "translate", list)  # of former options
+    terminal.command(getattr(imported, function), name, translate(words[count:]))
+
+
+def _help(group: str = "") -> str:
+    shown = {name: said for name, (_, said) in COMMANDS.items() if name.startswith(group)}
+    lines = [f"  {name:<{max(map(len, shown))}}  {said}" for name, said in shown.items()]
+    usage = f"usage: recsys-jax {group or 'COMMAND '}..."
+    return "\n".join(
+        [usage, "", *lines, "", "recsys-jax COMMAND --help lists the options of one; --version: the version"]
+    )
+
+
+def _unknown(words: Sequence[str]) -> None:
+    """Ends with a sentence, or with what there is of `torch` and `dataset`."""
+    group = f"{words[0]} "
+    if any(name.startswith(group) for name in COMMANDS):
+        if len(words) == 1 or words[1] in ("-h", "--help"):
+            print(_help(group))
+            sys.exit(0)
+        said, allowed = " ".join(words[:2]), [name for name in COMMANDS if name.startswith(group)]
+    else:
+        said, allowed = words[0], list(COMMANDS)
+    near = get_close_matches(said, allowed, 1)
+    ask = f"; did you mean {near[0]}?" if near else ""
+    print(f"error: command: found {said!r}; allowed: {', '.join(allowed)}{ask}", file=sys.stderr)
+    sys.exit(2)

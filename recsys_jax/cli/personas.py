@@ -1,6 +1,6 @@
 """Clusters a dataset's reviews into personas and makes one customer per review.
 
-Example: python scripts/cluster_personas.py data/amoremall
+Example: recsys-jax personas data/amoremall
 """
 
 import csv
@@ -15,7 +15,8 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from recsys_jax.console.terminal import again, console, following, progress, run_folder, write_set_aside
+from recsys_jax.console.places import again, following, run_folder, write_set_aside
+from recsys_jax.console.terminal import console, progress
 from recsys_jax.data.dataset import read_products, read_reviews, read_schema
 from recsys_jax.data.files import write_file
 from recsys_jax.errors import InputError
@@ -107,7 +108,7 @@ def main(options: Options) -> str:
     pictures = "persona_distribution.png" + (", silhouette.png" if options.k == "auto" else "")
     console.print(f"Written to {out}: customers.json, persona_labels.csv, PERSONA_DEFINITION.md, {pictures}, personas/")
     write_set_aside(reviews.intake.set_aside if reviews.intake else (), out, "reviews_set_aside.csv")
-    return following("train.py", *again(options.dataset, out))
+    return following("train", *again(options.dataset, out))
 
 
 def _labels_csv(product_ids: Sequence[str], personas: Sequence[str], distances: Iterable[float]) -> str:

@@ -1,6 +1,6 @@
 """Recommends products to one customer of whom attributes are known.
 
-Example: python scripts/recommend.py runs/amoremall age=32 gender=F skin_type=dry skin_concern=moisture --top-n 5
+Example: recsys-jax recommend runs/amoremall age=32 gender=F skin_type=dry skin_concern=moisture --top-n 5
 """
 
 import json

@@ -1,6 +1,6 @@
 """Recommends products to every customer in a Parquet file, however many there are.
 
-Example: python scripts/score.py customers.parquet recommendations.parquet --run runs/amoremall
+Example: recsys-jax score customers.parquet recommendations.parquet --run runs/amoremall
 
 Interrupted at any moment, the same command continues where it stopped.
 """

@@ -1,8 +1,8 @@
-"""Trains the two towers on a dataset.
+"""Trains a recipe on a dataset.
 
-Examples: python scripts/train.py data/amoremall
-          python scripts/train.py data/amoremall --recipe towers
-          python scripts/train.py data/amoremall --recipe towers --seeds 32 --ensemble
+Examples: recsys-jax train data/amoremall
+          recsys-jax train data/amoremall wide --own-l2 30
+          recsys-jax train data/amoremall deep --loss infonce --seeds 32 --ensemble
 """
 
 import json
@@ -10,9 +10,9 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -21,18 +21,18 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys_jax import Dataset, DeepConfig, InputError, TrainedModel, WideConfig, fit
-from recsys_jax.config import Config
-from recsys_jax.console.terminal import (
+from recsys_jax.config import Config, describe
+from recsys_jax.console.places import (
+    MALL,
     again,
-    console,
     following,
     open_dataset,
-    progress,
     run_folder,
-    share_processors,
     write_model,
     write_set_aside,
 )
+from recsys_jax.console.terminal import console, errors, progress, share_processors
+from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import write_file
 from recsys_jax.evaluation.engine import KS, Evaluation, in_sample_of_seeds
 from recsys_jax.storage.checkpoints import Checkpoints, Stopped
@@ -41,57 +41,90 @@ from recsys_jax.training.wide import fit_linear
 
 
 @dataclass(frozen=True)
-class Options:
-    """Trains the two towers on a dataset."""
+class Standard:
+    """The dataset's own recipe: what [training] in its dataset.toml says; without it, wide."""
 
-    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]]
+
+Recipe = (
+    Annotated[WideConfig, tyro.conf.subcommand("wide")]
+    | Annotated[DeepConfig, tyro.conf.subcommand("deep")]
+    | Annotated[Standard, tyro.conf.subcommand("standard")]
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Trains a recipe on a dataset."""
+
+    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = MALL
     """The folder with dataset.toml."""
+    config: Recipe = Standard()
+    """The recipe; its options follow it."""
     run: Path | None = None
     """The folder that the model is written to; by default runs/NAME with the dataset's name."""
     customers: Path | None = None
-    """Another customer file than the dataset's, or than the one that cluster_personas.py made."""
-    recipe: Literal["linear", "towers"] = "linear"
-    """linear: what recommends best to customers never seen; towers: as published, and its variations."""
-    own_l2: float | None = None
-    """How much holds back what a product has of its own; chosen on inner folds where it is not given (linear)."""
-    attribute_l2: float | None = None
-    """The same of the customers' liking of product attributes; inf: leave it out."""
-    factor_l2: float | None = None
-    """The same of their liking of products that the same customers buy."""
-    config: DeepConfig = field(default_factory=DeepConfig)
-    """The towers recipe; the seed is that of the linear recipe, too."""
+    """Another customer file than the dataset's, or than the one that `recsys-jax personas` made."""
     seeds: int = 1
-    """Models to train, with this seed and the next ones: the first is written, all are measured (seeds.json)."""
+    """Models to train, with this seed and the next ones: the first is written, all are measured (deep; seeds.json)."""
     resume: bool = False
     """Go on from the checkpoint of a training that was killed, to the same bytes as if it had not been."""
     checkpoint_every: int = 100
-    """Epochs from one checkpoint in the run folder to the next; 0: none but when stopped (towers)."""
+    """Epochs from one checkpoint in the run folder to the next; 0: none but when stopped (deep)."""
     ensemble: bool = False
     """Measure the mean of all these models' scores, too."""
 
 
+# Former options, and what they are now.
+_RECIPES = {"linear": "wide", "towers": "deep"}
+_OPTIONS = {"own-penalty": "own-l2", "attribute-penalty": "attribute-l2", "taste-penalty": "factor-l2"}
+
+
+def translate(arguments: Sequence[str]) -> list[str]:
+    """The arguments with former names replaced, each told in a line.
+
+    >>> translate(["mall", "--run", "out"])
+    ['mall', '--run', 'out']
+    """
+    # Both forms: --NAME VALUE and --NAME=VALUE; of the recipe the value is replaced, too, and becomes a word.
+    out: list[str] = []
+    recipe = ""
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        name = name.replace("_", "-").removeprefix("--") if word.startswith("--") else ""
+        if name == "recipe":
+            value = value if equals else next(words, "")
+            recipe = _RECIPES.get(value, value)
+            errors.print(f"note: --recipe {value} is now the word {recipe}: recsys-jax train DATASET {recipe}")
+        elif name in _OPTIONS:
+            out.append(f"--{_OPTIONS[name]}{equals}{value}")
+            errors.print(f"note: --{name} is now called --{_OPTIONS[name]}, an option of wide")
+            recipe = recipe or ("" if "wide" in arguments else "wide")  # the recipe of who named none
+        else:
+            out.append(word)
+    return [recipe, *out] if recipe else out
+
+
 def main(options: Options) -> str:
     """Trains and writes the model."""
+    own = standard(options.dataset)
+    config = own if isinstance(options.config, Standard) else options.config
     run = run_folder(options.dataset, options.run)
     if options.checkpoint_every < 0:
         raise InputError(f"checkpoint_every: found {options.checkpoint_every}; allowed: 0 or more")
-    config = _config(options)
     seeds = seeds_from(config, options.seeds, options.ensemble)
     share_processors(config, len(seeds) - 1)
     dataset = open_dataset(options.dataset, run, options.customers)
-    console.print(f"Training {recipe(config)}, seed {config.seed}")
+    console.print(f"Training {describe(config)}, seed {config.seed}")
     checkpoints = Checkpoints(run, options.resume, options.checkpoint_every, tell=console.print)
     with saved_when_stopped(checkpoints):
-        if isinstance(config, WideConfig):
-            model = _fit_linear(dataset, config, checkpoints)
-        else:
-            model = _fit_towers(dataset, config, checkpoints)
+        model = _fit(dataset, config, checkpoints)
     write_model(model, run)
     checkpoints.remove()
     write_set_aside(dataset.set_aside, run)
-    then = following("evaluate.py", *again(options.dataset, run, options.customers))
+    words = again(options.dataset, run, options.customers)
     if len(seeds) == 1:
-        return then
+        return following("evaluate", *words)
     assert isinstance(config, DeepConfig)  # of which alone there are several seeds
     # The first was trained alone: trained with the others it would round differently, and be another file.
     models = [model, *_train_together(dataset, config, seeds[1:])]
@@ -100,21 +133,18 @@ def main(options: Options) -> str:
     _show(result, losses)
     write_file(run / "seeds.json", json.dumps(_document(result, losses), indent=1) + "\n")
     console.print(f"Written to {run}: seeds.json")
-    return f"{following} --seeds {options.seeds}{' --ensemble' * options.ensemble}"
+    return following("evaluate", *words, "--seeds", options.seeds, *["--ensemble"] * options.ensemble)
 
 
-def _config(options: Options) -> Config:
-    """The config of the recipe. Raises `InputError` where an option is given that the recipe does not have."""
-    towers = options.config
-    penalties = {name: getattr(options, name) for name in ("own_l2", "attribute_l2", "factor_l2")}
-    linear = WideConfig(**penalties, seed=towers.seed)
-    plain: Config = DeepConfig(seed=towers.seed) if options.recipe == "linear" else WideConfig(seed=towers.seed)
-    refused = asdict(towers if options.recipe == "linear" else linear)
-    for name, value in asdict(plain).items():
-        if refused[name] != value:
-            other = "towers" if options.recipe == "linear" else "linear"
-            raise InputError(f"{name}: found {refused[name]}; allowed: with --recipe {other} alone")
-    return linear if options.recipe == "linear" else towers
+def standard(dataset: Path) -> Config:
+    """The dataset's own recipe. Raises `InputError` where there is no such dataset."""
+    if dataset == MALL and not MALL.exists():
+        raise InputError(
+            f"dataset: found none, and no {MALL} here; allowed: a folder with dataset.toml; recsys-jax dataset synthetic "
+            f"writes {MALL}"
+        )
+    found: Config | None = getattr(read_schema(dataset), "training", None)
+    return WideConfig() if found is None else found
 
 
 @contextmanager
@@ -143,26 +173,25 @@ def saved_when_stopped(checkpoints: Checkpoints) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _fit_linear(dataset: Dataset, config: WideConfig, checkpoints: Checkpoints) -> TrainedModel:
-    with progress("choosing penalties (compiling first)") as bar:
-        model = fit_linear(dataset, config, progress=bar, checkpoints=checkpoints)
-    own, attribute, taste = model.variables["penalties"]["chosen"]
-    console.print(
-        f"Fitted in {len(model.losses)} steps; penalties: own {own:g}, attributes {attribute:g}, tastes {taste:g}"
-    )
-    return model
-
-
-def _fit_towers(dataset: Dataset, config: DeepConfig, checkpoints: Checkpoints) -> TrainedModel:
+def _fit(dataset: Dataset, config: Config, checkpoints: Checkpoints) -> TrainedModel:
     with progress("training (compiling first)") as bar:
+        if isinstance(config, WideConfig):
+            model = fit_linear(dataset, config, progress=bar, checkpoints=checkpoints)
+        else:
 
-        def update(done: int, losses: np.ndarray) -> None:
-            bar(done, config.epochs, f"loss {losses[-1]:.4f}")
-            for epoch, loss in enumerate(losses, done - len(losses) + 1):
-                if epoch % 100 == 0 or epoch == config.epochs:
-                    console.print(f"Epoch {epoch}/{config.epochs} | Loss: {loss:.4f}")
+            def update(done: int, losses: np.ndarray) -> None:
+                bar(done, config.epochs, f"loss {losses[-1]:.4f}")
+                for epoch, loss in enumerate(losses, done - len(losses) + 1):
+                    if epoch % 100 == 0 or epoch == config.epochs:
+                        console.print(f"Epoch {epoch}/{config.epochs} | Loss: {loss:.4f}")
 
-        return fit(dataset, config, progress=update, checkpoints=checkpoints)
+            model = fit(dataset, config, progress=update, checkpoints=checkpoints)
+    if isinstance(config, WideConfig):
+        own, attribute, factor = model.variables["penalties"]["chosen"]
+        console.print(
+            f"Fitted in {len(model.losses)} steps; own_l2 {own:g}, attribute_l2 {attribute:g}, factor_l2 {factor:g}"
+        )
+    return model
 
 
 def seeds_from(config: Config, count: int, ensemble: bool) -> range:
@@ -174,7 +203,7 @@ def seeds_from(config: Config, count: int, ensemble: bool) -> range:
     seeds = range(config.seed, config.seed + count)
     if isinstance(config, WideConfig):
         if count > 1:
-            raise InputError(f"seeds: found {count}; allowed: with --recipe towers; the linear recipe has one best fit")
+            raise InputError(f"seeds: found {count}; allowed: with the recipe deep; wide has one best fit")
         return seeds
     of_seeds(config, seeds[-1:])  # the greatest
     return seeds
@@ -227,25 +256,4 @@ def _document(result: Evaluation, losses: np.ndarray) -> dict[str, object]:
     return document
 
 
-def recipe(config: Config) -> str:
-    """The recipe in words."""
-    if isinstance(config, WideConfig):
-        given = {"own": config.own_l2, "attribute": config.attribute_l2, "taste": config.factor_l2}
-        words = ", ".join(f"{name} penalty {value:g}" for name, value in given.items() if value is not None)
-        open_ = f"penalties chosen on {config.inner_folds} inner folds" if None in given.values() else ""
-        return ", ".join(["linear towers with the full softmax", *filter(None, (words, open_))])
-    words = {
-        "triplet": f"with the triplet loss (margin {config.margin:g}, {config.negatives} negatives)",
-        "infonce": f"with InfoNCE (in-batch negatives, temperature {config.temperature:g})",
-        "softmax": f"with the full softmax (temperature {config.temperature:g})",
-    }[config.loss]
-    extras = {
-        "log-Q correction": config.log_q,
-        "popularity bias": config.popularity_bias,
-        "product id embedding": config.id_embedding,
-        f"attribute dropout {config.attribute_dropout:g}": config.attribute_dropout,
-        f"number jitter {config.number_jitter:g}": config.number_jitter,
-        f"{config.extra_customers:,} extra customers": config.extra_customers,
-    }
-    used = [name for name, used in extras.items() if used]
-    return ", ".join([f"towers {words}", *used, f"{config.epochs:,} epochs"])
+recipe = describe  # until compare says it

@@ -1,19 +1,18 @@
-"""What every command line here shares: reading options, where a run lives, how waiting, stopping and mistakes look.
+"""What every command shares: options, Ctrl-C, progress, and how mistakes and the next command are told.
 
 It is imported before anything heavy, so that Ctrl-C and a missing package are a sentence from the start.
 """
 
-import csv
-import io
 import os
 import re
 import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, get_type_hints
+from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
 
 def _stop(number: int, _: object) -> NoReturn:
@@ -29,55 +28,39 @@ def _stop(number: int, _: object) -> NoReturn:
 signal.signal(signal.SIGINT, _stop)
 signal.signal(signal.SIGTERM, _stop)
 
+
+def not_installed(error: ModuleNotFoundError) -> str:
+    """A sentence on a package that is missing."""
+    return (
+        f"error: {error.name} is not installed for {sys.executable}. After `make run`, the Python to use is "
+        f".venv/bin/python; elsewhere, pip install 'recsys_jax[all]'"
+    )
+
+
 try:
     import tyro
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.segment import Segment
 
-    from recsys_jax.data.dataset import Dataset, load_dataset, read_schema
-    from recsys_jax.data.files import cache_folder, require_folder, write_file
-    from recsys_jax.data.splits import SPLITS, Split
-    from recsys_jax.data.tables import SetAside
+    from recsys_jax.data.files import cache_folder
     from recsys_jax.errors import InputError
 except ModuleNotFoundError as error:
-    sys.exit(
-        f"error: {error.name} is not installed for {sys.executable}. After `make run`, the Python to use is "
-        f".venv/bin/python; elsewhere, pip install 'recsys_jax[all]'"
-    )
+    sys.exit(not_installed(error))
 
 if TYPE_CHECKING:
     from recsys_jax.config import Config
-    from recsys_jax.data.splits import DatasetOfFold
-    from recsys_jax.models.trained import TrainedModel
 
 __all__ = [
-    "again",
     "command",
     "console",
     "errors",
-    "following",
-    "held_out",
     "keep_what_is_compiled",
-    "made_customers",
-    "open_dataset",
+    "not_installed",
+    "program",
     "progress",
-    "run_folder",
     "share_processors",
-    "write_model",
-    "write_set_aside",
 ]
-
-# What evaluate.py, and train.py --seeds, write about a model: it does not outlive it.
-EVALUATION = (
-    "embedding_space.png",
-    "seeds.json",
-    *(
-        f"{protocol}/{name}"
-        for protocol in ("in-sample", *SPLITS)
-        for name in ("results.csv", "metrics.json", "results_by_persona.png")
-    ),
-)
 
 
 class _Console(Console):
@@ -104,14 +87,27 @@ def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]
     A mistake in the input is one sentence and exit status 2.
     """
     keep_what_is_compiled()
-    options = get_type_hints(main)["options"]
+    options = get_type_hints(main, include_extras=True)["options"]
     try:
-        then = main(tyro.cli(options, prog=f"recsys-jax {name}", args=arguments, config=(tyro.conf.OmitArgPrefixes,)))
+        then = main(tyro.cli(options, prog=f"recsys-jax {name}", args=arguments, config=_STYLE))
     except (InputError, OSError) as error:  # a full disk or a folder that may not be written is told likewise
         errors.print(f"error: {error}")
         sys.exit(2)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("recsys_jax"):
+            raise
+        errors.print(not_installed(error))
+        sys.exit(2)
     if then:
-        console.print(f"Next: {_python()} {then}")
+        console.print(f"Next: {program()} {then}")
+
+
+# Options stand before, between or after a command's words.
+_STYLE: tuple[Any, ...] = (
+    tyro.conf.OmitArgPrefixes,
+    tyro.conf.OmitSubcommandPrefixes,
+    tyro.conf.CascadeSubcommandArgs,
+)
 
 
 def keep_what_is_compiled() -> None:
@@ -144,110 +140,22 @@ def share_processors(config: "Config", models: int = 1) -> None:
         os.environ["XLA_FLAGS"] = f"{flags} {devices}={min(models, processors)}".strip()
 
 
-def _python() -> str:
-    """The running Python as a person would type it from here."""
-    here = os.path.relpath(sys.executable)
-    return "python" if here.startswith("..") else here
+def program() -> str:
+    """`recsys-jax` as it can be typed here: by its name, by its path, or as a module of the Python that runs."""
+    python = Path(sys.executable)
+    installed = python.with_name(f"recsys-jax{python.suffix}")
+    if installed.exists():
+        return _typed(installed)
+    return f"{_typed(python)} -m recsys_jax"
 
 
-def run_folder(dataset: Path, run: Path | None) -> Path:
-    """The folder of a run: the one asked for, or runs/NAME with the dataset's name.
-
-    Raises `InputError` where nothing can be written into it: it is told now, not after all the work.
-    """
-    run = run or _standard_run(dataset)
-    require_folder(run)
-    return run
-
-
-def _standard_run(dataset: Path) -> Path:
-    return Path("runs") / read_schema(dataset).name
-
-
-def following(script: str, *arguments: object) -> str:
-    """A command to run next, in a shell's words: what `main` returns."""
-    return shlex.join([f"scripts/{script}", *map(str, arguments)])
-
-
-def again(dataset: Path, run: Path, customers: Path | None = None) -> list[object]:
-    """The arguments by which the next script finds the same dataset, run and customers."""
-    words: list[object] = [dataset]
-    words += ["--run", run] if run != _standard_run(dataset) else []
-    words += ["--customers", customers] if customers is not None else []
-    return words
-
-
-def made_customers(dataset: Path, run: Path | None = None) -> Path | None:
-    """The customers that cluster_personas.py made of this dataset's reviews, for this run or for the default one."""
-    if read_schema(dataset).customers.file is not None:
-        return None
-    standard = _standard_run(dataset)
-    found = (folder / "customers.json" for folder in (run or standard, standard))
-    return next((path for path in found if path.exists()), None)
-
-
-def open_dataset(dataset: Path, run: Path | None, customers: Path | None) -> Dataset:
-    """The dataset with the customers asked for, its own, or those made of reviews; says what was corrected."""
-    opened = load_dataset(dataset, customers or made_customers(dataset, run))
-    console.print(
-        f"{opened.schema.name}: {len(opened.product_ids):,} products, {len(opened.customer_ids):,} customers, "
-        f"{len(opened.purchases):,} purchases"
-    )
-    for note in opened.notes:
-        console.print(f"note: {note}")
-    return opened
-
-
-def held_out(
-    folder: Path, dataset: Dataset, made: Path | None, protocol: str, folds: int, seed: int
-) -> "tuple[Split, DatasetOfFold | None]":
-    """The split of a protocol and, where the customers were `made` of reviews, what makes them anew in each fold."""
-    if made is None:
-        return SPLITS[protocol](dataset, folds, seed), None
-    from recsys_jax.personas.clustering import load_personas
-    from recsys_jax.personas.folds import personas_of_fold
-
-    if protocol == "new-combinations":
-        raise InputError(
-            f"protocol: found new-combinations; allowed for customers made of reviews ({made}): cross-validation, "
-            f"hold-out, new-products; each fold makes personas anew, so no combination stays the same"
-        )
-    split = SPLITS[protocol](dataset, folds, seed)
-    return split, personas_of_fold(folder, dataset, load_personas(made.parent / "personas"))
-
-
-def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.csv") -> None:
-    """Writes which rows are not used and why, and says so; an older list goes away where all are used."""
-    path = run / name
-    if not rows:
-        path.unlink(missing_ok=True)
-        return
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["file", "row", "id", "reason"])
-    writer.writerows([one.source, one.row, one.id, one.reason] for one in rows)
-    write_file(path, stream.getvalue().encode("utf-8", "backslashreplace"))
-    console.print(f"{len(rows):,} {'row is' if len(rows) == 1 else 'rows are'} not used; why stands in {path}")
-
-
-def write_model(model: "TrainedModel", run: Path) -> None:
-    """Writes the model and its losses into the run folder; what was said of the model that it replaces goes away."""
-    from recsys_jax.config import DeepConfig
-    from recsys_jax.storage.artifacts import save_model
-
-    written = [path.name for path in save_model(model, run)]
-    old = [run / name for name in (*EVALUATION, "loss.csv") if (run / name).exists()]
-    if len(model.losses):
-        lines = [f"{number},{loss:.6f}" for number, loss in enumerate(model.losses, 1)]
-        header = "epoch,loss" if isinstance(model.config, DeepConfig) else "step,loss"
-        write_file(run / "loss.csv", "\n".join([header, *lines]) + "\n")
-        written.append("loss.csv")
-    console.print(f"Written to {run}: {', '.join(written)}")
-    old = [path for path in old if path.name not in written]
-    for path in old:
-        path.unlink()
-    if old:
-        console.print("Removed the evaluation of the model that was here before")
+def _typed(path: Path) -> str:
+    """The file's name where a shell finds it by that; else its path, from here where it lies below."""
+    found = shutil.which(path.name)
+    if found is not None and Path(found).exists() and Path(found).samefile(path):
+        return path.stem
+    here = os.path.relpath(path)
+    return shlex.quote(str(path) if here.startswith("..") else here)
 
 
 @contextmanager
@@ -261,3 +169,9 @@ def progress(title: str) -> Iterator[Callable[..., None]]:
             bar.update(task, completed=done, total=total, word=word)
 
         yield update
+
+
+def __getattr__(name: str) -> Any:  # until evaluate, compare and run import these from where they are
+    from recsys_jax.console import places
+
+    return getattr(places, name)

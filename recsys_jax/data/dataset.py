@@ -212,7 +212,7 @@ def load_dataset(folder: str | Path, customers: str | Path | None = None) -> Dat
         if schema.customers.file is None:
             raise InputError(
                 f"{folder / 'dataset.toml'}: [customers] names no file: this dataset's customers are made from its "
-                f"reviews. Run scripts/cluster_personas.py {folder} first, or name a customer file"
+                f"reviews. Run recsys-jax personas {folder} first, or name a customer file"
             )
         customers = folder / schema.customers.file
     return assemble(schema, products, ids, read_table(Path(customers)), folder)

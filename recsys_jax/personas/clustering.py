@@ -339,9 +339,7 @@ def load_personas(folder: Path, cache: Path | None = None) -> PersonaModel:
     except InputError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(
-            f"{folder}: no readable persona model: {error}. scripts/cluster_personas.py writes one"
-        ) from None
+        raise InputError(f"{folder}: no readable persona model: {error}. recsys-jax personas writes one") from None
     if not isinstance(document, dict) or document.get("format") != 2:
         raise InputError(f"{folder / 'model.json'}: not a persona model of format 2. Fit the personas again")
     if document.get("arrays_sha256") != hashlib.sha256(content).hexdigest():

@@ -33,7 +33,7 @@ def personas_of_fold(folder: Path, dataset: Dataset, personas: PersonaModel) -> 
     if bought != reviews.product_ids:
         raise InputError(
             f"{dataset.customers.source}: these customers were made from other reviews than those in {reviews.source}; "
-            f"run scripts/cluster_personas.py again"
+            f"run recsys-jax personas again"
         )
     category = schema.products.category
     categories = None if category is None else dict(zip(product_ids, products.column(category), strict=True))

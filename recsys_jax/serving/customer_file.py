@@ -49,7 +49,7 @@ class Source:
     def check(self, request: Mapping[str, Any]) -> None:
         """Raises `InputError` for what is wrong with the request or the columns, whatever the rows hold."""
         nobody = Table(str(self.path), {name: [] for name in self.names})
-        self.rec.rank_batch(Table("score.py", {}), **request)
+        self.rec.rank_batch(Table("score", {}), **request)
         self.rec.rank_batch(nobody, **request)  # tells a misspelt column
         optional = {fitted.feature.column for fitted in self.rec.model.customers if fitted.feature.missing != "error"}
         for name in self.attributes:

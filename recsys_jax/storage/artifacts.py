@@ -108,7 +108,7 @@ def load_model(folder: str | Path) -> TrainedModel:
         try:
             stream = open_inside(folder, MODEL, largest=_LARGEST[MODEL])
         except FileNotFoundError:
-            raise InputError(f"{path}: there is no such file; scripts/train.py writes it") from None
+            raise InputError(f"{path}: there is no such file; recsys-jax train writes it") from None
         with stream:
             try:
                 return _load(folder, stream.read())
@@ -144,7 +144,7 @@ def _check_format(found: object, versions: object, path: Path) -> None:
         raise InputError(
             f"{path}: found format {found}, written by a newer recsys_jax (version {by}); {reads}: install a newer one"
         )
-    raise InputError(f"{path}: found format {str(found)[:40]!s}; {reads}: train the model again with scripts/train.py")
+    raise InputError(f"{path}: found format {str(found)[:40]!s}; {reads}: train the model again with recsys-jax train")
 
 
 def _checked(document: dict[str, Any], content: bytes, path: Path) -> tuple[str, str]:
@@ -237,7 +237,7 @@ def _tensors(
             for tensor, entry in header.items():
                 shapes[tensor] = _TYPES[entry["dtype"]], tuple(map(index, entry["shape"]))
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
-            raise InputError(f"{path}: damaged: its header is not one that scripts/train.py writes") from None
+            raise InputError(f"{path}: damaged: its header is not one that recsys-jax train writes") from None
         fits(shapes)
         needed = sum(prod(shape) * (8 if kind == "int64" else 4) for kind, shape in shapes.values())
         if size != 8 + length + needed:

@@ -147,7 +147,7 @@ def kept(parts: Parts, total: int) -> str:
 
 @contextmanager
 def stopping(parts: Parts, total: int) -> Iterator[None]:
-    """SIGTERM and Ctrl-C end a script at once (`_common` says why); before that, what is kept is said."""
+    """SIGTERM and Ctrl-C end a command at once (`console.terminal` says why); before that, what is kept is said."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, frame: Any) -> None:

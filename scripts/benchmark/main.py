@@ -1,6 +1,6 @@
 """Training and scoring against PyTorch, NumPy and Faiss: same data, same threads, results checked equal first.
 
-Example: python scripts/benchmark.py --threads 1
+Example: recsys-jax benchmark --threads 1
 """
 
 import json
@@ -22,7 +22,8 @@ import tyro
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recsys_jax.console.terminal import command, console, errors, made_customers, progress
+from recsys_jax.console.places import MALL, made_customers
+from recsys_jax.console.terminal import console, errors, progress
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import require_folder, write_file
 from recsys_jax.errors import InputError
@@ -30,7 +31,6 @@ from recsys_jax.evaluation import plots
 from recsys_jax_benchmark import jobs, models, scaling, scoring, step, training
 from recsys_jax_benchmark.process import Failure, Limits, Process, can_pin, left_behind, processors
 
-DEFAULT = Path(__file__).parents[1] / "data" / "amoremall"
 OURS, SEEDS = "recsys_jax", 32
 Part = Literal["training", "step", "seeds", "requests", "scoring", "jobs", "scaling"]
 Measured = Mapping[str, Mapping[str, Sequence[float | None]]]
@@ -40,10 +40,10 @@ Measured = Mapping[str, Mapping[str, Sequence[float | None]]]
 class Options:
     """Training and scoring against PyTorch, NumPy and Faiss: same data, same threads, results checked equal first."""
 
-    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = DEFAULT
+    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = MALL
     """The folder of a mall, with dataset.toml, that everyone trains on."""
     customers: Path | None = None
-    """Its customers (JSON); by default those that cluster_personas.py made, which runs first where it has not yet."""
+    """Its customers (JSON); by default those that `recsys-jax personas` made, which runs first where it has not yet."""
     parts: tuple[Part, ...] = get_args(Part)
     """What is measured."""
     threads: int = 1
@@ -125,7 +125,7 @@ def _main(options: Options) -> str:
     write_file(options.out, json.dumps(result, indent=1) + "\n")
     console.print(f"Written to {options.out}: every repeat of all this")
     more = len(processors())
-    return f"scripts/benchmark.py --threads {more}" if options.threads < more else "scripts/run.py"
+    return f"benchmark --threads {more}" if options.threads < more else "run"
 
 
 def _check(options: Options) -> None:
@@ -213,8 +213,8 @@ def _job(options: Options, folder: Path) -> training.Job:
 
 def _personas(options: Options, folder: Path) -> Path:
     """The customers, made of the dataset's reviews."""
-    console.print("There are no customers yet: scripts/cluster_personas.py makes them first")
-    arguments = [str(Path(__file__).with_name("cluster_personas.py")), str(options.dataset), "--run", str(folder)]
+    console.print("There are no customers yet: recsys-jax personas makes them first")
+    arguments = ["-m", "recsys_jax", "personas", str(options.dataset), "--run", str(folder)]
     made = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
     if made.returncode:
         raise InputError(made.stderr.strip().removeprefix("error: "))
@@ -343,7 +343,3 @@ def _memory(figures: dict[str, Any]) -> str:
     above = figures["peak_above_held_bytes"]
     extra = "" if above is None else f" (+{above['median'] / 1e6:,.0f})"
     return f"{figures['peak_bytes']['median'] / 1e6:,.0f}{extra}"
-
-
-if __name__ == "__main__":
-    command(main)

@@ -1,6 +1,6 @@
 """Trains the PyTorch reference on the mall's data, and says how well it remembers what it was trained on.
 
-Example: python scripts/train_torch.py data/amoremall model.pth
+Example: recsys-jax torch train data/amoremall model.pth
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ from typing import Annotated
 import tyro
 
 from recsys_jax import InputError
-from recsys_jax.console.terminal import command, console, following, made_customers, open_dataset, progress
+from recsys_jax.console.places import following, made_customers, open_dataset
+from recsys_jax.console.terminal import console, progress
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.files import require_folder
@@ -26,7 +27,7 @@ class Options:
     checkpoint: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="CHECKPOINT")]]
     """The file to write."""
     customers: Path | None = None
-    """The customer file; by default the one that cluster_personas.py made."""
+    """The customer file; by default the one that `recsys-jax personas` made."""
     epochs: int = 500
     """Passes over the purchases."""
     seed: int = 0
@@ -37,7 +38,9 @@ def main(options: Options) -> str:
     """Trains, evaluates and writes."""
     made = options.customers or made_customers(options.dataset)
     if made is None:
-        raise InputError(f"{options.dataset}: there are no customers yet: run scripts/cluster_personas.py first")
+        raise InputError(
+            f"{options.dataset}: there are no customers yet: run recsys-jax personas {options.dataset} first"
+        )
     _check(options, made)
     try:
         from recsys_jax_benchmark import torch_reference
@@ -61,7 +64,7 @@ def main(options: Options) -> str:
     console.print(f"Loss {losses[-1]:.4f}; in-sample {', '.join(f'{name} {x:.3f}' for name, x in figures.items())}")
     torch_reference.save(model, brand_map, options.checkpoint)
     console.print(f"Written: {options.checkpoint}")
-    return following("import_torch.py", options.checkpoint, options.dataset, "--customers", made)
+    return following("torch import", options.checkpoint, options.dataset, "--customers", made)
 
 
 def _check(options: Options, made: Path) -> None:
@@ -86,7 +89,3 @@ def _check(options: Options, made: Path) -> None:
         raise InputError(f"{options.checkpoint}: found a folder; allowed: the file to write")
     require_folder(options.checkpoint.parent)
     options.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-
-
-if __name__ == "__main__":
-    command(main)

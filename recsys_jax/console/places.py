@@ -1,0 +1,163 @@
+"""Where a command's files are: the dataset, the run and its customers; and how the next command finds them."""
+
+import csv
+import io
+import shlex
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recsys_jax.console.terminal import console
+from recsys_jax.data.dataset import Dataset, load_dataset, read_schema
+from recsys_jax.data.files import require_folder, write_file
+from recsys_jax.data.splits import SPLITS, Split
+from recsys_jax.data.tables import SetAside
+from recsys_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from recsys_jax.data.splits import DatasetOfFold
+    from recsys_jax.models.trained import TrainedModel
+
+__all__ = [
+    "MALL",
+    "again",
+    "following",
+    "held_out",
+    "made_customers",
+    "make_mall",
+    "open_dataset",
+    "run_folder",
+    "write_model",
+    "write_set_aside",
+]
+
+MALL = Path("data") / "amoremall"
+"""The dataset of a command that names none, where it is there."""
+
+# What `evaluate`, and `train --seeds`, write about a model: it does not outlive it.
+EVALUATION = (
+    "embedding_space.png",
+    "seeds.json",
+    *(
+        f"{protocol}/{name}"
+        for protocol in ("in-sample", *SPLITS)
+        for name in ("results.csv", "metrics.json", "results_by_persona.png")
+    ),
+)
+
+
+def make_mall(folder: Path, seed: int = 0) -> list[Path]:
+    """Writes the small synthetic mall and, where there is none, its persona catalogue; returns the paths."""
+    from recsys_jax.synthetic.malls import mall, write_mall
+
+    paths = write_mall(mall(seed), folder)
+    catalogue = folder / "personas.toml"
+    if not catalogue.exists():
+        write_file(catalogue, files("recsys_jax.data").joinpath("personas.toml").read_bytes())
+        paths.append(catalogue)
+    return paths
+
+
+def run_folder(dataset: Path, run: Path | None) -> Path:
+    """The folder of a run: the one asked for, or runs/NAME with the dataset's name.
+
+    Raises `InputError` where nothing can be written into it: it is told now, not after all the work.
+    """
+    run = run or _standard_run(dataset)
+    require_folder(run)
+    return run
+
+
+def _standard_run(dataset: Path) -> Path:
+    return Path("runs") / read_schema(dataset).name
+
+
+def following(command: str, *words: object) -> str:
+    """A command to run next, in a shell's words: what `main` returns.
+
+    >>> following("train", Path("my mall"), "--seeds", 2)
+    "train 'my mall' --seeds 2"
+    """
+    return shlex.join([*command.split(), *map(str, words)])
+
+
+def again(dataset: Path, run: Path, customers: Path | None = None) -> list[object]:
+    """The words by which the next command finds the same dataset, run and customers."""
+    words: list[object] = [dataset]
+    words += ["--run", run] if run != _standard_run(dataset) else []
+    words += ["--customers", customers] if customers is not None else []
+    return words
+
+
+def made_customers(dataset: Path, run: Path | None = None) -> Path | None:
+    """The customers that `personas` made of this dataset's reviews, for this run or for the default one."""
+    if read_schema(dataset).customers.file is not None:
+        return None
+    standard = _standard_run(dataset)
+    found = (folder / "customers.json" for folder in (run or standard, standard))
+    return next((path for path in found if path.exists()), None)
+
+
+def open_dataset(dataset: Path, run: Path | None, customers: Path | None) -> Dataset:
+    """The dataset with the customers asked for, its own, or those made of reviews; says what was corrected."""
+    opened = load_dataset(dataset, customers or made_customers(dataset, run))
+    console.print(
+        f"{opened.schema.name}: {len(opened.product_ids):,} products, {len(opened.customer_ids):,} customers, "
+        f"{len(opened.purchases):,} purchases"
+    )
+    for note in opened.notes:
+        console.print(f"note: {note}")
+    return opened
+
+
+def held_out(
+    folder: Path, dataset: Dataset, made: Path | None, protocol: str, folds: int, seed: int
+) -> "tuple[Split, DatasetOfFold | None]":
+    """The split of a protocol and, where the customers were `made` of reviews, what makes them anew in each fold."""
+    if made is None:
+        return SPLITS[protocol](dataset, folds, seed), None
+    from recsys_jax.personas.clustering import load_personas
+    from recsys_jax.personas.folds import personas_of_fold
+
+    if protocol == "new-combinations":
+        raise InputError(
+            f"protocol: found new-combinations; allowed for customers made of reviews ({made}): cross-validation, "
+            f"hold-out, new-products; each fold makes personas anew, so no combination stays the same"
+        )
+    split = SPLITS[protocol](dataset, folds, seed)
+    return split, personas_of_fold(folder, dataset, load_personas(made.parent / "personas"))
+
+
+def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.csv") -> None:
+    """Writes which rows are not used and why, and says so; an older list goes away where all are used."""
+    path = run / name
+    if not rows:
+        path.unlink(missing_ok=True)
+        return
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(["file", "row", "id", "reason"])
+    writer.writerows([one.source, one.row, one.id, one.reason] for one in rows)
+    write_file(path, stream.getvalue().encode("utf-8", "backslashreplace"))
+    console.print(f"{len(rows):,} {'row is' if len(rows) == 1 else 'rows are'} not used; why stands in {path}")
+
+
+def write_model(model: "TrainedModel", run: Path) -> None:
+    """Writes the model and its losses into the run folder; what was said of the model that it replaces goes away."""
+    from recsys_jax.config import DeepConfig
+    from recsys_jax.storage.artifacts import save_model
+
+    written = [path.name for path in save_model(model, run)]
+    old = [run / name for name in (*EVALUATION, "loss.csv") if (run / name).exists()]
+    if len(model.losses):
+        lines = [f"{number},{loss:.6f}" for number, loss in enumerate(model.losses, 1)]
+        header = "epoch,loss" if isinstance(model.config, DeepConfig) else "step,loss"
+        write_file(run / "loss.csv", "\n".join([header, *lines]) + "\n")
+        written.append("loss.csv")
+    console.print(f"Written to {run}: {', '.join(written)}")
+    old = [path for path in old if path.name not in written]
+    for path in old:
+        path.unlink()
+    if old:
+        console.print("Removed the evaluation of the model that was here before")
