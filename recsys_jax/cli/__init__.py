@@ -1,12 +1,13 @@
 """`recsys-jax COMMAND`: each command is a module here; `python -m recsys_jax` and scripts/*.py lead here, too."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
+from typing import NoReturn
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "find", "main"]
 
 COMMANDS = {
     "run": ("recsys_jax.cli.run:main", "the main job, from reviews to recommendations"),
@@ -38,35 +39,41 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if words[0] == "--version":
         print(f"recsys-jax {version('recsys_jax')}")
         return
+    from recsys_jax.console import terminal  # before all else: it answers Ctrl-C, and a missing package, from the start
+
+    terminal.command(*find(words))
+
+
+def find(words: Sequence[str]) -> tuple[Callable[..., str | None], str, list[str]]:
+    """The `main` of the command that the first words name, its name, and its arguments.
+
+    Ends with a sentence where there is no such command, or where it is not installed.
+    """
     count = next((count for count in (1, 2) if " ".join(words[:count]) in COMMANDS), 0)
     if not count:
         _unknown(words)
     name = " ".join(words[:count])
-    from recsys_jax.console import terminal  # before all else: it answers Ctrl-C, and a missing package, from the start
-
     module, _, function = COMMANDS[name][0].partition(":")
     try:
         imported = import_module(module)
     except ModuleNotFoundError as error:
         if error.name == "recsys_jax_benchmark":
-            sys.exit(
-                f"error: {name} is not installed: it belongs to the repository of recsys_jax, in scripts/benchmark"
-            )
-        sys.exit(terminal.not_installed(error))
+            sys.exit(f"error: {name} is not installed: it is scripts/benchmark in the repository of recsys_jax")
+        from recsys_jax.console.terminal import not_installed
+
+        sys.exit(not_installed(error))
     translate = getattr(imported, "translate", list)  # of former options
-    terminal.command(getattr(imported, function), name, translate(words[count:]))
+    return getattr(imported, function), name, translate(words[count:])
 
 
 def _help(group: str = "") -> str:
     shown = {name: said for name, (_, said) in COMMANDS.items() if name.startswith(group)}
     lines = [f"  {name:<{max(map(len, shown))}}  {said}" for name, said in shown.items()]
     usage = f"usage: recsys-jax {group or 'COMMAND '}..."
-    return "\n".join(
-        [usage, "", *lines, "", "recsys-jax COMMAND --help lists the options of one; --version: the version"]
-    )
+    return "\n".join([usage, "", *lines, "", "recsys-jax COMMAND --help lists its options; recsys-jax --version"])
 
 
-def _unknown(words: Sequence[str]) -> None:
+def _unknown(words: Sequence[str]) -> NoReturn:
     """Ends with a sentence, or with what there is of `torch` and `dataset`."""
     group = f"{words[0]} "
     if any(name.startswith(group) for name in COMMANDS):

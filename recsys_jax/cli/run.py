@@ -14,7 +14,7 @@ from typing import Annotated, Literal
 import tyro
 from rich.text import Text
 
-from recsys_jax import Dataset, DeepConfig, InputError, Recommender, load_dataset
+from recsys_jax import Dataset, DeepConfig, InputError, Recommender, WideConfig, load_dataset
 from recsys_jax.cli import evaluate, recommend, train
 from recsys_jax.cli import personas as cluster_personas
 from recsys_jax.console.terminal import console, following, made_customers, run_folder
@@ -57,7 +57,7 @@ def main(options: Options) -> str:
         cluster_personas.main(cluster_personas.Options(dataset, run, encoder=options.encoder, seed=options.seed))
     _stage("Training")
     config = DeepConfig(epochs=options.epochs, seed=options.seed)
-    train.main(train.Options(dataset, run, recipe=options.recipe, config=config))
+    train.main(train.Options(dataset, WideConfig(seed=options.seed) if options.recipe == "linear" else config, run))
     for protocol in ("in-sample", "cross-validation"):
         _stage(f"Evaluation, {protocol}")
         evaluate.main(evaluate.Options(dataset, run, protocol=protocol, seed=options.seed))

@@ -140,11 +140,10 @@ def standard(dataset: Path) -> Config:
     """The dataset's own recipe. Raises `InputError` where there is no such dataset."""
     if dataset == MALL and not MALL.exists():
         raise InputError(
-            f"dataset: found none, and no {MALL} here; allowed: a folder with dataset.toml; recsys-jax dataset synthetic "
-            f"writes {MALL}"
+            f"dataset: found none, and no {MALL} here; allowed: a folder with dataset.toml; "
+            f"recsys-jax dataset synthetic writes {MALL}"
         )
-    found: Config | None = getattr(read_schema(dataset), "training", None)
-    return WideConfig() if found is None else found
+    return read_schema(dataset).training or WideConfig()
 
 
 @contextmanager

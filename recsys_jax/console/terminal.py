@@ -57,6 +57,7 @@ __all__ = [
     "errors",
     "keep_what_is_compiled",
     "not_installed",
+    "parse",
     "program",
     "progress",
     "share_processors",
@@ -81,15 +82,20 @@ console = _Console(highlight=False, soft_wrap=True, markup=False)
 errors = _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
+def parse(main: Callable[..., str | None], name: str, arguments: Sequence[str]) -> Any:
+    """The `options` of a command's `main`, from the arguments."""
+    options = get_type_hints(main, include_extras=True)["options"]
+    return tyro.cli(options, prog=f"recsys-jax {name}", args=arguments, config=_STYLE)
+
+
 def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]) -> None:
-    """Runs `main` with its `options` from the arguments, and says what to run next: the command that it returns.
+    """Runs a command's `main` with its options, and says what to run next: the command that it returns.
 
     A mistake in the input is one sentence and exit status 2.
     """
     keep_what_is_compiled()
-    options = get_type_hints(main, include_extras=True)["options"]
     try:
-        then = main(tyro.cli(options, prog=f"recsys-jax {name}", args=arguments, config=_STYLE))
+        then = main(parse(main, name, arguments))
     except (InputError, OSError) as error:  # a full disk or a folder that may not be written is told likewise
         errors.print(f"error: {error}")
         sys.exit(2)

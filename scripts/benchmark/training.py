@@ -116,7 +116,7 @@ def _strongest(job: Job, timings: Timings, *, compiled: Literal["epoch", "step"]
 
 
 def _ours(job: Job, timings: Timings) -> None:
-    """The script that a person runs; the training inside it is timed as it calls it."""
+    """The command that a person runs; the training inside it is timed as it calls it."""
     from recsys_jax import DeepConfig, TrainedModel, fit
     from recsys_jax.cli import train
     from recsys_jax.console.terminal import keep_what_is_compiled
@@ -133,7 +133,7 @@ def _ours(job: Job, timings: Timings) -> None:
     vars(train)["fit"] = timed
     for seed in range(job.seed, job.seed + job.trainings):
         config = DeepConfig(epochs=job.epochs, seed=seed)
-        train.main(train.Options(Path(job.dataset), Path(job.out), Path(job.customers), "towers", config=config))
+        train.main(train.Options(Path(job.dataset), config, Path(job.out), Path(job.customers)))
         if seed == job.seed:
             timings.saved(job.device)
 

@@ -276,7 +276,7 @@ def test_a_repeated_customer(mall):
 def test_a_schema_without_a_customer_file(mall):
     toml = mall / "dataset.toml"
     toml.write_text(toml.read_text(encoding="utf-8").replace('file = "customers.json"\n', ""), encoding="utf-8")
-    says(lambda: load_dataset(mall), "dataset.toml", "[customers]", "cluster_personas.py")
+    says(lambda: load_dataset(mall), "dataset.toml", "[customers]", "recsys-jax personas")
     assert load_dataset(mall, mall / "customers.json").customer_ids[0] == "u1"
 
 
@@ -694,5 +694,5 @@ def test_bad_numbers_of_folds(folds):
 
 
 def test_a_negative_seed_is_a_sentence():
-    """scripts/evaluate.py --seed -1 ends here."""
+    """`recsys-jax evaluate --seed -1` ends here."""
     says(lambda: customer_folds(10, 2, -1), "seed", "-1")

@@ -1,18 +1,17 @@
 """Bring your own shop: what docs/datasets.md says is run; the descriptions in data/ read what they describe."""
 
-import importlib
 import re
 import shlex
 import tomllib
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
-import tyro
+from command_line import done, run, told
 
-from recsys_jax import DeepConfig, InputError, Recommender, Schema, TrainedModel, fit, load_dataset, save_model
+from recsys_jax import DeepConfig, InputError, Recommender, Schema, TrainedModel, cli, fit, load_dataset, save_model
+from recsys_jax.console.terminal import parse
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
@@ -24,7 +23,7 @@ COMMANDS = [
     for kind, _, content in BLOCKS
     if kind == "sh"
     for line in content.splitlines()
-    if line.startswith("python ")
+    if line.startswith("recsys-jax ")
 ]
 FEW = DeepConfig(epochs=20, batch_size=8)
 
@@ -42,17 +41,6 @@ def shop(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "shop", SHOP)
     return Path("shop")
-
-
-@pytest.fixture
-def script(monkeypatch):
-    """Imports a command line by its file's path."""
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-
-    def load(path: str) -> ModuleType:
-        return importlib.import_module(Path(path).stem)
-
-    return load
 
 
 @pytest.fixture(scope="module")
@@ -94,34 +82,27 @@ def test_the_boost_rules_do_what_the_manual_says(shop, trained):
     assert boosts("morning") == {"T03": less, "T04": less, "T05": less}
 
 
-def test_the_values_of_one_attribute_on_the_command_line(shop, trained, script, capsys):
+def test_the_values_of_one_attribute_on_the_command_line(shop, trained):
     """As in the table or by commas; a value that is none is noted."""
     save_model(trained, Path("runs/tea"))
-    recommend = script("recommend.py")
-    said = []
-    for likes in ("fresh|floral", "fresh,floral", "fresh,flroal"):
-        recommend.main(recommend.Options(Path("runs/tea"), (f"likes={likes}",), json=True))
-        said.append(capsys.readouterr())
-    assert said[0].out == said[1].out != said[2].out
-    assert said[0].err == said[1].err == ""
-    assert "the model does not know 'flroal'" in said[2].err
+    values = ("fresh|floral", "fresh,floral", "fresh,flroal")
+    said = [run("recommend", "runs/tea", f"likes={likes}", "--json") for likes in values]
+    assert said[0].stdout == said[1].stdout != said[2].stdout
+    assert said[0].stderr == said[1].stderr == ""
+    assert "the model does not know 'flroal'" in said[2].stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_is_understood(command, script):
-    options = script(command[0]).Options
-    tyro.cli(options, args=command[1:], config=(tyro.conf.OmitArgPrefixes,))
+def test_every_command_is_understood(command):
+    parse(*cli.find(command))
 
 
-def test_the_commands_of_the_example_shop_work(shop, script, capsys):
+def test_the_commands_of_the_example_shop_work(shop):
     """As they stand in the manual, without the evaluation, whose picture takes long."""
     chosen = [list(command) for command in COMMANDS if {"shop", "runs/tea"} & set(command)]
-    assert [Path(command[0]).stem for command in chosen] == ["train", "evaluate", "recommend", "recommend"]
+    assert [command[0] for command in chosen] == ["train", "evaluate", "recommend", "recommend"]
     train, _, recommend, boosted = chosen
-    for path, *arguments in (train, recommend, boosted):
-        module = script(path)
-        module.main(tyro.cli(module.Options, args=arguments, config=(tyro.conf.OmitArgPrefixes,)))
-    out = capsys.readouterr().out
+    out = "".join(done(*words).stdout for words in (train, recommend, boosted))
     assert "Garden Sencha" in out
     assert "+0.10" in out
 
@@ -166,7 +147,7 @@ MISTAKES = [
 ]
 
 
-def test_the_manual_lists_each_mistake_with_its_sentence(shop, trained, script):
+def test_the_manual_lists_each_mistake_with_its_sentence(shop, trained):
     """Every sentence is produced by running, and no other stands there."""
     said = set()
     for name, old, new in MISTAKES:
@@ -272,11 +253,11 @@ def movielens(tmp_path) -> Path:
     return folder
 
 
-def test_movielens_is_converted_and_trains(movielens, tmp_path, script, capsys):
-    convert = script("convert_movielens.py")
+def test_movielens_is_converted_and_trains(movielens, tmp_path):
     out = tmp_path / "out" / "movielens"
-    convert.main(convert.Options(movielens, out))
-    assert "interactions.csv  4 rows" in capsys.readouterr().out
+    converted = done("dataset", "movielens", movielens, out)
+    assert "interactions.csv  4 rows" in converted.stdout
+    assert converted.next() == ["train", str(out)]
 
     dataset = load_dataset(out)
     assert dataset.products.columns == {
@@ -298,9 +279,8 @@ def test_movielens_is_converted_and_trains(movielens, tmp_path, script, capsys):
     assert len(Recommender(model).recommend(age=30, gender="female", occupation="pilot", top_n=4)) == 4
 
 
-def test_movielens_ratings_below_the_least_are_left_out(movielens, tmp_path, script, capsys):
-    convert = script("convert_movielens.py")
-    convert.main(convert.Options(movielens, tmp_path / "out", min_rating=4))
+def test_movielens_ratings_below_the_least_are_left_out(movielens, tmp_path):
+    done("dataset", "movielens", movielens, tmp_path / "out", "--min-rating", 4)
     assert load_dataset(tmp_path / "out").purchases.tolist() == [[0, 0], [0, 3]]
 
 
@@ -315,20 +295,20 @@ def test_movielens_ratings_below_the_least_are_left_out(movielens, tmp_path, scr
         ("u.genre", "Action|1\n", "", ["u.item, line 1", "allowed: 8"]),
     ],
 )
-def test_movielens_mistakes_are_sentences(movielens, tmp_path, script, name, old, new, words):
+def test_movielens_mistakes_are_sentences(movielens, tmp_path, name, old, new, words):
     if old is None:
         (movielens / name).unlink()
     else:
         assert old in MOVIELENS[name]
         (movielens / name).write_bytes(MOVIELENS[name].replace(old, new).encode("latin-1"))
-    convert = script("convert_movielens.py")
-    with pytest.raises(InputError) as error:
-        convert.main(convert.Options(movielens, tmp_path / "out"))
-    assert all(word in str(error.value) for word in words), str(error.value)
+    result = run("dataset", "movielens", movielens, tmp_path / "out")
+    assert result.returncode == 2
+    assert all(word in result.stderr for word in words), result.stderr
     assert not (tmp_path / "out").exists()
 
 
-def test_movielens_refuses_a_rating_that_nobody_gives(movielens, tmp_path, script):
-    convert = script("convert_movielens.py")
-    with pytest.raises(InputError, match="min_rating: found 6; allowed: 1 to 5"):
-        convert.main(convert.Options(movielens, tmp_path / "out", min_rating=6))
+def test_movielens_refuses_a_rating_that_nobody_gives(movielens, tmp_path):
+    told(
+        run("dataset", "movielens", movielens, tmp_path / "out", "--min-rating", 6),
+        "min_rating: found 6; allowed: 1 to 5",
+    )

@@ -218,7 +218,7 @@ def test_new_reviews_join_fitted_personas(tmp_path):
 
 def test_damaged_or_absent_model_is_an_error(tmp_path):
     folder = tmp_path / "personas"
-    with pytest.raises(InputError, match="cluster_personas"):
+    with pytest.raises(InputError, match="recsys-jax personas"):
         load_personas(folder)
     model = fitted()
     save_personas(model, folder)
@@ -480,8 +480,7 @@ def test_personas_of_the_look_alike_are_found_and_named(look_alike, seed):
 
 
 def test_script_marks_leftover_names_and_says_what_it_did_not_use(tmp_path, monkeypatch, capsys, mall):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
-    from recsys_jax.cli import personas as cluster_personas
+    from recsys_jax.cli import personas as command
 
     model, texts, _ = leftover_name()
     rows = json.loads((mall / "products.json").read_text("utf-8"))
@@ -492,22 +491,21 @@ def test_script_marks_leftover_names_and_says_what_it_did_not_use(tmp_path, monk
     (mall / "personas.toml").write_text(GOOD, "utf-8")
     with (mall / "dataset.toml").open("a") as file:
         file.write('\n[personas]\ncatalogue = "personas.toml"\n')
-    monkeypatch.setattr(cluster_personas, "fit_personas", lambda *_, encoder, **__: replace(model, encoder=encoder))
-    monkeypatch.setattr(cluster_personas, "assign", lambda *_: (np.repeat([0, 1, 2], 8), np.zeros(24)))
-    monkeypatch.setattr(cluster_personas, "customer_rows", lambda *_: {})
-    cluster_personas.main(cluster_personas.Options(mall, run=tmp_path / "out", encoder="lsa", k=3))
+    monkeypatch.setattr(command, "fit_personas", lambda *_, encoder, **__: replace(model, encoder=encoder))
+    monkeypatch.setattr(command, "assign", lambda *_: (np.repeat([0, 1, 2], 8), np.zeros(24)))
+    monkeypatch.setattr(command, "customer_rows", lambda *_: {})
+    command.main(command.Options(mall, run=tmp_path / "out", encoder="lsa", k=3))
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("(a leftover name: its reviews read more like Dry)") == 1
     assert re.search(r"Gift 8 reviews [^()]*\(a leftover name", said)
     assert "note: profile_info: '주름', not used, 24 times" in said
 
 
-def test_script_writes_customers_that_the_dataset_takes(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
+def test_script_writes_customers_that_the_dataset_takes(tmp_path):
     from recsys_jax.cli.personas import Options, main
 
     again = main(Options(MALL, run=tmp_path / "out", encoder="lsa", k="auto"))
-    assert again == f"scripts/train.py {MALL} --run {tmp_path / 'out'}"
+    assert again == f"train {MALL} --run {tmp_path / 'out'}"
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "customers.json",
         "personas",

@@ -1,15 +1,13 @@
 """The synthetic mall has the figures its datasheet promises; populations of any size behave as a shop does."""
 
 import json
-import shlex
-import subprocess
-import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import done, run, told
 
 from recsys_jax.errors import InputError
 from recsys_jax.personas.profiles import parse_profile, stated_in_text
@@ -49,7 +47,7 @@ def texts(products):
 
 def test_the_shipped_files_are_what_seed_0_gives(tmp_path):
     for path in write_mall(mall(0), tmp_path):
-        assert path.read_bytes() == (SHIPPED / path.name).read_bytes(), f"run scripts/make_dataset.py: {path.name}"
+        assert path.read_bytes() == (SHIPPED / path.name).read_bytes(), f"run recsys-jax dataset synthetic: {path.name}"
 
 
 def test_another_seed_gives_another_mall():
@@ -323,17 +321,14 @@ def test_impossible_sizes_are_told(customers, products, seed):
     ],
 )
 def test_the_script_tells_a_mistake_in_a_sentence(options, sentence, tmp_path):
-    script = [sys.executable, str(ROOT / "scripts" / "make_dataset.py"), *options]
-    done = subprocess.run(script, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 2
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr
+    told(run("dataset", "synthetic", *options, cwd=tmp_path), sentence)
 
 
 def test_the_script_writes_the_mall_where_told(tmp_path):
     out = tmp_path / "our mall"
-    script = [sys.executable, str(ROOT / "scripts" / "make_dataset.py"), "--out", str(out), "--seed", "0"]
-    done = subprocess.run(script, capture_output=True, text=True, check=True)
+    made = done("dataset", "synthetic", "--out", out, "--seed", 0)
     assert (out / "products.json").read_bytes() == (SHIPPED / "products.json").read_bytes()
     # What to run next is for a shell to read, so a space in a name does not end it.
-    assert shlex.split(done.stdout.splitlines()[-1])[-2:] == ["scripts/run.py", str(out)]
+    assert made.next() == ["run", str(out)]
+    # The catalogue that comes with the package is the one in the repository.
+    assert (out / "personas.toml").read_bytes() == (SHIPPED / "personas.toml").read_bytes()

@@ -17,11 +17,10 @@ def written(folder: Path) -> dict[str, bytes]:
 
 
 def run(cwd: Path, cache: Path, hash_seed: int, *command: object) -> None:
-    """Runs a script as a process of its own; sets and hashes of texts have another order with each hash seed."""
+    """Runs a command as a process of its own; sets and hashes of texts have another order with each hash seed."""
     environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed), "XDG_CACHE_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    script, *arguments = map(str, command)
-    line = [sys.executable, str(ROOT / "scripts" / script), *arguments]
+    line = [sys.executable, "-m", "recsys_jax", *map(str, command)]
     result = subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
     assert result.returncode == 0, result.stderr
 
@@ -32,10 +31,10 @@ def test_two_processes_write_the_same_bytes(tmp_path):
     for number, place in enumerate(("here", "some/where else"), 1):
         cwd = tmp_path / place
         cwd.mkdir(parents=True)
-        towers = ("--recipe", "towers", "--epochs", 20, "--run", "runs/towers", "--customers", "runs/a/customers.json")
-        run(cwd, tmp_path / "cache", number, "cluster_personas.py", MALL, "--encoder", "lsa", "--run", "runs/a")
-        run(cwd, tmp_path / "cache", number, "train.py", MALL, "--run", "runs/a")
-        run(cwd, tmp_path / "cache", number, "train.py", MALL, *towers)
+        deep = ("deep", "--epochs", 20, "--run", "runs/deep", "--customers", "runs/a/customers.json")
+        run(cwd, tmp_path / "cache", number, "personas", MALL, "--encoder", "lsa", "--run", "runs/a")
+        run(cwd, tmp_path / "cache", number, "train", MALL, "--run", "runs/a")
+        run(cwd, tmp_path / "cache", number, "train", MALL, *deep)
         found.append(written(cwd))
     assert list((tmp_path / "cache").rglob("*-cache"))  # there was something to find
     assert {Path(name).name for name in found[0]} >= {"customers.json", "arrays.npz", "model.json", "loss.csv"}
@@ -51,7 +50,7 @@ def test_the_main_job_writes_the_same_bytes(recipe, tmp_path):
     for number in (1, 2):
         cwd = tmp_path / str(number)
         cwd.mkdir()
-        run(cwd, tmp_path / f"cache {number}", number, "run.py", MALL, "--recipe", recipe)
+        run(cwd, tmp_path / f"cache {number}", number, "run", MALL, "--recipe", recipe)
         found.append(written(cwd))
     endings = {Path(name).suffix for name in found[0]}
     assert endings == {".csv", ".json", ".md", ".npz", ".png", ".safetensors"}

@@ -163,7 +163,7 @@ def test_a_loss_that_is_no_number_stops_with_its_place(dataset, tmp_path):
 
 
 def command(folder: Path, run: Path, *more: str) -> list[str]:
-    return [sys.executable, "scripts/train.py", str(folder), "--run", str(run), *more]
+    return [sys.executable, "-m", "recsys_jax", "train", str(folder), "--run", str(run), *more]
 
 
 def files(run: Path) -> dict[str, bytes]:
@@ -171,7 +171,7 @@ def files(run: Path) -> dict[str, bytes]:
 
 
 def test_sigterm_saves_and_says_how_to_go_on(folder, tmp_path):
-    more = ["--recipe", "towers", "--epochs", "2000000"]
+    more = ["deep", "--epochs", "2000000"]
     with subprocess.Popen(command(folder, tmp_path, *more), cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:  # of the epochs: it trains
@@ -206,17 +206,17 @@ def killed_until_done(folder: Path, run: Path, more: list[str], rng: random.Rand
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["linear", "towers"])
+@pytest.mark.parametrize("recipe", ["wide", "deep"])
 def test_killed_at_random_it_ends_with_the_same_bytes(recipe, tmp_path):
     folder = tmp_path / "mall"
     subprocess.run(
-        [sys.executable, "scripts/make_dataset.py", "--out", str(folder), *POPULATION],
+        [sys.executable, "-m", "recsys_jax", "dataset", "synthetic", "--out", str(folder), *POPULATION],
         cwd=ROOT,
         check=True,
         stdout=subprocess.DEVNULL,
     )
-    more = ["--recipe", recipe]
-    more += ["--epochs", "60", "--checkpoint-every", "1"] if recipe == "towers" else []
+    more = [recipe]
+    more += ["--epochs", "60", "--checkpoint-every", "1"] if recipe == "deep" else []
     began = time.perf_counter()
     subprocess.run(command(folder, tmp_path / "whole", *more), cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     seconds = time.perf_counter() - began

@@ -4,14 +4,12 @@
 """
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import done
 from scipy import stats
 from torch_weights import twins_state
 
@@ -53,9 +51,7 @@ def interval(ours, theirs):
 def customers(tmp_path_factory):
     """The mall's customers, made of its reviews as the main job makes them."""
     folder = tmp_path_factory.mktemp("personas")
-    script = [sys.executable, str(ROOT / "scripts" / "cluster_personas.py"), str(MALL), "--run", str(folder)]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(folder / "cache")}
-    subprocess.run(script, check=True, capture_output=True, env=environment)
+    done("personas", MALL, "--run", folder, "--cache", folder / "cache")
     return folder / "customers.json"
 
 
