@@ -67,7 +67,7 @@ def main(options: Options) -> str:
     reviews = read_reviews(options.dataset, schema)
     out = run_folder(options.dataset, options.run)
     console.print(f"{len(reviews):,} reviews from {reviews.source}")
-    for note in reviews.intake.notes if reviews.intake else ():
+    for note in reviews.validation.notes if reviews.validation else ():
         console.print(f"note: {note}")
 
     encoder = get_encoder(options.encoder, corpus=reviews.texts, cache=options.cache, seed=options.seed)
@@ -107,7 +107,7 @@ def main(options: Options) -> str:
         silhouette_curve(out / "silhouette.png", ks, [model.silhouettes[k] for k in ks], len(model.names))
     pictures = "persona_distribution.png" + (", silhouette.png" if options.k == "auto" else "")
     console.print(f"Written to {out}: customers.json, persona_labels.csv, PERSONA_DEFINITION.md, {pictures}, personas/")
-    write_set_aside(reviews.intake.set_aside if reviews.intake else (), out, "reviews_set_aside.csv")
+    write_set_aside(reviews.validation.set_aside if reviews.validation else (), out, "reviews_set_aside.csv")
     return following("train", *again(options.dataset, out))
 
 

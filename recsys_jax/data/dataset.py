@@ -1,4 +1,4 @@
-"""A dataset: products, customers and who bought what, checked against the schema; folds of customers."""
+"""A dataset: products, customers and who bought what, validated against the schema."""
 
 import hashlib
 import json
@@ -11,15 +11,14 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from recsys_jax.data.schema import Categorical, Feature, Schema
-from recsys_jax.data.tables import ID, RepeatedKey, SetAside, Table, read_table, share_allowed, shown
-from recsys_jax.data.validation import Intake, add_repeated, unusable_rows
-from recsys_jax.data.values import as_id, as_key, cell_date, half_character, split_keys
+from recsys_jax.data.tables import ID, RepeatedKey, SetAside, Table, read_table, refuse_many
+from recsys_jax.data.validation import Validation, add_repeated, unusable_rows
+from recsys_jax.data.values import as_id, as_key, has_lone_surrogate, parse_date, shown, split_keys
 from recsys_jax.errors import InputError
 
 __all__ = [
     "Dataset",
     "Reviews",
-    "customer_folds",
     "load_dataset",
     "product_ids",
     "read_products",
@@ -34,15 +33,15 @@ _LONGEST_PROFILE = 1000
 
 @dataclass(frozen=True)
 class Reviews:
-    """Review texts with the product each one is about; all lists have one entry per review."""
+    """Review texts and the product of each; all lists have one entry per review."""
 
     source: str
     texts: list[str]
     product_ids: list[str]
     profiles: list[str | None]
-    """`profile_info` such as "40대/남성/복합성/주름", where a review carries it."""
-    intake: Intake | None = None
-    """What became of the reviews in the file they were read from."""
+    """`profile_info` such as "40대/남성/복합성/주름", where a review has one."""
+    validation: Validation | None = None
+    """The counts of the reviews in their file."""
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -60,20 +59,25 @@ class Dataset:
     purchases: Int[np.ndarray, "n 2"]
     """One (customer row, product row) per purchase, each pair once, sorted."""
     notes: list[str] = field(default_factory=list)
-    """What was corrected on the way in, with counts."""
+    """What was left out or merged while reading, with counts."""
     dates: Float64[np.ndarray, " n"] | None = None
-    """When each purchase was first made, in seconds since 1970 (UTC), where the schema names a date."""
-    intakes: tuple[Intake, ...] = ()
-    """What became of the rows of each file: products, customers, and interactions where there are such."""
+    """The first date of each purchase, in seconds since 1970 (UTC), where the schema names a date."""
+    validations: tuple[Validation, ...] = ()
+    """The row counts of each file: products, customers, and interactions where there are any."""
 
     @property
     def set_aside(self) -> list[SetAside]:
-        """The rows that are not used, each with its reason."""
-        return [row for intake in self.intakes for row in intake.set_aside]
+        """The rows that cannot be used, each with its reason."""
+        return [row for validation in self.validations for row in validation.set_aside]
+
+    @property
+    def intakes(self) -> tuple[Validation, ...]:
+        """The former name of `validations`."""
+        return self.validations
 
     @property
     def fingerprint(self) -> str:
-        """A checksum of the customers' ids and features and of who bought what: equal for the same training data."""
+        """A checksum of the training data: the customers' ids and features, and who bought what."""
         columns = {f.column: list(map(str, self.customers.column(f.column))) for f in self.schema.customers.features}
         content = json.dumps([self.customer_ids, columns, self.product_ids], sort_keys=True)
         return hashlib.sha256(content.encode() + self.purchases.tobytes()).hexdigest()
@@ -85,7 +89,7 @@ class Dataset:
 
     @property
     def segment_word(self) -> str:
-        """What people call a segment: the schema's column without `_name` or `_id`, such as "persona"."""
+        """The word for a segment: the schema's column without `_name` or `_id`, such as "persona"."""
         column = self.schema.customers.segment or "segment"
         return column.removesuffix("_name").removesuffix("_id").replace("_", " ")
 
@@ -115,7 +119,7 @@ def read_schema(folder: Path) -> Schema:
 
 
 def read_products(folder: Path, schema: Schema) -> tuple[Table, list[str]]:
-    """The usable rows of the product table and their ids; `Table.set_aside` has the others.
+    """The usable rows of the product table, and their ids; `Table.set_aside` has the other rows.
 
     Raises `InputError` where there are none, or more than one row in ten is unusable.
     """
@@ -145,7 +149,7 @@ def product_ids(table: Table, schema: Schema) -> list[str]:
 
 
 def read_reviews(folder: Path, schema: Schema) -> Reviews:
-    """The usable reviews nested in the product table; `Reviews.intake` has the others.
+    """The usable reviews nested in the product table; `Reviews.validation` counts the others.
 
     Raises `InputError` where there are none, or more than one in ten is unusable.
     """
@@ -159,7 +163,7 @@ def read_reviews(folder: Path, schema: Schema) -> Reviews:
     ids: list[str] = []
     profiles: list[str | None] = []
     set_aside: list[SetAside] = []
-    for row, (cell, nested) in enumerate(zip(table.column(schema.products.id), table.column(column), strict=True)):
+    for row, (value, nested) in enumerate(zip(table.column(schema.products.id), table.column(column), strict=True)):
         number = table.number(row)
         if not isinstance(nested, list):
             reason = f"{column}: found {shown(nested)}; allowed: a list of reviews, empty where there are none"
@@ -171,18 +175,18 @@ def read_reviews(folder: Path, schema: Schema) -> Reviews:
                 set_aside.append(SetAside(table.source, number, f"{column} {place}: {problem}"))
                 continue
             texts.append(review["content"])
-            ids.append(as_id(cell) or "")
+            ids.append(as_id(value) or "")
             profiles.append(as_key(review.get("profile_info")))
     read = len(texts) + len(set_aside)
     if not read:
         raise InputError(f"{table.source}: there are no reviews in its column {column!r}")
-    share_allowed(set_aside, read, "reviews")
-    intake = Intake(table.source, read, len(texts), tuple(set_aside), "reviews")
-    return Reviews(table.source, texts, ids, profiles, intake)
+    refuse_many(set_aside, read, "reviews")
+    validation = Validation(table.source, read, len(texts), tuple(set_aside), "reviews")
+    return Reviews(table.source, texts, ids, profiles, validation)
 
 
 def _review_problem(review: Any) -> str | None:
-    """Why a review cannot be used."""
+    """Why a review cannot be used; None where it can."""
     if isinstance(review, RepeatedKey):
         return f"found the key {review.key!r} twice; allowed: each once"
     text = review.get("content") if isinstance(review, dict) else None
@@ -194,16 +198,16 @@ def _review_problem(review: Any) -> str | None:
             f"profile_info: found {shown(profile)}; allowed: a text such as '30대/여성/건성' of up to "
             f"{_LONGEST_PROFILE} characters, or null"
         )
-    halves = [name for name, said in (("content", text), ("profile_info", profile)) if half_character(said)]
+    halves = [name for name, said in (("content", text), ("profile_info", profile)) if has_lone_surrogate(said)]
     return f"{halves[0]}: found half a character (a lone surrogate); allowed: whole ones" if halves else None
 
 
 def load_dataset(folder: str | Path, customers: str | Path | None = None) -> Dataset:
-    """The dataset whose `dataset.toml` stands in `folder`; `customers` replaces the customer file it names.
+    """The dataset described by `dataset.toml` in `folder`; `customers` replaces the customer file it names.
 
-    Rows that cannot be used, such as a purchase of no known product, are set aside: `Dataset.set_aside` has them with
+    Rows that cannot be used, such as a purchase of an unknown product, are set aside: `Dataset.set_aside` has them with
     the reason, and `Dataset.notes` counts them. Raises `InputError` for whatever the schema does not allow, such as a
-    missing file or column, and where more than one row in ten of a file is unusable.
+    missing file or column, and where more than one row in ten of a file cannot be used.
     """
     folder = Path(folder)
     schema = read_schema(folder)
@@ -219,7 +223,7 @@ def load_dataset(folder: str | Path, customers: str | Path | None = None) -> Dat
 
 
 def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, folder: Path) -> Dataset:
-    """A dataset from usable products and customers that are read; an [interactions] table is read from `folder`."""
+    """A dataset from usable products and a customer table; an [interactions] table is read from `folder`."""
     if not len(customers):
         raise InputError(f"{customers.source}: there are no customers in it")
     part = schema.customers
@@ -238,7 +242,7 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
     rows_of_id = customers.ids(part.id)
     customer_ids = list(dict.fromkeys(rows_of_id))
     customer_row = {key: row for row, key in enumerate(customer_ids)}
-    intakes = [Intake.of(products, len(ids)), Intake.of(customers, len(rows_of_id))]
+    validations = [Validation.of(products, len(ids)), Validation.of(customers, len(rows_of_id))]
     if schema.interactions is None:
         kept = [bought[row] for row in range(len(read)) if row not in problems]
         pairs = [(customer_row[key], row) for key, one in zip(rows_of_id, kept, strict=True) for row in one.products]
@@ -246,9 +250,9 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
         source, dated = customers.source, part.date is not None
     else:
         table, pairs, seconds = _interactions(schema, folder, customer_row, product_row, customers, products)
-        intakes.append(Intake.of(table, len(pairs)))
+        validations.append(Validation.of(table, len(pairs)))
         source, dated = table.source, schema.interactions.date is not None
-    notes = [note for intake in intakes for note in intake.notes]
+    notes = [note for validation in validations for note in validation.notes]
     if not pairs:
         raise InputError(f"{source}: nobody bought anything: there are no purchases to learn from")
 
@@ -272,11 +276,11 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
     if dated:
         dates = np.full(len(unique), np.inf)
         np.minimum.at(dates, place.reshape(-1), seconds)
-    return Dataset(schema, products, ids, customers, customer_ids, unique, notes, dates, tuple(intakes))
+    return Dataset(schema, products, ids, customers, customer_ids, unique, notes, dates, tuple(validations))
 
 
 class _Bought(NamedTuple):
-    """What the row of a customer says was bought."""
+    """The purchases in one row of the customer table."""
 
     products: list[int]
     date: float = 0.0
@@ -285,13 +289,13 @@ class _Bought(NamedTuple):
 def _purchases_of_rows(
     schema: Schema, customers: Table, product_row: Mapping[str, int], products: Table, problems: dict[int, InputError]
 ) -> dict[int, _Bought]:
-    """What the usable rows of the customer table say was bought; adds the `problems` of the others."""
+    """The purchases in each usable row of the customer table; adds the `problems` of the other rows."""
     part, name = schema.customers, schema.customers.purchases or ""
     bought: dict[int, _Bought] = {}
     lost = {one.id: one for one in products.set_aside}
-    for row, cell in enumerate(customers.column(name)):
-        keys = split_keys(cell, part.separator)
-        date = _date(customers, row, part.date) if part.date is not None and keys else 0.0
+    for row, value in enumerate(customers.column(name)):
+        keys = split_keys(value, part.separator)
+        date = parse_date(customers.column(part.date)[row]) if part.date is not None and keys else 0.0
         unknown = [key for key in keys if key not in product_row]
         if unknown:
             allowed = f"the id of a product {_that_stands_in(products, lost.get(unknown[0]))}"
@@ -311,7 +315,7 @@ def _interactions(
     customers: Table,
     products: Table,
 ) -> tuple[Table, list[tuple[int, int]], list[float]]:
-    """The usable rows of the table of purchases, their (customer row, product row), and their dates, if there are."""
+    """The usable rows of the table of purchases: the table, (customer row, product row) pairs, and dates if named."""
     part = schema.interactions
     assert part is not None
     table = read_table(folder / part.file)
@@ -323,16 +327,16 @@ def _interactions(
         for name, rows, other in ((part.customer, customer_row, customers), (part.product, product_row, products))
     ]
     columns = [table.column(name) for name, *_ in sides]
-    for row, cells in enumerate(zip(*columns, strict=True)):
+    for row, values in enumerate(zip(*columns, strict=True)):
         found: list[int] = []
-        for cell, (name, rows, other, lost) in zip(cells, sides, strict=True):
-            key = as_id(cell)
+        for value, (name, rows, other, lost) in zip(values, sides, strict=True):
+            key = as_id(value)
             if key is not None and key in rows:
                 found.append(rows[key])
                 continue
             allowed = ID if key is None else f"an id {_that_stands_in(other, lost.get(key))}"
             problems.setdefault(row, table.error(row, name, allowed))
-        date = _date(table, row, part.date) if part.date is not None else 0.0
+        date = parse_date(table.column(part.date)[row]) if part.date is not None else 0.0
         if date is None:
             problems.setdefault(row, table.error(row, part.date or "", _DATE))
         if row not in problems:
@@ -341,33 +345,7 @@ def _interactions(
     return table.without(problems), pairs, seconds
 
 
-def customer_folds(
-    customers: int, folds: int, seed: int, strata: Sequence[str] | None = None
-) -> Int[np.ndarray, " customers"]:
-    """The fold, 0..folds-1, of each customer, at random, sizes within one of each other, also within each stratum.
-
-    Raises `InputError` for fewer than 2 folds or fewer customers than folds.
-    """
-    if not 2 <= folds <= customers:
-        raise InputError(f"folds: found {folds}; allowed: 2 to {customers}, the number of customers")
-    if seed < 0:
-        raise InputError(f"seed: found {seed}; allowed: 0 or more")
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(customers)
-    if strata is not None:
-        labels = np.unique(np.asarray(strata), return_inverse=True)[1]
-        order = order[np.argsort(labels[order], kind="stable")]
-    # Dealt like cards, stratum after stratum: each fold gets an equal share of each stratum, to within one.
-    fold = np.empty(customers, dtype=np.int32)
-    fold[order] = np.arange(customers, dtype=np.int32) % folds
-    return fold
-
-
 def _that_stands_in(table: Table, lost: SetAside | None) -> str:
-    """Which ids a purchase may name, as a sentence's end; the id that it names may have been `lost`."""
+    """Which ids a purchase may have, for the end of an error sentence; `lost` is the row set aside with the id."""
     why = "" if lost is None else f"; row {lost.row} there is set aside: {lost.reason}"
     return f"that stands in {table.source}{why}"
-
-
-def _date(table: Table, row: int, column: str) -> float | None:
-    return cell_date(table.column(column)[row])

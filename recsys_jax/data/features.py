@@ -1,4 +1,4 @@
-"""Tables to arrays: vocabularies, scaling, and what unknown and missing values become."""
+"""Tables to arrays: vocabularies, scaling, and the policies for unseen and missing values."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,41 +11,41 @@ from jaxtyping import Float32, Int, Int32
 
 from recsys_jax.data.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_key, cell_number, nested
+from recsys_jax.data.values import as_key, is_nested, parse_number
 from recsys_jax.errors import InputError, choices
 
-__all__ = ["FeatureSpace", "Features", "FittedFeature", "combinations", "unusable_cells", "with_product_id"]
+__all__ = ["FeatureSpace", "Features", "FittedFeature", "combinations", "unusable_values", "with_product_id"]
 
 Features = dict[str, Any]
-"""Arrays by feature name, all with one row per customer or product: int32 rows of an embedding table (n,);
-for several values (n, m), padded with -1; float32 numbers (n, 1), or (n, 2) with a missing flag."""
+"""Arrays by feature name, with one row per customer or product: int32 rows of an embedding table (n,); several of them
+(n, m), padded with -1; float32 numbers (n, 1), or (n, 2) with a missing flag."""
 
 _LARGEST = 1e15
-"""The size of a scaled number up to which a tower's sums and squares stay within 32 bits, by a wide margin."""
+"""Scaled numbers up to this size keep a tower's sums and squares within 32 bits, by a wide margin."""
 
 
 @dataclass(frozen=True)
 class FittedFeature:
-    """A feature of the schema, and what was learned about it from the training data."""
+    """A feature of the schema with what was learned about it from the training data."""
 
     feature: Feature
     values: tuple[str, ...] = ()
-    """The vocabulary of a categorical feature; its position is the row of the embedding table."""
+    """The vocabulary of a categorical feature, in the order of the embedding table's rows."""
     width: int = 1
-    """The most values that one training row has, for a multi-valued feature."""
+    """The most values in one training row of a multi-categorical feature."""
     mean: float = 0.0
     """The mean of a number after scaling and clipping."""
     deviation: float = 1.0
 
     @classmethod
     def fit(cls, feature: Feature, table: Table, rows: Sequence[int]) -> "FittedFeature":
-        """Learns from the given rows of the table. Raises `InputError` for a bad cell or an empty vocabulary."""
+        """Learns from the given rows. Raises `InputError` for a bad value or an empty vocabulary."""
         if isinstance(feature, Numeric):
             read = [_number(feature, table, row) for row in rows]
             numbers = [_scaled(feature, x) for x in read if x is not None]
             mean = math.fsum(numbers) / len(numbers) if numbers else 0.0
             if numbers and min(numbers) == max(numbers):
-                mean = numbers[0]  # a sum divided again may differ in the last digit, which is no deviation
+                mean = numbers[0]  # the rounding of a mean is no deviation
             variance = math.fsum((x - mean) ** 2 for x in numbers) / len(numbers) if numbers else 0.0
             return cls(feature, mean=mean, deviation=math.sqrt(variance) or 1.0)
         width = 1
@@ -62,13 +62,13 @@ class FittedFeature:
 
     @classmethod
     def _of(cls, feature: Categorical, values: tuple[str, ...], width: int) -> "FittedFeature":
-        """A vocabulary; no row has more different values than the table of their embeddings has rows."""
+        """The feature with its vocabulary, its width limited to the rows of the embedding table."""
         fitted = cls(feature, values=values)
         return replace(fitted, width=min(width, fitted.input.size))
 
     @property
     def input(self) -> TowerInput:
-        """What the tower needs to know."""
+        """What the tower needs to know of it."""
         if isinstance(self.feature, Numeric):
             return TowerInput(self.feature.name, "numeric", 2 if self.feature.missing == "flag" else 1)
         kind = "multi-categorical" if isinstance(self.feature, MultiCategorical) else "categorical"
@@ -77,20 +77,20 @@ class FittedFeature:
 
     @property
     def unknown_row(self) -> int | None:
-        """The embedding row of unknown values, if there is one; it follows the vocabulary."""
+        """The embedding row that unseen values share, after the vocabulary; None without such a policy."""
         return (
             len(self.values) if not isinstance(self.feature, Numeric) and self.feature.unknown == "extra-row" else None
         )
 
     @property
     def missing_row(self) -> int | None:
-        """The embedding row of missing values, if there is one; it is the last."""
+        """The embedding row that missing values share, the last; None without such a policy."""
         if isinstance(self.feature, Numeric) or self.feature.missing != "extra-row":
             return None
         return self.input.size - 1
 
     def allowed(self) -> str:
-        """The values that are understood, as a sentence's end."""
+        """The values that are understood, for the end of an error sentence."""
         if isinstance(self.feature, Numeric):
             low, high = self.feature.minimum, self.feature.maximum
             words = [f"from {low:g}"] if math.isfinite(low) else []
@@ -99,32 +99,32 @@ class FittedFeature:
         return choices(self.feature.labels or self.values)
 
     def label(self, value: str) -> str:
-        """What people read for a value of the vocabulary."""
+        """The label that people read for a value of the vocabulary."""
         labels = None if isinstance(self.feature, Numeric) else self.feature.labels
         return labels[self.values.index(value)] if labels and value in self.values else value
 
     def canonical(self, value: object) -> str | None:
-        """The vocabulary's value that a cell, a label or an alias means; None where it means none of them."""
+        """The vocabulary's spelling of a value, label or alias; None where it is unseen."""
         row = self._row_of.get(as_key(value))
         return None if row is None else self.values[row]
 
     @cached_property
     def _row_of(self) -> Mapping[str | None, int]:
-        """The vocabulary's row that each understood text means."""
+        """The row of the vocabulary that each understood text means."""
         assert not isinstance(self.feature, Numeric)
         known: dict[str | None, int] = {value: row for row, value in enumerate(self.values)}
         return {text: known[value] for text, value in self.feature.meanings.items() if value in known} | known
 
     def encode(self, table: Table) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
-        """The feature's array for every row of the table. Raises `InputError` where a policy says so."""
+        """The feature's array over all rows of the table. Raises `InputError` where a policy says "error"."""
         if isinstance(self.feature, Numeric):
             return self._encode_numbers(table)
         column = table.column(self.feature.column)
         if isinstance(self.feature, MultiCategorical):
             return self._encode_bags(table, column)
         out = np.empty(len(column), np.int32)
-        for i, cell in enumerate(column):
-            key = as_key(cell)
+        for i, value in enumerate(column):
+            key = as_key(value)
             row = self._row_of.get(key)
             out[i] = self._fallback(table, i, missing=key is None) if row is None else row
         return out
@@ -132,9 +132,9 @@ class FittedFeature:
     def _encode_bags(self, table: Table, column: Sequence[Any]) -> Int32[np.ndarray, "n m"]:
         assert isinstance(self.feature, MultiCategorical)
         bags: list[list[int]] = []
-        for i, cell in enumerate(column):
+        for i, value in enumerate(column):
             rows: dict[int, None] = {}
-            for item in self.feature.items(cell):
+            for item in self.feature.items(value):
                 row = self._row_of.get(item)
                 if row is None:
                     row = self._fallback(table, i, missing=False)
@@ -169,7 +169,7 @@ class FittedFeature:
         feature = self.feature
         table.column(feature.column)
         read = [_number(feature, table, row) for row in range(len(table))]
-        # A missing number counts as the average one; the flag beside it says that it is missing.
+        # A missing number becomes the mean; the flag beside it tells the two apart.
         numbers = [self.mean if x is None else _scaled(feature, x) for x in read]
         if feature.standardise:
             numbers = [(number - self.mean) / self.deviation for number in numbers]
@@ -183,14 +183,14 @@ class FittedFeature:
         return out
 
     def blank(self, count: int) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
-        """An array like one of `encode`."""
+        """An array of the shape and type that `encode` gives."""
         if isinstance(self.feature, Numeric):
             return np.zeros((count, self.input.size), np.float32)
         multiple = isinstance(self.feature, MultiCategorical)
         return np.zeros((count, self.width) if multiple else count, np.int32)
 
     def learned(self) -> dict[str, Any]:
-        """What was learned, as JSON; `restore` reads it."""
+        """What was learned, as JSON values for `restore`."""
         if isinstance(self.feature, Numeric):
             return {"mean": self.mean, "deviation": self.deviation}
         return {"values": list(self.values), "width": self.width}
@@ -214,13 +214,13 @@ class FittedFeature:
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """All fitted features of one side, in the order in which its tower concatenates them."""
+    """The fitted features of one side, in the order in which its tower concatenates them."""
 
     features: tuple[FittedFeature, ...]
 
     @classmethod
     def fit(cls, features: Sequence[Feature], table: Table, rows: Sequence[int] | None = None) -> "FeatureSpace":
-        """Learns each feature from the given rows of the table (all of them by default). Raises `InputError`."""
+        """Learns each feature from the given rows, by default all. Raises `InputError`."""
         chosen = range(len(table)) if rows is None else rows
         return cls(tuple(FittedFeature.fit(feature, table, chosen) for feature in features))
 
@@ -245,25 +245,25 @@ class FeatureSpace:
         return tuple(fitted.input for fitted in self.features)
 
     def blank(self, count: int) -> Features:
-        """Arrays of the shapes that `encode` gives, of rows that are nobody in particular."""
+        """Arrays of the shapes and types that `encode` gives, filled with zeros."""
         return {fitted.feature.name: fitted.blank(count) for fitted in self.features}
 
     def encode(self, table: Table) -> Features:
-        """The arrays of every row. Raises `InputError` for a missing column or a value that no policy admits."""
+        """The arrays over all rows. Raises `InputError` for a missing column or a value that no policy allows."""
         return {fitted.feature.name: fitted.encode(table) for fitted in self.features}
 
     def problems(self, table: Table) -> dict[int, InputError]:
-        """For each row that `encode` refuses, its first reason. Raises `InputError` for a missing column."""
+        """The first reason for each row that `encode` refuses. Raises `InputError` for a missing column."""
         found: dict[int, InputError] = {}
         for fitted in self.features:
             name = fitted.feature.column
-            cells = replace(table, columns={name: table.column(name)})
-            found |= _refused(fitted, cells, [row for row in range(len(table)) if row not in found])
+            alone = replace(table, columns={name: table.column(name)})
+            found |= _refused(fitted, alone, [row for row in range(len(table)) if row not in found])
         return dict(sorted(found.items()))
 
 
 def _refused(fitted: FittedFeature, table: Table, rows: Sequence[int]) -> dict[int, InputError]:
-    """Which of the rows the feature refuses, found by halving: bad rows are few, so most halves hold none."""
+    """The rows that the feature refuses, found by bisection: bad rows are few, so most halves have none."""
     try:
         fitted.encode(table.select(rows))
     except InputError as error:
@@ -274,11 +274,11 @@ def _refused(fitted: FittedFeature, table: Table, rows: Sequence[int]) -> dict[i
     return {}
 
 
-def unusable_cells(features: Sequence[Feature], table: Table) -> dict[int, InputError]:
-    """The rows of which a cell is refused whatever the other rows hold, each with its first reason.
+def unusable_values(features: Sequence[Feature], table: Table) -> dict[int, InputError]:
+    """The rows with a value that is refused whatever the other rows hold, each with its first reason.
 
-    That is what a policy "error" says of bounds, given vocabularies and missing values, and a list or object where one
-    value belongs. A learned vocabulary is that of all rows here. Columns that the table lacks are passed over.
+    Refused are values out of bounds, unseen or missing where the policy is "error", and lists or objects where one
+    value belongs. A learned vocabulary is that of all rows here. Columns that the table lacks are ignored.
     """
     found: dict[int, InputError] = {}
     for feature in features:
@@ -287,18 +287,18 @@ def unusable_cells(features: Sequence[Feature], table: Table) -> dict[int, Input
         if isinstance(feature, Numeric):
             bad = _unusable_numbers(feature, table)
         else:
-            bad = _nested_cells(feature, table)
+            bad = _nested_values(feature, table)
             rest = [row for row in range(len(table)) if row not in bad]
             items = (item for row in rest for item in feature.items(table.columns[feature.column][row]))
             values = feature.values or tuple(dict.fromkeys(feature.aliases.get(item, item) for item in items))
-            if values:  # else there is nothing to learn from, which training says
+            if values:  # an empty vocabulary is refused by training
                 bad |= _refused_values(FittedFeature(feature, values), table, rest)
         found = bad | found
     return dict(sorted(found.items()))
 
 
 def _refused_values(fitted: FittedFeature, table: Table, rows: Sequence[int]) -> dict[int, InputError]:
-    """Which of the rows the categorical feature refuses: where there are any, each different cell is tried once."""
+    """The rows that a categorical feature refuses; each different value is tried once."""
     assert not isinstance(fitted.feature, Numeric)
     column = fitted.feature.column
     alone = replace(table, columns={column: table.columns[column]})
@@ -317,20 +317,20 @@ def _refused_values(fitted: FittedFeature, table: Table, rows: Sequence[int]) ->
         return bad
 
 
-def _nested_cells(feature: Categorical, table: Table) -> dict[int, InputError]:
+def _nested_values(feature: Categorical, table: Table) -> dict[int, InputError]:
     several = isinstance(feature, MultiCategorical)
     allowed = "one value, a text or a number" if not several else "a text, a number, or a list of such"
     bad: dict[int, InputError] = {}
-    for row, cell in enumerate(table.columns[feature.column]):
-        if not nested(cell):
+    for row, value in enumerate(table.columns[feature.column]):
+        if not is_nested(value):
             continue
-        if not (several and isinstance(cell, list | tuple | np.ndarray)) or any(map(nested, cell)):
+        if not (several and isinstance(value, list | tuple | np.ndarray)) or any(map(is_nested, value)):
             bad[row] = table.error(row, feature.column, allowed)
     return bad
 
 
 def _unusable_numbers(feature: Numeric, table: Table) -> dict[int, InputError]:
-    # Far beyond what a standardised number comes from, and its square is still a number.
+    # Far beyond any number that is worth standardising, and its square is still finite.
     largest = 1e100 if feature.standardise else _LARGEST
     bad: dict[int, InputError] = {}
     for row in range(len(table)):
@@ -345,9 +345,9 @@ def _unusable_numbers(feature: Numeric, table: Table) -> dict[int, InputError]:
 
 
 def combinations(space: FeatureSpace, features: Features) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " n"]]:
-    """A row of each different combination of features, and the combination of each of the n rows.
+    """The different combinations of features: the first row of each, and the combination of each of the n rows.
 
-    Rows that a tower cannot tell apart are one combination: several values count in any order.
+    Rows that a tower cannot tell apart are one combination; the order of several values does not matter.
     """
     codes = []
     for name, kind, _ in space.inputs:
@@ -359,9 +359,9 @@ def combinations(space: FeatureSpace, features: Features) -> tuple[Int[np.ndarra
 
 
 def with_product_id(features: Sequence[Feature], column: str) -> tuple[Feature, ...]:
-    """The product features and, as one more, the product's id; a product without training shares the unknown row.
+    """The product features and the product's id as one more; new products share its row for unseen values.
 
-    Raises `InputError` where a feature has that name already.
+    Raises `InputError` where another feature has its name.
     """
     if "product_id" in {feature.name for feature in features}:
         raise InputError(
@@ -378,10 +378,10 @@ def _scaled(feature: Numeric, number: float) -> float:
 
 
 def _number(feature: Numeric, table: Table, row: int) -> float | None:
-    """The cell as a number within the feature's bounds; None where it is missing and the policy admits that."""
-    cell = table.column(feature.column)[row]
-    if as_key(cell) is not None:
-        number = cell_number(cell)
+    """The value as a number within the feature's bounds; None where it may be missing and is."""
+    value = table.column(feature.column)[row]
+    if as_key(value) is not None:
+        number = parse_number(value)
         if number is not None and feature.minimum <= number <= feature.maximum:
             return number
         if isinstance(feature.unknown, As):

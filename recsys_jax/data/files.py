@@ -1,26 +1,30 @@
-"""Files that are written whole or not at all, and where files go that can be made again."""
+"""Files: written whole or not at all, opened only inside their folder; TOML, read key by key."""
 
 import io
 import os
+import tomllib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EDQUOT, EFBIG, ENOENT, ENOSPC
 from math import inf
 from pathlib import Path
 from stat import S_ISREG
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 
-from recsys_jax.errors import InputError
+from recsys_jax.data.values import as_key, as_number, shown
+from recsys_jax.errors import InputError, choices
 
 __all__ = [
+    "Section",
     "cache_folder",
     "full_disk_told",
     "only_writer",
     "open_inside",
     "read_arrays",
+    "read_toml",
     "replace_file",
     "require_folder",
     "sync_folder",
@@ -29,13 +33,13 @@ __all__ = [
 
 
 def cache_folder() -> Path:
-    """The user's folder for what can be made again: `$XDG_CACHE_HOME/recsys_jax`, by default `~/.cache/recsys_jax`."""
+    """The user's folder for what can be recomputed: `$XDG_CACHE_HOME/recsys_jax`, else `~/.cache/recsys_jax`."""
     root = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(root) if root else Path.home() / ".cache") / "recsys_jax"
 
 
 def require_folder(folder: Path) -> None:
-    """Raises `InputError` where nothing can be written into a folder that is there or would be made."""
+    """Raises `InputError` where a folder cannot be written to, or cannot be made."""
     there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
     if not there.is_dir():
         raise InputError(f"{there}: found a file; allowed: a folder, there or not yet")
@@ -46,8 +50,8 @@ def require_folder(folder: Path) -> None:
 def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Lets `write` fill a temporary file in the same folder, which then takes the name `path` in one step.
 
-    Both are forced to the disk, so that after a power cut, too, there is the old file or the new one, whole. Raises
-    `InputError` where the folder can't be written or the disk is full; the old file is intact then.
+    Both are flushed to the disk, so that even a power cut leaves the old file or the new one, whole. Raises
+    `InputError` where the folder can't be written to or the disk is full; the old file is intact then.
     """
     require_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,8 +73,8 @@ def write_file(path: Path, content: bytes | str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Forces to the disk which files are in a folder, where the system knows how."""
-    with suppress(OSError):  # some file systems, and Windows, open no folders
+    """Flushes a folder's list of files to the disk, where the system can."""
+    with suppress(OSError):  # some file systems, and Windows, do not open folders
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)
@@ -80,11 +84,11 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
-    """Waits until no other process that asks for this writes in the folder. A killed process does not keep it."""
+    """Holds the folder's lock among processes that write there; a killed process gives it back."""
     require_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        with suppress(ImportError, OSError):  # Windows, and some file systems, have no such locks
+        with suppress(ImportError, OSError):  # Windows and some file systems have no such lock
             import fcntl
 
             descriptor = os.open(folder, os.O_RDONLY)
@@ -94,10 +98,10 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def open_inside(folder: Path, name: str, *, largest: float = inf) -> IO[bytes]:
-    """Opens a file of the folder to be read, and none outside: a link may lead to another file in the folder alone.
+    """Opens a file of the folder for reading; a link may only lead to another file in the folder.
 
-    Raises `FileNotFoundError` where it is absent, and `InputError` where it is no file, leads out of the folder, cannot
-    be read or is larger than `largest` bytes.
+    Raises `FileNotFoundError` where it is absent, and `InputError` where it is no regular file, lies outside the
+    folder, cannot be read or is larger than `largest` bytes.
     """
     path = folder / name
     try:
@@ -109,7 +113,7 @@ def open_inside(folder: Path, name: str, *, largest: float = inf) -> IO[bytes]:
         stream = target.open("rb")
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(ENOENT, "there is no such file", str(path)) from None
-    except (OSError, RuntimeError) as error:  # links in a circle, too
+    except (OSError, RuntimeError) as error:  # circular links too
         raise InputError(f"{path}: can't be read: {error}") from None
     size = os.fstat(stream.fileno()).st_size
     if size > largest:
@@ -119,7 +123,7 @@ def open_inside(folder: Path, name: str, *, largest: float = inf) -> IO[bytes]:
 
 
 def read_arrays(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays that `numpy.savez` wrote, nothing unpickled or unpacked. Raises `ValueError` for all else."""
+    """The arrays that `numpy.savez` wrote, without unpickling or unpacking. Raises `ValueError` for anything else."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
@@ -133,7 +137,7 @@ def read_arrays(content: bytes) -> dict[str, np.ndarray]:
 
 @contextmanager
 def full_disk_told(path: Path) -> Iterator[None]:
-    """Makes a sentence of a full disk (or quota, or file size limit) while `path` is written."""
+    """Turns a full disk (or quota, or file size limit) while `path` is written into an `InputError`."""
     try:
         yield
     except OSError as error:
@@ -143,3 +147,91 @@ def full_disk_told(path: Path) -> Iterator[None]:
         raise InputError(
             f"{path}: found no room to write it ({error.strerror}); allowed: a disk with enough space{old}"
         ) from None
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The TOML file `path`. Raises `InputError` where it is absent or malformed."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except (ValueError, RecursionError, OSError) as error:  # not TOML, not UTF-8, more digits than Python reads
+        raise InputError(f"{path}: not readable as TOML: {error}") from None
+
+
+class Section:
+    """A TOML table whose keys are read one by one; `end` refuses a key that was never read."""
+
+    def __init__(self, content: object, where: str) -> None:
+        if not isinstance(content, Mapping):
+            raise InputError(f"{where}: found {shown(content)}; a table of keys and values is needed")
+        self._content = content
+        self._known: list[str] = []
+        self.where = where
+
+    def error(self, key: str, allowed: str) -> InputError:
+        """The error for a key: where it is, what was found, what is allowed."""
+        found = f"found {shown(self._content[key], 200)}" if key in self._content else "it is not given"
+        return InputError(f"{self.where}: {key}: {found}; allowed: {allowed}")
+
+    def get(self, key: str) -> Any:
+        """The value; None where the key is absent."""
+        self._known.append(key)
+        return self._content.get(key)
+
+    def text(self, key: str) -> str:
+        """A required text. Raises `InputError`, as all of these do, for anything else."""
+        value = self.optional_text(key)
+        if value is None:
+            raise self.error(key, "a text")
+        return value
+
+    def optional_text(self, key: str) -> str | None:
+        """A text; None where the key is absent."""
+        value = self.get(key)
+        if value is not None and not (isinstance(value, str) and value):
+            raise self.error(key, "a text")
+        return value
+
+    def number(self, key: str, default: float) -> float:
+        """A number."""
+        value = self.get(key)
+        if value is None:
+            return default
+        number = as_number(value)
+        if number is None:
+            raise self.error(key, "a number")
+        return number
+
+    def choice(self, key: str, allowed: Iterable[str], default: str | None = None) -> Any:
+        """One of the allowed texts."""
+        value = self.get(key)
+        if value is None and default is not None:
+            return default
+        if value not in tuple(allowed):
+            raise self.error(key, choices(allowed))
+        return value
+
+    def keys(self, key: str, allowed: str = "a list of different texts or numbers") -> tuple[str, ...]:
+        """A list of different texts or numbers, as texts."""
+        value = self.get(key)
+        found = [as_key(item) for item in value] if isinstance(value, list) else []
+        if isinstance(value, list) and not all(isinstance(item, str | int | float) for item in value):
+            found = []
+        texts = tuple(item for item in found if item is not None)
+        if not texts or len(texts) != len(found) or len(set(texts)) != len(texts):
+            raise self.error(key, allowed)
+        return texts
+
+    def section(self, key: str) -> "Section":
+        """The table under the key."""
+        if self.get(key) is None:
+            raise self.error(key, f"a section [{key}]")
+        return Section(self._content[key], f"{self.where}, [{key}]")
+
+    def end(self) -> None:
+        """Raises `InputError` for a key that was never read."""
+        for key in self._content:
+            if key not in self._known:
+                raise InputError(f"{self.where}: found the key {key!r}; allowed: {choices(dict.fromkeys(self._known))}")

@@ -1,4 +1,4 @@
-"""Which columns feed each tower, and how: `dataset.toml`, read, checked, frozen. Its manual is `docs/datasets.md`."""
+"""`dataset.toml`: which columns feed each tower, and how. `docs/datasets.md` is its manual."""
 
 import math
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
 from recsys_jax.config import Config, parse_recipe
-from recsys_jax.data.sections import Section, read_toml
+from recsys_jax.data.files import Section, read_toml
 from recsys_jax.data.values import as_key, as_number, split_keys
 from recsys_jax.errors import InputError, choices
 
@@ -45,20 +45,20 @@ class Categorical:
     values: tuple[str, ...] | None
     """The vocabulary in order; None: learned from the training data, in order of first appearance."""
     labels: tuple[str, ...] | None
-    """What people read instead of `values`, in the same order; understood as input too."""
+    """What people read in place of `values`, in the same order; also accepted as input."""
     aliases: Mapping[str, str]
-    """Other spellings, and the value each one means."""
+    """Other spellings, and the value that each means."""
     unknown: Policy
     missing: Policy
 
     @property
     def meanings(self) -> dict[str, str]:
-        """What labels and aliases stand for."""
+        """The value that each label and alias means."""
         return {**dict(zip(self.labels or (), self.values or (), strict=False)), **self.aliases}
 
-    def items(self, cell: object) -> list[str]:
-        """The values in a cell, as texts: none where it is empty."""
-        key = as_key(cell)
+    def items(self, value: object) -> list[str]:
+        """The keys in a value of the table; none where it is empty."""
+        key = as_key(value)
         return [] if key is None else [key]
 
 
@@ -67,11 +67,11 @@ class MultiCategorical(Categorical):
     """Several values out of a vocabulary: the mean of their embedding rows."""
 
     separator: str | None
-    """What separates the values where the column holds one string; None: the column holds lists."""
+    """What separates several values in one text; None: the column has lists."""
 
-    def items(self, cell: object) -> list[str]:
-        """The values in a cell, as texts: none where it is empty."""
-        return split_keys(cell, self.separator)
+    def items(self, value: object) -> list[str]:
+        """The keys in a value of the table; none where it is empty."""
+        return split_keys(value, self.separator)
 
 
 @dataclass(frozen=True)
@@ -82,10 +82,10 @@ class Numeric:
     column: str
     scale: float
     clip: tuple[float, float] | None
-    """Bounds after scaling; what lies outside is moved to the bound."""
+    """Bounds after scaling, to which numbers outside are moved."""
     standardise: bool
     minimum: float
-    """The least value that can be true; what lies below is unknown."""
+    """The least plausible value; what lies below counts as unknown."""
     maximum: float
     unknown: Policy
     missing: Policy
@@ -100,7 +100,7 @@ class TowerInput(NamedTuple):
     name: str
     kind: Literal["categorical", "multi-categorical", "numeric"]
     size: int
-    """Rows of the embedding table; for a number, its columns."""
+    """Rows of the embedding table; the columns of a number."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Products:
     category: str | None
     price: str | None
     reviews: str | None
-    """A column of nested reviews, from which personas and customers can be made."""
+    """The column of nested reviews, from which personas and customers can be made."""
     features: tuple[Feature, ...]
 
 
@@ -125,15 +125,15 @@ class Customers:
     file: str | None
     id: str
     segment: str | None
-    """The column by which results are broken down: the persona."""
+    """The column by which results are broken down, such as the persona."""
     purchases: str | None
     """The column with the id, or list of ids, of the products bought."""
     separator: str | None
-    """What separates the ids in `purchases` where it holds one string."""
+    """What separates several ids in one text of `purchases`."""
     date: str | None
     """The column with the date of the row's `purchases`."""
     repeated: Literal["error", "first"]
-    """What several rows with one id mean: a mistake, or one customer whose first row holds the attributes."""
+    """Whether several rows with one id are a mistake, or one customer with the attributes of the first."""
     features: tuple[Feature, ...]
 
 

@@ -1,4 +1,4 @@
-"""Splits: which purchases a model may learn from, which ones it is asked for, and among which products."""
+"""Splits of the purchases: which a model trains on, which are queries, and which products are ranked."""
 
 import hashlib
 import heapq
@@ -9,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from jaxtyping import Bool, Int
 
-from recsys_jax.data.dataset import Dataset, customer_folds
+from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import FeatureSpace, combinations
 from recsys_jax.errors import InputError
 
@@ -21,6 +21,7 @@ __all__ = [
     "Split",
     "combination_split",
     "cross_validation_split",
+    "customer_folds",
     "hold_out_split",
     "product_split",
     "time_split",
@@ -29,24 +30,24 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Fold:
-    """One model's part of a split; the masks are over the rows of `Dataset.purchases`, and share none."""
+    """One fold: disjoint masks over the rows of `Dataset.purchases`; True counts."""
 
     train: Bool[np.ndarray, " n"]
-    """The purchases that may be learned from."""
+    """The purchases to train on."""
     queries: Bool[np.ndarray, " n"]
-    """The purchases that are asked for."""
+    """The held-out purchases, each a query."""
     candidates: Bool[np.ndarray, " p"] | None = None
-    """The products that are ranked; None: all."""
+    """The products to rank; None: all."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """What is asked of models that have not seen it."""
+    """Folds of the purchases by one protocol."""
 
     name: str
     """Its key in `SPLITS`."""
     title: str
-    """What tables call it, such as "cross-validation, 5 folds over customers"."""
+    """Its title in tables, such as "cross-validation, 5 folds over customers"."""
     folds: tuple[Fold, ...]
 
 
@@ -63,8 +64,30 @@ DatasetOfFold = Callable[[Bool[np.ndarray, " c"]], Dataset | Derived]
 """The dataset as it looks when only the customers for which the mask is true may be learned from."""
 
 
+def customer_folds(
+    customers: int, folds: int, seed: int, strata: Sequence[str] | None = None
+) -> Int[np.ndarray, " customers"]:
+    """The fold, 0..folds-1, of each customer: random, balanced to within one, in each stratum too.
+
+    Raises `InputError` for fewer than 2 folds or fewer customers than folds.
+    """
+    if not 2 <= folds <= customers:
+        raise InputError(f"folds: found {folds}; allowed: 2 to {customers}, the number of customers")
+    if seed < 0:
+        raise InputError(f"seed: found {seed}; allowed: 0 or more")
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(customers)
+    if strata is not None:
+        labels = np.unique(np.asarray(strata), return_inverse=True)[1]
+        order = order[np.argsort(labels[order], kind="stable")]
+    # Dealt like cards, stratum after stratum, so that each fold gets an equal share of each stratum, to within one.
+    fold = np.empty(customers, dtype=np.int32)
+    fold[order] = np.arange(customers, dtype=np.int32) % folds
+    return fold
+
+
 def cross_validation_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:
-    """New customers: dealt into folds, each segment evenly; every purchase is asked once, with its customer's others.
+    """New customers: random folds, stratified by segment; all purchases of a customer are in one fold.
 
     Raises `InputError` for a number of folds or a seed that is not allowed, or where a fold has no purchases.
     """
@@ -74,10 +97,10 @@ def cross_validation_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> S
 
 
 def hold_out_split(dataset: Dataset, share: int = 5) -> Split:
-    """New customers, the same ones in every program: one in `share`, those with sha1(id) % share = 0.
+    """New customers, the same in any program: one in `share` is held out, those with sha1(id) % share = 0.
 
-    The id is its UTF-8 text and sha1 a number, as in `int(hashlib.sha1(b"c5").hexdigest(), 16) % 5`, so who is held
-    out depends on no seed, no order and no file format. Raises `InputError` where that is nobody or everybody.
+    The id is its UTF-8 text and sha1 a number, as in `int(hashlib.sha1(b"c5").hexdigest(), 16) % 5`, so the held-out
+    customers depend on no seed, order or file format. Raises `InputError` where that is nobody or everybody.
     """
     if share < 2:
         raise InputError(f"share: found {share}; allowed: 2 or more, of which one is held out")
@@ -94,14 +117,14 @@ def hold_out_split(dataset: Dataset, share: int = 5) -> Split:
 
 
 def time_split(dataset: Dataset, share: float = 0.2) -> Split:
-    """The future: the last `share` of the purchases, asked of a model of those before; one date is on one side.
+    """The future: trains on the earlier purchases; the last `share` of them, from a date on, are the queries.
 
-    The last purchases begin at a date, and all from that date on are asked: of ten, one a day, day 9 and day 10. Where
-    that would leave nothing to learn from, they begin at the second date.
+    All purchases of a date are on one side. Of ten purchases, one a day, those of day 9 and day 10 are queries. Where
+    nothing would be left to train on, queries begin at the second date.
 
-    Later purchases of customers who bought before are asked too. The model has no customer ids: of whoever comes back
-    it knows the attributes, as of anybody new. Leaving them out would measure first visits alone, which no shop has.
-    All products are ranked, also those nobody had bought before: the table does not tell since when they were sold.
+    Later purchases of returning customers are queries too: the model has no customer ids, and knows as much of them as
+    of anybody new; without them the split would measure first visits alone. All products are ranked, including those
+    first bought later, since the data does not say when a product went on sale.
 
     Raises `InputError` where the dataset has no dates, or but one.
     """
@@ -127,11 +150,11 @@ def time_split(dataset: Dataset, share: float = 0.2) -> Split:
 
 
 def combination_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:
-    """New combinations of attributes: customers whom the tower cannot tell apart are dealt into one fold.
+    """New combinations of attributes: customers whom the tower cannot tell apart are in one fold.
 
-    What counts is what the features make of the cells: `"30"` and `30`, `a|b` and `b|a`, an alias and its value are
-    the same. No two folds differ by more purchases than one combination has. Raises `InputError` where there are
-    fewer combinations than folds.
+    Values are compared as the features encode them: `"30"` and `30`, `a|b` and `b|a`, an alias and its value are the
+    same. Folds differ by no more purchases than one combination has. Raises `InputError` where there are fewer
+    combinations than folds.
     """
     rng = _rng(seed)
     combination = _combinations(dataset)
@@ -141,7 +164,7 @@ def combination_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:
             f"folds: found {folds}; allowed: 2 to {len(sizes)}, the number of different combinations of attributes "
             f"that customers with purchases have"
         )
-    # In a random order, each to the fold with the fewest purchases so far.
+    # In random order, each to the fold with the fewest purchases so far.
     loads = [(0, number) for number in range(folds)]
     fold = np.empty(len(sizes), np.int32)
     for one in rng.permutation(len(sizes)):
@@ -153,11 +176,10 @@ def combination_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:
 
 
 def product_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:
-    """New products: dealt into folds, each category evenly; a fold's products are ranked among themselves.
+    """New products: random folds of the products, stratified by category; a fold's products are the candidates.
 
-    The model has seen purchases of the other products alone. Beside products that it knows, new ones would be ranked by
-    being new; so the candidates are the new ones, and chance is higher than with all. Raises `InputError` for a number
-    of folds or a seed that is not allowed, or where nobody bought the products of a fold.
+    Ranked beside known products, new ones would be told apart by being new; among themselves, chance is higher. Raises
+    `InputError` for a number of folds or a seed that is not allowed, or where nobody bought the products of a fold.
     """
     products = len(dataset.product_ids)
     if not 2 <= folds <= products:
@@ -184,9 +206,9 @@ SPLITS: Mapping[str, Callable[[Dataset, int, int], Split]] = MappingProxyType(
         "new-products": product_split,
     }
 )
-"""By name, what makes the split of a dataset from a number of folds and a seed.
+"""By name, the function of a dataset, a number of folds and a seed.
 
-"hold-out" and "time" have one fold, no seed, and ask for one in `folds` of the customers or of the purchases.
+"hold-out" and "time" make one fold without a seed, with one in `folds` of the customers or purchases as queries.
 """
 
 
@@ -204,7 +226,7 @@ def _split(name: str, title: str, dataset: Dataset, folds: Sequence[Fold]) -> Sp
 def _numbered(
     fold: Int[np.ndarray, " n"], folds: int, candidates: Sequence[Bool[np.ndarray, " p"]] | None = None
 ) -> list[Fold]:
-    """Each fold asks for the purchases of its number, by a model of all others."""
+    """Each fold's queries are the purchases of its number; the others are for training."""
     return [
         Fold(fold != number, fold == number, None if candidates is None else candidates[number])
         for number in range(folds)
@@ -212,16 +234,16 @@ def _numbered(
 
 
 def _combinations(dataset: Dataset) -> Int[np.ndarray, " n"]:
-    """The combination of attributes that each purchase was made with, numbered from 0."""
+    """The number of each purchase's combination of customer attributes, from 0."""
     buyers, buyer = np.unique(dataset.purchases[:, 0], return_inverse=True)
     table = dataset.customers.select(buyers.tolist())
-    # Vocabularies of all buyers: a value that some training part lacks would look like any other unknown one.
+    # Vocabularies of all buyers: those of a training part would confuse the values that it lacks.
     space = FeatureSpace.fit(dataset.schema.customers.features, table)
     return np.asarray(combinations(space, space.encode(table))[1][buyer])
 
 
 def _sha1(text: str) -> int:
-    # JSON may hold half a surrogate pair, which is no UTF-8 but an id all the same.
+    # An id from JSON may hold half a surrogate pair, which UTF-8 cannot encode.
     return int(hashlib.sha1(text.encode(errors="surrogatepass"), usedforsecurity=False).hexdigest(), 16)
 
 

@@ -1,4 +1,4 @@
-"""Tables as they are read, from JSON, CSV and Parquet files or from what a caller has; where a bad cell stands."""
+"""Tables from JSON, CSV and Parquet files, data frames, lists and mappings; and where in one a bad value is."""
 
 import csv
 import io
@@ -9,35 +9,35 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from recsys_jax.data.values import as_id
+from recsys_jax.data.values import as_id, plain, shown
 from recsys_jax.errors import InputError
 
-__all__ = ["ID", "RepeatedKey", "SetAside", "Table", "read_table", "share_allowed", "shown"]
+__all__ = ["ID", "RepeatedKey", "SetAside", "Table", "read_table", "refuse_many"]
 
 ID = "an id, a text or a number that is not empty"
-"""What an id column may hold, as a sentence's end."""
+"""What an id column may hold, for the end of an error sentence."""
 
 
 @dataclass(frozen=True)
 class SetAside:
-    """A row of a file that is not used, and why."""
+    """A row of a file that cannot be used, and why."""
 
     source: str
     row: int
-    """The number that people count the row by."""
+    """Its number, from 1."""
     reason: str
     """Which column, what was found, what is allowed."""
     id: str | None = None
-    """The id of the customer or product that the row is about, where it says one."""
+    """The id of the row's customer or product, where there is one."""
 
     def __str__(self) -> str:
         return f"{self.source}, row {self.row}{'' if self.reason.startswith(':') else ', '}{self.reason}"
 
 
-def share_allowed(set_aside: Sequence[SetAside], total: int, rows: str = "rows") -> None:
-    """Raises `InputError` with the first reason where more than one in ten of the rows of a file are set aside.
+def refuse_many(set_aside: Sequence[SetAside], total: int, rows: str = "rows") -> None:
+    """Raises `InputError` with the first reason where more than one row in ten of a file is set aside.
 
-    So many are no slips: columns were swapped, or the file is of another kind.
+    So many are no slips: columns were swapped, or it is another file.
     """
     if len(set_aside) * 10 > total:
         raise InputError(
@@ -48,18 +48,18 @@ def share_allowed(set_aside: Sequence[SetAside], total: int, rows: str = "rows")
 
 @dataclass(frozen=True)
 class Table:
-    """Columns of equal length, and the file or argument they came from, so that errors can name it."""
+    """Columns of equal length, and the file or argument they came from, which errors name."""
 
     source: str
     columns: Mapping[str, Sequence[Any]]
     numbers: Sequence[int] | None = None
-    """The row numbers people count by, from 1, where they are not simply 1, 2, 3, ..."""
+    """The number of each row in its file, from 1; None: 1, 2, 3, ..."""
     single: bool = False
-    """Whether this is one request rather than rows that people count."""
+    """Whether this is one request, whose errors name no row."""
     rows: int = 0
-    """How many rows there are where there is no column to tell."""
+    """The number of rows where there are no columns."""
     set_aside: tuple[SetAside, ...] = ()
-    """The rows of the file that are not here, in its order."""
+    """The rows of the file that were left out, in its order."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), range(self.rows)))
@@ -82,7 +82,7 @@ class Table:
             for name, column in rows.items():
                 if isinstance(column, str | bytes | Mapping) or not isinstance(column, Iterable):
                     raise InputError(
-                        f"{source}, {name}: found {shown(column)}; allowed: a list with one cell per row (for one "
+                        f"{source}, {name}: found {shown(column)}; allowed: a list with one value per row (for one "
                         f"row, give a list of one dict)"
                     )
             _different([str(name) for name in rows], source)
@@ -94,7 +94,7 @@ class Table:
         ):
             for name in {tuple(row) for row in rows}:
                 _different([str(key) for key in name], source)
-            rows = [{str(name): cell for name, cell in row.items()} for row in rows]
+            rows = [{str(name): value for name, value in row.items()} for row in rows]
             names = dict.fromkeys(name for row in rows for name in row)
             columns = {name: [row.get(name) for row in rows] for name in names}
             if not columns:
@@ -111,20 +111,20 @@ class Table:
     def column(self, name: str) -> Sequence[Any]:
         """The column `name`. Raises `InputError` where the table has none."""
         if name not in self.columns:
-            found = ", ".join(map(_plain, self.columns)) or "no columns"
+            found = ", ".join(map(plain, self.columns)) or "no columns"
             raise InputError(f"{self.source}: the column {name!r} is missing; found: {found}{_separated(self.columns)}")
         return self.columns[name]
 
     def error(self, row: int, column: str, allowed: str) -> InputError:
-        """The sentence for a bad cell: where it is, what was found, what is allowed."""
+        """The error for a bad value: where it is, what was found, what is allowed."""
         found = self.columns[column][row] if column in self.columns else None
         where = self.source if self.single else f"{self.source}, row {self.number(row)}"
         return InputError(f"{where}, {column}: found {shown(found)}; allowed: {allowed}")
 
     def without(self, problems: Mapping[int, InputError], ids: str | None = None) -> "Table":
-        """The table without these rows, which are set aside with what the column `ids` says.
+        """The table without these rows, which are set aside with their ids from the column `ids`.
 
-        Raises `InputError` as `share_allowed` does.
+        Raises `InputError` as `refuse_many` does.
         """
         if not problems:
             return self
@@ -134,16 +134,16 @@ class Table:
             key = None if ids is None else as_id(self.columns[ids][row])
             more.append(SetAside(self.source, self.number(row), reason, key))
         set_aside = sorted([*self.set_aside, *more], key=lambda one: one.row)
-        share_allowed(set_aside, len(self) + len(self.set_aside))
+        refuse_many(set_aside, len(self) + len(self.set_aside))
         kept = [row for row in range(len(self)) if row not in problems]
         return replace(self.select(kept), set_aside=tuple(set_aside))
 
     def number(self, row: int) -> int:
-        """The number that people count the row by."""
+        """The number of a row in its file, from 1."""
         return row + 1 if self.numbers is None else self.numbers[row]
 
     def ids(self, name: str) -> list[str]:
-        """The column `name` as ids. Raises `InputError` for what is no id, as `as_id` says."""
+        """The column `name` as ids. Raises `InputError` for a value that `as_id` does not accept."""
         keys = [as_id(value) for value in self.column(name)]
         for row, key in enumerate(keys):
             if key is None:
@@ -158,16 +158,16 @@ class Table:
 
 
 class RepeatedKey(dict[str, Any]):
-    """An object of a JSON file that says one of its keys twice, so that one of the two would be lost."""
+    """A JSON object that has a key twice, of which one value would be lost."""
 
     key: str
 
 
 def read_table(path: Path) -> Table:
-    """The table in a JSON (list of objects), CSV (with a header) or Parquet file, by the name's ending.
+    """The table in a JSON (list of objects), CSV (with a header) or Parquet file, by the ending of its name.
 
-    Empty CSV cells and NaN are None. Rows that are none, or say a column twice, are set aside. Raises `InputError`
-    where the file is absent, malformed or of another kind.
+    Empty CSV values and NaN are None. Rows that are not objects, or have a key twice, are set aside. Raises
+    `InputError` where the file is absent, malformed or of another format.
     """
     kinds = {".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
     if path.suffix.lower() not in kinds:
@@ -177,10 +177,10 @@ def read_table(path: Path) -> Table:
             raise InputError(f"{path}: there is no such file")
         with path.open("rb") as file:
             head = file.read(64)
-    except (OSError, ValueError) as error:  # a name too long, or with a NUL; a file that may not be read
+    except (OSError, ValueError) as error:  # a name that is too long or has a NUL, a file without permission
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{_plain(str(path))}: cannot be read: {error}") from None
+        raise InputError(f"{plain(str(path))}: cannot be read: {error}") from None
     ending = path.suffix.lower()
     meant, found = _kind(head)
     if found and meant != ending:
@@ -196,7 +196,7 @@ _MEANT = {
 
 
 def _kind(head: bytes) -> tuple[str, str]:
-    """The ending that a file should have, and what it is, where its first bytes tell."""
+    """The ending that a file should have, and what it is, as far as its first bytes tell."""
     signs = {
         b"PAR1": (".parquet", "a Parquet file: let its name end in .parquet"),
         b"\x1f\x8b": (".gz", "a file compressed by gzip: unpack it first"),
@@ -221,14 +221,14 @@ def _text(path: Path) -> str:
 
 
 def _encoding(content: bytes) -> str:
-    """What the bytes look like that are not UTF-8; nothing where that is unknown."""
+    """The likely encoding of bytes that are not UTF-8; "" where it is unknown."""
     if content.startswith((b"\xff\xfe", b"\xfe\xff")):
         return "UTF-16"
     try:
         content.decode("cp949")
     except UnicodeDecodeError:
         return ""
-    # Syllables are two high bytes there, while accents in Latin-1 are single ones before a letter.
+    # A syllable is two high bytes in CP949; an accented letter of Latin-1 is a single one before a letter.
     syllables = len(re.findall(rb"[\xb0-\xc8][\xa1-\xfe]", content))
     high = len(content.translate(None, bytes(range(128))))
     return "CP949 (Korean Windows)" if 4 * syllables > high else ""
@@ -265,25 +265,27 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _constant(name: str) -> float | None:
-    """NaN, which Python and pandas write where a number is missing, and the infinities, which are no number."""
+    """None for NaN, which Python and pandas write for a missing number; the infinities stay, to be refused."""
     return None if name == "NaN" else float(name)
 
 
 def _read_csv(path: Path) -> Table:
     text = _text(path)
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # a long review is no mistake
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # long reviews are allowed
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
         header = next(reader, [])
         rows = [row for row in reader if row]
     except csv.Error as error:
-        closes = "; a quotation mark before it opens a cell that never closes" if "unexpected end" in str(error) else ""
+        closes = (
+            "; a quotation mark before it opens a value that never closes" if "unexpected end" in str(error) else ""
+        )
         raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}{closes}") from None
     _different(header, str(path))
     problems: dict[int, InputError] = {}
-    for row, cells in enumerate(rows):
-        if len(cells) != len(header):
-            found = f"found {len(cells)} cells; the header has {len(header)}"
+    for row, values in enumerate(rows):
+        if len(values) != len(header):
+            found = f"found {len(values)} values; the header has {len(header)}"
             problems[row] = InputError(f"{path}, row {row + 1}: {found}")
             rows[row] = [""] * len(header)
     table = Table(str(path), {name: [row[i] or None for row in rows] for i, name in enumerate(header)})
@@ -306,27 +308,13 @@ def _read_parquet(path: Path) -> Table:
 
 
 def _different(names: Sequence[str], source: str) -> None:
-    """Raises `InputError` where two columns have one name: one of them would be lost."""
+    """Raises `InputError` where two columns have the same name: one of them would be lost."""
     if len(set(names)) != len(names):
-        raise InputError(f"{source}: two columns have the same name: {', '.join(map(_plain, names))}")
+        raise InputError(f"{source}: two columns have the same name: {', '.join(map(plain, names))}")
 
 
 def _separated(names: Mapping[str, object]) -> str:
-    """What to say of a header that is one name only because something else than a comma separates it."""
+    """Advice for a header read as one name because its separator is not a comma; else ""."""
     used = {"semicolons": ";", "tabs": "\t", "bars": "|"}
     found = next((word for word, sign in used.items() if len(names) == 1 and sign in next(iter(names))), None)
     return f"; the file is separated by {found}: save it with commas" if found else ""
-
-
-def _plain(text: str) -> str:
-    """A name from a file without what would act on a terminal or cannot be written there."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
-
-
-def shown(value: object, limit: int = 80) -> str:
-    """What was found, for a sentence: shortened where it is long."""
-    try:
-        text = "nothing" if value is None else repr(value)
-    except (ValueError, RecursionError):  # more digits than Python writes, lists in lists in lists
-        text = f"{type(value).__name__} too large to show"
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"

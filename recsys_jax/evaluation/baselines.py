@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
 from recsys_jax.config import WideConfig
-from recsys_jax.data.dataset import Dataset, customer_folds
+from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Numeric
-from recsys_jax.data.splits import Fold
+from recsys_jax.data.splits import Fold, customer_folds
 from recsys_jax.evaluation.scorers import Scorer, Shared, attribute_rows, model_scorer
 from recsys_jax.models import metrics
 from recsys_jax.training.convex import Penalties, TrainingPurchases

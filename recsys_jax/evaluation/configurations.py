@@ -7,7 +7,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from recsys_jax.config import Config, DeepConfig, WideConfig
-from recsys_jax.data.sections import read_toml
+from recsys_jax.data.files import read_toml
 from recsys_jax.data.values import as_number
 from recsys_jax.errors import InputError, choices
 

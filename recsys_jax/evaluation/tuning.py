@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool
 
 from recsys_jax.config import DeepConfig
-from recsys_jax.data.dataset import Dataset, customer_folds
-from recsys_jax.data.splits import Fold
+from recsys_jax.data.dataset import Dataset
+from recsys_jax.data.splits import Fold, customer_folds
 from recsys_jax.errors import Diverged, InputError
 from recsys_jax.evaluation.configurations import SOFTMAX
 from recsys_jax.evaluation.scorers import model_scorer

@@ -27,8 +27,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from recsys_jax.data.dataset import Reviews
-from recsys_jax.data.files import open_inside, read_arrays, write_file
-from recsys_jax.data.sections import read_toml
+from recsys_jax.data.files import open_inside, read_arrays, read_toml, write_file
 from recsys_jax.errors import InputError, choices
 from recsys_jax.personas.encoders import Encoder, LsaEncoder, clean_text, get_encoder
 from recsys_jax.personas.keywords import distinctive_keywords, keyword_evidence

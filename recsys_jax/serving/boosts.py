@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Bool
 
 from recsys_jax.data.features import FeatureSpace, FittedFeature
+from recsys_jax.data.files import read_toml
 from recsys_jax.data.schema import MultiCategorical, Numeric
-from recsys_jax.data.sections import read_toml
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_number, cell_number
+from recsys_jax.data.values import as_number, parse_number
 from recsys_jax.errors import InputError, choices
 
 __all__ = ["BoostRule", "read_boosts"]
@@ -102,7 +102,7 @@ def _meets(conditions: Mapping[str, Any], space: FeatureSpace, table: Table) -> 
 
 def _holds(fitted: FittedFeature, cell: Any, wanted: Any) -> bool:
     if isinstance(fitted.feature, Numeric):
-        number = cell_number(cell)
+        number = parse_number(cell)
         return number is not None and bool(wanted[0] <= number <= wanted[1])
     if isinstance(fitted.feature, MultiCategorical):
         return any(fitted.canonical(item) in wanted for item in fitted.feature.items(cell))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float32, Int32
 from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_key, cell_number
+from recsys_jax.data.values import as_key, parse_number
 from recsys_jax.errors import InputError, choices
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.serving.boosts import BoostRule
@@ -194,7 +194,7 @@ def _category(cell: object, fitted: FittedFeature | None) -> str | None:
 
 
 def _price(cell: object) -> object:
-    number = cell_number(cell) if isinstance(cell, str) else None  # a CSV file holds texts
+    number = parse_number(cell) if isinstance(cell, str) else None  # a CSV file holds texts
     if number is None:
         return cell
     return int(number) if number.is_integer() else number

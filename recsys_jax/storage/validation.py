@@ -8,8 +8,8 @@ import numpy as np
 from recsys_jax.config import Config, WideConfig
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Schema
-from recsys_jax.data.tables import Table, shown
-from recsys_jax.data.values import as_key
+from recsys_jax.data.tables import Table
+from recsys_jax.data.values import as_key, shown
 from recsys_jax.errors import InputError
 from recsys_jax.models.single import single_tower
 from recsys_jax.models.trained import TrainedModel, product_rows

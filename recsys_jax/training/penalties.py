@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float64, Int
 from scipy.special import log_softmax
 
 from recsys_jax.config import WideConfig
-from recsys_jax.data.dataset import customer_folds
+from recsys_jax.data.splits import customer_folds
 from recsys_jax.models import metrics
 from recsys_jax.models.basis import learn_popularity
 from recsys_jax.storage.checkpoints import Checkpoints, Stopped, task_of

@@ -13,11 +13,10 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from recsys_jax import Dataset, DeepConfig, InputError
-from recsys_jax.data.dataset import customer_folds
 from recsys_jax.data.features import Features, FeatureSpace
 from recsys_jax.data.files import replace_file
 from recsys_jax.data.schema import Numeric
-from recsys_jax.data.splits import Fold
+from recsys_jax.data.splits import Fold, customer_folds
 from recsys_jax.evaluation.comparison import Answers, of_ranks
 from recsys_jax.evaluation.contenders import Say
 from recsys_jax.training.preparation import prepare

@@ -79,12 +79,12 @@ def check(dataset: Dataset, rows: int | None = None) -> None:
 
     `rows` is how many there are in the file that was fuzzed, which is the last one with rows set aside, if any is.
     """
-    for one in dataset.intakes:
+    for one in dataset.validations:
         assert one.read == one.used + len(one.set_aside), one
         assert len(one.set_aside) * 10 <= one.read, one
         assert all(row.reason.strip() for row in one.set_aside), one
         assert len({row.row for row in one.set_aside}) == len(one.set_aside), one
-    assert rows is None or rows in {one.read for one in dataset.intakes}, (rows, dataset.intakes)
+    assert rows is None or rows in {one.read for one in dataset.validations}, (rows, dataset.validations)
     schema = dataset.schema
     shown = (schema.products.name, schema.products.brand, schema.products.category)
     texts = [*dataset.product_ids, *dataset.customer_ids, *(dataset.segments or []), *dataset.notes]
@@ -98,8 +98,8 @@ def check(dataset: Dataset, rows: int | None = None) -> None:
 def check_reviews(folder: Path, schema: Schema) -> None:
     """Reads the reviews; they add up, and what they state is understood."""
     reviews = read_reviews(folder, schema)
-    assert reviews.intake is not None
-    assert reviews.intake.read == len(reviews) + len(reviews.intake.set_aside)
+    assert reviews.validation is not None
+    assert reviews.validation.read == len(reviews) + len(reviews.validation.set_aside)
     for text, profile in zip(reviews.texts, reviews.profiles, strict=True):
         assert text.encode() is not None
         parse_profile(profile)

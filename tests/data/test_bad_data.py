@@ -164,15 +164,15 @@ def put(folder: Path, name: str, content: bytes, ending: str = "json") -> Path:
 def balanced(dataset: Dataset, **read: int) -> dict[str, list[SetAside]]:
     """What was set aside of each file, after seeing that its rows add up to what the file holds."""
     lost = {}
-    for one in dataset.intakes:
+    for one in dataset.validations:
         name = Path(one.source).stem
         lost[name] = list(one.set_aside)
         expected = read.get(name, {"products": N, "customers": N, "bought": 2 * N}[name])
         assert one.read == expected == one.used + len(one.set_aside), one
-    assert len(dataset.product_ids) == dataset.intakes[0].used
-    assert len(dataset.customer_ids) == dataset.intakes[1].used
+    assert len(dataset.product_ids) == dataset.validations[0].used
+    assert len(dataset.customer_ids) == dataset.validations[1].used
     # Each pair of the shop is there once, so that the purchases used are those learned from.
-    assert len(dataset.purchases) == dataset.intakes[2].used
+    assert len(dataset.purchases) == dataset.validations[2].used
     assert [str(row) for row in dataset.set_aside] == [str(row) for rows in lost.values() for row in rows]
     return lost
 
@@ -198,7 +198,7 @@ def test_the_shop_has_no_mistake(shop):
     dataset = load_dataset(shop)
     assert balanced(dataset) == {"products": [], "customers": [], "bought": []}
     assert dataset.notes == []
-    assert dataset.intakes[0].notes == []
+    assert dataset.validations[0].notes == []
 
 
 # One bad cell: its row is set aside
@@ -338,7 +338,7 @@ def test_a_repeated_purchase_counts_once_and_is_told(shop):
     (shop / "bought.json").write_text(json.dumps([*rows, rows[0], rows[1]]), encoding="utf-8")
     dataset = load_dataset(shop)
     assert dataset.notes == ["2 purchases repeat another one and count once"]
-    assert (len(dataset.purchases), dataset.intakes[2].read, dataset.intakes[2].used) == (40, 42, 42)
+    assert (len(dataset.purchases), dataset.validations[2].read, dataset.validations[2].used) == (40, 42, 42)
 
 
 @pytest.mark.parametrize("ending", ["json", "csv", "parquet"])
@@ -367,10 +367,10 @@ def before(old: str, new: str, count: int = 1) -> Callable[[str], str]:
 @pytest.mark.parametrize(
     ("name", "ending", "change", "reason"),
     [
-        ("products", "csv", lambda text: text.replace("T7,", "T7,x,"), "found 6 cells; the header has 5"),
-        ("products", "csv", lambda text: text.replace("Tea 7,", ""), "found 4 cells; the header has 5"),
+        ("products", "csv", lambda text: text.replace("T7,", "T7,x,"), "found 6 values; the header has 5"),
+        ("products", "csv", lambda text: text.replace("Tea 7,", ""), "found 4 values; the header has 5"),
         ("customers", "csv", lambda text: text.replace("c7,P", "   ,P"), ID),
-        ("bought", "csv", lambda text: text.replace("c4,T5,", "c4,T5,,,", 1), "found 5 cells; the header has 3"),
+        ("bought", "csv", lambda text: text.replace("c4,T5,", "c4,T5,,,", 1), "found 5 values; the header has 3"),
         (
             "products",
             "json",
@@ -470,7 +470,7 @@ def test_customers_that_say_themselves_what_they_bought(shop):
     rows[4]["when"] = "soon"
     (shop / "customers.json").write_text(json.dumps(rows), encoding="utf-8")
     dataset = load_dataset(shop)
-    customers = dataset.intakes[1]
+    customers = dataset.validations[1]
     assert (customers.read, customers.used) == (20, 18)
     assert [(row.row, row.id) for row in customers.set_aside] == [(3, "c3"), (5, "c5")]
     assert "bag: found ['T3', 'T99']; allowed: the id of a product that stands in" in customers.set_aside[0].reason
@@ -485,7 +485,7 @@ def test_one_product_one_customer_and_nothing(shop):
     for name, kept in {**one, "bought": [{"who": "c1", "sku": "T1", "when": 0}]}.items():
         (shop / f"{name}.json").write_text(json.dumps(kept), encoding="utf-8")
     dataset = load_dataset(shop)
-    assert [(intake.read, intake.used) for intake in dataset.intakes] == [(1, 1)] * 3
+    assert [(validation.read, validation.used) for validation in dataset.validations] == [(1, 1)] * 3
     refused(lambda: fit(dataset, DeepConfig(epochs=1)), "products.json: found 1 product; at least 2 are needed")
 
 
@@ -505,11 +505,11 @@ def test_a_bad_review_is_set_aside_and_its_product_stays(shop, review):
     rows[6]["reviews"].append(review)
     (shop / "products.json").write_text(json.dumps(rows), encoding="utf-8")
     reviews = read_reviews(shop, Schema.read(shop / "dataset.toml"))
-    assert (reviews.intake.read, reviews.intake.used, len(reviews)) == (21, 20, 20)
-    (one,) = reviews.intake.set_aside
+    assert (reviews.validation.read, reviews.validation.used, len(reviews)) == (21, 20, 20)
+    (one,) = reviews.validation.set_aside
     assert one.row == 7
     assert one.reason.startswith("reviews 2: ")
-    assert "21 reviews set aside and not used; the first, row 7, reviews 2: " in reviews.intake.notes[0]
+    assert "21 reviews set aside and not used; the first, row 7, reviews 2: " in reviews.validation.notes[0]
     assert len(load_dataset(shop).product_ids) == N
 
 
@@ -517,7 +517,7 @@ def test_a_review_that_says_a_key_twice(shop):
     text = json.dumps(tables()["products"])
     wrong = text.replace('"content": "Strong, cup 7."', '"content": "Weak.", "content": "Strong."')
     (shop / "products.json").write_text(wrong, encoding="utf-8")
-    (one,) = read_reviews(shop, Schema.read(shop / "dataset.toml")).intake.set_aside
+    (one,) = read_reviews(shop, Schema.read(shop / "dataset.toml")).validation.set_aside
     assert (one.row, one.reason) == (7, "reviews 1: found the key 'content' twice; allowed: each once")
 
 
@@ -528,8 +528,8 @@ def test_reviews_that_are_no_list_and_those_of_a_product_set_aside(shop):
     rows[0]["reviews"] *= 5
     (shop / "products.json").write_text(json.dumps(rows), encoding="utf-8")
     reviews = read_reviews(shop, Schema.read(shop / "dataset.toml"))
-    assert (reviews.intake.read, reviews.intake.used, len(reviews)) == (24, 22, 22)
-    assert [(one.row, one.reason) for one in reviews.intake.set_aside] == [
+    assert (reviews.validation.read, reviews.validation.used, len(reviews)) == (24, 22, 22)
+    assert [(one.row, one.reason) for one in reviews.validation.set_aside] == [
         (4, "reviews: found nothing; allowed: a list of reviews, empty where there are none"),
         (7, "reviews 1: its product is set aside"),
     ]
@@ -617,7 +617,7 @@ FILES = [
     ("UTF-16 unmarked", "csv", TEXT.encode("utf-16-le"), ["it looks like UTF-16: save it as UTF-8"]),
     ("semicolons", "csv", TEXT.replace(",", ";").encode(), ["separated by semicolons: save it with commas"]),
     ("tabs", "csv", TEXT.replace(",", "\t").encode(), ["separated by tabs: save it with commas"]),
-    ("a quote", "csv", TEXT.replace("Tea 7", '"Tea 7').encode(), ["opens a cell that never closes"]),
+    ("a quote", "csv", TEXT.replace("Tea 7", '"Tea 7').encode(), ["opens a value that never closes"]),
     ("two names", "csv", TEXT.replace("name", "sku", 1).encode(), ["two columns have the same name: sku, sku, brand"]),
     ("another name", "csv", TEXT.replace("sku", "SKU", 1).encode(), ["the column 'sku' is missing; found: SKU, name"]),
     ("a name with ESC", "csv", TEXT.replace("sku", "\x1b[31m", 1).encode(), ["found: \\x1b[31m, name"]),
@@ -821,7 +821,7 @@ CALLS: list[tuple[Callable[[Recommender], object], list[str]]] = [
     (lambda rec: rec.add_products([{"product_id": "new"}]), ["the column 'category' is missing"]),
     (lambda rec: rec.add_products(TWICE), ["two columns have the same name"]),
     (lambda rec: rec.add_products([{**NEW, 1: "a", "1": "b"}]), ["two columns have the same name"]),
-    (lambda rec: rec.add_products({**NEW}), ["allowed: a list with one cell per row"]),
+    (lambda rec: rec.add_products({**NEW}), ["allowed: a list with one value per row"]),
     (lambda rec: rec.add_products({"product_id": ["a", "b"], "price": [1]}), ["differ in length"]),
     (lambda rec: rec.add_products("products.json"), ["found str; allowed: a data frame"]),
     (lambda rec: rec.recommend(**{**NOBODY, "age": 0}), ["recommend(), age: found 0; allowed: a number from 1 to 120"]),
@@ -955,7 +955,7 @@ def test_any_cells_are_used_set_aside_or_refused(tmp_path_factory, data):
     if isinstance(dataset, str):
         assert " rows cannot be used: more than one in ten" in dataset
         return
-    for one in dataset.intakes:
+    for one in dataset.validations:
         assert one.read == counts[Path(one.source).stem] == one.used + len(one.set_aside)
         assert all(row.reason for row in one.set_aside)
     written = [*dataset.product_ids, *dataset.customer_ids, *dataset.segments, *dataset.categories, *dataset.notes]
@@ -966,7 +966,7 @@ def test_any_cells_are_used_set_aside_or_refused(tmp_path_factory, data):
     if isinstance(reviews, str):
         assert " reviews cannot be used: more than one in ten" in reviews
         return
-    assert reviews.intake.read == len(reviews) + len(reviews.intake.set_aside)
+    assert reviews.validation.read == len(reviews) + len(reviews.validation.set_aside)
 
 
 @settings(max_examples=120)

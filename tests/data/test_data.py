@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_jax.data.dataset import customer_folds, load_dataset, read_products, read_reviews
+from recsys_jax.data.dataset import load_dataset, read_products, read_reviews
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Schema
+from recsys_jax.data.splits import customer_folds
 from recsys_jax.data.tables import Table, read_table
-from recsys_jax.data.values import cell_date
+from recsys_jax.data.values import parse_date
 from recsys_jax.errors import InputError
 
 
@@ -155,8 +156,8 @@ def test_windows_line_ends(tmp_path):
         ("t.json", b"null", ["NoneType", "list"]),
         ("t.json", b'[{"a": 1}, 3]', ["row 2", "3", "object"]),
         ("t.csv", b"a,b,a\n1,2,3\n", ["a, b, a", "same name"]),
-        ("t.csv", b"a,b\n1,2\n1\n", ["row 2", "1 cells", "2"]),
-        ("t.csv", b"a,b\n1,2,3\n", ["row 1", "3 cells", "2"]),
+        ("t.csv", b"a,b\n1,2\n1\n", ["row 2", "1 values", "2"]),
+        ("t.csv", b"a,b\n1,2,3\n", ["row 1", "3 values", "2"]),
         ("t.csv", b'a,b\n1,"2\n', ["CSV"]),
         ("t.parquet", b"PAR1 and then nothing", ["Parquet"]),
         ("t.parquet", b"", ["Parquet"]),
@@ -473,7 +474,7 @@ MARCH = 1709251200.0  # the first second of 2024-03-01 in UTC
     ids=repr,
 )
 def test_a_date_is_seconds_in_utc(cell, seconds):
-    found = cell_date(cell)
+    found = parse_date(cell)
     assert isinstance(found, float)
     assert found == seconds
 
@@ -489,7 +490,7 @@ def test_a_date_is_seconds_in_utc(cell, seconds):
 )
 def test_what_is_no_date(cell):
     """Among it milliseconds since 1970, which would lie in the year 56133."""
-    assert cell_date(cell) is None
+    assert parse_date(cell) is None
 
 
 @given(st.datetimes(timezones=st.none() | st.timezones()))
@@ -499,13 +500,13 @@ def test_a_date_and_its_text_are_the_same(moment):
     expected = ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - epoch).total_seconds()
     text = moment.isoformat()
     if -62135596800 <= expected < 253402300800:
-        assert cell_date(moment) == cell_date(text) == expected
+        assert parse_date(moment) == parse_date(text) == expected
 
 
 @given(st.text(max_size=12))
 @settings(deadline=None, max_examples=200)
 def test_no_text_raises_anything(text):
-    assert isinstance(cell_date(text), float | None)
+    assert isinstance(parse_date(text), float | None)
 
 
 def dated_films(folder: Path, text: str) -> Path:

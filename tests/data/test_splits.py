@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_jax.data.dataset import Dataset, assemble, customer_folds, load_dataset
+from recsys_jax.data.dataset import Dataset, assemble, load_dataset
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import (
     SPLITS,
     combination_split,
     cross_validation_split,
+    customer_folds,
     hold_out_split,
     product_split,
     time_split,

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from recsys_jax import DeepConfig, WideConfig
-from recsys_jax.data.dataset import assemble, customer_folds, read_products, read_reviews
+from recsys_jax.data.dataset import assemble, read_products, read_reviews
 from recsys_jax.data.schema import Schema
+from recsys_jax.data.splits import customer_folds
 from recsys_jax.data.tables import Table
 from recsys_jax.evaluation.engine import cross_validation
 from recsys_jax.models import metrics
