@@ -1,48 +1,61 @@
-# make run   the main job, from reviews to recommendations, on the data in data/
-# make test  the gate: lint, types, tests
-# make prove the longer proofs that the gate leaves out
-# make lock  after a change of constraints.txt: the hashes and licences of what it pins; needs uv on the path
+# make run     the main job, from reviews to recommendations, on the data in data/
+# make test    the gate: lint, types, rooms, tests
+# make prove   the longer proofs that the gate leaves out
+# make matrix  the tests on each Python there is, with the pinned versions and with the newest
+# make lock    after a change of pyproject.toml or constraints.txt: the hashes and licences of what is pinned; needs uv
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-STAMP  := $(VENV)/.installed
-PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# Nothing is compiled beforehand: that takes longer than the installation, and most of it is never imported.
+PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check install --no-compile
+# The package itself, by the setuptools that was checked.
+SELF   := --no-build-isolation --editable
+UV     := uv pip compile --quiet --no-config --generate-hashes --only-binary :all: --emit-build-options --no-annotate \
+	--python-version 3.11 --custom-compile-command "make lock"
 # Nothing here looks for models on a hub: what is needed comes with the packages.
 export HF_HUB_OFFLINE = 1
 
-.PHONY: run test prove lock clean
+.PHONY: run test prove matrix lock clean
 .DEFAULT_GOAL := run
 
-run: $(STAMP)
-	$(BIN)/python scripts/run.py
+run: $(VENV)/.run
+	$(BIN)/recsys-jax run data/amoremall
 
-test: $(STAMP)
+test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/deptry recsys_jax scripts tests
-	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/lint-imports
+	$(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
-prove: $(STAMP)
+prove: $(VENV)/.dev
 	$(BIN)/pytest -m slow
 
+matrix:
+	$(PYTHON) .ci/matrix.py
+
 # torch stays out, since not everybody's file is the same (PyPI's needs CUDA, others don't): its version alone is pinned.
-lock: $(STAMP)
-	uv pip compile --quiet --no-config --no-deps --generate-hashes --only-binary :all: --emit-build-options \
-		--no-annotate --no-emit-package torch --python-version 3.11 --custom-compile-command "make lock" \
-		constraints.txt --output-file requirements.txt
+lock: $(VENV)/.dev
+	grep '^setuptools==' constraints.txt | $(UV) --constraint constraints.txt pyproject.toml - --output-file requirements.txt
+	sed -n 's/ \\$$//p' requirements.txt | grep -vxiFf - constraints.txt | grep -v '^torch==' \
+		| $(UV) --no-deps - --output-file requirements-dev.txt
 	$(BIN)/python .ci/licences.py docs/licences.md
 
-# Installed once: again only when the requirements change. First every file but torch's, checked against its hash; then
-# torch, what it needs on this machine, and the package itself, built by the setuptools that was checked.
-$(STAMP): pyproject.toml constraints.txt requirements.txt
+# What `make run` needs: every file is checked against its hash. Installed once, again only when the requirements change.
+$(VENV)/.run: pyproject.toml requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "recsys_jax needs Python 3.11 or newer; choose one with: make PYTHON=python3.12 run"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --require-hashes --no-deps --requirement requirements.txt
-	$(PIP) install --constraint constraints.txt --no-build-isolation \
-		--config-settings editable_mode=compat --editable ".[dev]"
+	$(PIP) --require-hashes --no-deps --requirement requirements.txt
+	$(PIP) --no-deps $(SELF) .
+	@touch $@
+
+# All else, for the gate; at last torch, which has no hash here, and what it needs on this machine.
+$(VENV)/.dev: $(VENV)/.run constraints.txt requirements-dev.txt
+	$(PIP) --require-hashes --no-deps --requirement requirements-dev.txt
+	$(PIP) --constraint constraints.txt $(SELF) ".[dev]"
 	@touch $@
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

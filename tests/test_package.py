@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import recsys_jax
@@ -37,6 +38,10 @@ def test_everything_public_exists_and_says_what_it_is():
         assert getattr(recsys_jax, name).__doc__
 
 
+def plain(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def pins() -> dict[str, str]:
     """The version of each package of constraints.txt, where every line that is no comment pins one."""
     lines = [line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")]
@@ -45,36 +50,54 @@ def pins() -> dict[str, str]:
     return found
 
 
+def hashed(file: str) -> dict[str, str]:
+    """The version of each package of a requirements file, which has hashes, of wheels alone, for each."""
+    options, *packages = re.split(r"\n(?=\w)", (ROOT / file).read_text())
+    assert "--only-binary :all:" in options
+    found = {}
+    for package in packages:
+        pin, *hashes = package.rstrip().split(" \\\n    --hash=sha256:")
+        name, version = pin.split("==")
+        found[name] = version
+        assert hashes
+        assert all(re.fullmatch("[0-9a-f]{64}", value) for value in hashes)
+    return found
+
+
+def wanted(*requirements: str) -> set[str]:
+    return {plain(re.split(r"[<>=!\[]", line)[0]) for line in requirements} - {"recsys-jax"}
+
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
 def test_every_pin_and_the_torch_that_was_asked_for():
     """The constraints pin each requirement of pyproject.toml, and each to one version."""
     assert pins()["torch"] == "2.13.0"
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = [
-        *project["dependencies"],
-        *(line for extra in project["optional-dependencies"].values() for line in extra),
-    ]
-    names = {re.split(r"[<>=\[]", line)[0] for line in wanted} - {"recsys_jax"}
+    names = wanted(*PROJECT["dependencies"], *(x for extra in PROJECT["optional-dependencies"].values() for x in extra))
     assert len(names) > 15
     assert names <= set(pins())
 
 
 def test_every_pin_but_torchs_has_its_hashes():
-    """requirements.txt, which is installed first, has each version of constraints.txt, with hashes of wheels alone."""
-    options, *packages = re.split(r"\n(?=\w)", (ROOT / "requirements.txt").read_text())
-    assert "--only-binary :all:" in options
-    hashed = {}
-    for package in packages:
-        pin, *hashes = package.rstrip().split(" \\\n    --hash=sha256:")
-        name, version = pin.split("==")
-        hashed[name] = version
-        assert hashes
-        assert all(re.fullmatch("[0-9a-f]{64}", value) for value in hashes)
+    """requirements.txt and requirements-dev.txt, installed one after the other, are constraints.txt with hashes."""
+    run, rest = hashed("requirements.txt"), hashed("requirements-dev.txt")
+    assert not set(run) & set(rest)
+    assert run | rest == {name: version for name, version in pins().items() if name != "torch"}
 
-    def plain(name: str) -> str:
-        return re.sub(r"[-_.]+", "-", name).lower()
 
-    expected = {plain(name): version for name, version in pins().items() if name != "torch"}
-    assert hashed == expected
+def test_the_main_job_needs_little():
+    """`make run` installs what the core asks for, and what that asks for; of the heavy packages none."""
+    run = hashed("requirements.txt")
+    assert wanted(*PROJECT["dependencies"]) < set(run)
+    assert not {"torch", "transformers", "sentence-transformers", "pandas", "pyarrow", "faiss-cpu", "sympy"} & set(run)
+    needed, todo = {"setuptools"}, list(wanted(*PROJECT["dependencies"]))
+    while todo:
+        if (name := todo.pop()) not in needed and name in pins():  # what it isn't, other systems need
+            needed.add(name)
+            asked = [line for line in metadata.requires(name) or [] if "extra ==" not in line]
+            todo += [plain(re.match(r"[\w.-]+", line)[0]) for line in asked]
+    assert set(run) <= needed | {"fsspec", "zipp"}  # what etils asks for by extras
 
 
 def test_every_pin_has_its_licence_told():

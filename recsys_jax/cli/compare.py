@@ -40,7 +40,7 @@ from recsys_jax.evaluation.comparison import METRICS, Answers, Comparison, compa
 from recsys_jax.evaluation.configurations import SOFTMAX, built_in, read_configs
 from recsys_jax.evaluation.contenders import SEARCH, Contender, baseline_contenders, contenders
 from recsys_jax.evaluation.plots import comparison_differences
-from recsys_jax_benchmark.peer_split import NAMES, ask, write_split
+from recsys_jax_benchmark.peers.split import NAMES, ask, write_split
 
 Protocol = Literal["cross-validation", "hold-out", "time", "new-combinations", "new-products"]
 

@@ -13,7 +13,6 @@ from jaxtyping import Float, Int
 from recsys_jax.config import WideConfig
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import replace_file, write_file
-from recsys_jax.errors import InputError
 from recsys_jax.evaluation.comparison import METRICS, Comparison
 from recsys_jax.evaluation.engine import Evaluation
 from recsys_jax.models.trained import TrainedModel
@@ -301,12 +300,10 @@ def _picture(
     path: Path, width: float, height: float, columns: int = 1, rows: int = 1, **shared: Any
 ) -> Iterator[Sequence[Any]]:
     """A figure with its panels, saved as a PNG afterwards; no global figure, so that many threads may draw."""
-    try:
-        from matplotlib import rc_context
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise InputError("pictures need matplotlib: pip install 'recsys_jax[plots]'") from None
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     with rc_context({"font.family": ["DejaVu Sans", *_korean_fonts()]}):
         figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)

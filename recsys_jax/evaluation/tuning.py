@@ -81,7 +81,7 @@ def search(
     try:
         import optuna
     except ImportError:
-        raise InputError("the search needs Optuna: pip install 'recsys_jax[search]'") from None
+        raise InputError("the search needs Optuna: pip install 'recsys_jax[tuning]'") from None
     if trials < 1:
         raise InputError(f"trials: found {trials}; allowed: 1 or more")
     part = training_part(dataset, train)

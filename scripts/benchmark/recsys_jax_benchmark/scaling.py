@@ -1,6 +1,6 @@
 """Scaling curves: how time and memory grow with products, queries, dimensions and purchases.
 
-`measure` is the benchmark's side; run as a script, this is one training's process. Searches are those of
+`measure` is the benchmark's side; run with `-m`, this is one training's process. Searches are those of
 `scoring`, checked there.
 """
 
@@ -114,7 +114,9 @@ def _trained(purchases: int, repeats: int, limits: Limits) -> tuple[int, dict[st
     """How many purchases there were, and the seconds of an epoch and bytes of a training on them."""
     with TemporaryDirectory(prefix="benchmark-scaling-") as folder:
         job = json.dumps([folder, purchases, repeats, limits.device])
-        with Process(f"training on {purchases:,} purchases", Path(__file__), job, limits=limits) as process:
+        with Process(
+            f"training on {purchases:,} purchases", "recsys_jax_benchmark.scaling", job, limits=limits
+        ) as process:
             process.ask("prepare")
             count, seconds, most = process.ask("train")
     return count, {"time_s": seconds, "peak_bytes": [most]}

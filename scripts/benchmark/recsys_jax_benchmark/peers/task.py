@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 try:
     import numpy as np
     from scipy import sparse
-except ModuleNotFoundError:  # a bare Python: peers.py starts the one that has them
+except ModuleNotFoundError:  # a bare Python: __main__.py starts the one that has them
     sparse = None
 
 if TYPE_CHECKING:

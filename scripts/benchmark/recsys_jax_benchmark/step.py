@@ -1,6 +1,6 @@
 """Where the time of a training step goes: the whole, and parts of it that can be run alone.
 
-`measure` is the benchmark's side; run as a script, this is the process that is measured.
+`measure` is the benchmark's side; run with `-m`, this is the process that is measured.
 """
 
 import json
@@ -25,7 +25,7 @@ def measure(job: Job, repeats: int, progress: Callable[..., None]) -> dict[str, 
     """Seconds a step, by part, in every repeat; all parts in one process, in turns."""
     limits = Limits(job.threads, job.device, cache=Path(job.out).parent / "cache, step")
     found: dict[str, dict[str, list[float | None]]] = {}
-    with Process("a step", Path(__file__), json.dumps(asdict(job)), limits=limits) as process:
+    with Process("a step", "recsys_jax_benchmark.step", json.dumps(asdict(job)), limits=limits) as process:
         process.ask("measure")  # compiles
         for repeat in range(repeats):
             progress(repeat, repeats, f"repeat {repeat + 1}")

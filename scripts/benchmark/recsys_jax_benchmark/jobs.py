@@ -1,6 +1,6 @@
 """The batch job, measured: from a file of customers to a file of recommendations, in a process of its own.
 
-`measure` is the benchmark's side; run as a script, this is one contender's process.
+`measure` is the benchmark's side; run with `-m`, this is one contender's process.
 """
 
 import json
@@ -245,13 +245,15 @@ def measure(
 def prepare(folder: Path, size: Size, limits: Limits) -> None:
     """`make`, in a process: nothing computes in the benchmark's."""
     job = json.dumps({"folder": str(folder), "size": asdict(size)})
-    with Process("making the job's files", Path(__file__), "make", job, limits=limits) as process:
+    with Process("making the job's files", "recsys_jax_benchmark.jobs", "make", job, limits=limits) as process:
         process.ask("make")
 
 
 def _run(job: Job, limits: Limits) -> tuple[float, int]:
     """Seconds from the start of a process to its written file, and its peak memory."""
-    with Process(f"the job, {job.contender}", Path(__file__), "run", json.dumps(asdict(job)), limits=limits) as process:
+    with Process(
+        f"the job, {job.contender}", "recsys_jax_benchmark.jobs", "run", json.dumps(asdict(job)), limits=limits
+    ) as process:
         written, most = process.ask("run")
         return written - process.started, most
 

@@ -70,7 +70,7 @@ class Limits:
 class Process:
     """A contender in a process of its own: `ask` makes it do something and returns what it answers."""
 
-    def __init__(self, title: str, script: Path, *arguments: str, limits: Limits) -> None:
+    def __init__(self, title: str, module: str, *arguments: str, limits: Limits) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_TUNING)}
         for library in ("OMP", "OPENBLAS", "MKL"):
             environment[f"{library}_NUM_THREADS"] = str(limits.threads)
@@ -92,7 +92,7 @@ class Process:
         """By the clock that all processes share."""
         with _pinned(processors()[-limits.threads :]):
             self._process = subprocess.Popen(
-                [sys.executable, str(script), *arguments],
+                [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,

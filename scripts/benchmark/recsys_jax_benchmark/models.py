@@ -1,6 +1,6 @@
 """What trained models are used for, measured: single requests, and many seeds trained at once.
 
-`requests` and `seeds` are the benchmark's side; run as a script, this is one contender's process.
+`requests` and `seeds` are the benchmark's side; run with `-m`, this is one contender's process.
 """
 
 import json
@@ -115,7 +115,7 @@ def seeds(job: Job, count: int, repeats: int, progress: Callable[..., None]) -> 
 def _started(job: Job, contender: str) -> Process:
     own = replace(job, contender=contender)
     limits = Limits(job.threads, job.device, cache=Path(job.out).parent / f"cache, {contender}")
-    return Process(f"models, {contender}", Path(__file__), json.dumps(asdict(own)), limits=limits)
+    return Process(f"models, {contender}", "recsys_jax_benchmark.models", json.dumps(asdict(own)), limits=limits)
 
 
 def _child() -> None:

@@ -1,6 +1,6 @@
 """Training, measured: each contender in a fresh process, from its start to the saved model, and once more after that.
 
-`measure` is the benchmark's side; run as a script, this is one contender's process.
+`measure` is the benchmark's side; run with `-m`, this is one contender's process.
 """
 
 import json
@@ -201,7 +201,9 @@ def measure(
 
 def _process(job: Job, limits: Limits) -> tuple[float, Timings]:
     """Seconds from the start of a process to its saved model, and what it measured."""
-    with Process(f"training, {job.contender}", Path(__file__), json.dumps(asdict(job)), limits=limits) as process:
+    with Process(
+        f"training, {job.contender}", "recsys_jax_benchmark.training", json.dumps(asdict(job)), limits=limits
+    ) as process:
         timings = Timings(**process.ask("train"))
         return timings.saved_at - process.started, timings
 

@@ -146,7 +146,7 @@ def _setting(options: Options, limits: Limits) -> dict[str, Any]:
     """What the figures hold for: the machine, the versions, who takes part."""
     left_out = {}
     gpus: dict[str, str | None] = {}
-    with Process("describing the machine", Path(__file__).with_name("process.py"), limits=limits) as process:
+    with Process("describing the machine", "recsys_jax_benchmark.process", limits=limits) as process:
         blas = process.ask("blas")
         if options.device == "gpu":
             gpus = process.ask("gpus")

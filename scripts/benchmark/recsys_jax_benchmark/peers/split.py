@@ -1,4 +1,4 @@
-"""The bridge to scripts/peers.py: a fold as its split.npz, and its ranks as answers to our queries."""
+"""The bridge to the peers: a fold as its split.npz, and its ranks as answers to our queries."""
 
 import json
 import os
@@ -20,19 +20,21 @@ from recsys_jax.data.splits import Fold, customer_folds
 from recsys_jax.evaluation.comparison import Answers, of_ranks
 from recsys_jax.evaluation.contenders import Say
 from recsys_jax.training.preparation import prepare
-from recsys_jax_benchmark.peers_task import INNER_FOLDS
+from recsys_jax_benchmark.peers.task import INNER_FOLDS
 
 __all__ = ["NAMES", "ask", "attribute_matrix", "write_split"]
 
 NAMES = {"lightfm": "LightFM", "rectools": "RecTools DSSM"}
 """What tables call the peers."""
 
+COMMAND = [sys.executable, "-m", "recsys_jax_benchmark.peers"]
+
 BINS = 8
 """How many ranges a number is divided into, each with about as many of the training rows."""
 
 
 def write_split(folder: Path, dataset: Dataset, fold: Fold, seed: int = 0) -> None:
-    """Writes the fold as FOLDER/split.npz, as `scripts/peers.py` reads it.
+    """Writes the fold as FOLDER/split.npz, as `read_split` reads it.
 
     Vocabularies and ranges come from the training part. A customer that is both learned from and asked, as in a split
     by time, has a row for each: it is asked by its attributes, as anybody new. `seed` deals the training customers
@@ -94,11 +96,10 @@ def attribute_matrix(space: FeatureSpace, features: Features, learned: int) -> c
 
 
 def ask(peer: str, folder: Path, say: Say) -> Answers:
-    """Runs `scripts/peers.py PEER FOLDER`, which tunes, trains and ranks. Raises `InputError` with its last words."""
-    script = Path(__file__).with_name("peers.py")
+    """Runs the peer on the folder: it tunes, trains and ranks. Raises `InputError` with its last words."""
     answer = folder / f"peer-{peer}.npz"
     answer.unlink(missing_ok=True)
-    command = [sys.executable, str(script), peer, str(folder)]
+    command = [*COMMAND, peer, str(folder)]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     said = []
     # Mistakes are told through a file: a second pipe that nobody reads meanwhile could fill up.
@@ -116,7 +117,7 @@ def ask(peer: str, folder: Path, say: Say) -> Answers:
         last = next((line.strip() for line in reversed(errors.readlines()) if line.strip()), "no word")
     (folder / f"peer-{peer}.log").write_text("".join(said), encoding="utf-8")
     if status or not answer.is_file():
-        raise InputError(f"scripts/peers.py {peer} ended with status {status}: {last.removeprefix('error: ')}")
+        raise InputError(f"{peer} ended with status {status}: {last.removeprefix('error: ')}")
     with np.load(answer, allow_pickle=False) as file:
         better, equal, record = file["better"], file["equal"], json.loads(str(file["settings"]))
     chosen = ", ".join(f"{name} {value}" for name, value in record["chosen"].items() if name not in ("every", "most"))

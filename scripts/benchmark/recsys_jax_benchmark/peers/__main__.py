@@ -1,10 +1,10 @@
 """Trains other recommenders, tuned on inner folds, on the split that ours is evaluated on, each in its own environment.
 
-Example: python scripts/peers.py lightfm FOLDER [FOLDER ...]
+Example: python -m recsys_jax_benchmark.peers lightfm FOLDER [FOLDER ...]
 
 FOLDER holds split.npz; peer-lightfm.npz is written beside it. The peers can't share our environment (RecTools needs
-numpy below 2), so this script imports nothing of ours, and starts itself again in .venv-peers/NAME where the peer is
-missing. Customers are asked for by their attributes alone: no peer sees who they are.
+numpy below 2), so this imports nothing of ours, and starts itself again in an environment in the user's cache folder
+where the peer is missing. Customers are asked for by their attributes alone: no peer sees who they are.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are small, and seconds are told of one thread
 
-from peers_models import PEERS, SEED
-from peers_task import Diverged, InputError, inner_task, measure, metrics, outer_task, popularity, ranks, read_split
+from .models import PEERS, SEED
+from .task import Diverged, InputError, inner_task, measure, metrics, outer_task, popularity, ranks, read_split
 
 try:
     import numpy as np
@@ -38,10 +38,13 @@ else:
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from peers_models import Setting, Train
-    from peers_task import Floats, Task
+    from .models import Setting, Train
+    from .task import Floats, Task
 
-ROOT = Path(__file__).resolve().parents[1]
+HOMES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recsys_jax" / "peers"
+"""Where each peer has its environment."""
+AGAIN = "import sys, runpy; sys.path.append(sys.argv.pop(1)); runpy.run_module('peers', run_name='__main__')"
+"""This package by its own name: there is no recsys_jax in the peer's environment."""
 MODULES = {"lightfm": "lightfm", "rectools": "rectools"}
 PACKAGES = {"lightfm": ("lightfm-next", "numpy", "scipy"), "rectools": ("rectools", "torch", "numpy", "scipy")}
 PATIENCE = 4
@@ -180,23 +183,22 @@ def _version(package: str) -> str:
 
 
 def at_home(peer: str, arguments: Sequence[str]) -> None:
-    """Returns where the peer can be imported; elsewhere starts this script again in the peer's environment.
+    """Returns where the peer can be imported; elsewhere starts this again in the peer's environment.
 
     The environment is made where it is missing, and brought up to date where its list of packages has changed.
     """
     if importlib.util.find_spec(MODULES[peer]) is not None and not BARE:
         return
-    home = ROOT / ".venv-peers" / peer
+    home = HOMES / peer
     python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-    wanted, done = Path(__file__).with_name(f"peers-{peer}.txt"), home / "installed.txt"
+    wanted, done = Path(__file__).with_name(f"{peer}.txt"), home / "installed.txt"
     if Path(sys.prefix).resolve() == home.resolve():
         raise InputError(
             f"{home}: {MODULES[peer]} is not in it although it was installed; remove the folder, run again"
         )
     if not done.is_file() or done.read_bytes() != wanted.read_bytes():
         print(f"{MODULES[peer]} is not installed here: installing {wanted.name} into {home}", flush=True)
-        home.parent.mkdir(exist_ok=True)
-        (home.parent / ".gitignore").write_text("*\n", encoding="utf-8")
+        home.parent.mkdir(parents=True, exist_ok=True)
         try:
             subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
             subprocess.run([str(python), "-m", "pip", "install", "--quiet", "-r", str(wanted)], check=True)
@@ -205,7 +207,7 @@ def at_home(peer: str, arguments: Sequence[str]) -> None:
         done.write_bytes(wanted.read_bytes())
     else:
         print(f"{MODULES[peer]} is not installed here: going on in {home}", flush=True)
-    os.execv(python, [str(python), __file__, peer, *arguments])
+    os.execv(python, [str(python), "-c", AGAIN, str(Path(__file__).parents[1]), peer, *arguments])
 
 
 class _Parser(argparse.ArgumentParser):

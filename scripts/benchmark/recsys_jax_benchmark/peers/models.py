@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from peers_task import Diverged, score_products
+from .task import Diverged, score_products
 
 try:
     import numpy as np
     from scipy import sparse
-except ModuleNotFoundError:  # a bare Python: peers.py starts the one that has them
+except ModuleNotFoundError:  # a bare Python: __main__.py starts the one that has them
     pass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from peers_task import Floats, Task
+    from .task import Floats, Task
 
     Setting = Mapping[str, Any]
     # Called after each epoch with its number and what would give the scores; whether to go on.

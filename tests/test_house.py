@@ -1,0 +1,34 @@
+"""The house stays small enough to know: rooms of few modules, modules of few lines, tests in the same rooms."""
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = [path for top in ("recsys_jax", "scripts") for path in sorted((ROOT / top).rglob("*.py"))]
+ROOMS = sorted({path.parent for path in SOURCES} - {ROOT / "scripts"})
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=name)
+def test_a_room_has_at_most_eight_modules(room):
+    modules = {path.name for path in SOURCES if path.parent == room} - {"__init__.py", "__main__.py"}
+    assert len(modules) <= 8, sorted(modules)
+
+
+def test_no_module_is_longer_than_400_lines():
+    lengths = {name(path): len(path.read_text("utf-8").splitlines()) for path in SOURCES}
+    assert not {path: length for path, length in lengths.items() if length > 400}
+
+
+def test_the_doorstep_is_swept():
+    doorstep = {path.name for path in SOURCES if path.parent == ROOT / "recsys_jax"}
+    assert doorstep == {"__init__.py", "__main__.py", "config.py", "errors.py"}
+
+
+def test_the_tests_have_the_same_rooms():
+    tests = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
+    assert tests <= {room.name for room in ROOMS} | {"benchmark"}
