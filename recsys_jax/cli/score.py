@@ -6,38 +6,15 @@ Interrupted at any moment, the same command continues where it stopped.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Any, NamedTuple
+from typing import Annotated
 
-import jax
-import numpy as np
 import tyro
 
-from recsys_jax import InputError, Recommender
+from recsys_jax import InputError
 from recsys_jax.console.terminal import console, progress
-from recsys_jax.data.files import replace_file, sync_folder
-from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_key
-from recsys_jax.serving.customer_file import Source
-from recsys_jax.serving.recommender import Ranking
-from recsys_jax.storage.jobs import Parts, fingerprint, kept, stopping
-
-try:
-    import pyarrow as arrow
-    import pyarrow.parquet as parquet
-except ImportError:  # `Source` says so
-    arrow = parquet = None
-
-# Customers at once, and recommendations at once: of both so few that memory stays small, whatever the files hold.
-CUSTOMERS, PLACES = 8192, 2**20
-# A part of the job is finished after so many seconds: no more is lost by an interruption, and its notes take no time.
-SECONDS = 5.0
-RECOMMENDED = ("place", "product_id", "score", "boost")
+from recsys_jax.serving.batch import Counts, Request, rejected_file, score_file
 
 
 @dataclass(frozen=True)
@@ -59,83 +36,16 @@ class Options:
     """A TOML file with boost rules."""
 
 
-class Schemas(NamedTuple):
-    """The columns of the two files."""
-
-    recommended: Any
-    rejected: Any
-
-
-@dataclass
-class Counts:
-    """What became of the rows so far."""
-
-    rows: int = 0
-    rejected: int = 0
-    recommendations: int = 0
-    first: str = ""
-    """The first rejected row and its reason."""
-
-
 def main(options: Options) -> None:
     """Scores, writes and counts."""
     began = time.perf_counter()
-    out = options.out
-    side = out.with_name(f"{out.stem}.rejected.parquet")
-    check_places(options.customers, out, side)
+    request = Request(options.top_n, options.categories)
     run = options.run or only_run()
-    parts = Parts(out.with_name(f".{out.name}.parts"), job(options, run))
-    rec = Recommender.load(run, options.boosts)
-    source = Source(options.customers, rec)
-    source.check(_request(options))
-    busy = f"{out}: found another process that is writing this file; allowed: one at a time"
-    with parts.alone(busy) as said, stopping(parts, source.total):
-        if said:
-            console.print(f"note: {said}")
-        counts = Counts(**parts.state)
-        before = counts.rows - counts.rejected
-        if parts.files:
-            console.print(f"continuing after {counts.rows:,} of {source.total:,} rows")
-        try:
-            with progress("scoring (compiling first)") as bar:
-                if parts.files:
-                    bar(counts.rows, source.total)
-                score(source, options, parts, counts, bar)
-            write(source, parts, out, side, counts)
-        except (InputError, OSError) as error:
-            old = f"; {out} is unchanged" if out.exists() else ""
-            raise InputError(f"{error}{old}" + (f"; {kept(parts, source.total)}" if parts.files else "")) from error
-        parts.files.clear()  # they have served
-    tell(counts, before, out, side, time.perf_counter() - began)
-
-
-def job(options: Options, run: Path) -> dict[str, Any]:
-    """All that decides what is written. Taken before anything is read: what is read is never older than that."""
-    versions = {name: version(name) for name in ("recsys_jax", "jax", "jaxlib", "numpy")}
-    return {
-        "customers": fingerprint(options.customers),
-        "model": fingerprint(run / "model.json"),  # where the checksum of the model's numbers stands
-        "boosts": fingerprint(options.boosts),
-        "top_n": options.top_n,
-        "categories": options.categories,
-        "portions": (CUSTOMERS, PLACES),
-        "device": jax.devices()[0].device_kind,  # another one rounds otherwise
-        "versions": {**versions, "pyarrow": getattr(arrow, "__version__", "")},
-    }
-
-
-def check_places(customers: Path, out: Path, side: Path) -> None:
-    """Raises `InputError` where a file is absent, of another kind, or would be written over the input."""
-    for path in (customers, out):
-        if path.suffix.lower() != ".parquet":
-            raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .parquet")
-    if not customers.is_file():
-        raise InputError(f"{customers}: there is no such file")
-    for path in (out, side):
-        if path.is_dir():
-            raise InputError(f"{path}: found a folder; allowed: a file to write, there or not yet")
-        if path.exists() and path.samefile(customers):
-            raise InputError(f"{path}: found the file with the customers; allowed: another one to write to")
+    with progress("scoring (compiling first)") as bar:
+        counts, before = score_file(
+            options.customers, options.out, run, request, boosts=options.boosts, progress=bar, tell=console.print
+        )
+    _tell(counts, before, options.out, time.perf_counter() - began)
 
 
 def only_run() -> Path:
@@ -147,175 +57,15 @@ def only_run() -> Path:
     raise InputError(f"run: found {listed} under runs/; name the folder with the trained model: --run RUN")
 
 
-def _request(options: Options) -> dict[str, Any]:
-    return {"top_n": options.top_n, "categories": options.categories or None}
-
-
-def score(source: Source, options: Options, parts: Parts, counts: Counts, bar: Callable[..., None]) -> None:
-    """Streams the customers that are left through the model into parts, and counts."""
-    places = min(options.top_n, len(source.rec.product_ids))
-    # A power of two: the recommender pads to one.
-    size = 1 << (max(1, min(CUSTOMERS, PLACES // places)).bit_length() - 1)
-    # All columns are read again only where rows are rejected, front to back too: so many portions so far.
-    again, number, complete = 0, 0, source.portions(size, whole=True, after=counts.rows)
-    schemas = Schemas(recommended_schema(source), rejected_schema(source))
-    portions = source.portions(size, whole=False, after=counts.rows)
-    portion = next(portions, None)
-    quickly = arrow.ipc.IpcWriteOptions(compression="lz4")
-
-    def fill(stream: IO[bytes]) -> None:
-        nonlocal again, number, portion
-        began = time.monotonic()
-        while portion is not None:
-            table = source.read(portion, counts.rows)
-            rows, ranking, reasons = rank(source, table, options)
-            found = rejected = None
-            if ranking is not None:
-                found = recommended(source, portion, table, rows, ranking, schemas.recommended)
-                counts.recommendations += found.num_rows
-            if reasons:
-                whole = next(islice(complete, number - again, None))
-                again = number + 1
-                rejected = with_reasons(whole, table, reasons, schemas.rejected)
-                row, reason = next(iter(reasons.items()))
-                counts.first = counts.first or f"row {table.number(row):,}: {reason}"
-            for schema, rows_of in zip(schemas, (found, rejected), strict=True):
-                with arrow.ipc.new_stream(stream, schema, options=quickly) as writer:
-                    if rows_of is not None:
-                        writer.write_table(rows_of)
-            counts.rejected += len(reasons)
-            counts.rows += portion.num_rows
-            number += 1
-            bar(counts.rows, source.total)
-            portion = next(portions, None)
-            if time.monotonic() - began >= SECONDS:
-                return
-
-    while portion is not None:
-        parts.add(fill, lambda: asdict(counts))
-
-
-def write(source: Source, parts: Parts, out: Path, side: Path, counts: Counts) -> None:
-    """Writes the two Parquet files of all parts, a row group for each portion, and then gives them their names."""
-    schemas = Schemas(recommended_schema(source), rejected_schema(source))
-    made = [parts.folder / path.name for path in (out, side)]  # with the parts, where a killed process may leave them
-
-    def copy(*streams: IO[bytes]) -> None:
-        pairs = zip(streams, schemas, strict=True)
-        with ExitStack() as stack:
-            writers = [stack.enter_context(parquet.ParquetWriter(*pair)) for pair in pairs]
-            for path in parts.files:
-                with path.open("rb") as part:
-                    while part.peek(1):
-                        for writer in writers:
-                            table = arrow.ipc.open_stream(part).read_all()
-                            if table.num_rows:
-                                writer.write_table(table)
-
-    replace_file(made[0], lambda best: replace_file(made[1], lambda rejected: copy(best, rejected)))
-    if counts.rejected:
-        made[1].replace(side)
-    else:
-        side.unlink(missing_ok=True)
-    made[0].replace(out)
-    sync_folder(out.parent)
-
-
-def rank(source: Source, table: Table, options: Options) -> tuple[Sequence[int], Ranking | None, dict[int, str]]:
-    """The rows that can be used, what is recommended to them, and why each of the others can't be."""
-    bad: dict[int, InputError] = {}
-    bought: list[list[str]] = []
-    ids = table.columns[source.id] if source.id else None
-    for row in range(len(table)):
-        bought.append([])
-        try:
-            if ids is not None and as_key(ids[row]) is None:
-                raise table.error(row, source.id or "", "an id, a text or a number that is not empty")
-            bought[row] = source.purchases(table, row)
-        except InputError as error:
-            bad[row] = error
-
-    def of_the_others() -> tuple[list[int], Ranking | None]:
-        rows = [row for row in range(len(table)) if row not in bad]
-        if not rows:
-            return rows, None
-        lists = [bought[row] for row in rows]
-        return rows, source.rec.rank_batch(table.select(rows), purchased_products=lists, **_request(options))
-
-    try:
-        rows, ranking = of_the_others()
-    except InputError:
-        more = source.rec.model.customers.problems(table)
-        if not set(more) - set(bad):
-            raise  # it is not about rows
-        bad = {**more, **bad}
-        rows, ranking = of_the_others()
-    reasons = {row: str(e).removeprefix(f"{table.source}, row {table.number(row)}, ") for row, e in bad.items()}
-    if ranking is not None:
-        goods = "products of the categories asked for" if options.categories else "products"
-        for place in np.flatnonzero((ranking.products < 0).all(axis=1)).tolist():
-            reasons[rows[place]] = f"no product remains: all {goods} were bought already"
-    return rows, ranking, dict(sorted(reasons.items()))
-
-
-def _free(name: str, taken: Sequence[str]) -> str:
-    """The name, with lines under it where it is taken."""
-    return name if name not in taken else _free(f"{name}_", taken)
-
-
-def recommended_schema(source: Source) -> Any:
-    """The columns of OUT: the customer's id as in the input, or the row's number, and what is recommended."""
-    customer = (source.id, source.schema.field(source.id).type) if source.id else ("row", arrow.int64())
-    product = arrow.dictionary(arrow.int32(), arrow.string())
-    types = (arrow.int32(), product, arrow.float32(), arrow.float32())
-    return arrow.schema([(_free(customer[0], RECOMMENDED), customer[1]), *zip(RECOMMENDED, types, strict=True)])
-
-
-def rejected_schema(source: Source) -> Any:
-    """The columns of the side file: those of the input, the row's number, and the reason."""
-    added = {"row": arrow.int64(), "reason": arrow.string()}
-    schema = source.schema
-    for name, kind in added.items():  # a side file that was corrected and is input again has these names already
-        schema = schema.append(arrow.field(_free(name, schema.names), kind))
-    return schema
-
-
-def recommended(source: Source, portion: Any, table: Table, rows: Sequence[int], ranking: Ranking, schema: Any) -> Any:
-    """The rows of OUT for these customers."""
-    place_of, places = np.nonzero(ranking.products >= 0)
-    products, codes = np.unique(ranking.products[place_of, places], return_inverse=True)
-    row_of = np.asarray(rows, np.int64)[place_of]
-    columns = [
-        portion.column(source.id).take(arrow.array(row_of)) if source.id else arrow.array(row_of + table.number(0)),
-        arrow.array(places.astype(np.int32) + 1),
-        # Only the products of this portion: Parquet writes a row group's whole dictionary.
-        arrow.DictionaryArray.from_arrays(
-            arrow.array(codes.astype(np.int32)),
-            arrow.array([source.rec.product_ids[product] for product in products.tolist()], arrow.string()),
-        ),
-        arrow.array(ranking.scores[place_of, places]),
-        arrow.array(ranking.boosts[place_of, places]),
-    ]
-    return arrow.Table.from_arrays(columns, schema=schema)
-
-
-def with_reasons(portion: Any, table: Table, reasons: Mapping[int, str], schema: Any) -> Any:
-    """The rows of the side file."""
-    numbers = arrow.array([table.number(row) for row in reasons], arrow.int64())
-    columns = portion.take(arrow.array(list(reasons), arrow.int64())).columns
-    return arrow.Table.from_arrays([*columns, numbers, arrow.array(reasons.values(), arrow.string())], schema=schema)
-
-
-def tell(counts: Counts, before: int, out: Path, side: Path, seconds: float) -> None:
+def _tell(counts: Counts, before: int, out: Path, seconds: float) -> None:
     """Says what was done, where the files are, and how fast it went since another process had scored `before`."""
-    scored = counts.rows - counts.rejected
-    if not scored:
+    if not counts.scored:
         why = "every row was rejected" if counts.rows else "there are no rows in the input"
         console.print(f"No customer was scored: {why}. {out.name} is empty.")
     console.print(
-        f"{scored:,} customers, {counts.recommendations:,} recommendations, {counts.rejected:,} rows rejected, in "
-        f"{seconds:,.1f} s: {(scored - before) / seconds:,.0f} customers per second"
+        f"{counts.scored:,} customers, {counts.recommendations:,} recommendations, {counts.rejected:,} rows rejected, "
+        f"in {seconds:,.1f} s: {(counts.scored - before) / seconds:,.0f} customers per second"
     )
     if counts.rejected:
         console.print(f"The first rejected one, {counts.first}")
-    console.print(f"Written: {', '.join(map(str, [out, side] if counts.rejected else [out]))}")
+    console.print(f"Written: {', '.join(map(str, [out, rejected_file(out)] if counts.rejected else [out]))}")

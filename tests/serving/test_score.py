@@ -1,6 +1,5 @@
 """The batch job: every customer of a Parquet file, streamed; what cannot be used, with its reason."""
 
-import json
 import os
 import signal
 import subprocess
@@ -15,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from command_line import run, told
 from conftest import MALL_PRODUCTS, mall_customers
 
 from recsys_jax import InputError, Recommender, Table, save_model
 from recsys_jax.cli import score
-from recsys_jax.serving import customer_file as _customer_file
+from recsys_jax.serving import batch, customer_file
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = [product[0] for product in MALL_PRODUCTS]
@@ -79,7 +79,7 @@ def test_streaming_gives_what_recommend_batch_gives(mall_rec, mall_run, tmp_path
     def recorded(title):
         yield lambda done, total: bars.append((done, total))
 
-    monkeypatch.setattr(score, "CUSTOMERS", portion)
+    monkeypatch.setattr(batch, "CUSTOMERS", portion)
     monkeypatch.setattr(score, "progress", recorded)
     rows = people(100)
     table = pa.Table.from_pylist(rows)
@@ -93,7 +93,7 @@ def test_streaming_gives_what_recommend_batch_gives(mall_rec, mall_run, tmp_path
 
 def test_more_places_than_products_popularity_and_optional_attributes(films_model, tmp_path, monkeypatch):
     save_model(films_model, tmp_path / "run")
-    monkeypatch.setattr(score, "PLACES", 50)  # 5 products: 8 customers at once
+    monkeypatch.setattr(batch, "PLACES", 50)  # 5 products: 8 customers at once
     rows = [{"viewer": row, "favourite_genres": cell} for row, cell in enumerate(islice(cycle(["Drama|?", None]), 20))]
     found, rejected = job(tmp_path / "run", rows, tmp_path, top_n=9)
     ids = [row["viewer"] for row in rows]
@@ -139,7 +139,7 @@ def test_what_was_bought_is_left_out_from_either_column(mall_rec, mall_run, tmp_
 def test_one_text_holds_several_purchases_where_the_schema_has_a_separator(mall_model, tmp_path, monkeypatch):
     customers = replace(mall_model.schema.customers, separator="|")
     changed = replace(mall_model, schema=replace(mall_model.schema, customers=customers))
-    monkeypatch.setattr(score.Recommender, "load", lambda *_: Recommender(changed))
+    monkeypatch.setattr(batch.Recommender, "load", lambda *_: Recommender(changed))
     rows = [{**row, "purchased_products": "p1| p2", "purchased_product_id": "p3|p4"} for row in people(2)]
     found, _ = job(tmp_path, rows, tmp_path, top_n=8)
     assert {one["product_id"] for one in found} == set(EVERYTHING[4:])
@@ -173,7 +173,7 @@ BAD = [
 def test_what_cannot_be_used_goes_to_the_side_file_with_its_reason(
     mall_rec, mall_run, tmp_path, monkeypatch, capsys, portion
 ):
-    monkeypatch.setattr(score, "CUSTOMERS", portion)
+    monkeypatch.setattr(batch, "CUSTOMERS", portion)
     rows = [
         {**row, "age": str(row["age"]), "purchased_products": None, "purchased_product_id": ["p1"], "note": {"x": [n]}}
         for n, row in enumerate(people(60))
@@ -246,7 +246,7 @@ def test_no_rows_at_all(mall_run, tmp_path, capsys):
 
 
 def test_the_row_number_stands_in_for_an_id(mall_rec, mall_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(score, "CUSTOMERS", 8)
+    monkeypatch.setattr(batch, "CUSTOMERS", 8)
     rows = people(20)
     rows[11]["age"] = 0
     table = pa.Table.from_pylist(rows).drop_columns("user_id")
@@ -295,9 +295,9 @@ def fails(folder, run, rows, sentence):
 
 
 def test_nothing_is_half_written(mall_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(score, "CUSTOMERS", 8)
+    monkeypatch.setattr(batch, "CUSTOMERS", 8)
     pq.write_table(pa.Table.from_pylist(people(30)), tmp_path / "in.parquet")
-    real, calls = score.recommended, []
+    real, calls = batch.recommended, []
 
     def full(*arguments):
         calls.append(arguments)
@@ -305,7 +305,7 @@ def test_nothing_is_half_written(mall_run, tmp_path, monkeypatch):
             raise OSError("no space left")
         return real(*arguments)
 
-    monkeypatch.setattr(score, "recommended", full)
+    monkeypatch.setattr(batch, "recommended", full)
     fails(tmp_path, mall_run, 30, "no space left")
     assert len(calls) == 3
 
@@ -324,7 +324,7 @@ def test_a_file_damaged_in_its_midst_is_one_sentence(mall_run, tmp_path):
 
 def test_pyarrow_is_asked_for(mall_run, tmp_path, monkeypatch):
     pq.write_table(pa.Table.from_pylist(people(3)), tmp_path / "in.parquet")
-    monkeypatch.setattr(_customer_file, "arrow", None)
+    monkeypatch.setattr(customer_file, "arrow", None)
     fails(tmp_path, mall_run, 3, r"Parquet files need pyarrow: pip install 'recsys_jax\[parquet\]'")
 
 
@@ -367,23 +367,6 @@ def test_the_problems_of_a_table_are_those_of_its_rows(name, request):
         space.problems(Table("t", {"gender": ["F"]}))
 
 
-# One process for many command lines: starting one takes longer than all of them.
-DRIVER = """
-import contextlib, io, json, sys
-from recsys_jax.cli import score
-from recsys_jax.console.terminal import command, errors
-for arguments in json.loads(sys.argv[1]):
-    sys.argv = ["score.py", *arguments]
-    status, said = 0, io.StringIO()
-    with contextlib.redirect_stderr(said):
-        try:
-            command(score.main)
-        except SystemExit as stop:
-            status = stop.code
-    print(json.dumps([status, said.getvalue()]))
-"""
-
-
 def test_mistakes_are_one_sentence_and_status_2(mall_run, tmp_path):
     good = pa.Table.from_pylist(people(3))
     pq.write_table(good, tmp_path / "in.parquet")
@@ -413,19 +396,13 @@ def test_mistakes_are_one_sentence_and_status_2(mall_run, tmp_path):
         (["in.parquet", "o.parquet", "--boosts", "boosts.toml"], "boosts.toml, boost 1, add: found 2"),
         (["in.parquet", "o.parquet", "--run", "nowhere"], "nowhere/model.json: there is no such file"),
     ]
-    lines = [[*words, *([] if "--run" in words else ["--run", str(mall_run)])] for words, _ in cases]
-    result = process([sys.executable, "-c", DRIVER, json.dumps(lines)], tmp_path)
-    found = [json.loads(line) for line in result.stdout.splitlines()]
-    for (_, sentence), (status, said) in zip(cases, found, strict=True):
-        assert status == 2, said
-        assert said.startswith("error: ")
-        assert len(said.splitlines()) == 1
-        assert sentence in said
-    assert sorted(path for path in tmp_path.iterdir() if path.name != "cache") == before
+    for words, sentence in cases:
+        told(run("score", *words, *([] if "--run" in words else ["--run", mall_run]), cwd=tmp_path), sentence)
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def environment(folder):
-    paths = os.pathsep.join([str(ROOT / "scripts"), str(ROOT), os.environ.get("PYTHONPATH", "")])
+    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     return {**os.environ, "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(folder / "cache"), "PYTHONPATH": paths}
 
 
@@ -436,7 +413,7 @@ def process(words, folder):
 def test_ctrl_c_leaves_nothing(mall_run, tmp_path):
     table = pa.Table.from_pylist(people(20_000))
     pq.write_table(pa.concat_tables([table] * 50), tmp_path / "in.parquet")
-    command = [sys.executable, str(ROOT / "scripts" / "score.py"), "in.parquet", "out.parquet", "--run", str(mall_run)]
+    command = [sys.executable, "-m", "recsys_jax", "score", "in.parquet", "out.parquet", "--run", str(mall_run)]
     with subprocess.Popen(
         command, cwd=tmp_path, env=environment(tmp_path), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as running:
@@ -455,7 +432,8 @@ PEAKS = """
 import re, sys
 from pathlib import Path
 from recsys_jax.cli import score
-score.CUSTOMERS = 1024
+from recsys_jax.serving import batch
+batch.CUSTOMERS = 1024
 for name in ("small", "large"):
     score.main(score.Options(Path(f"{name}.parquet"), Path(f"{name}-out.parquet"), Path(sys.argv[1])))
     print("peak", re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1])

@@ -19,6 +19,7 @@ from test_score import environment, people
 
 from recsys_jax import InputError, save_model
 from recsys_jax.cli import score
+from recsys_jax.serving import batch
 from recsys_jax.storage.jobs import Parts
 
 # Eight customers to a portion, and each portion is a part.
@@ -30,9 +31,8 @@ ROWS = 40
 SERVER = """
 import json, os, resource, sys, time, warnings
 warnings.simplefilter("ignore")
-from recsys_jax.cli import score
-from recsys_jax.storage.jobs import Parts
-from recsys_jax.console.terminal import command
+from recsys_jax.cli import main, score
+from recsys_jax.serving import batch
 
 def count(folder, last):
     calls = 0
@@ -61,16 +61,15 @@ for line in sys.stdin:
     if not child:
         for descriptor in (1, 2):
             os.dup2(os.open(f"{order['folder']}/said{descriptor}", os.O_CREAT | os.O_TRUNC | os.O_WRONLY), descriptor)
-        vars(score).update(order["settings"])
+        vars(batch).update(order["settings"])
         if order["limit"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
-        rank = score.rank
-        score.rank = lambda *arguments: time.sleep(order["pause"]) or rank(*arguments)
+        rank = batch.rank
+        batch.rank = lambda *arguments: time.sleep(order["pause"]) or rank(*arguments)
         calls = count(f"{order['folder']}/", order["last"])
-        sys.argv = ["score.py", *order["arguments"]]
         status = 0
         try:
-            command(score.main)
+            main(["score", *order["arguments"]])
         except SystemExit as stop:
             status = stop.code
         print("calls", calls())
@@ -143,7 +142,7 @@ def whole(mall_run, tmp_path_factory):
     """What an uninterrupted job writes, all of it one part."""
     folder = write(tmp_path_factory.mktemp("whole"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score, "CUSTOMERS", 8)
+        patch.setattr(batch, "CUSTOMERS", 8)
         run(folder, mall_run)
     found = result(folder)
     assert [len(found), pq.read_metadata(folder / "out.parquet").num_row_groups] == [2, 5]
@@ -157,7 +156,7 @@ def run(folder, mall_run, **options):
 
 def interrupted(folder, mall_run, portions, **options):
     """Runs the job until so many portions are done and another one is begun; what it said then."""
-    real, ranked = score.rank, []
+    real, ranked = batch.rank, []
 
     def rank(*arguments):
         ranked.append(arguments)
@@ -166,7 +165,7 @@ def interrupted(folder, mall_run, portions, **options):
         return real(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(score, "rank", rank)
+        patch.setattr(batch, "rank", rank)
         with pytest.raises(InputError, match="something happened") as caught:
             run(folder, mall_run, **options)
     return str(caught.value)
@@ -183,7 +182,7 @@ def wait_for_a_part(folder):
 @pytest.fixture
 def small(monkeypatch):
     for name, value in SMALL.items():
-        monkeypatch.setattr(score, name, value)
+        monkeypatch.setattr(batch, name, value)
 
 
 @pytest.mark.usefixtures("small")
@@ -195,14 +194,14 @@ def test_it_goes_on_where_it_stopped(mall_run, tmp_path, monkeypatch, capsys, wh
     assert said.endswith(f"; {8 * done} of 40 rows are done and kept in {parts}: the same command continues there")
     assert (tmp_path / "out.parquet").read_text() == "an older one"
     assert not (tmp_path / "out.rejected.parquet").exists()
-    bars, ranked, real = [], [], score.rank
+    bars, ranked, real = [], [], batch.rank
 
     @contextmanager
     def recorded(title):
         yield lambda rows, total: bars.append((rows, total))
 
     monkeypatch.setattr(score, "progress", recorded)
-    monkeypatch.setattr(score, "rank", lambda *arguments: ranked.append(arguments[1].number(0)) or real(*arguments))
+    monkeypatch.setattr(batch, "rank", lambda *arguments: ranked.append(arguments[1].number(0)) or real(*arguments))
     with (tmp_path / "out.parquet").open() as reader:
         run(tmp_path, mall_run)
         assert reader.read() == "an older one"  # who reads the old file meanwhile reads it to its end
@@ -253,9 +252,9 @@ def test_parts_of_another_job_are_not_used(mall_model, tmp_path, monkeypatch, ca
     elif change == "categories":
         options["categories"] = ("Makeup", "Skincare")
     elif change == "portions":
-        monkeypatch.setattr(score, "CUSTOMERS", 16)
+        monkeypatch.setattr(batch, "CUSTOMERS", 16)
     else:
-        monkeypatch.setattr(score, "version", lambda name: "0.0")
+        monkeypatch.setattr(batch, "version", lambda name: "0.0")
     run(tmp_path / "job", model, **options)
     said = capsys.readouterr().out
     assert f".out.parquet.parts: found parts of a job with other {change}; they go, all is made anew" in said
@@ -318,7 +317,7 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not_there(processes, mall
     wait_for_a_part(tmp_path)
     os.kill(running, signal.SIGSTOP)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.part")}
-    monkeypatch.setattr(score, "CUSTOMERS", 8)
+    monkeypatch.setattr(batch, "CUSTOMERS", 8)
     with pytest.raises(InputError, match=r"out.parquet: found another process that is writing this file; allowed: one"):
         run(tmp_path, mall_run)
     assert {path: path.read_bytes() for path in before} == before
