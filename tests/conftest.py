@@ -2,13 +2,15 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
-from recsys_jax import DeepConfig, TrainedModel, fit, load_dataset, save_model
+from recsys_jax import DeepConfig, TrainedModel, WideConfig, fit, load_dataset, save_model
+from recsys_jax.config import Config
 
 # The tests' work is small: a second thread of PyTorch's or NumPy's only slows it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -289,24 +291,87 @@ def films(tmp_path: Path) -> Path:
     return write_films(tmp_path / "films")
 
 
+# Small and quick to train; every test of the API runs for each. A new recipe is served by one more line.
+RECIPES: dict[str, Config] = {
+    "deep": DeepConfig(epochs=8, batch_size=4, hidden_dim=12, output_dim=6, embedding_dim=5, seed=3),
+    "deep-infonce": DeepConfig(
+        loss="infonce",
+        popularity_bias=True,
+        id_embedding=True,
+        epochs=4,
+        batch_size=4,
+        hidden_dim=10,
+        output_dim=6,
+        embedding_dim=4,
+    ),
+    "wide": WideConfig(own_l2=1.0, attribute_l2=1.0, factor_l2=1.0, item_factors=4),
+}
+SHOPS = {"mall": write_mall, "films": write_films}
+
+
 @pytest.fixture(scope="session")
-def mall_model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+def model_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], TrainedModel]:
+    """The model of a shop by a recipe, trained once."""
+
+    @cache
+    def train(shop: str, recipe: str) -> TrainedModel:
+        return fit(load_dataset(SHOPS[shop](tmp_path_factory.mktemp(shop))), RECIPES[recipe])
+
+    return train
+
+
+@pytest.fixture(scope="session")
+def run_of(
+    model_of: Callable[[str, str], TrainedModel], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str, str], Path]:
+    """That model as saved; not to be changed."""
+
+    @cache
+    def save(shop: str, recipe: str) -> Path:
+        folder = tmp_path_factory.mktemp("run")
+        save_model(model_of(shop, recipe), folder)
+        return folder
+
+    return save
+
+
+@pytest.fixture(scope="session", params=RECIPES)
+def served(request: pytest.FixtureRequest, model_of: Callable[[str, str], TrainedModel]) -> TrainedModel:
+    """The mall's model by each recipe."""
+    return model_of("mall", request.param)
+
+
+@pytest.fixture(scope="session", params=RECIPES)
+def served_films(request: pytest.FixtureRequest, model_of: Callable[[str, str], TrainedModel]) -> TrainedModel:
+    """The films' model by each recipe."""
+    return model_of("films", request.param)
+
+
+@pytest.fixture(scope="session", params=RECIPES)
+def served_run(request: pytest.FixtureRequest, run_of: Callable[[str, str], Path]) -> Path:
+    """The mall's model by each recipe, as saved; not to be changed."""
+    return run_of("mall", request.param)
+
+
+@pytest.fixture(scope="session", params=RECIPES)
+def served_films_run(request: pytest.FixtureRequest, run_of: Callable[[str, str], Path]) -> Path:
+    """The films' model by each recipe, as saved; not to be changed."""
+    return run_of("films", request.param)
+
+
+@pytest.fixture(scope="session")
+def mall_model(model_of: Callable[[str, str], TrainedModel]) -> TrainedModel:
     """The mall's model, trained for a moment as the published one is: triplet loss, random negatives."""
-    dataset = load_dataset(write_mall(tmp_path_factory.mktemp("mall")))
-    return fit(dataset, DeepConfig(epochs=8, batch_size=4, hidden_dim=12, output_dim=6, embedding_dim=5, seed=3))
+    return model_of("mall", "deep")
 
 
 @pytest.fixture(scope="session")
-def films_model(tmp_path_factory: pytest.TempPathFactory) -> TrainedModel:
+def films_model(model_of: Callable[[str, str], TrainedModel]) -> TrainedModel:
     """The films' model, with a popularity bias and an embedding per product id."""
-    dataset = load_dataset(write_films(tmp_path_factory.mktemp("films")))
-    options = {"loss": "infonce", "popularity_bias": True, "id_embedding": True}
-    return fit(dataset, DeepConfig(epochs=4, batch_size=4, hidden_dim=10, output_dim=6, embedding_dim=4, **options))
+    return model_of("films", "deep-infonce")
 
 
 @pytest.fixture(scope="session")
-def mall_run(mall_model: TrainedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def mall_run(run_of: Callable[[str, str], Path]) -> Path:
     """The mall's model as saved; not to be changed."""
-    folder = tmp_path_factory.mktemp("run")
-    save_model(mall_model, folder)
-    return folder
+    return run_of("mall", "deep")

@@ -88,18 +88,18 @@ def at_once(jobs: list[Callable[[], Any]]) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("different", "each", "batch"),
-    [(120, 50, 8), pytest.param(2_000, 3_125, 40, marks=pytest.mark.slow)],
+    [(60, 25, 8), pytest.param(2_000, 3_125, 40, marks=pytest.mark.slow)],
     ids=["gate", "100,000"],
 )
-def test_threads_get_what_one_alone_gets(mall_model, hasty, different, each, batch):
+def test_threads_get_what_one_alone_gets(served, hasty, different, each, batch):
     """Exclusions, categories and boosts too, to the last bit; from a recommender and programs that nobody has used."""
     rng = np.random.default_rng(1)
     requests = [request(rng, batch) for _ in range(different)]
-    alone = Recommender(mall_model, RULES)
+    alone = Recommender(served, RULES)
     wanted = [answer(alone, one) for one in requests]
     assert len({str(one) for one in wanted}) > different // 2
     jax.clear_caches()
-    shared = Recommender(mall_model, RULES)
+    shared = Recommender(served, RULES)
 
     def ask(seed: int) -> int:
         chosen = np.random.default_rng(seed).integers(0, different, each)
@@ -148,7 +148,7 @@ def additions(name: str, count: int) -> list[list[dict[str, Any]]]:
 @pytest.mark.parametrize(
     ("pairs", "readers"), [(4, 8), pytest.param(40, 28, marks=pytest.mark.slow)], ids=["gate", "longer"]
 )
-def test_readers_see_the_old_or_the_new_catalogue(mall_model, hasty, pairs, readers):
+def test_readers_see_the_old_or_the_new_catalogue(served, hasty, pairs, readers):
     """Four threads add, the others ask: every answer is that of a recommender to which some of the additions were
     made, one after the other; none is ever older than the one before."""
     rng = np.random.default_rng(2)
@@ -158,7 +158,7 @@ def test_readers_see_the_old_or_the_new_catalogue(mall_model, hasty, pairs, read
         ("recommend_batch", {"rows": people, "top_n": 500}),
         ("recommend", {**person, "top_n": 500, "categories": ["Makeup"], "purchased_products": ["p3", "0-1-a"]}),
     ]
-    rec = Recommender(mall_model, RULES)
+    rec = Recommender(served, RULES)
     jobs = {str(name): additions(str(name), pairs) for name in range(4)}
     adding = threading.Semaphore(0)
 
@@ -179,7 +179,7 @@ def test_readers_see_the_old_or_the_new_catalogue(mall_model, hasty, pairs, read
 
     ids = rec.product_ids
     assert sorted(ids[8:]) == sorted(one["product_id"] for rows in jobs.values() for pair in rows for one in pair)
-    serial = Recommender(mall_model, RULES)
+    serial = Recommender(served, RULES)
     prefixes = [[answer(serial, one) for one in asked]]
     for first, second in zip(ids[8::2], ids[9::2], strict=True):
         name, number, _ = first.split("-")
@@ -197,8 +197,8 @@ def test_readers_see_the_old_or_the_new_catalogue(mall_model, hasty, pairs, read
         assert [one for _, one in found[-len(asked) :]] == prefixes[-1]
 
 
-def test_two_who_add_at_once_lose_nothing_and_one_id_is_added_once(mall_model, hasty):
-    rec = Recommender(mall_model)
+def test_two_who_add_at_once_lose_nothing_and_one_id_is_added_once(served, hasty):
+    rec = Recommender(served)
     own = [additions(str(name), 5) for name in range(8)]
     both = additions("both", 1)[0]
 
@@ -215,8 +215,8 @@ def test_two_who_add_at_once_lose_nothing_and_one_id_is_added_once(mall_model, h
     assert len(rec.product_ids) == len(set(rec.product_ids)) == 8 + 8 * 5 * 2 + 2
 
 
-def test_a_failed_addition_lets_the_next_one_in(mall_model):
-    rec = Recommender(mall_model)
+def test_a_failed_addition_lets_the_next_one_in(served):
+    rec = Recommender(served)
     with pytest.raises(InputError, match="category"):
         rec.add_products([{**additions("one", 1)[0][0], "category": 5}])
     added = threading.Thread(target=rec.add_products, args=(additions("two", 1)[0],), daemon=True)
@@ -228,9 +228,9 @@ def test_a_failed_addition_lets_the_next_one_in(mall_model):
 # Memory
 
 
-def test_old_catalogues_are_freed(mall_model):
+def test_old_catalogues_are_freed(served):
     """Those on the device too."""
-    rec = Recommender(mall_model)
+    rec = Recommender(served)
     rows = [someone(np.random.default_rng(3))] * 3
     gc.collect()
     before, old = len(jax.live_arrays()), []
@@ -244,7 +244,7 @@ def test_old_catalogues_are_freed(mall_model):
     del catalogue
     assert len(jax.live_arrays()) == before + 1
     # The first is the model's own.
-    assert [one() for three in old for one in three if one() is not mall_model.product_embeddings] == [None] * 11
+    assert [one() for three in old for one in three if one() is not served.product_embeddings] == [None] * 11
 
 
 def resident() -> int:
@@ -279,10 +279,10 @@ def serve(run: str, requests: int, added: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is measured as Linux tells it")
-def test_a_million_requests_need_no_more_memory_and_a_thousand_additions_little(mall_run):
+def test_a_million_requests_need_no_more_memory_and_a_thousand_additions_little(served_run):
     """In a process of its own; a growth of 20 MB would be 20 bytes a request. Each addition comes with three requests:
     a catalogue that grows from 8 products to 1,008 has programs for four sizes, of some megabytes each."""
-    code = f"import test_load; test_load.serve({str(mall_run)!r}, 1_000_000, 1_000)"
+    code = f"import test_load; test_load.serve({str(served_run)!r}, 1_000_000, 1_000)"
     out = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
     assert out.returncode == 0, out.stderr
     found = json.loads(out.stdout.splitlines()[-1])
