@@ -1,4 +1,4 @@
-"""The twin's weights as our trees, and back: written out here, so that no test leans on the library's own bridge."""
+"""The reference's weights as our trees, and back: written out here: no test leans on the library's own bridge."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-__all__ = ["PARAMETERS", "STATISTICS", "as_ours", "tree", "twins_state"]
+__all__ = ["PARAMETERS", "STATISTICS", "as_ours", "references_state", "tree"]
 
 # The name in PyTorch, and the path in our tree.
 PARAMETERS = {
@@ -55,7 +55,7 @@ def tree(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
     return unflatten_dict(flat, sep="/")
 
 
-def twins_state(variables: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+def references_state(variables: Mapping[str, Any]) -> dict[str, torch.Tensor]:
     """Our trained variables under PyTorch's names, without the row of unknown brands."""
     out = {}
     for names, collection in ((PARAMETERS, "params"), (STATISTICS, "batch_stats")):

@@ -19,7 +19,7 @@ COMMANDS = {
     "score": ("recsys_jax.cli.score:main", "recommend products to every customer in a Parquet file"),
     "torch import": ("recsys_jax.cli.convert:import_torch", "make a run of a PyTorch checkpoint"),
     "torch export": ("recsys_jax.cli.convert:export_torch", "write a run's model as a PyTorch checkpoint"),
-    "torch train": ("recsys_jax_benchmark.train_torch:main", "train the PyTorch reference"),
+    "torch train": ("recsys_jax_benchmark.pytorch.train:main", "train the PyTorch reference"),
     "dataset synthetic": (
         "recsys_jax.cli.convert:synthetic",
         "write a mall with reviews, or tables of any size",

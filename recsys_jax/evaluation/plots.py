@@ -25,7 +25,6 @@ __all__ = [
     "persona_definition",
     "persona_distribution",
     "results_by_segment",
-    "scaling",
     "silhouette_curve",
 ]
 
@@ -211,54 +210,6 @@ def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: 
         counted = f"{len(customers):,} customers and {len(products):,} products"
         axes.set_title(f"{counted} in one space", loc="left")
         axes.set_xlabel("t-SNE: neighbours are alike, islands lie anywhere", loc="left")
-
-
-def scaling(path: Path, curves: Sequence[Mapping[str, Any]]) -> None:
-    """A PNG of how time and memory grow, a column for each curve, on logarithmic axes.
-
-    A curve has a `title`, `x` (what grows), `of` (what its seconds are of) and `contenders`: by name the columns `x`,
-    `time_s` and `peak_bytes`.
-    """
-    names = list(dict.fromkeys(name for curve in curves for name in curve["contenders"]))
-    others = [name for name in names if name != "recsys_jax"]
-    style: dict[str, dict[str, Any]] = {name: {"color": own} for name, own in zip(others, _COLOURS[1:], strict=False)}
-    style["recsys_jax"] = {"color": _BLUE, "linewidth": 2.5, "zorder": 3}
-    drawn: dict[str, Any] = {}
-    with _picture(path, 9.6, 4.6, columns=len(curves), rows=2, sharex="col", sharey="row") as panels:
-        for column, curve in enumerate(curves):
-            upper, lower = panels[column], panels[len(curves) + column]
-            for name, line in curve["contenders"].items():
-                for axes, values in ((upper, "time_s"), (lower, "peak_bytes")):
-                    (drawn[name],) = axes.plot(line["x"], line[values], marker="o", markersize=4, **style[name])
-            upper.set_title(f"{curve['title']}\ntime of one {curve['of']}", loc="left", fontsize=9)
-            lower.set_xlabel(curve["x"], fontsize=9)
-            for axes in (upper, lower):
-                axes.set(xscale="log", yscale="log")
-                axes.grid(color="#e4e6ea")
-                axes.minorticks_off()
-                if max(line["x"]) < 1000:  # there may be one power of ten among them, or none
-                    axes.set_xticks(line["x"])
-                axes.tick_params(labelsize=8)
-                axes.xaxis.set_major_formatter(lambda value, _: _short(float(value)))
-            upper.yaxis.set_major_formatter(lambda value, _: _short(value, _TIMES))
-            lower.yaxis.set_major_formatter(lambda value, _: _short(value, _BYTES))
-        panels[len(curves)].set_ylabel("peak memory of the process", fontsize=8)
-        panels[0].figure.legend(drawn.values(), drawn, loc="outside lower left", ncols=4, frameon=False, fontsize=9)
-
-
-_COUNTS = {1e6: "M", 1e3: "k", 1.0: ""}
-_TIMES = {1.0: " s", 1e-3: " ms", 1e-6: " µs"}
-_BYTES = {1e9: " GB", 1e6: " MB"}
-
-
-def _short(value: float, units: Mapping[float, str] = _COUNTS) -> str:
-    """A number in the largest unit that leaves 1 or more.
-
-    >>> _short(100_000), _short(8), _short(0.01, _TIMES), _short(2e9, _BYTES)
-    ('100k', '8', '10 ms', '2 GB')
-    """
-    size = next((size for size in units if value >= 0.999 * size), min(units))
-    return f"{value / size:.3g}{units[size]}"
 
 
 def _grouped(

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,12 +11,10 @@ import torch
 
 from recsys_jax import InputError
 from recsys_jax_benchmark import main as benchmark
-from recsys_jax_benchmark import models as models
-from recsys_jax_benchmark import scoring as scoring
-from recsys_jax_benchmark import torch_reference as twin
-from recsys_jax_benchmark import training as training
-from recsys_jax_benchmark.process import Failure, Limits, Process, processors
-from recsys_jax_benchmark.torch_strongest import Strongest
+from recsys_jax_benchmark import scoring, serving, training
+from recsys_jax_benchmark.process import Failure, Limits, Process, in_turns, processors
+from recsys_jax_benchmark.pytorch import reference
+from recsys_jax_benchmark.pytorch.strongest import Strongest
 
 # Products at these angles from the only query: their true scores are the cosines. The first two are (nearly) one.
 ANGLES = np.array([0.0, 1e-5, 0.5, 1.0, 2.0])
@@ -68,12 +67,12 @@ def test_a_training_that_ends_elsewhere_is_refused():
 
 
 @pytest.mark.parametrize("products", [640, 64 * 3 * 32, 64 * 3 * 32 + 1])
-def test_the_contenders_find_the_same(products):
-    for name, contender in scoring.CONTENDERS.items():
+def test_all_methods_find_the_same(products):
+    for name, method in scoring.METHODS.items():
         case = scoring.Case(1 if name == scoring.ONE else 4, products, 3)
         queries, vectors = scoring.unit_vectors(case)
         best = scoring.best_scores(queries, vectors, case.k)
-        search = contender(queries, vectors, case.k, 1, "cpu")
+        search = method(queries, vectors, case.k, 1, "cpu")
         with search.within:
             found = search.answer(search.search())
         assert scoring.check(*found, queries, vectors, best) is None, name
@@ -81,18 +80,18 @@ def test_the_contenders_find_the_same(products):
 
 def test_the_strongest_pytorch_trains_what_the_common_one_trains(mall):
     """Without compiling: the weights' names, and from the same loss at the start to the same loss later."""
-    customers, products = twin.read_rows(mall / "customers.json"), twin.read_rows(mall / "products.json")
+    customers, products = reference.read_rows(mall / "customers.json"), reference.read_rows(mall / "products.json")
     strongest = Strongest(customers * 10, products, compiled=None)
     model, losses = strongest.train(epochs=60, seed=1)
-    common, reference = twin.train(customers * 10, products, epochs=60, seed=2)
+    common, expected = reference.train(customers * 10, products, epochs=60, seed=2)
     assert list(model.state_dict()) == list(common.state_dict())
     counters = [name for name in model.state_dict() if name.endswith("num_batches_tracked")]
     assert {name: int(model.state_dict()[name]) for name in counters} == {
         "customer_mlp.2.num_batches_tracked": 60 * 4,
         "product_mlp.2.num_batches_tracked": 60 * 4 * 2,
     }
-    assert np.mean(losses[:2]) == pytest.approx(np.mean(reference[:2]), abs=0.25)
-    assert np.mean(losses[-10:]) == pytest.approx(np.mean(reference[-10:]), abs=0.05)
+    assert np.mean(losses[:2]) == pytest.approx(np.mean(expected[:2]), abs=0.25)
+    assert np.mean(losses[-10:]) == pytest.approx(np.mean(expected[-10:]), abs=0.05)
     assert np.mean(losses[-10:]) < 0.5 * np.mean(losses[:2])
     again, same = strongest.train(epochs=60, seed=1)  # nothing is left of the first training
     assert same == losses
@@ -102,7 +101,7 @@ def test_the_strongest_pytorch_trains_what_the_common_one_trains(mall):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler uses what PyTorch deprecates
 def test_compiled_the_strongest_pytorch_is_the_same(mall):
-    customers, products = twin.read_rows(mall / "customers.json"), twin.read_rows(mall / "products.json")
+    customers, products = reference.read_rows(mall / "customers.json"), reference.read_rows(mall / "products.json")
     eager, *compiled = (
         Strongest(customers * 10, products, compiled=how).train(epochs=3, seed=1)[1] for how in (None, "step", "epoch")
     )
@@ -112,11 +111,11 @@ def test_compiled_the_strongest_pytorch_is_the_same(mall):
 
 def test_rankings_differ_beyond_rounding_alone():
     ranking = [("a", 0.9), ("b", 0.8), ("c", 0.8), ("d", 0.7)]
-    assert not models.differ(ranking, ranking)
-    assert not models.differ([("a", 0.9), ("c", 0.8), ("b", 0.8 + 1e-7), ("e", 0.7)], ranking)  # equals, and the last
-    assert models.differ([("a", 0.9), ("b", 0.8), ("c", 0.8), ("d", 0.7001)], ranking)
-    assert models.differ([("x", 0.9), ("b", 0.8), ("c", 0.8), ("d", 0.7)], ranking)
-    assert models.differ(ranking[:3], ranking)
+    assert not serving.differ(ranking, ranking)
+    assert not serving.differ([("a", 0.9), ("c", 0.8), ("b", 0.8 + 1e-7), ("e", 0.7)], ranking)  # equals, and the last
+    assert serving.differ([("a", 0.9), ("b", 0.8), ("c", 0.8), ("d", 0.7001)], ranking)
+    assert serving.differ([("x", 0.9), ("b", 0.8), ("c", 0.8), ("d", 0.7)], ranking)
+    assert serving.differ(ranking[:3], ranking)
 
 
 def test_a_ratio_is_the_median_of_ratios_within_repeats():
@@ -129,21 +128,26 @@ def test_a_ratio_is_the_median_of_ratios_within_repeats():
 
 def test_a_spread_has_the_unit_of_its_median():
     assert benchmark._seconds(12.345) == "12.3 s"
-    assert benchmark._cell(benchmark.figure([0.5, 2.0, 12.0])) == "2.00 s\n0.50 .. 12.0 s"
-    assert benchmark._cell(benchmark.figure([4.56e-6], [2.28e-6])) == "4.56 us (2.0x)\n4.56 .. 4.56 us"
-    assert benchmark._cell(None) == "-"
+    assert benchmark._cell("time_s", benchmark.figure([0.5, 2.0, 12.0])) == "2.00 s\n0.50 .. 12.0 s"
+    expected = "4.56 us (2.0x)\n4.56 .. 4.56 us"
+    assert benchmark._cell("time_s", benchmark.figure([4.56e-6], [2.28e-6])) == expected
+    assert benchmark._cell("time_s", None) == "-"
+    assert benchmark._cell("peak_bytes", benchmark.figure([1.2345e9])) == "1,234"
+    assert benchmark._cell("customers_per_s", benchmark.figure([2667.4])) == "2,667"
+
+
+def child_of_a_test(word):
+    """What the process of the next test answers."""
+    return {"look": lambda: print("noise") or (word, processors(), dict(os.environ)), "break": lambda: 1 / 0}
 
 
 def test_a_process_has_its_processors_and_nobodys_tuning(tmp_path, monkeypatch):
-    (tmp_path / "child_of_a_test.py").write_text(
-        "import os\nfrom recsys_jax_benchmark.process import processors, serve\n"
-        "serve({'look': lambda: print('noise') or (processors(), dict(os.environ)), 'break': lambda: 1 / 0})\n"
-    )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     monkeypatch.setenv("XLA_FLAGS", "--mine")
     before = processors()
-    with Process("a child", "child_of_a_test", limits=Limits(1, "cpu", tmp_path)) as process:
-        own, environment = process.ask("look")
+    with Process("a child", child_of_a_test, "hello", limits=Limits(1, "cpu", tmp_path)) as process:
+        word, own, environment = process.ask("look")
+        assert word == "hello"
         assert own == (before[-1:] if hasattr(os, "sched_setaffinity") else before)
         assert environment["OMP_NUM_THREADS"] == "1"
         assert "XLA_FLAGS" not in environment
@@ -152,44 +156,65 @@ def test_a_process_has_its_processors_and_nobodys_tuning(tmp_path, monkeypatch):
     assert processors() == before
 
 
+def test_everyone_is_measured_once_per_repeat_in_an_order_that_rotates():
+    assert list(in_turns("abc", 2)) == [
+        *((0, 0, "a"), (1, 0, "b"), (2, 0, "c")),
+        *((3, 1, "b"), (4, 1, "c"), (5, 1, "a")),
+    ]
+
+
 def test_more_threads_than_processors_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"threads: found 1000000; allowed: 1 to \d+"):
         benchmark.main(benchmark.Options(threads=1_000_000, out=tmp_path / "out.json"))
 
 
-def test_a_tiny_run_of_the_whole(mall, tmp_path, monkeypatch, capsys):
-    eager = "PyTorch, fastest, not compiled"
-    few = {name: training.CONTENDERS[name] for name in (training.COMMON, eager, training.OURS)}
-    monkeypatch.setattr(training, "CONTENDERS", few)
+EAGER = "PyTorch, fastest, not compiled"
+PARTS = ("training", "step", "seeds", "requests", "scoring")  # the others have tests of their own
+
+
+@pytest.mark.parametrize(
+    ("parts", "trained"),
+    [
+        (("training", "scoring"), (training.COMMON, training.OURS)),
+        # Twenty processes, each with its imports.
+        pytest.param(PARTS, (training.COMMON, EAGER, training.OURS), marks=pytest.mark.slow),
+    ],
+)
+def test_a_tiny_run(parts, trained, mall, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "METHODS", {name: training.METHODS[name] for name in trained})
     monkeypatch.setattr(training, "TOLERANCE", 10.0)  # one epoch on ten customers: no two agree
-    monkeypatch.setattr(training, "ALONE", 10.0)
+    monkeypatch.setattr(training, "EACH", 10.0)
     monkeypatch.setattr(scoring, "CASES", (scoring.Case(5, 93, 3),))
+    searched = {"PyTorch", "PyTorch, by groups", "NumPy", "Faiss flat", "recsys_jax"}
+    if parts != PARTS:
+        searched = {"NumPy", "recsys_jax"}
+        monkeypatch.setattr(scoring, "METHODS", {name: scoring.METHODS[name] for name in searched})
     monkeypatch.setattr(benchmark, "SEEDS", 2)
     out = tmp_path / "out.json"
-    parts = ("training", "step", "seeds", "requests", "scoring")  # the others have tests of their own
     benchmark.main(benchmark.Options(mall, parts=parts, epochs=1, repeats=1, out=out))
     result = json.loads(out.read_text("utf-8"))
-    assert {"device", "cpu", "cores", "threads", "pinned", "versions", "repeats", "epochs"} < set(result)
+    assert {"device", "cpu", "cores", "threads", "pinned", "versions", "repeats", "epochs", *parts} < set(result)
     assert {"python", "jax", "numpy", "torch", "faiss-cpu"} < set(result["versions"])
     memory = {"peak_bytes", "peak_above_held_bytes"}
-    assert set(result["training"]) == set(few)
+    assert set(result["training"]) == set(trained)
     for figures in result["training"].values():
         times = {"steady_s", "compile_s", "whole_process_s", "later_process_s"}
         assert set(figures) == times | {"final_loss"} | memory
         assert figures["whole_process_s"]["median"] > figures["steady_s"]["median"] > 0
-    assert set(result["step"]) == {"a step", "without dropout", "matrix products alone", "Adam alone"}
-    assert set(result["seeds"]) == {"one model", "at once"}
-    assert set(result["requests"]) == {"PyTorch", "recsys_jax"}
-    for figures in result["requests"].values():
-        assert figures["p99_s"]["median"] > figures["p50_s"]["median"] > 0
+    if parts == PARTS:
+        assert set(result["step"]) == {"a step", "without dropout", "matrix products alone", "Adam alone"}
+        assert set(result["seeds"]) == {"one model", "at once"}
+        assert set(result["requests"]) == {"PyTorch", "recsys_jax"}
+        for figures in result["requests"].values():
+            assert figures["p99_s"]["median"] > figures["p50_s"]["median"] > 0
     (case,) = result["scoring"]
     assert (case["queries"], case["products"], case["k"]) == (5, 93, 3)
-    assert set(case["contenders"]) == {"PyTorch", "PyTorch, by groups", "NumPy", "Faiss flat", "recsys_jax"}
-    for figures in case["contenders"].values():
+    assert set(case["methods"]) == searched
+    for figures in case["methods"].values():
         assert set(figures) == {"time_s", "first_call_s"} | memory
         assert len(figures["time_s"]["repeats"]) == 1
         assert figures["peak_bytes"]["median"] > 1e6
-    assert case["contenders"]["recsys_jax"]["time_s"]["ratio"] == 1.0
+    assert case["methods"]["recsys_jax"]["time_s"]["ratio"] == 1.0
     said = capsys.readouterr().out
     assert "1 thread(s) for everyone" in said
     assert f"Written to {out}" in said.replace("\n", "")

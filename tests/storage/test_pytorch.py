@@ -31,12 +31,17 @@ from recsys_jax import (
 )
 from recsys_jax.evaluation.engine import in_sample
 from recsys_jax.storage.torch import catalogue, published_schema
-from recsys_jax_benchmark import torch_reference as twin
+from recsys_jax_benchmark.pytorch import reference
 
 ROOT = Path(__file__).parents[2]
 MALL = ROOT / "data" / "amoremall"
-PRODUCTS = twin.read_rows(MALL / "products.json")
-KINDS = ["dry", "oily", "combination", "sensitive", "normal"], list(twin.SKIN_CONCERNS), ["F", "M"], [1, 19, 34, 50, 83]
+PRODUCTS = reference.read_rows(MALL / "products.json")
+KINDS = (
+    ["dry", "oily", "combination", "sensitive", "normal"],
+    list(reference.SKIN_CONCERNS),
+    ["F", "M"],
+    [1, 19, 34, 50, 83],
+)
 # Every kind of customer there is, at five ages.
 EVERYBODY = [
     dict(zip(("skin_type", "skin_concern", "gender", "age"), kind, strict=True)) for kind in itertools.product(*KINDS)
@@ -62,13 +67,13 @@ def customers():
 def trained(customers, tmp_path_factory):
     """A checkpoint of the reference training, its file and its model."""
     path = tmp_path_factory.mktemp("torch") / "model.pth"
-    model, _ = twin.train(customers, PRODUCTS, epochs=20, seed=1)
-    twin.save(model, twin.brands(PRODUCTS), path)
+    model, _ = reference.train(customers, PRODUCTS, epochs=20, seed=1)
+    reference.save(model, reference.brands(PRODUCTS), path)
     return path, model
 
 
-def scores_of_twin(model, brand_map) -> np.ndarray:
-    anchors, products = twin.encode(model, EVERYBODY, PRODUCTS, brand_map)
+def scores_of_reference(model, brand_map) -> np.ndarray:
+    anchors, products = reference.encode(model, EVERYBODY, PRODUCTS, brand_map)
     return ((1 + anchors @ products.T) / 2).numpy()
 
 
@@ -98,7 +103,7 @@ def weights(path: Path) -> dict:
 def test_an_imported_checkpoint_recommends_what_pytorch_recommends(trained):
     path, model = trained
     rec = Recommender.from_torch(path, products=MALL)
-    expected = scores_of_twin(model, twin.brands(PRODUCTS))
+    expected = scores_of_reference(model, reference.brands(PRODUCTS))
     customers = rec.model.embed_customers(Table.of(EVERYBODY, "everybody"))
     np.testing.assert_allclose(scores(customers, rec.model.product_embeddings), expected, atol=1e-5)
     assert_same_lists(rec, expected)
@@ -121,26 +126,26 @@ def test_the_published_schema_is_the_shipped_one():
 
 def test_sizes_are_read_from_the_tensors(tmp_path):
     path = tmp_path / "model.pth"
-    brand_map = twin.brands(PRODUCTS)
-    model = twin.TwoTower(len(brand_map), embed_dim=7, hidden_dim=11, output_dim=5)
-    twin.save(model, brand_map, path)
+    brand_map = reference.brands(PRODUCTS)
+    model = reference.TwoTower(len(brand_map), embed_dim=7, hidden_dim=11, output_dim=5)
+    reference.save(model, brand_map, path)
     rec = Recommender.from_torch(path, products=MALL)
     config = rec.model.config
     assert (config.embedding_dim, config.hidden_dim, config.output_dim) == (7, 11, 5)
-    assert_same_lists(rec, scores_of_twin(model, brand_map))
+    assert_same_lists(rec, scores_of_reference(model, brand_map))
 
 
 def test_brands_keep_their_rows_whatever_the_order_of_the_products(trained, tmp_path):
     model = trained[1]
-    brand_map = dict(reversed(twin.brands(PRODUCTS).items()))
-    twin.save(model, brand_map, tmp_path / "model.pth")
+    brand_map = dict(reversed(reference.brands(PRODUCTS).items()))
+    reference.save(model, brand_map, tmp_path / "model.pth")
     rec = Recommender.from_torch(tmp_path / "model.pth", products=list(reversed(PRODUCTS)))
-    assert_same_lists(rec, scores_of_twin(model, brand_map))
+    assert_same_lists(rec, scores_of_reference(model, brand_map))
 
 
 def test_an_unknown_brand_is_the_mean_of_the_catalogues(trained):
     rec = Recommender.from_torch(trained[0], products=MALL)
-    rows = [twin.brands(PRODUCTS)[product["brand_name"]] for product in PRODUCTS]
+    rows = [reference.brands(PRODUCTS)[product["brand_name"]] for product in PRODUCTS]
     mean = weights(trained[0])["brand_emb.weight"][rows].mean(dim=0)
     np.testing.assert_allclose(rec.model.variables["params"]["product"]["brand_emb"][-1], mean, atol=1e-6)
     rec.add_products([{**PRODUCTS[0], "product_id": "new", "brand_name": "never seen"}])
@@ -151,7 +156,7 @@ def test_the_reference_gets_its_own_figures_back(customers, trained, tmp_path):
     (tmp_path / "customers.json").write_text(json.dumps(customers))
     dataset = load_dataset(MALL, tmp_path / "customers.json")
     model = load_checkpoint(trained[0], dataset.schema, dataset.products, trained_on=dataset)
-    expected = twin.evaluate(trained[1], customers, PRODUCTS, twin.brands(PRODUCTS))
+    expected = reference.evaluate(trained[1], customers, PRODUCTS, reference.brands(PRODUCTS))
     save_model(model, tmp_path / "run")
     figures = in_sample(load_model(tmp_path / "run"), dataset, (3, 10))
     assert {name: figures.mean("model", name) for name in expected} == pytest.approx(expected, abs=1e-12)
@@ -178,8 +183,8 @@ def test_from_pytorch_and_back_the_weights_are_the_same_bytes(trained, tmp_path)
         assert after[name].numpy().tobytes() == tensor.numpy().tobytes(), name
     assert int(after["customer_mlp.2.num_batches_tracked"]) == 20 * 9
     assert int(after["product_mlp.2.num_batches_tracked"]) == 20 * 9 * 2
-    assert torch.load(tmp_path / "back.pth", weights_only=True)["brand_map"] == twin.brands(PRODUCTS)
-    twin.load(tmp_path / "back.pth")
+    assert torch.load(tmp_path / "back.pth", weights_only=True)["brand_map"] == reference.brands(PRODUCTS)
+    reference.load(tmp_path / "back.pth")
 
 
 @pytest.mark.parametrize("negatives", ["random", "hard"])
@@ -195,7 +200,7 @@ def test_from_here_to_pytorch_and_back_the_weights_are_the_same_bytes(customers,
         == passes * int(state["customer_mlp.2.num_batches_tracked"])
         == passes * 3 * 9
     )
-    assert_same_lists(Recommender(model), scores_of_twin(*twin.load(tmp_path / "model.pth")))
+    assert_same_lists(Recommender(model), scores_of_reference(*reference.load(tmp_path / "model.pth")))
     back = load_checkpoint(tmp_path / "model.pth", dataset.schema, dataset.products)
     same_tree(back.variables, model.variables)
     assert back.batches == model.batches

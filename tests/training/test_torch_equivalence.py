@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from command_line import done
 from scipy import stats
-from torch_weights import twins_state
+from torch_weights import references_state
 
 from recsys_jax import DeepConfig, fit, load_dataset
 from recsys_jax.evaluation.engine import in_sample
-from recsys_jax_benchmark import torch_reference as twin
+from recsys_jax_benchmark.pytorch import reference
 
 ROOT = Path(__file__).parents[2]
 MALL = ROOT / "data" / "amoremall"
@@ -56,21 +56,21 @@ def customers(tmp_path_factory):
 
 
 def theirs(customers, products, seed):
-    model, losses = twin.train(customers, products, seed=seed)
-    hits = twin.evaluate(model, customers, products, twin.brands(products), ks=[3])["hit@3"]
+    model, losses = reference.train(customers, products, seed=seed)
+    hits = reference.evaluate(model, customers, products, reference.brands(products), ks=[3])["hit@3"]
     return {"Hit@3": hits, "Hit@3, ties as ours": hits, "final loss": float(np.mean(losses[-LAST:]))}
 
 
 def ours(dataset, customers, products, config):
-    """Hit@3 counted by the twin's own code from our weights, and by ours: equal scores are told apart differently."""
+    """Hit@3 counted by the reference's own code from our weights, and by ours: ties are told apart differently."""
     model = fit(dataset, config)
-    brands = twin.brands(products)
-    served = twin.TwoTower(len(brands))
-    missing, unexpected = served.load_state_dict(twins_state(model.variables), strict=False)
+    brands = reference.brands(products)
+    served = reference.TwoTower(len(brands))
+    missing, unexpected = served.load_state_dict(references_state(model.variables), strict=False)
     assert not unexpected
     assert all(name.endswith("num_batches_tracked") for name in missing)  # a counter that nothing reads
     return {
-        "Hit@3": twin.evaluate(served, customers, products, brands, ks=[3])["hit@3"],
+        "Hit@3": reference.evaluate(served, customers, products, brands, ks=[3])["hit@3"],
         "Hit@3, ties as ours": in_sample(model, dataset, [3]).mean("model", "hit@3"),
         "final loss": float(model.losses[-LAST:].mean()),
     }
@@ -85,7 +85,7 @@ def of_all(seeds, one):
 def test_training_with_dropout_is_equivalent_to_pytorchs(customers, capsys):
     """500 epochs from many seeds on the shipped mall; and without dropout ours would be told apart."""
     dataset = load_dataset(MALL, customers)
-    rows, products = json.loads(customers.read_text("utf-8")), twin.read_rows(MALL / "products.json")
+    rows, products = json.loads(customers.read_text("utf-8")), reference.read_rows(MALL / "products.json")
     them = of_all(THEIR_SEEDS, lambda seed: theirs(rows, products, seed))
     us = of_all(OUR_SEEDS, lambda seed: ours(dataset, rows, products, DeepConfig(seed=seed)))
     other = of_all(OUR_SEEDS, lambda seed: ours(dataset, rows, products, replace(DeepConfig(seed=seed), dropout=0.0)))

@@ -1,8 +1,8 @@
 """The same numbers as PyTorch: from the same weights, the same batches and the same negatives, with dropout off.
 
-Ours is the real `train_step`. PyTorch's side is `scripts/benchmark/torch_reference.py` with `torch.optim.Adam` and, for
-losses that the twin lacks, PyTorch's own functions. An error is relative and over a whole tensor: |ours - PyTorch's|
-divided by |PyTorch's|, euclidean norms. `pytest tests/test_torch_parity.py -s` prints the largest of each kind.
+Ours is the real `train_step`. PyTorch's side is `recsys_jax_benchmark.pytorch.reference` with `torch.optim.Adam`
+and, for losses that the reference lacks, PyTorch's own functions. An error is relative and over a whole tensor:
+|ours - PyTorch's| divided by |PyTorch's|, euclidean norms. `pytest -s` prints the largest of each kind.
 """
 
 from collections import defaultdict
@@ -31,7 +31,7 @@ from recsys_jax.models.trained import popularity, two_tower
 from recsys_jax.training import loop as training
 from recsys_jax.training import preparation
 from recsys_jax.training.loop import Batch, TrainData, TrainState
-from recsys_jax_benchmark import torch_reference as twin
+from recsys_jax_benchmark.pytorch import reference
 
 MALL = Path(__file__).parents[2] / "data" / "amoremall"
 CUSTOMERS, PURCHASES, POPULAR = 40, 53, 20  # an epoch is a batch of 32 and one of 21
@@ -64,7 +64,7 @@ def recipes(*names):
 
 @dataclass(frozen=True)
 class Mall:
-    """The same rows as the twin reads them (`theirs`, by side) and as we encode them (`ours`)."""
+    """The same rows as the reference reads them (`theirs`, by side) and as we encode them (`ours`)."""
 
     theirs: dict[str, dict[str, torch.Tensor]]
     ours: dict[str, Features]
@@ -87,7 +87,7 @@ class Mall:
 def mall():
     """The shipped products and random customers, a third of whom bought twice: some negatives in a batch are none."""
     rng = np.random.default_rng(0)
-    rows = twin.read_rows(MALL / "products.json")
+    rows = reference.read_rows(MALL / "products.json")
     # Different in what the tower sees: which of two equal products is nearer would be decided by rounding alone.
     different = {(row["category"], row["brand_name"], row["price"]): i for i, row in enumerate(rows)}
     popular = rng.permutation(list(different.values()))[:POPULAR]
@@ -99,14 +99,14 @@ def mall():
             "user_id": f"u{i}",
             "persona_name": "someone",
             "age": int(rng.integers(15, 80)),
-            "gender": str(rng.choice(list(twin.GENDERS))),
-            "skin_type": str(rng.choice(list(twin.SKIN_TYPES))),
-            "skin_concern": str(rng.choice(list(twin.SKIN_CONCERNS))),
+            "gender": str(rng.choice(list(reference.GENDERS))),
+            "skin_type": str(rng.choice(list(reference.SKIN_TYPES))),
+            "skin_concern": str(rng.choice(list(reference.SKIN_CONCERNS))),
             "purchased_product_id": [rows[j]["product_id"] for j in np.flatnonzero(bought[i])],
         }
         for i in range(CUSTOMERS)
     ]
-    schema, brands = read_schema(MALL), twin.brands(rows)
+    schema, brands = read_schema(MALL), reference.brands(rows)
     products = Table.of(rows, "products")
     dataset = assemble(schema, products, [row["product_id"] for row in rows], Table.of(people, "customers"), MALL)
     tables = {"customer": (schema.customers, dataset.customers), "product": (schema.products, products)}
@@ -117,8 +117,8 @@ def mall():
 
     return Mall(
         {
-            "customer": stacked([twin.customer_features(person) for person in people]),
-            "product": stacked([twin.product_features(row, brands) for row in rows]),
+            "customer": stacked([reference.customer_features(person) for person in people]),
+            "product": stacked([reference.product_features(row, brands) for row in rows]),
         },
         {side: spaces[side].encode(table) for side, (_, table) in tables.items()},
         spaces,
@@ -144,7 +144,7 @@ class Theirs:
 
     def __init__(self, mall: Mall, config: DeepConfig, dtype: torch.dtype):
         torch.manual_seed(0)
-        self.model, self.config, self.mall = twin.TwoTower(mall.brands, dropout=0.0), config, mall
+        self.model, self.config, self.mall = reference.TwoTower(mall.brands, dropout=0.0), config, mall
         for module in self.model.modules():
             if isinstance(module, torch.nn.BatchNorm1d):  # at its ones and zeros, a mistake would not show
                 module.weight.data.uniform_(0.5, 1.5)
@@ -299,11 +299,11 @@ def errors(ours, theirs):
         ours, theirs = {"": ours}, {"": theirs}
     assert set(ours) == set(theirs)
     out = {}
-    for name, reference in theirs.items():
-        mine, reference = np.asarray(ours[name], np.float64), np.asarray(reference, np.float64)
-        assert mine.shape == reference.shape
-        assert np.linalg.norm(reference) > 0, f"{name}: nothing to compare"
-        out[name] = float(np.linalg.norm(mine - reference) / np.linalg.norm(reference))
+    for name, other in theirs.items():
+        mine, expected = np.asarray(ours[name], np.float64), np.asarray(other, np.float64)
+        assert mine.shape == expected.shape
+        assert np.linalg.norm(expected) > 0, f"{name}: nothing to compare"
+        out[name] = float(np.linalg.norm(mine - expected) / np.linalg.norm(expected))
     return out
 
 

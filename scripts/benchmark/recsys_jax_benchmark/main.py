@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -27,9 +27,8 @@ from recsys_jax.console.terminal import console, errors, progress
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import require_folder, write_file
 from recsys_jax.errors import InputError
-from recsys_jax.evaluation import plots
-from recsys_jax_benchmark import jobs, models, scaling, scoring, step, training
-from recsys_jax_benchmark.process import Failure, Limits, Process, can_pin, left_behind, processors
+from recsys_jax_benchmark import scaling, scoring, serving, training
+from recsys_jax_benchmark.process import Failure, Limits, Process, Progress, can_pin, left_behind, processors
 
 OURS, SEEDS = "recsys_jax", 32
 Part = Literal["training", "step", "seeds", "requests", "scoring", "jobs", "scaling"]
@@ -47,9 +46,9 @@ class Options:
     parts: tuple[Part, ...] = get_args(Part)
     """What is measured."""
     threads: int = 1
-    """Threads, and processors, of each contender."""
+    """Threads, and processors, of each method."""
     repeats: int = 3
-    """How often each contender is measured, in turns."""
+    """How often each method is measured, in turns."""
     epochs: int = 500
     """Passes over the purchases in a training."""
     device: Literal["cpu", "gpu"] = "cpu"
@@ -59,8 +58,8 @@ class Options:
 
 
 def main(options: Options) -> str:
-    """Measures, shows and writes; contenders that disagree end it with exit status 1."""
-    # Nothing computes in this process, so that Ctrl-C may take the time to end the contenders and remove their files.
+    """Measures, shows and writes; methods that disagree end it with exit status 1."""
+    # Nothing computes in this process, so that Ctrl-C may take the time to end the methods and remove their files.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _main(options)
@@ -76,56 +75,47 @@ def _main(options: Options) -> str:
     _check(options)
     with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
         folder = Path(temporary)
-        picture = options.out.with_suffix(".png")
         limits = Limits(options.threads, options.device, cache=folder / "cache")
         setting = _setting(options, limits)
         require_folder(options.out.parent)  # told now, not after all the measuring
         _show_setting(setting)
-        result: dict[str, Any] = dict(setting)
-        if set(options.parts) - {"scoring", "jobs", "scaling"}:
-            job = _job(options, folder)
-        if "training" in options.parts:
-            contenders = [name for name in training.CONTENDERS if name not in setting["left_out"]]
-            with progress("training") as bar:
-                result["training"] = _figures(training.measure(job, contenders, options.repeats, bar))
-            _show_training(result["training"], options)
-        if "step" in options.parts:
-            with progress("step") as bar:
-                result["step"] = _figures(step.measure(job, options.repeats, bar), step.WHOLE)
-            _show_times("A step of training, and parts of it", result["step"], options)
-        if "seeds" in options.parts:
-            with progress("seeds") as bar:
-                trained = models.seeds(job, SEEDS, options.repeats, bar)
-            result["seeds"] = _figures(trained, models.ALONE)
-            _show_times(f"Seeds, {SEEDS} models of {options.epochs:,} epochs", result["seeds"], options)
-        if "requests" in options.parts and options.device == "cpu":
-            with progress("requests") as bar:
-                asked = replace(job, out=str(folder / "requests.pth"))
-                result["requests"] = _figures(models.requests(asked, models.REQUESTERS, options.repeats, bar))
-            _show_times("Requests, one customer of the mall, top 10", result["requests"], options)
-        if "scoring" in options.parts:
-            contenders = [name for name in scoring.CONTENDERS if name not in setting["left_out"]]
-            with progress("scoring") as bar:
-                measured = scoring.measure(scoring.CASES, contenders, options.repeats, limits, bar)
-            result["scoring"] = [
-                {"queries": case.queries, "products": case.products, "k": case.k, "contenders": _figures(found)}
-                for case, found in zip(scoring.CASES, measured, strict=True)
-            ]
-            _show_scoring(result["scoring"], options)
-        if "jobs" in options.parts:
-            size = jobs.Size()
-            with progress("jobs") as bar:
-                result["jobs"] = _figures(jobs.measure(size, list(jobs.CONTENDERS), options.repeats, limits, bar))
-            _show_jobs(size, result["jobs"], options)
-        if "scaling" in options.parts:
-            with progress("scaling") as bar:
-                result["scaling"] = scaling.measure(options.repeats, limits, bar)
-            plots.scaling(picture, result["scaling"])
-            console.print(f"Written to {picture}: time and memory against products, queries, dimensions and purchases")
+        result = dict(setting)
+        for part in get_args(Part):
+            if part in options.parts and (part, options.device) != ("requests", "gpu"):
+                with progress(part) as bar:
+                    result[part] = _measure(part, options, limits, setting["left_out"], folder, bar)
+                _show(part, options, result[part])
     write_file(options.out, json.dumps(result, indent=1) + "\n")
     console.print(f"Written to {options.out}: every repeat of all this")
     more = len(processors())
     return f"benchmark --threads {more}" if options.threads < more else "run"
+
+
+def _measure(
+    part: Part, options: Options, limits: Limits, left_out: Mapping[str, str], folder: Path, bar: Progress
+) -> Any:
+    """The figures of a part."""
+    repeats = options.repeats
+    if part == "scoring":
+        methods = [name for name in scoring.METHODS if name not in left_out]
+        measured = scoring.measure(scoring.CASES, methods, repeats, limits, bar)
+        return [
+            {"queries": case.queries, "products": case.products, "k": case.k, "methods": _figures(found)}
+            for case, found in zip(scoring.CASES, measured, strict=True)
+        ]
+    if part == "jobs":
+        return _figures(serving.jobs(serving.Size(), list(serving.METHODS), repeats, limits, bar))
+    if part == "scaling":
+        return scaling.measure(repeats, limits, bar)
+    job = _job(options, folder)
+    if part == "training":
+        methods = [name for name in training.METHODS if name not in left_out]
+        return _figures(training.measure(job, methods, repeats, bar))
+    if part == "step":
+        return _figures(training.steps(job, repeats, bar), training.STEP)
+    if part == "seeds":
+        return _figures(training.seeds(job, SEEDS, repeats, bar), training.ALONE)
+    return _figures(serving.requests(replace(job, out=str(folder / "requests.pth")), repeats, bar))
 
 
 def _check(options: Options) -> None:
@@ -139,21 +129,21 @@ def _check(options: Options) -> None:
         raise InputError(f"{options.out}: found a folder; allowed: the file for the figures")
     for name in ("torch", "faiss", "pandas", "pyarrow", "matplotlib"):
         if find_spec(name) is None:
-            raise InputError(f"{name} is not installed; pip install 'recsys_jax[benchmark]' brings all contenders")
+            raise InputError(f"{name} is not installed; pip install 'recsys_jax[benchmark]' brings all methods")
 
 
 def _setting(options: Options, limits: Limits) -> dict[str, Any]:
     """What the figures hold for: the machine, the versions, who takes part."""
     left_out = {}
     gpus: dict[str, str | None] = {}
-    with Process("describing the machine", "recsys_jax_benchmark.process", limits=limits) as process:
+    with Process("describing the machine", machine_child, limits=limits) as process:
         blas = process.ask("blas")
         if options.device == "gpu":
             gpus = process.ask("gpus")
     if options.device == "gpu":
         if blind := [library for library, name in gpus.items() if name is None]:
             raise InputError(f"device: found gpu, but {' and '.join(blind)} can use none here; allowed: cpu")
-        left_out = {name: "it runs on no GPU" for name in scoring.CONTENDERS if name not in scoring.GPU_CONTENDERS}
+        left_out = {name: "it runs on no GPU" for name in scoring.METHODS if name not in scoring.GPU_METHODS}
     if training.compiler() is None:
         why = "there is no C++ compiler here, and torch.compile needs one"
         left_out |= dict.fromkeys(training.COMPILED, why)
@@ -169,6 +159,32 @@ def _setting(options: Options, limits: Limits) -> dict[str, Any]:
         "epochs": options.epochs,
         "left_out": left_out,
     }
+
+
+def machine_child() -> dict[str, Any]:
+    """A process that says what it finds here."""
+
+    def blas() -> str | None:
+        """NumPy's BLAS as it runs here."""
+        import numpy as np
+        from threadpoolctl import threadpool_info
+
+        np.ones((2, 2)) @ np.ones((2, 2))
+        found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+        return f"{found[0]['internal_api']} {found[0]['version']} ({found[0]['architecture']})" if found else None
+
+    def gpus() -> dict[str, str | None]:
+        """The first GPU as JAX and as PyTorch call it."""
+        import jax
+        import torch
+
+        try:
+            name: str | None = jax.devices("gpu")[0].device_kind
+        except RuntimeError:
+            name = None
+        return {"JAX": name, "PyTorch": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None}
+
+    return {"blas": blas, "gpus": gpus}
 
 
 def _cpu() -> str:
@@ -197,7 +213,7 @@ def _job(options: Options, folder: Path) -> training.Job:
         customers = options.dataset / schema.customers.file if schema.customers.file else _personas(options, folder)
     for path in (products, customers):
         if path.suffix != ".json":
-            raise InputError(f"{path}: the PyTorch contenders know a mall's JSON files alone")
+            raise InputError(f"{path}: the PyTorch methods know a mall's JSON files alone")
         if not path.exists():
             raise InputError(f"{path}: there is no such file")
     return training.Job(
@@ -213,6 +229,8 @@ def _job(options: Options, folder: Path) -> training.Job:
 
 def _personas(options: Options, folder: Path) -> Path:
     """The customers, made of the dataset's reviews."""
+    if (folder / "customers.json").exists():
+        return folder / "customers.json"
     console.print("There are no customers yet: recsys-jax personas makes them first")
     arguments = ["-m", "recsys_jax", "personas", str(options.dataset), "--run", str(folder)]
     made = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
@@ -222,13 +240,13 @@ def _personas(options: Options, folder: Path) -> Path:
 
 
 def _figures(measured: Measured, base: str = OURS) -> dict[str, dict[str, Any]]:
-    """Every list of repeats as a figure; times also as ratios to those of one contender."""
+    """Every list of repeats as a figure; times also as ratios to those of one method."""
     return {
-        contender: {
-            name: figure(repeats, measured[base][name] if name.endswith("_s") else None)
+        method: {
+            name: figure(repeats, measured[base][name] if name.endswith("_s") and not name.endswith("_per_s") else None)
             for name, repeats in values.items()
         }
-        for contender, values in measured.items()
+        for method, values in measured.items()
     }
 
 
@@ -252,77 +270,79 @@ def figure(repeats: Sequence[float | None], ours: Sequence[float | None] | None 
 def _show_setting(setting: dict[str, Any]) -> None:
     console.print(f"device {setting['device']}, {setting['cpu']}, {setting['cores']} cores")
     bound = "pinned to as many processors" if setting["pinned"] else "not pinned: this system cannot, so JAX uses all"
-    console.print(f"{setting['threads']} thread(s) for everyone, each contender in a process of its own, {bound}")
+    console.print(f"{setting['threads']} thread(s) for everyone, each method in a process of its own, {bound}")
     console.print(", ".join(f"{name} {number}" for name, number in setting["versions"].items()))
     if setting["blas"]:
         console.print(f"NumPy multiplies with {setting['blas']}")
     for name, reason in setting["left_out"].items():
         console.print(f"note: {name} is left out: {reason}")
     if dropped := left_behind():
-        console.print(f"note: contenders do not get {', '.join(dropped)} from the environment")
+        console.print(f"note: methods do not get {', '.join(dropped)} from the environment")
 
 
-def _show_training(found: dict[str, dict[str, Any]], options: Options) -> None:
-    title = f"Training, {options.epochs:,} epochs: median of {options.repeats} (times recsys_jax's), least .. most"
-    table = _table(title, "steady", "compile", "whole process", "later process", "MB", name=14)
-    for contender, figures in found.items():
-        times = [_cell(figures[name]) for name in ("steady_s", "compile_s", "whole_process_s", "later_process_s")]
-        table.add_row(contender, *times, f"{figures['peak_bytes']['median'] / 1e6:,.0f}")
-        table.add_section()
-    console.print(table)
-    console.print("steady: a training once everything is compiled. compile: how much longer the first training takes")
-    console.print("(without torch.compile: its first calls).")
-    console.print("whole process: from the interpreter's start to the saved model, with nothing in compilers' caches;")
-    console.print("later process: with what the first one left there.")
-    console.print("MB: memory of the process at its peak up to the saved model, without compilers that it starts.")
+TIMES = "median (times recsys_jax's), least .. most"
+# For each part a title, the columns by what they show, and what is to be known of them.
+TABLES: dict[Part, tuple[str, Mapping[str, str], str]] = {
+    "training": (
+        "Training",
+        {"steady_s": "steady", "compile_s": "compile", "whole_process_s": "whole process"}
+        | {"later_process_s": "later process", "peak_bytes": "MB"},
+        "steady: a training once everything is compiled. compile: how much longer the first training takes (without "
+        "torch.compile: its first calls). whole process: from the interpreter's start to the saved model, with nothing "
+        "in compilers' caches; later process: with what the first one left there. MB: memory of the process at its "
+        "peak up to the saved model, without compilers that it starts.",
+    ),
+    "step": ("A step of training, and parts of it", {"time_s": "time"}, ""),
+    "seeds": (f"{SEEDS} models", {"time_s": "time"}, ""),
+    "requests": ("Requests, one customer of the mall, top 10", {"p50_s": "p50", "p99_s": "p99"}, ""),
+    "scoring": (
+        "Scoring, queries x products, best k",
+        {"time_s": "time", "first_call_s": "first call", "peak_bytes": "MB", "peak_above_held_bytes": "MB above"},
+        "All answers are equal. first call: with what is compiled then. MB: the peak of the process; above: what it "
+        "did not hold before the first call.",
+    ),
+    "jobs": (
+        f"A job, {serving.Size().customers:,} customers x {serving.Size().products:,} products, Parquet to Parquet",
+        {"time_s": "whole process", "customers_per_s": "customers/s", "peak_bytes": "MB"},
+        "",
+    ),
+}
 
 
-def _show_times(title: str, found: dict[str, dict[str, Any]], options: Options) -> None:
-    names = list(next(iter(found.values())))
-    table = _table(f"{title}: median of {options.repeats}", *(name.removesuffix("_s") for name in names))
-    for contender, figures in found.items():
-        table.add_row(contender, *(_cell(figures[name]) for name in names))
-    console.print(table)
-
-
-def _show_jobs(size: jobs.Size, found: dict[str, dict[str, Any]], options: Options) -> None:
-    title = f"A job, {size.customers:,} customers x {size.products:,} products, Parquet to Parquet"
-    table = _table(f"{title}: median of {options.repeats}", "whole process", "customers/s", "peak MB")
-    for contender, figures in found.items():
-        rate, peak = figures["customers_per_s"]["median"], figures["peak_bytes"]["median"]
-        table.add_row(contender, _cell(figures["time_s"]), f"{rate:,.0f}", f"{peak / 1e6:,.0f}")
-    console.print(table)
-
-
-def _show_scoring(found: Sequence[dict[str, Any]], options: Options) -> None:
-    title = f"Scoring, queries x products, best k: median of {options.repeats} (times recsys_jax's)"
-    table = _table(title, "time", "least .. most", "first call", "peak MB")
-    for case in found:
-        table.add_row(f"{case['queries']:,} x {case['products']:,}, {case['k']}")
-        for contender, figures in case["contenders"].items():
-            median, spread = _cell(figures["time_s"]).split("\n")
-            first = _seconds(figures["first_call_s"]["median"])
-            table.add_row(f"  {contender}", median, spread, first, _memory(figures))
-        table.add_section()
-    console.print(table)
-    console.print("All answers are equal. first call: with what is compiled then.")
-    console.print("peak: memory of the process (+ what it did not hold before the first call).")
-
-
-def _table(title: str, *columns: str, name: int = 22) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("", min_width=name, overflow="fold")
-    for column in columns:
+def _show(part: Part, options: Options, found: Any) -> None:
+    """The part's table; of the curves a picture."""
+    if part == "scaling":
+        picture = options.out.with_suffix(".png")
+        scaling.draw(picture, found)
+        console.print(f"Written to {picture}: time and memory against products, queries, dimensions and purchases")
+        return
+    title, columns, note = TABLES[part]
+    table = Table(title=f"{title}: {TIMES}", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    table.add_column("", min_width=14, overflow="fold")
+    for column in columns.values():
         table.add_column(column, justify="right", no_wrap=True)
-    return table
+    cases: Iterable[tuple[str, Mapping[str, Any]]] = [("", found)]
+    if part == "scoring":
+        cases = [(f"{one['queries']:,} x {one['products']:,}, {one['k']}", one["methods"]) for one in found]
+    for case, methods in cases:
+        if case:
+            table.add_row(case)
+        for method, figures in methods.items():
+            table.add_row(method, *(_cell(name, figures[name]) for name in columns))
+        table.add_section()
+    console.print(table)
+    if note:
+        console.print(note)
 
 
-def _cell(figure: dict[str, Any] | None) -> str:
-    """Median and ratio; on a second line the spread."""
+def _cell(name: str, figure: Mapping[str, Any] | None) -> str:
+    """A figure as its name wants it: of times also the ratio and, on a second line, the spread."""
     if figure is None:
         return "-"
-    ratio = f" ({figure['ratio']:.1f}x)" if "ratio" in figure else ""
     like = figure["median"]
+    if not name.endswith("_s") or name.endswith("_per_s"):
+        return f"{like / (1e6 if name.endswith('_bytes') else 1):,.0f}"
+    ratio = f" ({figure['ratio']:.1f}x)" if "ratio" in figure else ""
     spread = f"{_seconds(figure['min'], like).split()[0]} .. {_seconds(figure['max'], like)}"
     return f"{_seconds(like)}{ratio}\n{spread}"
 
@@ -337,9 +357,3 @@ def _seconds(value: float, like: float | None = None) -> str:
     unit = next((unit for unit, size in units.items() if (like or value) >= size), "us")
     scaled = value / units[unit]
     return f"{scaled:.{max(0, 3 - len(str(int(scaled))))}f} {unit}"
-
-
-def _memory(figures: dict[str, Any]) -> str:
-    above = figures["peak_above_held_bytes"]
-    extra = "" if above is None else f" (+{above['median'] / 1e6:,.0f})"
-    return f"{figures['peak_bytes']['median'] / 1e6:,.0f}{extra}"

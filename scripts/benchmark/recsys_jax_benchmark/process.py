@@ -1,16 +1,18 @@
-"""A process per contender: the same processors and threads for everyone, and its memory is measured.
+"""A process for each method: the same processors and threads for everyone, and its memory is measured.
 
-`Process` is the benchmark's side, `serve` the contender's. Nothing heavy is imported here, and a process is pinned to
-its processors from its first moment: thread pools are sized when a library is imported.
+`Process` is the benchmark's side, this module run with `-m` the method's. Nothing heavy is imported here, and a process
+is pinned to its processors from its first moment: thread pools are sized when a library is imported.
 """
 
+import importlib
+import json
 import os
 import pickle
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +22,25 @@ from typing import Any
 __all__ = [
     "Failure",
     "Limits",
+    "Measured",
     "Process",
+    "Progress",
     "can_pin",
     "held",
+    "in_turns",
     "left_behind",
     "peak",
     "processors",
     "reset",
-    "serve",
+    "seconds",
 ]
+
+Measured = dict[str, dict[str, list[float | None]]]
+"""For each method and quantity what every repeat measured."""
+Progress = Callable[[int, int, str], None]
+"""Called with how much is done, of how much, and with a word."""
+Handlers = Mapping[str, Callable[[], object]]
+"""What a process answers to each word."""
 
 # How a person tuned these libraries is not passed on: everyone starts from their defaults.
 _TUNING = (
@@ -38,7 +50,7 @@ _TUNING = (
 
 
 class Failure(Exception):
-    """A contender broke down or is wrong: a sentence."""
+    """A method broke down or is wrong: a sentence."""
 
 
 def processors() -> list[int]:
@@ -52,13 +64,13 @@ def can_pin() -> bool:
 
 
 def left_behind() -> list[str]:
-    """The environment's variables that contenders do not get."""
+    """The environment's variables that methods do not get."""
     return sorted(name for name in os.environ if name.startswith(_TUNING))
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a contender's process may use."""
+    """What a method's process may use."""
 
     threads: int
     device: str
@@ -68,9 +80,15 @@ class Limits:
 
 
 class Process:
-    """A contender in a process of its own: `ask` makes it do something and returns what it answers."""
+    """A method in a process of its own: `ask` makes it do something and returns what it answers.
 
-    def __init__(self, title: str, module: str, *arguments: str, limits: Limits) -> None:
+    Args:
+        title: what a failure is told of.
+        child: called there with `arguments`, which JSON can hold; it gives what answers each word.
+        limits: what the process may use.
+    """
+
+    def __init__(self, title: str, child: Callable[..., Handlers], *arguments: Any, limits: Limits) -> None:
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_TUNING)}
         for library in ("OMP", "OPENBLAS", "MKL"):
             environment[f"{library}_NUM_THREADS"] = str(limits.threads)
@@ -92,7 +110,14 @@ class Process:
         """By the clock that all processes share."""
         with _pinned(processors()[-limits.threads :]):
             self._process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [
+                    sys.executable,
+                    "-m",
+                    "recsys_jax_benchmark.process",
+                    child.__module__,
+                    child.__name__,
+                    json.dumps(arguments),
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,
@@ -143,13 +168,18 @@ def _pinned(to: list[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def serve(handlers: Mapping[str, Callable[[], object]]) -> None:
-    """Answers each word with what its handler returns, until there are no more; what others print goes to stderr."""
-    with os.fdopen(os.dup(1), "wb") as replies:
-        os.dup2(2, 1)
-        for line in sys.stdin:
-            pickle.dump(handlers[line.strip()](), replies)
-            replies.flush()
+def in_turns(methods: Sequence[str], repeats: int) -> Iterator[tuple[int, int, str]]:
+    """The number, the repeat and the method of each measurement: everyone once per repeat, in an order that rotates."""
+    for repeat in range(repeats):
+        for turn in range(len(methods)):
+            yield repeat * len(methods) + turn, repeat, methods[(repeat + turn) % len(methods)]
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """How long it takes."""
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
 
 
 def reset(device: str) -> None:
@@ -198,29 +228,14 @@ def _on_gpu(jax_name: str, torch_name: str) -> int:
     return total
 
 
-def _blas() -> str | None:
-    """NumPy's BLAS as it runs here, where threadpoolctl can tell."""
-    try:
-        import numpy as np
-        from threadpoolctl import threadpool_info
-    except ModuleNotFoundError:
-        return None
-    np.ones((2, 2)) @ np.ones((2, 2))
-    found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-    return f"{found[0]['internal_api']} {found[0]['version']} ({found[0]['architecture']})" if found else None
-
-
-def _gpus() -> dict[str, str | None]:
-    """The first GPU as JAX and as PyTorch call it."""
-    import jax
-    import torch
-
-    try:
-        name: str | None = jax.devices("gpu")[0].device_kind
-    except RuntimeError:
-        name = None
-    return {"JAX": name, "PyTorch": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None}
+def _serve(handlers: Handlers) -> None:
+    """Answers each word with what its handler returns, until there are no more; what others print goes to stderr."""
+    with os.fdopen(os.dup(1), "wb") as replies:
+        os.dup2(2, 1)
+        for line in sys.stdin:
+            pickle.dump(handlers[line.strip()](), replies)
+            replies.flush()
 
 
 if __name__ == "__main__":
-    serve({"blas": _blas, "gpus": _gpus})
+    _serve(getattr(importlib.import_module(sys.argv[1]), sys.argv[2])(*json.loads(sys.argv[3])))

@@ -1,24 +1,19 @@
-"""Exact top-k, measured: a contender and a case in a process, its answer checked against float64 before it is timed.
+"""Exact top-k, measured: a method and a case in a process, its answer checked against float64 before it is timed."""
 
-`measure` is the benchmark's side; run with `-m`, this is one contender's process.
-"""
-
-import json
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from recsys_jax_benchmark.process import Failure, Limits, Process, held, peak, reset, serve
+from recsys_jax_benchmark.process import Failure, Limits, Measured, Process, Progress, held, in_turns, peak, reset
 
 __all__ = [
     "CASES",
-    "CONTENDERS",
-    "GPU_CONTENDERS",
+    "GPU_METHODS",
+    "METHODS",
     "ONE",
     "OURS",
     "Case",
@@ -56,15 +51,15 @@ CASES = (
 )
 
 
-def takes_part(contender: str, case: Case) -> bool:
-    """Whether a contender is of interest for a case, and can do it at all."""
+def takes_part(method: str, case: Case) -> bool:
+    """Whether a method is of interest for a case, and can do it at all."""
     scores = case.queries * case.products
-    if contender == ONE:
+    if method == ONE:
         return case.queries == 1
-    if contender in (PRODUCT, EXCLUDING):
-        return scores >= 256 * 1_000_000 and (contender == PRODUCT or case.k == 10)
+    if method in (PRODUCT, EXCLUDING):
+        return scores >= 256 * 1_000_000 and (method == PRODUCT or case.k == 10)
     # Four bytes a score, eight its number: with 1,024 x 1,000,000 they need 12 GB.
-    return contender != NUMPY or scores <= 256 * 1_000_000
+    return method != NUMPY or scores <= 256 * 1_000_000
 
 
 def unit_vectors(case: Case) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +71,7 @@ def unit_vectors(case: Case) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _Search(NamedTuple):
-    """A contender, ready: data in its own form."""
+    """A method, ready: data in its own form."""
 
     search: Callable[[], Any]
     """What is timed; returns when the answer is there."""
@@ -195,7 +190,7 @@ def _one(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device
     return _Search(lambda: search(customer, k), lambda found: (found[0][None], found[1][None]))
 
 
-CONTENDERS: dict[str, Callable[[np.ndarray, np.ndarray, int, int, str], _Search]] = {
+METHODS: dict[str, Callable[[np.ndarray, np.ndarray, int, int, str], _Search]] = {
     "PyTorch": _torch,
     "PyTorch, by groups": _torch_by_groups,
     NUMPY: _numpy,
@@ -205,7 +200,7 @@ CONTENDERS: dict[str, Callable[[np.ndarray, np.ndarray, int, int, str], _Search]
     EXCLUDING: _excluding,
     ONE: _one,
 }
-GPU_CONTENDERS = ("PyTorch", "PyTorch, by groups", OURS, EXCLUDING)
+GPU_METHODS = ("PyTorch", "PyTorch, by groups", OURS, EXCLUDING)
 
 
 def best_scores(queries: np.ndarray, products: np.ndarray, k: int, *, block: int = 1 << 24) -> np.ndarray:
@@ -255,12 +250,11 @@ def check(
 
 
 def measure(
-    cases: Sequence[Case], contenders: Sequence[str], repeats: int, limits: Limits, progress: Callable[..., None]
-) -> list[dict[str, dict[str, list[float | None]]]]:
-    """Per case and contender: seconds of every repeat and of the first call, and bytes.
+    cases: Sequence[Case], methods: Sequence[str], repeats: int, limits: Limits, progress: Progress
+) -> list[Measured]:
+    """Per case and method: seconds of every repeat and of the first call, and bytes.
 
-    Repeats are interleaved, and their order rotates. Raises `Failure` where an answer is wrong, before anything of
-    that case is timed.
+    Raises `Failure` where an answer is wrong, before anything of that case is timed.
     """
     results = []
     total = len(cases) * (repeats + 1)
@@ -269,77 +263,69 @@ def measure(
         progress(number * (repeats + 1), total, f"{title}, checking")
         queries, products = unit_vectors(case)
         best = best_scores(queries, products, case.k)
-        here = [contender for contender in contenders if takes_part(contender, case)]
-        found: dict[str, dict[str, list[float | None]]] = {}
+        here = [method for method in methods if takes_part(method, case)]
+        found: Measured = {}
         with ExitStack() as stack:
             processes = {}
-            for contender in here:
-                job = json.dumps([contender, limits.threads, limits.device, asdict(case)])
-                process = Process(f"scoring {title}, {contender}", "recsys_jax_benchmark.scoring", job, limits=limits)
-                processes[contender] = stack.enter_context(process)
-
+            for method in here:
+                process = Process(
+                    *(f"scoring {title}, {method}", child, method, limits.threads, limits.device, asdict(case)),
+                    limits=limits,
+                )
+                processes[method] = stack.enter_context(process)
             for process in processes.values():
                 process.ask("prepare")  # all of them first: nobody is measured while another one still starts
-            for contender in here:
-                seconds, values, rows = processes[contender].ask("answer")
+            for method in here:
+                first_call, values, rows = processes[method].ask("answer")
                 if wrong := check(values, rows, queries, products, best):
-                    raise Failure(f"scoring {title}, {contender} is wrong, so nothing is timed: {wrong}")
-                found[contender] = {"time_s": [], "first_call_s": [seconds]}
-            for repeat in range(repeats):
+                    raise Failure(f"scoring {title}, {method} is wrong, so nothing is timed: {wrong}")
+                found[method] = {"time_s": [], "first_call_s": [first_call]}
+            for _, repeat, method in in_turns(here, repeats):
                 progress(number * (repeats + 1) + repeat + 1, total, f"{title}, repeat {repeat + 1}")
-                for turn in range(len(here)):
-                    contender = here[(repeat + turn) % len(here)]
-                    time.sleep(REST)
-                    found[contender]["time_s"].append(processes[contender].ask("measure"))
-            for contender in here:
-                found[contender] |= processes[contender].ask("memory")
+                time.sleep(REST)
+                found[method]["time_s"].append(processes[method].ask("measure"))
+            for method in here:
+                found[method] |= processes[method].ask("memory")
         results.append(found)
     return results
 
 
-class _Child:
-    """One contender and one case."""
+def child(method: str, threads: int, device: str, sizes: Mapping[str, int]) -> dict[str, Callable[[], object]]:
+    """A process of one method and one case."""
+    case, peaks = Case(**sizes), list[int]()
+    ready: list[_Search] = []
+    before: list[int | None] = []
 
-    def __init__(self, contender: str, threads: int, device: str, case: dict[str, int]) -> None:
-        self._contender, self._threads, self._device, self._case = contender, threads, device, Case(**case)
-
-    def prepare(self) -> None:
+    def prepare() -> None:
         """Imports the library and gives it the data."""
-        queries, products = unit_vectors(self._case)
-        self._search = CONTENDERS[self._contender](queries, products, self._case.k, self._threads, self._device)
-        del queries, products
-        self._peaks: list[int] = []
-        reset(self._device)
-        self._held = held(self._device)
+        ready.append(METHODS[method](*unit_vectors(case), case.k, threads, device))
+        reset(device)
+        before.append(held(device))
 
-    def answer(self) -> tuple[float, np.ndarray, np.ndarray]:
+    def answer() -> tuple[float, np.ndarray, np.ndarray]:
         """The first call: its seconds, the dot products and the products' rows."""
-        with self._search.within:
+        with ready[0].within:
             began = time.perf_counter()
-            found = self._search.search()
-            seconds = time.perf_counter() - began
-        self._peaks.append(peak(self._device))
-        return seconds, *self._search.answer(found)
+            found = ready[0].search()
+            spent = time.perf_counter() - began
+        peaks.append(peak(device))
+        return spent, *ready[0].answer(found)
 
-    def measure(self) -> float:
+    def measure() -> float:
         """Seconds per call, over as many calls as it takes to measure."""
-        search, count = self._search.search, 0
-        reset(self._device)  # what the answer took to send is not the search's
-        with self._search.within:
+        search, count = ready[0].search, 0
+        reset(device)  # what the answer took to send is not the search's
+        with ready[0].within:
             began = time.perf_counter()
             while (elapsed := time.perf_counter() - began) < SECONDS:
                 search()
                 count += 1
-        self._peaks.append(peak(self._device))
+        peaks.append(peak(device))
         return elapsed / count
 
-    def memory(self) -> dict[str, list[int | None]]:
+    def memory() -> dict[str, list[int | None]]:
         """The peak of all calls, and how much of it was not held before them."""
-        most = max(self._peaks)
-        above = None if self._held is None else most - self._held
-        return {"peak_bytes": [most], "peak_above_held_bytes": [above]}
+        above = None if before[0] is None else max(peaks) - before[0]
+        return {"peak_bytes": [max(peaks)], "peak_above_held_bytes": [above]}
 
-
-if __name__ == "__main__":
-    child = _Child(*json.loads(sys.argv[1]))
-    serve({word: getattr(child, word) for word in ("prepare", "answer", "measure", "memory")})
+    return {"prepare": prepare, "answer": answer, "measure": measure, "memory": memory}

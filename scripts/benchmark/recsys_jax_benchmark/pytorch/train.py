@@ -43,26 +43,26 @@ def main(options: Options) -> str:
         )
     _check(options, made)
     try:
-        from recsys_jax_benchmark import torch_reference
+        from recsys_jax_benchmark.pytorch import reference
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed; pip install 'recsys_jax[torch]' brings it") from None
-    customers = torch_reference.read_rows(made)
-    products = torch_reference.read_rows(options.dataset / "products.json")
+    customers = reference.read_rows(made)
+    products = reference.read_rows(options.dataset / "products.json")
     with progress("training in PyTorch") as bar:
 
         def update(epoch: int, loss: float) -> None:
             bar(epoch, options.epochs, f"loss {loss:.4f}")
 
         try:
-            model, losses = torch_reference.train(
+            model, losses = reference.train(
                 customers, products, epochs=options.epochs, seed=options.seed, progress=update
             )
         except KeyError as error:  # a label or an alias that our schema knows besides
             raise InputError(f"{made}, {options.dataset}: the reference doesn't know the value {error}") from None
-    brand_map = torch_reference.brands(products)
-    figures = torch_reference.evaluate(model, customers, products, brand_map)
+    brand_map = reference.brands(products)
+    figures = reference.evaluate(model, customers, products, brand_map)
     console.print(f"Loss {losses[-1]:.4f}; in-sample {', '.join(f'{name} {x:.3f}' for name, x in figures.items())}")
-    torch_reference.save(model, brand_map, options.checkpoint)
+    reference.save(model, brand_map, options.checkpoint)
     console.print(f"Written: {options.checkpoint}")
     return following("torch import", options.checkpoint, options.dataset, "--customers", made)
 
@@ -77,7 +77,7 @@ def _check(options: Options, made: Path) -> None:
     for path in (made, options.dataset / "products.json"):
         if path.suffix != ".json":
             raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .json, which the reference reads")
-    # Our own reading tells what is wrong with either file, cell by cell.
+    # Our own reading tells what is wrong with either file, value by value.
     dataset = open_dataset(options.dataset, options.dataset, made)
     FeatureSpace.fit(dataset.schema.customers.features, dataset.customers).encode(dataset.customers)
     FeatureSpace.fit(dataset.schema.products.features, dataset.products).encode(dataset.products)

@@ -10,15 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from recsys_jax.evaluation import plots
-from recsys_jax_benchmark import jobs as jobs
-from recsys_jax_benchmark import scaling as scaling
-from recsys_jax_benchmark import scoring as scoring
-from recsys_jax_benchmark import torch_reference as twin
-from recsys_jax_benchmark.jobs import Answer, Size
+from recsys_jax_benchmark import scaling, scoring, serving
 from recsys_jax_benchmark.process import Failure, Limits
+from recsys_jax_benchmark.pytorch import reference
 from recsys_jax_benchmark.scaling import Curve
 from recsys_jax_benchmark.scoring import Case
+from recsys_jax_benchmark.serving import Answer, Size
 
 SIZE = Size(customers=60, products=300)
 
@@ -31,9 +28,9 @@ def nothing(done, total, word=""):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs, "BUYERS", 50)
+        patch.setattr(serving, "BUYERS", 50)
         folder = tmp_path_factory.mktemp("job")
-        jobs.make(folder, SIZE)
+        serving.make(folder, SIZE)
     return folder
 
 
@@ -45,7 +42,9 @@ def limits(tmp_path):
 @pytest.fixture
 def prepared(made, monkeypatch):
     """The files that were made once, in place of new ones."""
-    monkeypatch.setattr(jobs, "prepare", lambda folder, size, limits: shutil.copytree(made, folder, dirs_exist_ok=True))
+    monkeypatch.setattr(
+        serving, "prepare", lambda folder, size, limits: shutil.copytree(made, folder, dirs_exist_ok=True)
+    )
 
 
 @pytest.fixture
@@ -55,16 +54,16 @@ def here(prepared, monkeypatch, tmp_path):
     ran = []
 
     def run(job, limits):
-        ran.append((job.contender, job.customers))
-        jobs.CONTENDERS[job.contender](job)
+        ran.append((job.method, job.customers))
+        serving.METHODS[job.method](job)
         return 2.0, 1000
 
-    monkeypatch.setattr(jobs, "_run", run)
+    monkeypatch.setattr(serving, "_run", run)
     return ran
 
 
 def test_the_job_is_measured_in_processes_of_its_own(prepared, limits):
-    found = jobs.measure(SIZE, [jobs.OURS], 1, limits, nothing)
+    found = serving.jobs(SIZE, [serving.OURS], 1, limits, nothing)
     assert set(found) == {"recsys_jax"}
     figures = found["recsys_jax"]
     assert set(figures) == {"time_s", "customers_per_s", "peak_bytes", "first_process_s"}
@@ -76,8 +75,8 @@ def test_the_job_is_measured_in_processes_of_its_own(prepared, limits):
 
 
 def test_the_job_is_checked_before_it_is_timed(here, limits, monkeypatch):
-    monkeypatch.setattr(jobs, "CHECKED", 40)  # the files were made with more, which does no harm
-    found = jobs.measure(SIZE, ["recsys_jax", "PyTorch"], 2, limits, nothing)
+    monkeypatch.setattr(serving, "CHECKED", 40)  # the files were made with more, which does no harm
+    found = serving.jobs(SIZE, ["recsys_jax", "PyTorch"], 2, limits, nothing)
     timed = ["recsys_jax", "PyTorch", "PyTorch", "recsys_jax"]  # the order rotates
     assert here == [
         *((name, "checked.parquet") for name in ("PyTorch", "recsys_jax")),
@@ -92,14 +91,14 @@ def test_the_job_is_checked_before_it_is_timed(here, limits, monkeypatch):
 def test_other_weights_are_refused(made, here, limits, monkeypatch):
     def prepare(folder, size, limits):
         shutil.copytree(made, folder, dirs_exist_ok=True)
-        model, brands = twin.load(folder / "model.pth")
+        model, brands = reference.load(folder / "model.pth")
         with torch.no_grad():
             model.skin_type_emb.weight[2] += 0.1
-        twin.save(model, brands, folder / "model.pth")
+        reference.save(model, brands, folder / "model.pth")
 
-    monkeypatch.setattr(jobs, "prepare", prepare)
+    monkeypatch.setattr(serving, "prepare", prepare)
     with pytest.raises(Failure, match="do not recommend the same, so nothing is timed: customer U"):
-        jobs.measure(SIZE, ["recsys_jax"], 1, limits, nothing)
+        serving.jobs(SIZE, ["recsys_jax"], 1, limits, nothing)
     assert [customers for _, customers in here] == ["checked.parquet"] * 2
 
 
@@ -109,16 +108,16 @@ def test_half_a_job_is_refused(here, limits, monkeypatch):
         folder = Path(job.folder)
         table = pq.read_table(folder / job.customers)
         pq.write_table(table if job.customers == "checked.parquet" else table[:30], folder / "half.parquet")
-        jobs._torch(first)
+        serving._torch(first)
 
-    monkeypatch.setitem(jobs.CONTENDERS, "PyTorch", half)
+    monkeypatch.setitem(serving.METHODS, "PyTorch", half)
     with pytest.raises(Failure, match="PyTorch: 300 recommendations; 600 were wanted"):
-        jobs.measure(SIZE, ["PyTorch"], 1, limits, nothing)
+        serving.jobs(SIZE, ["PyTorch"], 1, limits, nothing)
 
 
 def test_fewer_products_than_are_recommended_are_refused(limits):
     with pytest.raises(Failure, match="9 products; recommended are 10"):
-        jobs.measure(Size(5, 9), [jobs.OURS], 1, limits, nothing)
+        serving.jobs(Size(5, 9), [serving.OURS], 1, limits, nothing)
 
 
 def answer(products, scores, customers=("u1",)):
@@ -138,7 +137,7 @@ REFERENCE = answer("abc", [0.9, 0.9 - 1e-6, 0.5])
     ],
 )
 def test_the_same_recommendations_are_accepted(found):
-    assert jobs.check(found, REFERENCE) is None
+    assert serving.check(found, REFERENCE) is None
 
 
 @pytest.mark.parametrize(
@@ -155,15 +154,15 @@ def test_the_same_recommendations_are_accepted(found):
     ],
 )
 def test_other_recommendations_are_refused(found, words):
-    assert words in jobs.check(found, REFERENCE)
+    assert words in serving.check(found, REFERENCE)
 
 
 def test_all_curves_have_all_points(limits, monkeypatch):
     asked = []
 
-    def measure(cases, contenders, repeats, limits, progress):
-        asked.append((list(cases), list(contenders), repeats))
-        size = {name: number for number, name in enumerate(contenders, 1)}
+    def measure(cases, methods, repeats, limits, progress):
+        asked.append((list(cases), list(methods), repeats))
+        size = {name: number for number, name in enumerate(methods, 1)}
         return [
             {
                 name: {
@@ -181,7 +180,7 @@ def test_all_curves_have_all_points(limits, monkeypatch):
         scaling, "_trained", lambda count, repeats, limits: (count + 1, {"time_s": [3.0, 2.0], "peak_bytes": [7]})
     )
     curves = scaling.measure(2, limits, nothing)
-    assert [contenders for _, contenders, _ in asked] == [
+    assert [methods for _, methods, _ in asked] == [
         ["PyTorch", "Faiss flat", "recsys_jax"],
         ["PyTorch", "Faiss flat", "recsys_jax, one customer"],
     ]
@@ -190,15 +189,15 @@ def test_all_curves_have_all_points(limits, monkeypatch):
         assert repeats == 2
     assert [curve["x"] for curve in curves] == ["products", "queries", "dimensions", "products", "purchases"]
     for curve, drawn in zip(scaling.CURVES, curves[:-1], strict=True):
-        assert set(drawn["contenders"]) == {"PyTorch", "Faiss flat", "recsys_jax"}
+        assert set(drawn["methods"]) == {"PyTorch", "Faiss flat", "recsys_jax"}
         for factor, name in enumerate(("PyTorch", "Faiss flat", "recsys_jax"), 1):
-            line = drawn["contenders"][name]
+            line = drawn["methods"][name]
             assert line["x"] == [getattr(case, curve.x) for case in curve.cases]
             assert line["time_s"] == [
                 case.queries * case.products * case.dimensions * factor / 1e12 for case in curve.cases
             ]
             assert line["peak_bytes"] == [1000 * factor] * len(curve.cases)
-    assert curves[-1]["contenders"] == {
+    assert curves[-1]["methods"] == {
         "recsys_jax": {
             "x": [count + 1 for count in scaling.PURCHASES],
             "time_s": [2.0] * len(scaling.PURCHASES),
@@ -211,20 +210,20 @@ def test_all_curves_have_all_points(limits, monkeypatch):
 def test_a_search_and_a_training_are_measured_and_drawn(limits, tmp_path):
     few = (Curve("one customer", "products", (Case(1, 100),), scoring.ONE),)
     curves = scaling.measure(1, limits, nothing, curves=few, purchases=(60,))
-    search, training = (curve["contenders"]["recsys_jax"] for curve in curves)
+    search, training = (curve["methods"]["recsys_jax"] for curve in curves)
     assert search["x"] == [100]
     assert abs(training["x"][0] - 60) < 30
     for line in (search, training):
         assert 0 < line["time_s"][0] < 1
         assert line["peak_bytes"][0] > 5e7
-    assert set(curves[0]["contenders"]) == {"PyTorch", "Faiss flat", "recsys_jax"}
-    plots.scaling(tmp_path / "scaling.png", curves)
+    assert set(curves[0]["methods"]) == {"PyTorch", "Faiss flat", "recsys_jax"}
+    scaling.draw(tmp_path / "scaling.png", curves)
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_line_of_the_picture_is_each_contenders(tmp_path):
-    def drawn(**contenders):
-        plots.scaling(tmp_path / "one.png", [{"title": "t", "x": "products", "of": "search", "contenders": contenders}])
+def test_a_line_of_the_picture_is_each_methods(tmp_path):
+    def drawn(**methods):
+        scaling.draw(tmp_path / "one.png", [{"title": "t", "x": "products", "of": "search", "methods": methods}])
         return (tmp_path / "one.png").read_bytes()
 
     ours = {"x": [1, 10, 1000], "time_s": [1e-5, 1e-3, 1.0], "peak_bytes": [1e8, 2e8, 3e9]}

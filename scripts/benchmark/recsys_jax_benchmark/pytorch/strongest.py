@@ -1,4 +1,4 @@
-"""The training of `torch_reference.train`, as fast as PyTorch runs it: the strong opponent in the benchmark.
+"""The training of `reference.train`, as fast as PyTorch runs it: the strong rival in the benchmark.
 
 Ratios in the comments: how much longer 500 epochs of the mall take on one thread without the trick, compiling aside.
 """
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch._higher_order_ops.while_loop import while_loop
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from recsys_jax_benchmark.torch_reference import Rows, TwoTower, brands, customer_features, product_features, stack
+from recsys_jax_benchmark.pytorch.reference import Rows, TwoTower, brands, customer_features, product_features, stack
 
 __all__ = ["Strongest"]
 
