@@ -11,7 +11,7 @@ __all__ = ["COMMANDS", "find", "main"]
 
 COMMANDS = {
     "run": ("recsys_jax.cli.run:main", "the main job, from reviews to recommendations"),
-    "personas": ("recsys_jax.cli.personas:main", "cluster reviews into personas, and make a customer of each review"),
+    "personas": ("recsys_jax.cli.personas:main", "cluster reviews into personas, and make customers of them"),
     "train": ("recsys_jax.cli.train:main", "train a model on a dataset"),
     "evaluate": ("recsys_jax.cli.evaluate:main", "measure a model or its recipe, in-sample or held out"),
     "compare": ("recsys_jax.cli.compare:main", "rank recipes and baselines on the same queries"),
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     terminal.command(*find(words))
 
 
-def find(words: Sequence[str]) -> tuple[Callable[..., str | None], str, list[str]]:
+def find(words: Sequence[str]) -> tuple[Callable[..., str | None], str, Sequence[str]]:
     """The `main` of the command that the first words name, its name, and its arguments.
 
     Ends with a sentence where there is no such command, or where it is not installed.
@@ -62,8 +62,7 @@ def find(words: Sequence[str]) -> tuple[Callable[..., str | None], str, list[str
         from recsys_jax.console.terminal import not_installed
 
         sys.exit(not_installed(error))
-    translate = getattr(imported, "translate", list)  # of former options
-    return getattr(imported, function), name, translate(words[count:])
+    return getattr(imported, function), name, words[count:]
 
 
 def _help(group: str = "") -> str:

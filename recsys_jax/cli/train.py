@@ -52,6 +52,37 @@ Recipe = (
 )
 
 
+# Former names, and what they are now.
+_RECIPES = {"linear": "wide", "towers": "deep", "wide": "wide", "deep": "deep"}
+_OPTIONS = {"own-penalty": "own-l2", "attribute-penalty": "attribute-l2", "taste-penalty": "factor-l2"}
+
+
+def translate(arguments: Sequence[str]) -> list[str]:
+    """The arguments with former names replaced, each told in a line.
+
+    >>> translate(["mall", "--run", "out"])
+    ['mall', '--run', 'out']
+    """
+    out: list[str] = []
+    recipe = ""
+    words = iter(arguments)
+    for word in words:
+        option, equals, value = word.partition("=")  # an option's value may be the next word, or follow a sign
+        name = option.removeprefix("--").replace("_", "-")
+        if option == "--recipe" and (value := value if equals else next(words, "")) in _RECIPES:
+            recipe = _RECIPES[value]
+            errors.print(f"note: --recipe {value} is now the word {recipe}")
+        elif option == "--recipe":
+            raise InputError(f"recipe: found {value!r}; allowed: the word wide or deep")
+        elif option.startswith("--") and name in _OPTIONS:
+            out.append(f"--{_OPTIONS[name]}{equals}{value}")
+            errors.print(f"note: {option} is now called --{_OPTIONS[name]}, an option of wide")
+            recipe = recipe or ("" if "wide" in arguments else "wide")  # the recipe of who named none
+        else:
+            out.append(word)
+    return [recipe, *out] if recipe else out
+
+
 @dataclass(frozen=True)
 class Options:
     """Trains a recipe on a dataset."""
@@ -73,36 +104,7 @@ class Options:
     ensemble: bool = False
     """Measure the mean of all these models' scores, too."""
 
-
-# Former options, and what they are now.
-_RECIPES = {"linear": "wide", "towers": "deep"}
-_OPTIONS = {"own-penalty": "own-l2", "attribute-penalty": "attribute-l2", "taste-penalty": "factor-l2"}
-
-
-def translate(arguments: Sequence[str]) -> list[str]:
-    """The arguments with former names replaced, each told in a line.
-
-    >>> translate(["mall", "--run", "out"])
-    ['mall', '--run', 'out']
-    """
-    # Both forms: --NAME VALUE and --NAME=VALUE; of the recipe the value is replaced, too, and becomes a word.
-    out: list[str] = []
-    recipe = ""
-    words = iter(arguments)
-    for word in words:
-        name, equals, value = word.partition("=")
-        name = name.replace("_", "-").removeprefix("--") if word.startswith("--") else ""
-        if name == "recipe":
-            value = value if equals else next(words, "")
-            recipe = _RECIPES.get(value, value)
-            errors.print(f"note: --recipe {value} is now the word {recipe}: recsys-jax train DATASET {recipe}")
-        elif name in _OPTIONS:
-            out.append(f"--{_OPTIONS[name]}{equals}{value}")
-            errors.print(f"note: --{name} is now called --{_OPTIONS[name]}, an option of wide")
-            recipe = recipe or ("" if "wide" in arguments else "wide")  # the recipe of who named none
-        else:
-            out.append(word)
-    return [recipe, *out] if recipe else out
+    translate = staticmethod(translate)
 
 
 def main(options: Options) -> str:

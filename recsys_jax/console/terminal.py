@@ -85,7 +85,8 @@ errors = _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 def parse(main: Callable[..., str | None], name: str, arguments: Sequence[str]) -> Any:
     """The `options` of a command's `main`, from the arguments."""
     options = get_type_hints(main, include_extras=True)["options"]
-    return tyro.cli(options, prog=f"recsys-jax {name}", args=arguments, config=_STYLE)
+    former = getattr(options, "translate", list)  # replaces former names
+    return tyro.cli(options, prog=f"recsys-jax {name}", args=former(arguments), config=_STYLE)
 
 
 def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""The command lines, as processes: what they write, say and return."""
+"""The commands: what they write, say and return."""
 
 import json
 import os
@@ -7,11 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import chdir, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import pytest
+from command_line import done, run, told
 from safetensors.numpy import load_file
 
 from recsys_jax import InputError
@@ -21,116 +24,40 @@ from recsys_jax.data.splits import SPLITS
 
 ROOT = Path(__file__).parents[2]
 MALL = ROOT / "data" / "amoremall"
-
-
-def run(script: str, *arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "XDG_CACHE_HOME": str(cwd / "cache"), "COLUMNS": "80"}
-    command = [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+FIXED = ("wide", "--own-l2", 100, "--attribute-l2", "inf", "--factor-l2", "inf")
 
 
 @pytest.fixture(scope="module")
-def done(tmp_path_factory):
-    """The main job with an encoder that needs no model."""
-    cwd = tmp_path_factory.mktemp("job")
-    return cwd, run("run.py", MALL, "--encoder", "lsa", cwd=cwd)
+def cwd(tmp_path_factory):
+    """A folder with the personas of an encoder that needs no model, and a run of fixed penalties."""
+    folder = tmp_path_factory.mktemp("job")
+    done("personas", MALL, "--encoder", "lsa", cwd=folder)
+    done("train", MALL, *FIXED, cwd=folder)
+    return folder
 
 
-def test_the_main_job(done):
-    cwd, result = done
-    assert result.returncode == 0, result.stderr
-    out = cwd / "runs" / "amoremall"
-    names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert names == {
-        "PERSONA_DEFINITION.md",
-        "customers.json",
-        "embedding_space.png",
-        "loss.csv",
-        "model.json",
-        next(out.glob("model-*.safetensors")).name,
-        "persona_distribution.png",
-        "persona_labels.csv",
-        "personas/arrays.npz",
-        "personas/model.json",
-        *(
-            f"{protocol}/{name}"
-            for protocol in ("in-sample", "cross-validation")
-            for name in ("metrics.json", "results.csv", "results_by_persona.png")
-        ),
-    }
-    for name in names:
-        if name.endswith(".png"):
-            assert (out / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
-    assert all(len(line) <= 80 for line in result.stdout.splitlines() if "│" in line or "─" in line or " 0." in line)
-    # It ends with where the files are and what to try next, after five recommendations of three products.
-    assert result.stdout.count("product  ") == 5
-    last = result.stdout.rstrip().splitlines()[-1]
-    assert last.startswith("Next: ")
-    assert "python scripts/train.py " in last
-
-
-def test_the_files_say_what_they_are(done):
-    cwd, _ = done
-    out = cwd / "runs" / "amoremall"
-    customers = json.loads((out / "customers.json").read_text("utf-8"))
-    assert len(customers) == 277
-    assert set(customers[0]) >= {
-        "user_id",
-        "persona_id",
-        "persona_name",
-        "age",
-        "gender",
-        "skin_type",
-        "skin_concern",
-        "purchased_product_id",
-        "product_category",
-    }
-    assert (out / "loss.csv").read_text().splitlines()[0] == "step,loss"
-    results = (out / "cross-validation" / "results.csv").read_text("utf-8").splitlines()
-    assert len(results) == 278
-    metrics = json.loads((out / "cross-validation" / "metrics.json").read_text("utf-8"))
-    assert metrics["protocol"] == "cross-validation, 5 folds over customers"
-    rivals = {
-        "random",
-        "popularity",
-        "inverse popularity",
-        "popularity per persona",
-        "naive Bayes",
-        "logistic regression",
-    }
-    assert set(metrics["methods"]) == set(metrics["leak-free"]["methods"])
-    assert set(metrics["methods"]) == {"model", "model, attributes shuffled", *rivals}
-    assert metrics["queries"]["all"] == metrics["leak-free"]["queries"]["all"] == 277
-    # Each review's writer is asked once, so the leak-free persona may differ, the purchase not.
-    assert any("derived from the review" in sentence for sentence in metrics["verdicts"])
-
-
-def test_recommend_prints_json_and_leaves_out_what_was_bought(done):
-    cwd, _ = done
+def test_recommend_prints_json_and_leaves_out_what_was_bought(cwd):
     known = ["age=32", "gender=F", "skin_type=dry", "skin_concern=moisture", "--top-n", 4, "--json"]
-    first = json.loads(run("recommend.py", "runs/amoremall", *known, cwd=cwd).stdout)
+    first = json.loads(run("recommend", "runs/amoremall", *known, cwd=cwd).stdout)
     assert len(first) == 4
     bought = first[0]["product_id"]
-    second = json.loads(run("recommend.py", "runs/amoremall", *known, "--purchased", bought, cwd=cwd).stdout)
+    second = json.loads(run("recommend", "runs/amoremall", *known, "--purchased", bought, cwd=cwd).stdout)
     assert [one["product_id"] for one in second[:3]] == [one["product_id"] for one in first[1:]]
 
 
-def test_the_examples_of_the_readme_run(done):
-    cwd, _ = done
+def test_the_examples_of_the_readme_run(cwd):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.S)
     assert len(blocks) == 3
     shutil.copytree(MALL, cwd / "data" / "amoremall", dirs_exist_ok=True)
-    towers = ("--run", "runs/amoremall-towers", "--recipe", "towers", "--epochs", 20)
-    trained = run("train.py", MALL, *towers, "--customers", "runs/amoremall/customers.json", cwd=cwd)
-    assert trained.returncode == 0, trained.stderr
-    told(run("export_torch.py", "runs/amoremall", "model.pth", cwd=cwd), "a checkpoint can't hold this model: found")
-    exported = run("export_torch.py", "runs/amoremall-towers", "model.pth", cwd=cwd)
-    assert exported.returncode == 0, exported.stderr
+    options = ("--run", "runs/amoremall-towers", "--customers", "runs/amoremall/customers.json")
+    done("train", MALL, "deep", "--epochs", 20, *options, cwd=cwd)
+    told(run("torch", "export", "runs/amoremall", "model.pth", cwd=cwd), "a checkpoint can't hold this model: found")
+    done("torch", "export", "runs/amoremall-towers", "model.pth", cwd=cwd)
     checks = "\nassert values.shape == ids.shape == (1, 3)\nassert not {0, 5} & set(ids[0].tolist())"
-    code = "\n".join(blocks) + checks
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, check=False)
-    assert result.returncode == 0, result.stderr
-    assert len(result.stdout.splitlines()) == 3
+    said = StringIO()
+    with chdir(cwd), redirect_stdout(said):
+        exec("\n".join(blocks) + checks, {})
+    assert len(said.getvalue().splitlines()) == 3
 
 
 KNOWN = ["age=32", "gender=F", "skin_type=dry", "skin_concern=moisture"]
@@ -149,17 +76,8 @@ KNOWN = ["age=32", "gender=F", "skin_type=dry", "skin_concern=moisture"]
         ([*KNOWN, "--boosts", "absent.toml"], "absent.toml: there is no such file"),
     ],
 )
-def test_a_wrong_request_is_one_sentence(done, arguments, sentence):
-    cwd, _ = done
-    told(run("recommend.py", "runs/amoremall", *arguments, cwd=cwd), sentence)
-
-
-def told(result, sentence):
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
-    assert result.stderr.startswith("error: ")
-    assert len(result.stderr.strip().splitlines()) == 1
-    assert sentence in result.stderr
+def test_a_wrong_request_is_one_sentence(cwd, arguments, sentence):
+    told(run("recommend", "runs/amoremall", *arguments, cwd=cwd), sentence)
 
 
 def broken(folder: Path, change) -> Path:
@@ -190,7 +108,7 @@ def without(products, column):
 )
 def test_broken_products_are_one_sentence(tmp_path, change, sentence):
     folder = broken(tmp_path / "mall", change)
-    told(run("cluster_personas.py", folder, "--encoder", "lsa", cwd=tmp_path), sentence)
+    told(run("personas", folder, "--encoder", "lsa", cwd=tmp_path), sentence)
 
 
 @pytest.mark.parametrize(
@@ -210,46 +128,28 @@ def test_broken_products_are_one_sentence(tmp_path, change, sentence):
         (lambda c: [], "there are no customers in it"),
     ],
 )
-def test_broken_customers_are_one_sentence(done, tmp_path, change, sentence):
-    cwd, _ = done
+def test_broken_customers_are_one_sentence(cwd, tmp_path, change, sentence):
     customers = json.loads((cwd / "runs" / "amoremall" / "customers.json").read_text("utf-8"))
     (tmp_path / "customers.json").write_text(json.dumps(change(customers)), "utf-8")
-    told(run("train.py", MALL, "--customers", tmp_path / "customers.json", cwd=tmp_path), sentence)
+    told(run("train", MALL, "--customers", tmp_path / "customers.json", cwd=tmp_path), sentence)
 
 
-def test_a_broken_customer_is_set_aside_and_listed(done, tmp_path):
-    cwd, _ = done
+def test_a_broken_customer_is_set_aside_and_listed(cwd, tmp_path):
     customers = json.loads((cwd / "runs" / "amoremall" / "customers.json").read_text("utf-8"))
     customers[1]["age"] = -3
     file = tmp_path / "customers.json"
     file.write_text(json.dumps(customers), "utf-8")
-    fixed = ("--own-penalty", 100, "--attribute-penalty", "inf", "--taste-penalty", "inf")
-    result = run("train.py", MALL, "--customers", file, "--run", "out", *fixed, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    result = done("train", MALL, *FIXED, "--customers", file, "--run", "out", cwd=tmp_path)
     assert "1 row is not used; why stands in out/set_aside.csv" in result.stdout
     header, row = (tmp_path / "out" / "set_aside.csv").read_text("utf-8").splitlines()
     assert header == "file,row,id,reason"
     assert row.startswith(f"{file},2,{customers[1]['user_id']},age: found -3; allowed: ")
 
 
-@pytest.mark.parametrize(
-    ("options", "sentence"),
-    [
-        (["--epochs", 2], "epochs: found 2; allowed: with --recipe towers alone"),
-        (["--recipe", "towers", "--own-penalty", 3], "own_l2: found 3.0; allowed: with --recipe linear alone"),
-        (["--seeds", 2], "seeds: found 2; allowed: with --recipe towers; the linear recipe has one best fit"),
-        (["--own-penalty", 0], "own_l2: found 0.0; allowed: above 0, or inf"),
-    ],
-)
-def test_an_option_of_the_other_recipe_is_told(tmp_path, options, sentence):
-    told(run("train.py", MALL, *options, cwd=tmp_path), sentence)
-
-
-def test_ctrl_c_stops_the_training_and_leaves_a_checkpoint(done, tmp_path):
-    cwd, _ = done
-    customers = cwd / "runs" / "amoremall" / "customers.json"
-    command = [sys.executable, str(ROOT / "scripts" / "train.py"), str(MALL), "--customers", str(customers)]
-    options = ["--run", "out", "--recipe", "towers", "--epochs", "1000000"]
+def test_ctrl_c_stops_the_training_and_leaves_a_checkpoint(mall, tmp_path):
+    """A process, begun by the door in scripts/."""
+    command = [sys.executable, str(ROOT / "scripts" / "train.py"), str(mall), "deep", "--run", "out"]
+    options = ["--epochs", "1000000", "--batch-size", "4"]
     with subprocess.Popen(
         [*command, *options], cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
@@ -260,20 +160,18 @@ def test_ctrl_c_stops_the_training_and_leaves_a_checkpoint(done, tmp_path):
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said == ""
-    left = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    left = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"checkpoint.safetensors"} <= left <= {"checkpoint.safetensors", "checkpoint.before.safetensors"}
 
 
 def test_training_before_the_personas_says_what_to_run(tmp_path):
-    told(run("train.py", MALL, cwd=tmp_path), "Run scripts/cluster_personas.py ")
+    told(run("train", MALL, cwd=tmp_path), "Run recsys-jax personas ")
 
 
 def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path, monkeypatch):
     (tmp_path / "run").write_text("mine")
-    told(run("train.py", MALL, "--run", "run", cwd=tmp_path), "run: found a file; allowed: a folder, there or not yet")
-    told(
-        run("evaluate.py", MALL, "--run", "run/in/it", cwd=tmp_path), f"{tmp_path}/run: found a file; allowed: a folder"
-    )
+    told(run("train", MALL, "--run", "run", cwd=tmp_path), "run: found a file; allowed: a folder, there or not yet")
+    told(run("evaluate", MALL, "--run", "run/in/it", cwd=tmp_path), f"{tmp_path}/run: found a file; allowed: a folder")
     assert (tmp_path / "run").read_text() == "mine"
     with pytest.raises(InputError, match=r"/run: found a file; allowed: a folder, there or not yet"):
         write_file(tmp_path / "run" / "model.json", "ours")
@@ -286,9 +184,9 @@ def test_a_place_that_cannot_be_written_is_told_before_the_work(tmp_path, monkey
 
 
 def test_evaluating_before_training_says_what_is_missing(tmp_path):
-    missing = "model.json: there is no such file; scripts/train.py writes it"
-    told(run("evaluate.py", MALL, "--protocol", "in-sample", cwd=tmp_path), missing)
-    told(run("evaluate.py", MALL, cwd=tmp_path), "Run scripts/cluster_personas.py")
+    missing = "model.json: there is no such file; recsys-jax train writes it"
+    told(run("evaluate", MALL, "--protocol", "in-sample", cwd=tmp_path), missing)
+    told(run("evaluate", MALL, cwd=tmp_path), "Run recsys-jax personas")
 
 
 def test_the_protocols_are_the_splits_by_name():
@@ -311,8 +209,7 @@ def test_a_split_is_measured_without_a_trained_run(tmp_path):
     (folder / "p.csv").write_text("\n".join(["id,kind", *products]) + "\n")
     customers = [f"c{i},k{rng.integers(2)},p{rng.integers(8)}" for i in range(60)]
     (folder / "c.csv").write_text("\n".join(["id,kind,bought", *customers]) + "\n")
-    result = run("evaluate.py", folder, "--protocol", "hold-out", "--k", 3, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
+    result = done("evaluate", folder, "--protocol", "hold-out", "--k", 3, cwd=tmp_path)
     assert "the default recipe, as there is no trained model" in result.stdout
     assert re.search(r"^naive Bayes +0\.\d{4} ± 0\.\d{4}", result.stdout, flags=re.M)
     assert "The model does not beat" in result.stdout
@@ -323,37 +220,31 @@ def test_a_split_is_measured_without_a_trained_run(tmp_path):
     written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     assert written == {f"hold-out/{name}" for name in ("metrics.json", "results.csv", "results_by_persona.png")}
     assert json.loads((out / "hold-out" / "metrics.json").read_text())["split"] == "hold-out"
-    assert result.stdout.rstrip().splitlines()[-1].endswith(f"scripts/train.py {folder}")
+    assert result.next() == ["train", str(folder)]
 
 
 def test_a_missing_encoder_names_the_choices(tmp_path):
-    told(run("cluster_personas.py", MALL, "--encoder", "no-such-model", cwd=tmp_path), "'lsa'")
+    told(run("personas", MALL, "--encoder", "no-such-model", cwd=tmp_path), "'lsa'")
 
 
-def test_a_checkpoint_of_pytorch_gives_its_own_figures_back(done, tmp_path):
-    cwd, _ = done
+def test_a_checkpoint_of_pytorch_gives_its_own_figures_back(cwd, tmp_path):
     customers = cwd / "runs" / "amoremall" / "customers.json"
     checkpoint, torch_run, back = tmp_path / "model.pth", tmp_path / "run", tmp_path / "back.pth"
-    trained = run("train_torch.py", MALL, checkpoint, "--epochs", 20, cwd=cwd)
-    assert trained.returncode == 0, trained.stderr
+    trained = done("torch", "train", MALL, checkpoint, "--epochs", 20, cwd=cwd)
     said = {name: float(x) for name, x in re.findall(r"((?:category_)?hit@\d+) (\d\.\d{3})", trained.stdout)}
     assert len(said) == 4
     options = ("--run", torch_run, "--customers", customers)
-    for arguments in (
-        ("import_torch.py", checkpoint, MALL, *options),
-        ("evaluate.py", MALL, *options, "--protocol", "in-sample"),
-        ("export_torch.py", torch_run, back),
-    ):
-        result = run(*arguments, cwd=cwd)
-        assert result.returncode == 0, result.stderr
-        assert "Next: " in result.stdout
+    imported = done("torch", "import", checkpoint, MALL, *options, cwd=cwd)
+    assert imported.next() == ["evaluate", *map(str, (MALL, *options, "--protocol", "in-sample"))]
+    done(*imported.next(), cwd=cwd)
+    done("torch", "export", torch_run, back, cwd=cwd)
     figures = json.loads((torch_run / "in-sample" / "metrics.json").read_text())["methods"]["model"]
     assert {name: float(f"{figures[name]['all']['mean']:.3f}") for name in said} == said
     # By default it stands beside the run of the dataset, and without its customers nobody can say what it remembers.
-    assert run("import_torch.py", back, MALL, cwd=cwd).returncode == 0
+    done("torch", "import", back, MALL, cwd=cwd)
     again = cwd / "runs" / "amoremall-torch"
     one, other = (load_file(next(folder.glob("model-*.safetensors"))) for folder in (torch_run, again))
     assert {name for name in one if not np.array_equal(one[name], other[name])} == {"purchases"}
-    refused = run("evaluate.py", MALL, "--run", again, "--protocol", "in-sample", cwd=cwd)
+    refused = run("evaluate", MALL, "--run", again, "--protocol", "in-sample", cwd=cwd)
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ")

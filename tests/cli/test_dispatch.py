@@ -1,0 +1,132 @@
+"""`recsys-jax`: finding the command, and saying what there is."""
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import run
+
+from recsys_jax.cli import COMMANDS, find
+from recsys_jax.console import terminal
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_help_lists_each_command_in_a_line():
+    for words in ([], ["--help"], ["-h"]):
+        result = run(*words)
+        assert result.returncode == 0
+        listed = re.findall(r"^  (\w+(?: \w+)?)  +\S", result.stdout, flags=re.M)
+        assert listed == list(COMMANDS)
+    assert all(len(line) <= 80 for line in result.stdout.splitlines())
+
+
+@pytest.mark.parametrize("group", ["torch", "dataset"])
+def test_the_first_of_two_words_lists_what_may_follow(group):
+    result = run(group)
+    assert result.returncode == 0
+    listed = re.findall(r"^  (\w+ \w+)  +\S", result.stdout, flags=re.M)
+    assert listed == [name for name in COMMANDS if name.startswith(group)]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_has_help(name, capsys):
+    with pytest.raises(SystemExit) as stop:
+        terminal.parse(*find([*name.split(), "--help"]))
+    assert stop.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: recsys-jax {name} ")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("trian shop", "command: found 'trian'; allowed: run, personas, train, "),
+        ("trian shop", "; did you mean train?"),
+        ("cluster_personas", "; did you mean personas?"),
+        ("torch improt x", "command: found 'torch improt'; allowed: torch import, torch export, torch train; did you"),
+        ("qqq", "dataset movielens, benchmark\n"),
+    ],
+)
+def test_an_unknown_command_is_a_sentence(words, sentence):
+    result = run(*words.split())
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: command: found ")
+    assert sentence in result.stderr
+
+
+def test_the_version_is_that_of_the_package():
+    from importlib.metadata import version
+
+    assert run("--version").stdout == f"recsys-jax {version('recsys_jax')}\n"
+
+
+def test_as_a_module():
+    """A process, whose status of a mistake is 2."""
+    module = [sys.executable, "-m", "recsys_jax", "trian"]
+    found = subprocess.run(module, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (2, "")
+    assert found.stderr.startswith("error: command: found 'trian'")
+
+
+def test_each_door_leads_to_its_command(monkeypatch):
+    doors = sorted(path for path in (ROOT / "scripts").glob("*.py"))
+    reached = []
+    monkeypatch.setattr("recsys_jax.cli.main", lambda words: reached.append(words))
+    for door in doors:
+        monkeypatch.setattr(sys, "argv", [str(door), "--top-n", "3"])
+        exec(compile(door.read_text("utf-8"), door, "exec"), {"__name__": "__main__"})
+    assert {" ".join(words[:-2]) for words in reached} == set(COMMANDS)
+    assert all(words[-2:] == ["--top-n", "3"] for words in reached)
+    former = {"cluster_personas", "import_torch", "export_torch", "make_dataset", "convert_movielens", "train_torch"}
+    assert {door.stem for door in doors} >= former
+
+
+def test_a_missing_package_is_a_sentence(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name!r}", name="flax")
+
+    monkeypatch.setattr("recsys_jax.cli.import_module", missing)
+    result = run("train", "mall")
+    assert result.returncode == 1
+    assert result.stderr.startswith(f"error: flax is not installed for {sys.executable}. ")
+
+
+def test_a_benchmark_that_is_not_there_is_a_sentence(monkeypatch):
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name!r}", name="recsys_jax_benchmark")
+
+    monkeypatch.setattr("recsys_jax.cli.import_module", missing)
+    assert run("benchmark").stderr.startswith("error: benchmark is not installed: it is scripts/benchmark in ")
+
+
+@pytest.mark.parametrize(
+    ("files", "on_path", "expected"),
+    [
+        (["recsys-jax"], True, "recsys-jax"),
+        (["recsys-jax"], False, ".venv/bin/recsys-jax"),
+        ([], True, "python -m recsys_jax"),
+        ([], False, ".venv/bin/python -m recsys_jax"),
+    ],
+)
+def test_the_program_is_named_as_it_can_be_typed_here(tmp_path, monkeypatch, files, on_path, expected):
+    folder = tmp_path / ".venv" / "bin"
+    folder.mkdir(parents=True)
+    for name in ("python", *files):
+        (folder / name).touch(0o755)
+    monkeypatch.setattr(sys, "executable", str(folder / "python"))
+    monkeypatch.setenv("PATH", str(folder) if on_path else "")
+    monkeypatch.chdir(tmp_path)
+    assert terminal.program() == expected
+    (tmp_path / "else where").mkdir()
+    monkeypatch.chdir(tmp_path / "else where")
+    if not on_path:
+        assert terminal.program() == str(folder / expected.removeprefix(".venv/bin/"))
+
+
+def test_every_command_module_is_importable():
+    for where, _ in COMMANDS.values():
+        module, _, function = where.partition(":")
+        assert callable(getattr(importlib.import_module(module), function))

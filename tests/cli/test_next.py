@@ -1,0 +1,106 @@
+"""What a command prints as "Next:" is run, and what that prints, to the end."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from command_line import done
+from conftest import write_mall
+
+from recsys_jax.cli import find
+from recsys_jax.console.terminal import parse
+
+MALL = Path(__file__).parents[2] / "data" / "amoremall"
+# Trains in a moment, and is measured and served like any other.
+QUICK = ("deep", "--epochs", 2, "--batch-size", 4)
+WIDE = ("wide", "--own-l2", 10, "--attribute-l2", "inf", "--factor-l2", "inf")
+OTHERS = ("--customers", "other customers.json")
+RECIPES = '[quick]\nrecipe = "towers"\nepochs = 2\nbatch_size = 4\n'
+
+
+@pytest.fixture(scope="module")
+def shops(tmp_path_factory):
+    """A folder with two malls, one with a space in its name, and what each command that was run there said is next."""
+    cwd = tmp_path_factory.mktemp("shops")
+    write_mall(cwd / "mall")
+    write_mall(cwd / "our mall")
+    toml = cwd / "our mall" / "dataset.toml"
+    toml.write_text(toml.read_text().replace('name = "mall"', 'name = "our mall"'))
+    shutil.copy(cwd / "mall" / "customers.json", cwd / "other customers.json")
+    (cwd / "few.toml").write_text(RECIPES)
+    return cwd, {}
+
+
+def follow(shops, *words):
+    """Runs a command and all that follow it: their names. One that was run here before is not run again."""
+    cwd, known = shops
+    names, command = [], list(map(str, words))
+    while command:
+        names.append(find(command)[1])
+        line = " ".join(command)
+        if line not in known:
+            result = done(*command, cwd=cwd)
+            assert result.stdout.count("Next: ") <= 1
+            known[line] = result.next() if "Next: " in result.stdout else []
+        command = known[line]
+    return names
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("train", "our mall", *WIDE), "train evaluate recommend"),
+        (
+            ("train", "mall", *QUICK, "--run", "a run", "--customers", "other customers.json"),
+            "train evaluate recommend",
+        ),
+        (("train", "mall", *QUICK, "--run", "seeds", "--seeds", 2, "--ensemble"), "train evaluate recommend"),
+        (("evaluate", "mall", "--run", "a run", "--protocol", "in-sample"), "evaluate recommend"),
+        (("evaluate", "mall", "--protocol", "hold-out"), "evaluate train evaluate recommend"),
+        (("compare", "mall", "--configs", "few.toml", "--seeds", 1, "--folds", 2), "compare train evaluate recommend"),
+    ],
+)
+def test_training_and_measuring(shops, words, names):
+    assert " ".join(follow(shops, *words)) == names
+
+
+def test_datasets(tmp_path):
+    """After the small mall comes the main job, whose own test follows it on."""
+    made = done("dataset", "synthetic", cwd=tmp_path)
+    assert made.next() == ["run", "data/amoremall"]
+    parse(*find(made.next()))
+    toml = tmp_path / "data" / "amoremall" / "dataset.toml"
+    toml.write_text(toml.read_text("utf-8").replace('recipe = "deep"', 'recipe = "deep"\nepochs = 2'), "utf-8")
+    personas = done("personas", "data/amoremall", "--encoder", "lsa", "--run", "my personas", cwd=tmp_path)
+    assert personas.next() == ["train", "data/amoremall", "--run", "my personas"]
+    trained = done(*personas.next(), cwd=tmp_path)
+    assert trained.next() == ["evaluate", "data/amoremall", "--run", "my personas"]
+    population = ("--customers", 60, "--products", 9, "--out", "a population")
+    made = done("dataset", "synthetic", *population, cwd=tmp_path)
+    assert made.next()[:3] == ["train", "a population", "deep"]
+    done(*made.next(), cwd=tmp_path)
+
+
+def test_checkpoints(tmp_path):
+    """Trained in PyTorch, imported with and without its customers, exported."""
+    shutil.copytree(MALL, tmp_path / "data" / "amoremall")
+    done("personas", "data/amoremall", "--encoder", "lsa", cwd=tmp_path)
+    trained = done("torch", "train", "data/amoremall", "a model.pth", "--epochs", 1, cwd=tmp_path)
+    imported = done(*trained.next(), cwd=tmp_path)
+    measured = done(*imported.next(), cwd=tmp_path)
+    done(*measured.next(), cwd=tmp_path)
+    anybody = done("torch", "import", "a model.pth", "data/amoremall", "--run", "other run", cwd=tmp_path)
+    assert "age=60" in anybody.next()
+    assert "product" in done(*anybody.next(), cwd=tmp_path).stdout
+    exported = done("torch", "export", "other run", "back.pth", cwd=tmp_path)
+    assert exported.next() == ["torch", "import", "back.pth", "data/amoremall"]
+    done(*exported.next(), cwd=tmp_path)
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    exported = done("torch", "export", "other run", "back.pth", cwd=tmp_path)
+    assert "Next: " not in exported.stdout  # where the dataset is, nobody knows
+
+
+def test_the_benchmark_names_commands():
+    """They take an hour, so that they are read and not run."""
+    for words in (["benchmark", "--threads", "2"], ["run"]):
+        parse(*find(words))
