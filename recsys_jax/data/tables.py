@@ -118,8 +118,11 @@ class Table:
     def error(self, row: int, column: str, allowed: str) -> InputError:
         """The error for a bad value: where it is, what was found, what is allowed."""
         found = self.columns[column][row] if column in self.columns else None
-        where = self.source if self.single else f"{self.source}, row {self.number(row)}"
-        return InputError(f"{where}, {column}: found {shown(found)}; allowed: {allowed}")
+        return InputError(f"{self.where(row)}, {column}: found {shown(found)}; allowed: {allowed}")
+
+    def where(self, row: int) -> str:
+        """The words for a row in errors: its file or argument, and its number unless it is a single request."""
+        return self.source if self.single else f"{self.source}, row {self.number(row)}"
 
     def without(self, problems: Mapping[int, InputError], ids: str | None = None) -> "Table":
         """The table without these rows, which are set aside with their ids from the column `ids`.

@@ -1,4 +1,4 @@
-"""Boost rules: "customers like this, products like that: add so much to the score". Read from TOML."""
+"""Boost rules, read from TOML: "for such customers, add so much to the score of such products"."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,21 +24,21 @@ class BoostRule:
 
     name: str
     customer: Mapping[str, Any]
-    """By feature: the value, the list of values, or `{ min = ..., max = ... }` of a number; empty: every customer."""
+    """By feature, the set of values or the (low, high) bounds of a number; empty: every customer."""
     product: Mapping[str, Any]
     add: float
 
     def customers(self, space: FeatureSpace, table: Table) -> Bool[np.ndarray, " n"]:
-        """Which customers of the table meet the conditions."""
+        """Whether each customer of the table meets the conditions."""
         return _meets(self.customer, space, table)
 
     def products(self, space: FeatureSpace, table: Table) -> Bool[np.ndarray, " n"]:
-        """Which products of the table meet the conditions."""
+        """Whether each product of the table meets the conditions."""
         return _meets(self.product, space, table)
 
 
 def read_boosts(path: Path, customers: FeatureSpace, products: FeatureSpace) -> tuple[BoostRule, ...]:
-    """The `[[boost]]` rules in a TOML file. Raises `InputError` for a feature or value that the model doesn't know."""
+    """The `[[boost]]` rules of a TOML file. Raises `InputError` for a feature or value that the model doesn't know."""
     document = read_toml(path)
     rules = document.get("boost")
     if set(document) != {"boost"} or not isinstance(rules, list):
@@ -69,7 +69,7 @@ def read_boosts(path: Path, customers: FeatureSpace, products: FeatureSpace) -> 
 
 
 def _condition(space: FeatureSpace, name: str, value: Any, where: str) -> Any:
-    """A condition with its values as the vocabulary spells them: a set, or a (low, high) pair for a number."""
+    """A condition as `BoostRule` has it, its values spelt as in the vocabulary."""
     if name not in space.names:
         raise InputError(f"{where}: found the feature {name!r}; allowed: {choices(space.names)}")
     fitted = space[name]
@@ -96,14 +96,14 @@ def _meets(conditions: Mapping[str, Any], space: FeatureSpace, table: Table) -> 
     for name, wanted in conditions.items():
         fitted = space[name]
         column = table.column(fitted.feature.column)
-        out &= np.fromiter((_holds(fitted, cell, wanted) for cell in column), bool, len(column))
+        out &= np.fromiter((_holds(fitted, value, wanted) for value in column), bool, len(column))
     return out
 
 
-def _holds(fitted: FittedFeature, cell: Any, wanted: Any) -> bool:
+def _holds(fitted: FittedFeature, value: Any, wanted: Any) -> bool:
     if isinstance(fitted.feature, Numeric):
-        number = parse_number(cell)
+        number = parse_number(value)
         return number is not None and bool(wanted[0] <= number <= wanted[1])
     if isinstance(fitted.feature, MultiCategorical):
-        return any(fitted.canonical(item) in wanted for item in fitted.feature.items(cell))
-    return fitted.canonical(cell) in wanted
+        return any(fitted.canonical(item) in wanted for item in fitted.feature.items(value))
+    return fitted.canonical(value) in wanted

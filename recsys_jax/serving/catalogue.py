@@ -1,4 +1,4 @@
-"""The products of a recommender as they stand at one moment, ready to be scored and shown."""
+"""An immutable snapshot of a recommender's products, ready for scoring and display."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,25 +25,25 @@ _LISTS = (list, tuple, Sequence, np.ndarray, set, frozenset)
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Products with what a request needs of them. Adding products makes a new one: no request sees half of it."""
+    """The products and what a request needs of them. Adding products makes a new catalogue, so no request sees half."""
 
     ids: tuple[str, ...]
     row_of: Mapping[str, int]
     shown: tuple[dict[str, Any], ...]
-    """What a recommendation says of each product, before the score."""
+    """The entries of a recommendation that describe the product."""
     categories: tuple[str | None, ...]
     """The category of each product, as the vocabulary spells it."""
     meanings: Mapping[str, str]
-    """The category that each understood text means: its code and its label."""
+    """The category that each code or label means."""
     embeddings: Float32[np.ndarray, "p d"]
     bias: Float32[np.ndarray, " p"]
     meets: Bool[np.ndarray, "p r"]
-    """Which boost rules' product conditions each product meets."""
+    """Whether each product meets the product conditions of each boost rule."""
     adds: Float32[np.ndarray, " r"]
     """What each rule adds to a score."""
     room: int
-    """Products that `on_device` has room for. Once products are added it is rounded up, so that programs, which are
-    compiled for a number of products, serve many of them."""
+    """The rows of `on_device`. Rounded up once products are added, so that a program, compiled for a number of rows,
+    serves many catalogues."""
 
     @classmethod
     def of(
@@ -55,19 +55,19 @@ class Catalogue:
         embeddings: Float32[np.ndarray, "p d"],
         bias: Float32[np.ndarray, " p"],
     ) -> "Catalogue":
-        """The products of a table. Raises `InputError` for a missing column."""
+        """The catalogue of a product table. Raises `InputError` for a missing column."""
         part, space = model.schema.products, model.products
         of_column = {f.feature.column: f for f in space if not isinstance(f.feature, Numeric)}
         fitted = of_column.get(part.category or "")
-        cells = [None] * len(ids) if part.category is None else table.column(part.category)
-        keys = [_category(cell, fitted) for cell in cells]
+        values = [None] * len(ids) if part.category is None else table.column(part.category)
+        keys = [_category(value, fitted) for value in values]
         known = dict.fromkeys(key for key in keys if key is not None)
         codes = {key: key for key in known}
         labels = {} if fitted is None else {fitted.label(key): key for key in known}
         shown: dict[str, Sequence[Any]] = {"product_id": ids}
         for role, column in {"name": part.name, "brand": part.brand}.items():
             shown[role] = [None] * len(ids) if column is None else table.column(column)
-        shown["category"] = cells if fitted is None else [key and fitted.label(key) for key in keys]
+        shown["category"] = values if fitted is None else [key and fitted.label(key) for key in keys]
         shown["price"] = [None] * len(ids) if part.price is None else [_price(c) for c in table.column(part.price)]
         return cls(
             ids,
@@ -83,7 +83,7 @@ class Catalogue:
         )
 
     def extended(self, new: "Catalogue") -> "Catalogue":
-        """These products, then the new ones; ready for the kinds of requests that these have served."""
+        """These products, then the new ones, with the same cached properties computed."""
         ids = self.ids + new.ids
         extended = Catalogue(
             ids,
@@ -105,7 +105,7 @@ class Catalogue:
     def queries(
         self, customers: Float32[np.ndarray, "n d"], meets: Bool[np.ndarray, "n r"]
     ) -> Float32[np.ndarray, "n e"]:
-        """The customers' vectors for `vectors`, from their unit vectors and which rules' conditions they meet."""
+        """The customers' vectors to multiply with `vectors`: unit vectors, rules whose conditions they meet, and 1."""
         if self.vectors.shape == self.embeddings.shape:
             return customers
         ones = np.ones((len(customers), int(self._biased)), np.float32)
@@ -113,29 +113,28 @@ class Catalogue:
 
     @cached_property
     def vectors(self) -> Float32[np.ndarray, "p e"]:
-        """The products' unit vectors with one more dimension per rule, and one for the bias where there is any.
+        """The products' unit vectors with one more dimension per rule, and one for the bias where there is one.
 
-        So that all of this is part of one dot product, by which products are ranked. A score is half of a cosine, so
-        what is added to scores counts twice here.
+        So one dot product ranks by all of it. A score is half a cosine, so what is added to scores counts twice here.
         """
         bias = 2.0 * self.bias[:, None] if self._biased else self.bias[:, None][:, :0]
         return np.concatenate([self.embeddings, 2.0 * self.adds * self.meets, bias], axis=1, dtype=np.float32)
 
     @cached_property
     def on_device(self) -> Float32[Array, "q e"]:
-        """`vectors`, where JAX computes, then zeros up to `room`, which `on_device_allowed` bars."""
+        """`vectors` on JAX's device, padded with zeros up to `room`, which `on_device_allowed` excludes."""
         vectors: Array = jax.device_put(np.pad(self.vectors, ((0, self.room - len(self.ids)), (0, 0))))
         return vectors
 
     def on_device_allowed(self, allowed: Bool[np.ndarray, " p"] | None) -> Bool[np.ndarray, " q"] | None:
-        """Which rows of `on_device` may be recommended, where `allowed` says so of the products; None for all."""
+        """The mask `allowed` of products as a mask of the rows of `on_device`; None: all."""
         if self.room == len(self.ids):
             return allowed
         return np.pad(np.ones(len(self.ids), bool) if allowed is None else allowed, (0, self.room - len(self.ids)))
 
     @cached_property
     def search(self) -> SingleSearch:
-        """`vectors`, ready for one query at a time."""
+        """The exact search of `vectors` for one query at a time."""
         return SingleSearch(self.vectors)
 
     @cached_property
@@ -162,24 +161,31 @@ class Catalogue:
 
     @cached_property
     def _numbers(self) -> tuple[dict[str | None, int], Int32[np.ndarray, " p"]]:
-        """A number for each category, and that of each product."""
+        """A number for each category, and the category number of each product."""
         numbers = {key: number for number, key in enumerate(dict.fromkeys(self.categories))}
         return numbers, np.array([numbers[key] for key in self.categories], np.int32)
 
-    def rows(self, ids: object) -> list[int] | None:
-        """The rows of the products with these ids, where there are such; None where `ids` is no list of ids."""
-        if ids is None or (isinstance(ids, float) and np.isnan(ids)):  # how a data frame says that there are none
-            return []
-        if isinstance(ids, str | bytes) or not isinstance(ids, _LISTS):
-            return None
-        rows = {self.row_of.get(as_key(product_id) or "") for product_id in ids}
-        return sorted(row for row in rows if row is not None)
+    def excluded(self, table: Table, purchased: Sequence[Any]) -> list[list[int]]:
+        """The indices of the products to exclude for each row of the table; ids of no product are ignored.
+
+        Raises `InputError` for the first row whose purchases are no list of ids.
+        """
+        out = []
+        for row, ids in enumerate(purchased):
+            if ids is None or (isinstance(ids, float) and np.isnan(ids)):  # NaN: an empty value of a data frame
+                ids = ()
+            if isinstance(ids, str | bytes) or not isinstance(ids, _LISTS):
+                where = f"{table.where(row)}, purchased_products"
+                raise InputError(f"{where}: found {ids!r}; allowed: a list of product ids")
+            known = {self.row_of.get(as_key(product_id) or "") for product_id in ids}
+            out.append(sorted(index for index in known if index is not None))
+        return out
 
 
 def _roomy(count: int) -> int:
-    """A multiple of 256 or a number up to an eighth more than `count`: there are few such numbers.
+    """`count` rounded up to one of few numbers: multiples of 256, later eight to each doubling.
 
-    Eight from one power of two to the next, and so a thousand products added one by one need four sets of programs.
+    So a thousand products added one by one compile four sets of programs.
 
     >>> [_roomy(n) for n in (5, 93, 1000, 1_000_001)]
     [256, 256, 1024, 1048576]
@@ -188,13 +194,13 @@ def _roomy(count: int) -> int:
     return -(-count // step) * step
 
 
-def _category(cell: object, fitted: FittedFeature | None) -> str | None:
-    """The category as the vocabulary spells it, so that code, label and alias are one."""
-    return (fitted.canonical(cell) if fitted else None) or as_key(cell)
+def _category(value: object, fitted: FittedFeature | None) -> str | None:
+    """The category as the vocabulary spells it, whether given by code, label or alias."""
+    return (fitted.canonical(value) if fitted else None) or as_key(value)
 
 
-def _price(cell: object) -> object:
-    number = parse_number(cell) if isinstance(cell, str) else None  # a CSV file holds texts
+def _price(value: object) -> object:
+    number = parse_number(value) if isinstance(value, str) else None  # CSV has texts
     if number is None:
-        return cell
+        return value
     return int(number) if number.is_integer() else number

@@ -1,4 +1,4 @@
-"""The API that a service imports: attributes in, products out."""
+"""The API for services: customer attributes in, products out."""
 
 import operator
 import threading
@@ -26,25 +26,25 @@ from recsys_jax.storage.torch import load_checkpoint
 __all__ = ["Ranking", "Recommender"]
 
 POPULARITY = "popularity"
-"""The name under which a model trained with a popularity bias reports what it added."""
+"""The name in `boosts` of what log-popularity added."""
 
 
 class Ranking(NamedTuple):
-    """The best products of each customer, best first; -1 and NaN where fewer remain."""
+    """The best products of each customer, best first; padded with -1 and NaN."""
 
     products: Int32[np.ndarray, "n k"]
-    """Rows of `Recommender.product_ids`."""
+    """Indices into `Recommender.product_ids`."""
     scores: Float32[np.ndarray, "n k"]
     """(1 + cosine) / 2."""
     boosts: Float32[np.ndarray, "n k"]
-    """What rules and popularity added."""
+    """The sum of boost rules and popularity."""
 
 
 class Recommender:
     """Recommends products to customers of whom only attributes are known.
 
-    Any number of threads may share one. A request reads the catalogue once, the old or the new one while products are
-    added; it waits for no lock.
+    Threads may share one. A request reads the catalogue once, without a lock: the old or the new one while products
+    are being added.
     """
 
     def __init__(self, model: TrainedModel, boosts: Sequence[BoostRule] = ()) -> None:
@@ -65,7 +65,7 @@ class Recommender:
 
     @property
     def product_ids(self) -> tuple[str, ...]:
-        """The products that can be recommended; `Ranking.products` points here."""
+        """The products that can be recommended, in the order of `Ranking.products`."""
         return self._catalogue.ids
 
     @classmethod
@@ -74,9 +74,7 @@ class Recommender:
 
         Raises `InputError` where the folder holds no undamaged model or a rule names what the model doesn't know.
         """
-        model = load_model(folder)
-        rules = () if boosts is None else read_boosts(Path(boosts), model.customers, model.products)
-        return cls(model, rules)
+        return cls._with_rules(load_model(folder), boosts)
 
     @classmethod
     def from_torch(
@@ -91,17 +89,19 @@ class Recommender:
 
         Args:
             checkpoint: the file; it is opened with `weights_only=True`.
-            products: the catalogue: a dataset folder, a product file, a data frame, columns, or a list of dicts.
-            schema: what the towers read; by default what the folder's `dataset.toml` says, else the published mall's.
+            products: the products: a dataset folder, a product file, a data frame, columns, or a list of dicts.
+            schema: by default that of the folder's `dataset.toml`, else the published mall's.
             boosts: a TOML file with boost rules.
 
         Raises:
-            InputError: for a file that needs code to be opened, is damaged or doesn't fit the schema; for products
+            InputError: for a file that is damaged, doesn't fit the schema or would run code when opened; for products
                 that the schema doesn't allow.
         """
-        model = load_checkpoint(checkpoint, *read_catalogue(products, schema))
-        rules = () if boosts is None else read_boosts(Path(boosts), model.customers, model.products)
-        return cls(model, rules)
+        return cls._with_rules(load_checkpoint(checkpoint, *read_catalogue(products, schema)), boosts)
+
+    @classmethod
+    def _with_rules(cls, model: TrainedModel, boosts: str | Path | None) -> "Recommender":
+        return cls(model, () if boosts is None else read_boosts(Path(boosts), model.customers, model.products))
 
     def recommend(
         self,
@@ -115,28 +115,28 @@ class Recommender:
         """The best products for one customer, best first.
 
         Args:
-            purchased_products: ids that must not appear; ids that are no product of the catalogue are passed over.
-            top_n: how many; where fewer remain, fewer come back.
+            purchased_products: ids to exclude; unknown ids are ignored.
+            top_n: the number of products; fewer are returned where fewer remain.
             categories: only products of these categories, by code or label.
             **attributes: the customer's attributes, named like the columns of the customer table.
 
         Returns:
             For each product `product_id, name, brand, category, price` (None where the dataset names no such column),
-            `score` (from 0 to 1, (1 + cosine) / 2), `boost` (what rules and popularity added to it) and `boosts` (by
-            rule). The order is that of `score + boost`.
+            `score` (from 0 to 1, (1 + cosine) / 2), `boost` (the sum of rules and popularity) and `boosts` (each of
+            them by name). The order is that of `score + boost`.
 
         Raises:
-            InputError: for an unknown attribute, value, category or top_n, with what is allowed.
+            InputError: for an attribute, value, category or top_n that is not allowed.
         """
         for name in attributes:
             if name not in self._columns:
                 raise InputError(f"recommend(): found the attribute {name!r}; allowed: {choices(self._columns)}")
-        # A single row is served by NumPy: to start a compiled function takes longer than all of its arithmetic.
+        # In NumPy: starting a compiled function takes longer than all of the arithmetic for one row.
         table = Table("recommend()", {name: [attributes.get(name)] for name in self._columns}, single=True)
         catalogue = self._catalogue
         k = self._length(catalogue, top_n, table.source)
         allowed = catalogue.allowed(categories, table.source)
-        (excluded,) = self._excluded(catalogue, table, [purchased_products])
+        (excluded,) = catalogue.excluded(table, [purchased_products])
         customer = self._tower(self.model.customers.encode(table))
         _finite(customer[None], table)
         meets = self._meets(table)
@@ -154,22 +154,22 @@ class Recommender:
     ) -> list[list[dict[str, Any]]]:
         """`recommend` for many customers at once; the lists are those of `recommend`, row by row.
 
-        Scores agree with those of `recommend` to about 1e-7, so products whose scores are closer may change places.
+        Scores agree with those of `recommend` to about 1e-7, so products with closer scores may swap places.
 
         Args:
             rows: a data frame, a mapping of columns, or a list of dicts with the customers' attributes. Other columns
-                are passed over, but one that looks like an absent attribute misspelt is refused.
-            purchased_products: for each row the ids that must not appear; by default the column of that name, if any.
+                are ignored, but one that looks like a misspelt attribute is refused.
+            purchased_products: the ids to exclude for each row; by default the column of that name, if any.
             top_n: as in `recommend`.
             categories: as in `recommend`.
 
         Raises:
-            InputError: as in `recommend`, naming the row; or where `purchased_products` is no list of that length.
+            InputError: as in `recommend`, with the row; or where `purchased_products` is no list of that length.
         """
         table, purchased = self._batch(rows, purchased_products, "recommend_batch()")
         catalogue, meets = self._catalogue, self._meets(table)
         k = self._length(catalogue, top_n, table.source)
-        # Rounded up, so that requests of any length run few programs.
+        # Rounded up, so that few programs serve every top_n.
         products, cosines = self._rank(catalogue, table, meets, purchased, bucket(k), categories)
         return [
             self._entries(catalogue, found[found >= 0], own[found >= 0], met)
@@ -184,10 +184,10 @@ class Recommender:
         top_n: int = 3,
         categories: Sequence[object] | None = None,
     ) -> Ranking:
-        """What `recommend_batch` recommends, as arrays: for jobs over many customers.
+        """The recommendations of `recommend_batch` as arrays, for jobs over many customers.
 
-        The arguments and what is raised are those of `recommend_batch`. k is `top_n`, or the number of products where
-        that is smaller; each k is a program of its own.
+        Arguments and errors are those of `recommend_batch`. k is `top_n`, at most the number of products; each k
+        compiles a program of its own.
         """
         table, purchased = self._batch(rows, purchased_products, "rank_batch()")
         catalogue, meets = self._catalogue, self._meets(table)
@@ -201,17 +201,17 @@ class Recommender:
     def warmup(self, batch: int = 1, *, top_n: int = 3, exclusions: int = 0, categories: bool = False) -> None:
         """Compiles in advance what `recommend` and `recommend_batch` need, so that no request waits for it.
 
-        Batches are padded to powers of two up to 4,096 and larger ones divided, so ten programs serve all sizes.
+        Batches are padded to powers of two up to 4,096 and larger ones are split, so ten programs serve all sizes.
 
         Args:
-            batch: the most customers of a batch; 1: `recommend` alone.
-            top_n: the most products that are asked for.
-            exclusions: the most products that are excluded for one customer; 0: none are for anyone.
+            batch: the largest batch; 1: `recommend` alone.
+            top_n: the largest `top_n`.
+            exclusions: the most excluded products of a customer; 0: none.
             categories: whether requests may name categories.
         """
         catalogue = self._catalogue
         k, nobody = self._length(catalogue, top_n, "warmup()"), np.zeros((1, len(self.boosts)), bool)
-        # Nobody in particular: what is compiled depends on shapes alone.
+        # A blank customer: what is compiled depends on shapes alone.
         customer = self._tower(self.model.customers.blank(1))
         catalogue.search(catalogue.queries(customer[None], nobody)[0], k)
         everything = np.ones(len(catalogue.ids), bool)
@@ -224,7 +224,7 @@ class Recommender:
                         self._top(catalogue, customers, nobody.repeat(size, axis=0), excluded, allowed, wanted)
 
     def _batch(self, rows: object, purchased: Any, source: str) -> tuple[Table, Sequence[Any]]:
-        """The rows as a table with all attributes' columns, and what each row's customer bought."""
+        """The rows as a table with a column for each attribute, and the purchases of each row."""
         table = Table.of(rows, source)
         self._check_spelling(table)
         absent = {f.feature.column for f in self.model.customers if f.feature.missing != "error"} - set(table.columns)
@@ -241,7 +241,7 @@ class Recommender:
     def _check_spelling(self, table: Table) -> None:
         part = self.model.schema.customers
         names = {fitted.feature.column for fitted in self.model.customers}
-        others = {part.id, part.segment, part.purchases, "purchased_products"}  # what a customer table has besides
+        others = {part.id, part.segment, part.purchases, "purchased_products"}  # other columns of a customer table
         absent = {name.casefold(): name for name in sorted(names - set(table.columns))}
         for column in table.columns:
             close = [] if column in names | others else get_close_matches(column.casefold(), absent, 1, cutoff=0.8)
@@ -252,17 +252,16 @@ class Recommender:
                 )
 
     def add_products(self, rows: object) -> None:
-        """Adds products, embedding each once; they can be recommended from then on, all of them at once.
+        """Adds products, which can be recommended from then on, all at once; each is embedded once.
 
-        Threads that add take turns, so that none undoes what another did. Each number of products would be a program
-        of its own for batches; they are rounded up, so one program serves until an eighth more are there.
+        Threads that add wait for one another. The number of products that batches are compiled for is rounded up by
+        as much as an eighth, so that few programs serve a growing catalogue.
 
         Args:
             rows: a data frame, a mapping of columns, or a list of dicts, with the columns of the product table.
 
         Raises:
-            InputError: for a missing column, a value that no policy admits, or an id that is already there. Nothing
-                is added then.
+            InputError: for a missing column, a value that no policy allows, or an id that exists; nothing is added.
         """
         model, table = self.model, Table.of(rows, "add_products()")
         if not len(table):
@@ -297,9 +296,9 @@ class Recommender:
         k: int,
         categories: Sequence[object] | None,
     ) -> tuple[Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
-        """The best products of each row and their cosines, -1 and NaN where fewer remain."""
+        """The best products of each row and their cosines, padded with -1 and NaN."""
         allowed = catalogue.allowed(categories, table.source)
-        excluded = self._excluded(catalogue, table, purchased)
+        excluded = catalogue.excluded(table, purchased)
         if not len(table):
             return np.empty((0, k), np.int32), np.empty((0, k), np.float32)
         customers = self.model.embed_customers(table)
@@ -317,7 +316,7 @@ class Recommender:
         allowed: Bool[np.ndarray, " p"] | None,
         k: int,
     ) -> tuple[Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
-        """`_rank` of customers who fit into one block."""
+        """`_rank` of at most `BLOCK` customers."""
         count, most = len(customers), max(map(len, excluded))
         queries = np.pad(catalogue.queries(customers, meets), ((0, bucket(count) - count), (0, 0)))
         exclude = np.full((bucket(count), bucket(most)), -1, np.int32) if most else None
@@ -339,17 +338,6 @@ class Recommender:
             raise InputError(f"{source}, top_n: found {top_n!r}; allowed: a whole number from 1")
         return min(k, len(catalogue.ids))
 
-    def _excluded(self, catalogue: Catalogue, table: Table, purchased: Sequence[Any]) -> list[list[int]]:
-        """The rows of the products that each customer must not get."""
-        out = []
-        for row, ids in enumerate(purchased):
-            rows = catalogue.rows(ids)
-            if rows is None:
-                where = f"{_where(table, row)}, purchased_products"
-                raise InputError(f"{where}: found {ids!r}; allowed: a list of product ids")
-            out.append(rows)
-        return out
-
     def _meets(self, table: Table) -> Bool[np.ndarray, "n r"]:
         """Which rules' customer conditions each row meets."""
         meets = np.zeros((len(table), len(self.boosts)), bool)
@@ -364,7 +352,7 @@ class Recommender:
         cosines: Float[np.ndarray, " k"],
         meets: Bool[np.ndarray, " r"],
     ) -> list[dict[str, Any]]:
-        """What is said of one customer's products."""
+        """One customer's recommendations."""
         boosts: list[dict[str, float]] = [{} for _ in products]
         if self.boosts:
             for own, added in zip(boosts, (meets & catalogue.meets[products]).tolist(), strict=True):
@@ -386,15 +374,11 @@ class Recommender:
 
 
 def _finite(vectors: Float[np.ndarray, "n d"], table: Table) -> None:
-    """Raises `InputError` for the first row of the table whose vector is not finite, so that every score is."""
+    """Raises `InputError` for the first row whose vector is not finite, so that all scores are."""
     finite = np.isfinite(vectors)
     if not finite.all():
-        where = _where(table, int(finite.all(axis=1).argmin()))
+        where = table.where(int(finite.all(axis=1).argmin()))
         raise InputError(f"{where}: found a vector that is not finite; allowed: weights and numbers that 32 bits hold")
-
-
-def _where(table: Table, row: int) -> str:
-    return table.source if table.single else f"{table.source}, row {table.number(row)}"
 
 
 def _powers(least: int, most: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Scores and exact top-k as pure jitted functions of embeddings. Nothing here knows where embeddings come from."""
+"""Scores and exact top-k as pure jitted functions of embeddings."""
 
 from functools import partial
 
@@ -16,7 +16,7 @@ __all__ = ["scores", "top_k"]
 def scores(customers: Float[Array, "n d"], products: Float[Array, "p d"]) -> Float[Array, "n p"]:
     r"""Every customer's score for every product, $(1 + \cos(c_i, p_j)) / 2$, in 0..1.
 
-    A zero vector, which has no direction, is as far from everything: its scores are 0.5.
+    A zero vector has the score 0.5 with everything.
 
     Args:
         customers: unit vectors (n, d), or zero.
@@ -39,22 +39,22 @@ def top_k(
     exclude: Int[Array, "n m"] | None = None,
     allowed: Bool[Array, " p"] | None = None,
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    """The k products with the highest scores for each customer, best first; of equals, the earlier row first.
+    """The k products with the highest scores for each customer, best first; ties go to the lower index.
 
-    Exact, whatever the number of products. Customers are taken in portions, so memory is bounded by that of a few
-    hundred megabytes, whatever their number.
+    Exact for any number of products. Customers are processed in blocks, so memory stays within a few hundred megabytes
+    for any number of them.
 
     Args:
         customers: unit vectors (n, d), or with further dimensions that both sides share.
         products: the same of the products (p, d).
-        k: how many; also more than there are products.
-        bias: added to the score of each product, such as popularity.
-        exclude: rows of products that a customer must not get (n, m), padded with -1.
-        allowed: which products may be recommended at all.
+        k: the number of products; it may exceed p.
+        bias: added to the score of each product (p,), such as popularity.
+        exclude: indices of the products to exclude for each customer (n, m), padded with -1.
+        allowed: the products that may be recommended (p,); by default all.
 
     Returns:
-        Scores, (1 + dot product) / 2 + bias, not clipped so that boosts count, and product rows, both (n, k).
-        Where fewer than k products remain, the row is -1 and the score -inf.
+        Scores, (1 + dot product) / 2 + bias, not clipped so that boosts count, and product indices, both (n, k),
+        padded with -inf and -1 where fewer than k products remain.
     """
     count, total = customers.shape[0], products.shape[0]
     offsets = bias
@@ -65,7 +65,7 @@ def top_k(
     # Each excluded product takes at most one group's place.
     groups = wanted + excluded.shape[1]
     grouped = 4 * groups * _GROUP * _GROUP < total
-    portion = _PORTION if grouped else max(1, _CELLS // max(total, 1))
+    portion = _PORTION if grouped else max(1, _SCORES // max(total, 1))
 
     def some(part: tuple[Array, Array]) -> tuple[Array, Array]:
         if grouped:
@@ -85,9 +85,9 @@ def top_k(
     return jnp.pad(best, pad, constant_values=-jnp.inf), jnp.pad(rows, pad, constant_values=-1)
 
 
-# Products of a group, products multiplied at once (scores of so many for a portion stay in the processor's cache),
-# customers at once, and scores at once where all of them are written down.
-_GROUP, _BLOCK, _PORTION, _CELLS = 32, 4096, 256, 2**25
+# Products in a group, products multiplied at once (their scores for a block of customers stay in the cache), customers
+# in a block, and the scores of a block where all of them are stored.
+_GROUP, _BLOCK, _PORTION, _SCORES = 32, 4096, 256, 2**25
 
 
 def _top_of_all(
@@ -97,12 +97,12 @@ def _top_of_all(
     offsets: Float[Array, " p"] | None,
     k: int,
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    """The best of all scores (less a half), written down: for few products."""
+    """The best of all scores (less a half), which are all stored: for few products."""
     values = customers @ products.T / 2.0  # (n, d) . (d, p) -> (n, p)
     if offsets is not None:
         values = values + offsets
     if excluded.shape[1]:
-        # Padding points behind the last product, where "drop" ignores it; a bare -1 would mean the last one.
+        # Padding is moved beyond the last product, where "drop" ignores it; -1 would mean the last one.
         columns = jnp.where(excluded < 0, products.shape[0], excluded)
         values = values.at[jnp.arange(len(values))[:, None], columns].set(-jnp.inf, mode="drop")
     return tuple(jax.lax.top_k(values, k))  # type: ignore[return-value]
@@ -116,16 +116,15 @@ def _top_of_groups(
     k: int,
     groups: int,
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
-    """The best scores (less a half): those of the groups with the greatest maxima, computed again.
+    """The best scores (less a half), rescored from the groups with the greatest maxima.
 
-    Writing down and searching all scores costs several times their matrix product. So block by block only the maximum
-    of each 32 neighbouring products is kept, while the block is still in the cache. A product among the best k lies
-    in one of the k groups with the greatest maxima: were it in none, each of these would hold a better one. They are
-    found in the same way, by the maxima of 32 groups.
+    Storing and searching all scores costs several times their matrix product. So only the maximum of each group of 32
+    neighbouring products is kept, while its block is in the cache. The best k lie in the k groups with the greatest
+    maxima: a product outside has a better one in each of them. These groups are found the same way, by groups of 32.
     """
     count, (total, dimensions) = len(customers), products.shape
     halved = customers.T / 2.0
-    if offsets is not None:  # one more dimension of the product costs a fifth of adding them to the scores
+    if offsets is not None:  # as one more dimension, a fifth of the cost of adding them to the scores
         halved = jnp.concatenate([halved, jnp.ones((1, count), halved.dtype)])
 
     def maxima(first: Array | int, length: int) -> Array:
@@ -152,8 +151,8 @@ def _top_of_groups(
 
     def one(row: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         customer, chosen, excluded = row
-        # The last group may reach beyond the last product: it is read from further ahead, and what was read twice
-        # does not count.
+        # The last group may end beyond the last product: it is read from an earlier start, and rows of the group before
+        # do not count.
         starts = jnp.minimum(chosen * _GROUP, total - _GROUP)
         read = jax.vmap(lambda start: jax.lax.dynamic_slice(products, (start, 0), (_GROUP, dimensions)))(starts)
         rows = starts[:, None] + jnp.arange(_GROUP)
@@ -165,18 +164,18 @@ def _top_of_groups(
         best, places = jax.lax.top_k(jnp.where(free, scores, -jnp.inf), k)
         return best, rows.ravel()[places]
 
-    # One customer after the other on a processor, where its groups stay in the cache; many at once on a GPU.
+    # On a CPU one customer at a time, whose groups stay in the cache; on a GPU all at once.
     at_once = None if jax.default_backend() == "cpu" else count
     best_of_all, rows = jax.lax.map(one, (customers, chosen, excluded), batch_size=at_once)
     return best_of_all, rows
 
 
 def _maxima(values: Float[Array, "r n"]) -> Float[Array, "s n"]:
-    """The maximum of each 32 neighbouring rows."""
+    """The maximum of each group of 32 rows."""
     padded = jnp.pad(values, ((0, -len(values) % _GROUP), (0, 0)), constant_values=-jnp.inf)
     return padded.reshape(-1, _GROUP, values.shape[1]).max(axis=1)
 
 
 def _members(groups: Int[Array, "n g"]) -> Int[Array, "n m"]:
-    """The rows in groups of 32."""
+    """The rows of each group."""
     return (groups[..., None] * _GROUP + jnp.arange(_GROUP)).reshape(len(groups), -1)
