@@ -20,16 +20,11 @@ from recsys_jax.console.terminal import console, progress
 from recsys_jax.data.dataset import read_products, read_reviews, read_schema
 from recsys_jax.data.files import write_file
 from recsys_jax.errors import InputError
-from recsys_jax.evaluation.plots import persona_definition, persona_distribution, silhouette_curve
-from recsys_jax.personas.clustering import (
-    assign,
-    attribute_sources,
-    check_seed,
-    customer_rows,
-    fit_personas,
-    read_catalogue,
-    save_personas,
-)
+from recsys_jax.evaluation.plots import persona_distribution, silhouette_curve
+from recsys_jax.personas.catalogue import read_catalogue
+from recsys_jax.personas.clustering import assign, check_seed, fit_personas, save_personas
+from recsys_jax.personas.customers import attribute_sources, customer_rows
+from recsys_jax.personas.definition import persona_definition
 from recsys_jax.personas.encoders import SentenceEncoder, get_encoder
 
 
@@ -83,8 +78,8 @@ def main(options: Options) -> str:
         console.print(f"silhouette at k = {k}: {score:.3f}{'  (chosen)' if k == len(model.names) else ''}")
     for number, (name, count, words) in enumerate(zip(model.names, counts, model.keywords, strict=True)):
         console.print(f"  {name:<18} {count:>6,} reviews  {', '.join(words[:6])}")
-        if doubt := model.doubt(number):
-            console.print(f"  {'':<18} ({doubt})")
+        if note := model.name_note(number):
+            console.print(f"  {'':<18} ({note})")
 
     table, ids = read_products(options.dataset, schema)
     category = schema.products.category

@@ -1,28 +1,24 @@
-"""Pictures and the reports beside them. Each function writes one file."""
+"""Pictures; each function writes one file."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from recsys_jax.config import WideConfig
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.data.files import replace_file, write_file
+from recsys_jax.data.files import replace_file
 from recsys_jax.evaluation.comparison import METRICS, Comparison
 from recsys_jax.evaluation.engine import Evaluation
 from recsys_jax.models.trained import TrainedModel
-from recsys_jax.personas.clustering import PersonaModel
-from recsys_jax.personas.encoders import clean_text
 
 __all__ = [
     "comparison_differences",
     "embedding_space",
-    "persona_definition",
     "persona_distribution",
     "results_by_segment",
     "silhouette_curve",
@@ -71,65 +67,6 @@ def silhouette_curve(path: Path, ks: Sequence[int], scores: Sequence[float], cho
         axes.set_ylabel("mean silhouette")
         axes.set_title("How well the reviews fall into k clusters (1 is best)", loc="left")
         axes.grid(axis="y", color="#e4e6ea")
-
-
-def persona_definition(
-    path: Path,
-    model: PersonaModel,
-    texts: Sequence[str],
-    labels: Int[np.ndarray, " n"],
-    distances: Float[np.ndarray, " n"],
-    sources: Mapping[str, Mapping[str, int]],
-) -> None:
-    """The Markdown file that says who each persona is: share, words, most central reviews, attributes given.
-
-    `sources` is what `attribute_sources` counted.
-    """
-    lines = [
-        "# Persona definition",
-        "",
-        f"{len(texts):,} reviews in {len(model.personas)} clusters, embedded by `{model.encoder.name}`. "
-        f"Mean silhouette {model.silhouettes[len(model.personas)]:.3f}.",
-        "",
-        "A persona comes from the text of a review of the purchased product: it has seen the answer. "
-        "What is measured on these customers must say so.",
-        "",
-        "| attribute | from the profile | from the text | from the persona |",
-        "|---|---|---|---|",
-    ]
-    for attribute in ("age", "gender", "skin_type", "skin_concern"):
-        counts = sources[attribute]
-        cells = " | ".join(f"{counts.get(source, 0):,}" for source in ("profile_info", "text", "persona"))
-        lines.append(f"| {attribute} | {cells} |")
-    for number, persona in enumerate(model.personas):
-        rows = np.flatnonzero(labels == number)
-        central: dict[str, None] = {}  # a review that stands there twice is quoted once
-        for row in rows[np.argsort(distances[rows], kind="stable")]:
-            central.setdefault(_quote(texts[row]))
-            if len(central) == 3:
-                break
-        share, evidence = len(rows) / max(len(texts), 1), model.evidence[number]
-        weak = "" if evidence > 2 else ", which is weak: the name is what the others left"
-        doubt = model.doubt(number) and f" ({_escape(model.doubt(number))})"
-        lines += [
-            "",
-            f"## {number}. {_escape(persona.name)}",
-            "",
-            f"{_escape(persona.description)}.",
-            "",
-            f"* Share: {share:.1%} ({len(rows):,} reviews)",
-            f"* Distinctive keywords: {_escape(', '.join(model.keywords[number])) or 'none'}",
-            f"* Evidence for the name: use of its keywords {evidence:+.1f} standard deviations from chance"
-            f"{weak}{doubt}",
-            f"* Attributes where the reviewer states none: skin type {persona.skin_type}, "
-            f"concern {persona.skin_concern}, age {persona.age[0]} to {persona.age[1]}, "
-            f"{persona.female_share:.0%} female",
-            "",
-            "The most central reviews:",
-        ]
-        for quote in central:
-            lines += ["", f"> {quote}"]
-    write_file(path, "\n".join(lines) + "\n")
 
 
 def results_by_segment(path: Path, result: Evaluation, k: int) -> None:
@@ -233,17 +170,6 @@ def _category_labels(model: TrainedModel, dataset: Dataset) -> list[str] | None:
         if categories is not None and fitted.feature.column == column:
             return [fitted.label(category) for category in categories]
     return categories
-
-
-def _quote(text: str, limit: int = 280) -> str:
-    flat = " ".join(re.sub(r"https?://\S+", "(link)", clean_text(text)).split())
-    return _escape(flat if len(flat) <= limit else f"{flat[: limit - 1].rstrip()}…")
-
-
-def _escape(text: str) -> str:
-    """Text that Markdown shows as it is; a list, heading or number at the start included."""
-    text = re.sub(r"([\\`*_{}\[\]<>#|~&])", r"\\\1", text)
-    return re.sub(r"^(\d*)([-+.)=])", r"\1\\\2", text)
 
 
 @contextmanager

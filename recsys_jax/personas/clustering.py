@@ -1,13 +1,7 @@
-"""Review embeddings to named personas to customer rows.
+"""Review embeddings to named personas: PCA, K-Means, and a one-to-one matching with the catalogue.
 
-Embeddings are centred, reduced by PCA and clustered by K-Means. Each cluster is named after the persona of the
-catalogue whose keywords its reviews use most, one to one, so a name does not depend on the number K-Means gave it.
-
-What a customer row holds is stated by the review's `profile_info`, else by its text, else it is the persona's. It never
-comes from the purchased product. But persona and statements do come from the very review of that product, so a persona
-has seen the answer: an evaluation on these customers must say so.
-
-New reviews join fitted personas through the encoder that these were fitted with:
+A cluster is named after the persona of the catalogue whose keywords its reviews use most, so its name does not depend
+on the number that K-Means gave it. New reviews join fitted personas through the encoder that these were fitted with:
 
     model = load_personas(Path("runs/amoremall/personas"))
     labels, distances = assign(model, model.encoder.encode(["겨울이라 건조해서 보습 크림을 샀어요"]))
@@ -17,126 +11,66 @@ New reviews join fitted personas through the encoder that these were fitted with
 import hashlib
 import io
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from recsys_jax.data.dataset import Reviews
-from recsys_jax.data.files import open_inside, read_arrays, read_toml, write_file
-from recsys_jax.errors import InputError, choices
+from recsys_jax.data.files import open_inside, read_arrays, write_file
+from recsys_jax.errors import InputError
+from recsys_jax.personas.catalogue import Persona, parse_persona
 from recsys_jax.personas.encoders import Encoder, LsaEncoder, clean_text, get_encoder
 from recsys_jax.personas.keywords import distinctive_keywords, keyword_evidence
-from recsys_jax.personas.profiles import SKIN_CONCERNS, SKIN_TYPES, Stated, parse_profile, stated_in_text
 
 __all__ = [
-    "Persona",
     "PersonaModel",
     "assign",
-    "attribute_sources",
     "check_seed",
-    "customer_rows",
     "fit_personas",
     "load_personas",
-    "read_catalogue",
     "save_personas",
 ]
 
-# Principal components that K-Means sees. On a real mall's reviews and on the look-alike ones, 8 to 10 gave nearly the
-# same clusters for every seed. 5 mixed personas; from 15 on, some seeds ended in a worse optimum: the rest is noise.
+# Principal components for K-Means. On a real mall's reviews and on the synthetic ones, 8 to 10 gave nearly the same
+# clusters for every seed; 5 mixed personas; with 15 or more, noise led some seeds to a worse optimum.
 DIMENSIONS = 10
 _OTHERS_AGE = (20, 44)
-_LARGEST = 2**30  # Bytes of a file of personas: a thousand times what twenty thousand terms take.
+_LARGEST = 2**30  # Bytes of a persona file: a thousand times the size for twenty thousand terms.
 _NAMED_BY_KEYWORDS = "Named by its keywords; skin type and concern as "
 
 
 @dataclass(frozen=True)
-class Persona:
-    """A kind of customer: how reviews show it, and what such a customer is when the review does not say."""
-
-    name: str
-    description: str
-    keywords: tuple[str, ...]
-    skin_type: str
-    skin_concern: str
-    age: tuple[int, int]
-    """The youngest and the oldest."""
-    female_share: float
-
-
-def read_catalogue(path: Path) -> tuple[Persona, ...]:
-    """The `[[persona]]` tables of a TOML file. Raises `InputError` for whatever is not allowed there."""
-    document = read_toml(path)
-    tables = document.get("persona")
-    listed = isinstance(tables, list) and bool(tables) and all(isinstance(table, dict) for table in tables)
-    if set(document) != {"persona"} or not listed:
-        raise InputError(f"{path}: found {choices(document) or 'nothing'}; allowed: one or more [[persona]] tables")
-    personas = tuple(_persona(table, f"{path}, persona {number}") for number, table in enumerate(tables or (), 1))
-    for number, persona in enumerate(personas):
-        if persona.name in {other.name for other in personas[:number]}:
-            raise InputError(f"{path}: two personas are named {persona.name!r}; names must differ")
-    return personas
-
-
-def _persona(table: Mapping[str, Any], where: str) -> Persona:
-    def check(key: str, allowed: str, valid: bool) -> None:
-        if not valid:
-            found = f"found {table[key]!r}" if key in table else "it is not given"
-            raise InputError(f"{where}: {key}: {found}; allowed: {allowed}")
-
-    known = [field.name for field in fields(Persona)]
-    for key in table:
-        if key not in known:
-            raise InputError(f"{where}: found the key {key!r}; allowed: {choices(known)}")
-    value = table.get
-    for key in ("name", "description"):
-        text = value(key)
-        check(key, "a text", isinstance(text, str) and bool(text.strip()))
-    keywords, ages, share = value("keywords"), value("age"), value("female_share")
-    words = isinstance(keywords, list) and all(isinstance(word, str) and word.strip() for word in keywords)
-    check("keywords", "a list of different texts", words and 0 < len(keywords or ()) == len(set(keywords or ())))
-    check("skin_type", choices(SKIN_TYPES), value("skin_type") in SKIN_TYPES)
-    check("skin_concern", choices(SKIN_CONCERNS), value("skin_concern") in SKIN_CONCERNS)
-    whole = isinstance(ages, list) and len(ages) == 2 and all(type(age) is int for age in ages)
-    youngest, oldest = ages if whole and ages else (0, 0)
-    check("age", "[YOUNGEST, OLDEST], whole numbers from 1 to 120", 1 <= youngest <= oldest <= 120)
-    check("female_share", "a number from 0 to 1", type(share) in (int, float) and 0 <= (share or 0) <= 1)
-    return Persona(**{**table, "keywords": tuple(keywords or ()), "age": tuple(ages or ())})
-
-
-@dataclass(frozen=True)
 class PersonaModel:
-    """Personas fitted on reviews, able to assign others: in the catalogue's order, then those it does not hold."""
+    """Fitted personas, which new reviews can be assigned to: in the catalogue's order, then others."""
 
     encoder: Encoder
-    """What the embeddings come from: embed new reviews with it."""
+    """The encoder of the reviews, for new ones too."""
     personas: tuple[Persona, ...]
-    """One per cluster; its place is the `persona_id`."""
+    """One per cluster, by `persona_id`."""
     keywords: tuple[tuple[str, ...], ...]
-    """The words that tell each cluster's reviews from the others."""
+    """The distinctive words of each cluster's reviews."""
     evidence: tuple[float, ...]
-    """The ground for each name: how far the use of its keywords lies above chance, in standard deviations."""
+    """The evidence for each name: use of its keywords above chance, in standard deviations."""
     nearest: tuple[str, ...]
-    """The catalogue's persona whose keywords each cluster's reviews use most, whatever name the matching left it."""
+    """The persona of the catalogue with the most evidence for each cluster, before the one-to-one matching."""
     mean: Float[np.ndarray, " d"]
     components: Float[np.ndarray, "p d"]
     centres: Float[np.ndarray, "k p"]
     silhouettes: Mapping[int, float]
-    """The mean silhouette of each number of clusters that was tried."""
+    """The mean silhouette by number of clusters tried."""
     seed: int
-    """What the start of K-Means followed from; `customer_rows` draws from it too, so that folds can make them anew."""
+    """The seed of K-Means and of `customer_rows`, so that folds can repeat both."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """The persona names, by `persona_id`."""
         return tuple(persona.name for persona in self.personas)
 
-    def doubt(self, persona_id: int) -> str:
-        """What to say beside a name that the one-to-one matching left to a cluster that reads like another; else ""."""
+    def name_note(self, persona_id: int) -> str:
+        """A note on a name left by the one-to-one matching to a cluster that reads like another persona; else ""."""
         persona, nearest = self.personas[persona_id], self.nearest[persona_id]
         if nearest == persona.name or persona.description == _NAMED_BY_KEYWORDS + nearest:
             return ""
@@ -144,7 +78,7 @@ class PersonaModel:
 
 
 def check_seed(seed: int) -> None:
-    """Raises `InputError` for a seed that K-Means does not take."""
+    """Raises `InputError` for a seed that K-Means does not accept."""
     if not 0 <= seed <= 4294967295:
         raise InputError(f"seed: found {seed}; allowed: 0 to 4294967295")
 
@@ -177,11 +111,11 @@ def fit_personas(
         raise InputError(
             f"k: found {k!r}; allowed: 'auto' or 2 to {max(distinct - 1, 2)}; there are {distinct} different reviews"
         )
-    # One thread: partial sums added in another order would let the same seed end in other last digits.
+    # One thread: with more, the order of partial sums would change the last digits for the same seed.
     with threadpool_limits(1):
         pca = PCA(min(dimensions, distinct - 1, vectors.shape[1]), svd_solver="full").fit(vectors)
         points = pca.transform(vectors)
-        # Twenty starts: with one, runs on a few hundred reviews end in different local optima.
+        # Twenty starts: with one, a few hundred reviews end in different local optima.
         fits = {size: KMeans(size, n_init=20, random_state=seed).fit(points) for size in tried}
         sample = {"sample_size": 5000, "random_state": seed} if len(points) > 5000 else {}
         scores = {size: float(silhouette_score(points, fit.labels_, **sample)) for size, fit in fits.items()}
@@ -192,7 +126,7 @@ def fit_personas(
     evidence = keyword_evidence(cleaned, labels, size, [persona.keywords for persona in catalogue])
     named, nearest = _match(evidence), evidence.argmax(axis=1)
     for cluster, persona in named.items():
-        if evidence[cluster, persona] == evidence[cluster].max():  # among equals, the one it is named after
+        if evidence[cluster, persona] == evidence[cluster].max():  # ties go to the name it got
             nearest[cluster] = persona
     order = sorted(range(size), key=lambda cluster: (named.get(cluster, len(catalogue)), words[cluster]))
     personas: list[Persona] = []
@@ -244,64 +178,6 @@ def _unused(name: str, personas: Sequence[Persona]) -> str:
     taken = {persona.name for persona in personas}
     numbers = (f"{name}_{number}" for number in range(2, len(taken) + 3))
     return name if name not in taken else next(candidate for candidate in numbers if candidate not in taken)
-
-
-def _stated(reviews: Reviews) -> list[dict[str, tuple[Any, str]]]:
-    """Per review: the attributes it states, each with where: the profile goes before the text."""
-    rows = []
-    for text, profile in zip(reviews.texts, reviews.profiles, strict=True):
-        sources = {"text": stated_in_text(text), "profile_info": parse_profile(profile)[0]}
-        row: dict[str, tuple[Any, str]] = {}
-        for source, stated in sources.items():
-            row |= {key: (value, source) for key, value in asdict(stated).items() if value is not None}
-        rows.append(row)
-    return rows
-
-
-def customer_rows(
-    reviews: Reviews,
-    model: PersonaModel,
-    embeddings: Float[np.ndarray, "n d"],
-    seed: int,
-    categories: Mapping[str, object] | None = None,
-) -> dict[str, list[Any]]:
-    """One customer per review, as columns. `categories` maps product ids to the column `product_category`.
-
-    What is drawn for a customer depends on `seed` and the review's place alone, not on how many reviews there are.
-    """
-    labels, _ = assign(model, embeddings)
-    rows = []
-    for index, (label, stated) in enumerate(zip(labels.tolist(), _stated(reviews), strict=True)):
-        persona = model.personas[label]
-        rng = np.random.default_rng([seed, index])
-        youngest, oldest = persona.age
-        # Both are drawn, needed or not: a stated age must not change the gender that is drawn.
-        drawn = {
-            "age": int(rng.integers(youngest, oldest, endpoint=True)),
-            "gender": "FM"[rng.random() >= persona.female_share],
-        }
-        given = {**drawn, "skin_type": persona.skin_type, "skin_concern": persona.skin_concern}
-        given |= {key: value for key, (value, _) in stated.items()}
-        row = {"user_id": f"user_{index + 1:04d}", "persona_id": label, "persona_name": persona.name}
-        row |= {key: given[key] for key in ("age", "gender", "skin_type", "skin_concern")}
-        row["purchased_product_id"] = reviews.product_ids[index]
-        if categories is not None:
-            row["product_category"] = categories[reviews.product_ids[index]]
-        rows.append(row)
-    return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
-
-
-def attribute_sources(reviews: Reviews) -> dict[str, Counter[str]]:
-    """Per attribute, how many customers have it from "profile_info", "text" or "persona".
-
-    The key "not used" counts the parts of profiles that mean nothing here or come after another of their kind.
-    """
-    stated = _stated(reviews)
-    counts = {
-        field.name: Counter(row.get(field.name, (None, "persona"))[1] for row in stated) for field in fields(Stated)
-    }
-    counts["not used"] = Counter(part for profile in reviews.profiles for part in parse_profile(profile)[1])
-    return counts
 
 
 def save_personas(model: PersonaModel, folder: Path) -> None:
@@ -357,7 +233,7 @@ def load_personas(folder: Path, cache: Path | None = None) -> PersonaModel:
         for name, array in numbers.items():
             if array.dtype.kind != "f" or not np.isfinite(array).all():
                 raise ValueError(f"{name}: found {array.dtype}; allowed: finite numbers")
-        personas = tuple(_persona(table, f"{folder / 'model.json'}, persona") for table in document["personas"])
+        personas = tuple(parse_persona(table, f"{folder / 'model.json'}, persona") for table in document["personas"])
         keywords = tuple(tuple(words) for words in document["keywords"])
         evidence = tuple(float(value) for value in document["evidence"])
         nearest = tuple(str(name) for name in document["nearest"])

@@ -11,7 +11,9 @@ from recsys_jax.data.dataset import Dataset, Reviews, assemble, read_products, r
 from recsys_jax.data.splits import DatasetOfFold, Derived
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
-from recsys_jax.personas.clustering import PersonaModel, customer_rows, fit_personas, read_catalogue
+from recsys_jax.personas.catalogue import read_catalogue
+from recsys_jax.personas.clustering import PersonaModel, fit_personas
+from recsys_jax.personas.customers import customer_rows
 from recsys_jax.personas.encoders import get_encoder
 
 __all__ = ["personas_of_fold"]

@@ -1,4 +1,4 @@
-"""What words say of clusters of reviews: which ones are telling, and how far the use of given ones is beyond chance."""
+"""Distinctive words of clusters of reviews, and the evidence in a cluster for given keywords."""
 
 import re
 from collections import Counter
@@ -9,12 +9,12 @@ from jaxtyping import Float, Int
 
 __all__ = ["distinctive_keywords", "keyword_evidence"]
 
-# Korean glues particles and endings to its words; the longest that leaves two syllables is taken off.
+# Particles and endings that Korean appends to words; the longest that leaves two syllables is removed.
 _ENDING = re.compile(
     "(이었어요|이었고|입니다|이에요|에서도|으로도|에서는|이라서|이라|이나|에서|에게|에도|에는|으로|까지|부터|처럼|보다|만큼|이랑|하고|"
     "예요|에요|네요|은|는|이|가|을|를|에|의|도|로|와|과|만|랑)$"
 )
-# One syllable, but telling in reviews of cosmetics.
+# Meaningful words of one syllable in reviews of cosmetics.
 _SHORT = {"향", "립", "톤", "솜", "결", "팩"}
 _COMMON = (
     "너무 정말 진짜 아주 매우 많이 조금 제품 사용 구매 느낌 생각 그리고 그래서 그런 근데 하지만 그냥 이번 이런 "
@@ -41,10 +41,10 @@ def _words(text: str) -> set[str]:
 def distinctive_keywords(
     texts: Sequence[str], labels: Int[np.ndarray, " n"], clusters: int, count: int = 10
 ) -> list[tuple[str, ...]]:
-    """The words of each cluster whose log-odds of standing in a review, against the other clusters, are the surest.
+    """The words of each cluster with the highest log-odds ratio against the other clusters, in standard errors.
 
-    The log-odds are divided by their standard error, so a word in three reviews of three does not beat one in forty of
-    fifty. Where all reviews are in one cluster, or none has a word, there are none.
+    Counted are reviews with the word. The standard error keeps a word in three of three reviews from beating one in
+    forty of fifty. With a single cluster, or without words, there are none.
     """
     words = [_words(text) for text in texts]
     total = Counter(word for found in words for word in found)
@@ -54,7 +54,7 @@ def distinctive_keywords(
         size = int((labels == cluster).sum())
         scores = {}
         for word, hits in inside.items():
-            # Half a review is added everywhere, so that no count is zero.
+            # Half a review is added to each count, so that none is zero.
             table = np.array([hits, size - hits, total[word] - hits, len(texts) - size - total[word] + hits]) + 0.5
             odds = np.log(table[0] * table[3] / (table[1] * table[2]))
             if hits >= 2 and odds > 0:
@@ -66,11 +66,11 @@ def distinctive_keywords(
 def keyword_evidence(
     texts: Sequence[str], labels: Int[np.ndarray, " n"], clusters: int, keywords: Sequence[Sequence[str]]
 ) -> Float[np.ndarray, "clusters lists"]:
-    """How far a cluster's use of each list of keywords lies above chance, in standard deviations.
+    """The use of each list of keywords in each cluster, in standard deviations above chance.
 
     A review's score is the sum of its keywords' weights, log(n / reviews with the keyword). A cluster's mean score is
-    compared with that of as many reviews drawn at random, so that neither a list of common keywords nor a small
-    cluster, where one review sways the mean, wins by that alone.
+    compared with that of as many reviews drawn at random, so that common keywords or a small cluster alone are no
+    evidence.
     """
     lowered = [text.lower() for text in texts]
     scores = np.zeros((len(texts), len(keywords)))

@@ -1,4 +1,4 @@
-"""What reviewers say of themselves, in a `profile_info` or in the text of a review: age, gender, skin type, concern."""
+"""Age, gender, skin type and concern of reviewers, from a `profile_info` or from the text of a review."""
 
 import re
 from bisect import bisect_right
@@ -8,15 +8,15 @@ from typing import Any
 
 from recsys_jax.personas.encoders import clean_text
 
-__all__ = ["SKIN_CONCERNS", "SKIN_TYPES", "Stated", "parse_profile", "stated_in_text"]
+__all__ = ["SKIN_CONCERNS", "SKIN_TYPES", "Profile", "parse_profile", "profile_of_text"]
 
 SKIN_TYPES = ("dry", "oily", "combination", "sensitive", "normal")
 SKIN_CONCERNS = ("moisture", "wrinkle", "gift", "repurchase", "calming", "texture")
 
 
 @dataclass(frozen=True)
-class Stated:
-    """What a reviewer says of themselves; None where nothing is said."""
+class Profile:
+    """What a reviewer states; None where nothing is stated."""
 
     age: int | None = None
     gender: str | None = None
@@ -48,22 +48,22 @@ _SKIN_CONCERNS = _table(
         "texture": "모공 피부결 결 각질 블랙헤드 피지 제형",
     }
 )
-# Where in the ten years someone stands; who does not say stands in the middle.
+# Early, mid or late in a decade of age; by default mid.
 _WITHIN_DECADE = {"초": 2, "중": 5, "후": 7}
 
 
-def parse_profile(profile: str | None) -> tuple[Stated, list[str]]:
-    """What a `profile_info` says, and its parts that are not used. Each part is known by its value, not its place.
+def parse_profile(profile: str | None) -> tuple[Profile, list[str]]:
+    """The profile in a `profile_info`, and the parts that are not used. A part is recognised by its value.
 
-    Not used is what means nothing here, and what comes after another part of its kind that says something else.
-    The order "age / gender / skin type / concern" decides where a word can be a skin type and a concern, such as 민감.
+    Not used are parts that are not understood, and those that contradict an earlier part. A word that can be a skin
+    type or a concern, such as 민감, is decided by the order "age / gender / skin type / concern".
 
     >>> parse_profile("40대/남성/복합성/주름")
-    (Stated(age=45, gender='M', skin_type='combination', skin_concern='wrinkle'), [])
+    (Profile(age=45, gender='M', skin_type='combination', skin_concern='wrinkle'), [])
     >>> parse_profile("비공개/여성/민감/주름,모공")
-    (Stated(age=None, gender='F', skin_type='sensitive', skin_concern='wrinkle'), ['비공개', '모공'])
+    (Profile(age=None, gender='F', skin_type='sensitive', skin_concern='wrinkle'), ['비공개', '모공'])
     """
-    # At commas only within a place, unless there is nothing but commas.
+    # Commas separate values of one place, and places where nothing else does.
     places = re.split(r"[/|]" if re.search(r"[/|]", profile or "") else r"[,·]", profile or "")
     parts = [(place, part.strip()) for place, text in enumerate(places) for part in re.split(r"[,·]", text)]
     parts = [(place, part) for place, part in parts if part]
@@ -74,14 +74,14 @@ def parse_profile(profile: str | None) -> tuple[Stated, list[str]]:
     for (_, part), meaning in zip(parts, meanings, strict=True):
         if not meaning or any(found.setdefault(key, value) != value for key, value in meaning.items()):
             unused.append(part)
-    return Stated(**found), unused
+    return Profile(**found), unused
 
 
 def _meanings(word: str) -> dict[str, Any]:
-    """What a part of a profile can say, by attribute."""
+    """The possible meanings of a part of a profile, by attribute."""
     age = re.fullmatch(r"(?:만\s*)?([1-9])([0-9])\s*(대|세|살)?\s*(초|중|후)?반?(?:\s*이상)?", word)
     joined = re.sub(r"\s", "", word)
-    # 악건성, 건성 피부 and 건성 타입 are 건성; 민감 피부 is not a concern any more.
+    # 악건성, 건성 피부 and 건성 타입 are 건성; 민감 피부 is a skin type, no concern.
     skin = re.sub(r"^[악약극초중](?=건성|지성|민감)|(?:피부)?(?:타입)?$", "", joined)
     values = {
         "age": age and int(age[1]) * 10 + (_WITHIN_DECADE[age[4] or "중"] if age[3] == "대" else int(age[2])),
@@ -93,10 +93,10 @@ def _meanings(word: str) -> dict[str, Any]:
 
 
 def _settle(at: Sequence[int], meanings: Sequence[dict[str, Any]], places: int) -> None:
-    """Takes one meaning from the parts that can be a skin type and a concern; `at` holds the parts' places.
+    """Resolves the parts that can be a skin type or a concern; `at` has the place of each part.
 
-    Where no other place states a skin type, those in the third of four places are one. Where no part is one for sure
-    and there is another concern, the first is one. All others are concerns.
+    Skin types are those in the third of four places where no other place has one; else, without a certain skin type
+    but with another concern, the first. All others are concerns.
     """
     either = [part for part, meaning in enumerate(meanings) if {"skin_type", "skin_concern"} <= set(meaning)]
     sure = {at[part] for part, meaning in enumerate(meanings) if "skin_type" in meaning and part not in either}
@@ -107,7 +107,7 @@ def _settle(at: Sequence[int], meanings: Sequence[dict[str, Any]], places: int) 
         del meanings[part]["skin_concern" if part in types else "skin_type"]
 
 
-# "I am": what must follow for a word to be said of the writer. 이라면 (if one is), 이라도 (even for) speak of others.
+# "I am": what must follow a word for it to describe the writer. 이라면 (if one is) and 이라도 (even for) do not.
 _AM = (
     r"(?:입니다|이에요|예요|이예요|인데|이라(?!면|도|는)|라서|여서|이어서|이고|이면서|이지만|이다|임(?=\s|$)|"
     r"인\s*(?:저는|저도|저에게|저한테|저로서|제가|제\s|내가|나는|나도))"
@@ -134,17 +134,17 @@ _SKIN = re.compile(
 )
 
 
-def stated_in_text(text: str) -> Stated:
-    """Age, gender and skin type where the writer says them of themselves; the rest of the language goes unread.
+def profile_of_text(text: str) -> Profile:
+    """Age, gender and skin type that the writer states of themselves; other phrases are not understood.
 
-    >>> stated_in_text("30대 후반이고 건성이라 겨울이 힘들어요")
-    Stated(age=37, gender=None, skin_type='dry', skin_concern=None)
-    >>> stated_in_text("엄마는 건성이라 건성용 제품만 써요")
-    Stated(age=None, gender=None, skin_type=None, skin_concern=None)
+    >>> profile_of_text("30대 후반이고 건성이라 겨울이 힘들어요")
+    Profile(age=37, gender=None, skin_type='dry', skin_concern=None)
+    >>> profile_of_text("엄마는 건성이라 건성용 제품만 써요")
+    Profile(age=None, gender=None, skin_type=None, skin_concern=None)
     """
     found: dict[str, set[Any]] = {"age": set(), "gender": set(), "skin_type": set()}
     for part in re.split(r"[.!?~\n…]+", clean_text(text)):
-        sentence = " ".join(part.split())  # patterns that may pass over spaces would try each one of a thousand
+        sentence = " ".join(part.split())  # patterns that skip spaces would backtrack over long runs of them
         for match in _own(_AGE, sentence):
             found["age"].add(int(match[1]) * 10 + _WITHIN_DECADE[match[2] or "중"])
         for match in _own(_AGE_WORD, sentence):
@@ -153,16 +153,16 @@ def stated_in_text(text: str) -> Stated:
         for match in _own(_SKIN, sentence):
             word = match[1] or match[2] or match[3] or ("건성" if "건조" in match[0] else "민감성")
             found["skin_type"].add(_SKIN_TYPES[word])
-    # Who states two different things told a story, which this does not understand.
-    return Stated(**{key: next(iter(values)) for key, values in found.items() if len(values) == 1})
+    # Two different values come from a story, which this does not understand.
+    return Profile(**{key: next(iter(values)) for key, values in found.items() if len(values) == 1})
 
 
 def _own(pattern: re.Pattern[str], sentence: str) -> list[re.Match[str]]:
-    """The matches before which the sentence speaks of nobody else, or comes back to the writer after that."""
+    """The matches before which the sentence mentions nobody else, or the writer again after that."""
     matches = list(pattern.finditer(sentence))
     if not matches:
         return []
-    # Each list in order, and looked through once: a review may hold a megabyte in one sentence.
+    # Sorted lists and bisection: one sentence of a review may be a megabyte.
     others = [other.end() for other in _OTHER.finditer(sentence)]
     selves = list(_SELF.finditer(sentence))
     own = []

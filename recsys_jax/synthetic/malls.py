@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from recsys_jax.data.files import write_file
 from recsys_jax.errors import InputError
-from recsys_jax.personas.profiles import SKIN_TYPES, Stated, stated_in_text
+from recsys_jax.personas.profiles import SKIN_TYPES, Profile, profile_of_text
 
 __all__ = ["CATEGORIES", "PERSONAS", "Mall", "generator", "mall", "sentence_bank", "write_mall"]
 
@@ -221,15 +221,15 @@ def _draw_writers(utility: Floats, counts: Ints, slot: Ints, rng: Generator) -> 
     return writers
 
 
-def _statement(persona: int, category: int, rng: Generator) -> Stated:
+def _statement(persona: int, category: int, rng: Generator) -> Profile:
     """What the writer of a review is: of an age that suits the persona, and of a skin type that suits the category."""
     others = [name for name in SKIN_TYPES if name != SKIN_OF_CATEGORY[category]]
     skin = SKIN_OF_CATEGORY[category] if rng.random() < SKIN_SHARE else others[rng.integers(len(others))]
     age = int(rng.integers(*AGE_RANGES[persona], endpoint=True))
-    return Stated(age=age, gender="F" if rng.random() < WOMEN else "M", skin_type=skin)
+    return Profile(age=age, gender="F" if rng.random() < WOMEN else "M", skin_type=skin)
 
 
-def _profile(said: Stated) -> str:
+def _profile(said: Profile) -> str:
     """The statement as the mall shows it beside a review."""
     gender = {"F": "여성", "M": "남성"}[said.gender or "F"]
     return f"{(said.age or 0) // 10}0대/{gender}/{SKIN_WORDS[said.skin_type or 'normal']}"
@@ -240,7 +240,7 @@ def _truth(
     products: list[dict[str, Any]],
     product: Ints,
     persona: Ints,
-    writers_said: Sequence[Stated],
+    writers_said: Sequence[Profile],
     expected: Floats,
 ) -> dict[str, Any]:
     ids = [entry["product_id"] for entry in products]
@@ -271,7 +271,7 @@ def _texts(
     persona: Ints,
     category: Ints,
     items: list[str],
-    writers_said: Sequence[Stated],
+    writers_said: Sequence[Profile],
     words: Words,
     rng: Generator,
 ) -> list[str]:
@@ -328,11 +328,11 @@ def _pools(persona: str, category: int, length: int, words: Words) -> Pools:
 
 
 @cache
-def _said(sentence: str) -> Stated:
-    return stated_in_text(sentence)
+def _said(sentence: str) -> Profile:
+    return profile_of_text(sentence)
 
 
-def _fits(sentence: str, writer: Stated) -> bool:
+def _fits(sentence: str, writer: Profile) -> bool:
     """Whether a writer may say this: of no other skin type, and of no other age by decade."""
     said = _said(sentence)
     if said.age is not None and writer.age is not None and said.age // 10 != writer.age // 10:

@@ -30,8 +30,8 @@ with atheris.instrument_imports(include=["recsys_jax"]):
     from recsys_jax.data.schema import Schema
     from recsys_jax.data.tables import Table, read_table
     from recsys_jax.errors import InputError
-    from recsys_jax.personas.clustering import read_catalogue
-    from recsys_jax.personas.profiles import parse_profile, stated_in_text
+    from recsys_jax.personas.catalogue import read_catalogue
+    from recsys_jax.personas.profiles import parse_profile, profile_of_text
     from recsys_jax.serving.boosts import read_boosts
 
 from conftest import FILMS_TOML, MALL_TOML, mall_customers, mall_products
@@ -103,7 +103,7 @@ def check_reviews(folder: Path, schema: Schema) -> None:
     for text, profile in zip(reviews.texts, reviews.profiles, strict=True):
         assert text.encode() is not None
         parse_profile(profile)
-        stated_in_text(text)
+        profile_of_text(text)
 
 
 def dataset_folder(ending: str) -> Path:

@@ -26,8 +26,8 @@ from recsys_jax.data.dataset import Dataset, read_reviews
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import SetAside, read_table
-from recsys_jax.personas.clustering import read_catalogue
-from recsys_jax.personas.profiles import stated_in_text
+from recsys_jax.personas.catalogue import read_catalogue
+from recsys_jax.personas.profiles import profile_of_text
 from recsys_jax.serving.boosts import read_boosts
 
 TOML = """\
@@ -554,7 +554,7 @@ def test_a_review_of_a_megabyte_is_read_in_seconds(shop, text):
     reviews = read_reviews(shop, Schema.read(shop / "dataset.toml"))
     assert reviews.texts[6] == text
     before = os.times().user
-    stated_in_text(text)
+    profile_of_text(text)
     assert os.times().user - before < 10
 
 

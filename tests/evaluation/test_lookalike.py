@@ -17,7 +17,9 @@ from recsys_jax.data.splits import customer_folds
 from recsys_jax.data.tables import Table
 from recsys_jax.evaluation.engine import cross_validation
 from recsys_jax.models import metrics
-from recsys_jax.personas.clustering import customer_rows, fit_personas, read_catalogue
+from recsys_jax.personas.catalogue import read_catalogue
+from recsys_jax.personas.clustering import fit_personas
+from recsys_jax.personas.customers import customer_rows
 from recsys_jax.personas.encoders import get_encoder
 from recsys_jax.personas.folds import personas_of_fold
 

@@ -18,7 +18,9 @@ from recsys_jax.evaluation import baselines
 from recsys_jax.evaluation import engine as evaluation
 from recsys_jax.evaluation.engine import evaluate_split
 from recsys_jax.personas import folds as persona_folds
-from recsys_jax.personas.clustering import customer_rows, fit_personas, read_catalogue
+from recsys_jax.personas.catalogue import read_catalogue
+from recsys_jax.personas.clustering import fit_personas
+from recsys_jax.personas.customers import customer_rows
 from recsys_jax.personas.encoders import get_encoder
 
 MALL = Path(__file__).parents[2] / "data" / "amoremall"

@@ -10,21 +10,15 @@ import pytest
 from recsys_jax.data.dataset import Reviews, load_dataset, read_reviews
 from recsys_jax.data.schema import Schema
 from recsys_jax.errors import InputError
-from recsys_jax.evaluation.plots import persona_definition, persona_distribution, silhouette_curve
+from recsys_jax.evaluation.plots import persona_distribution, silhouette_curve
 from recsys_jax.personas import clustering as personas
-from recsys_jax.personas.clustering import (
-    Persona,
-    assign,
-    attribute_sources,
-    customer_rows,
-    fit_personas,
-    load_personas,
-    read_catalogue,
-    save_personas,
-)
+from recsys_jax.personas.catalogue import Persona, read_catalogue
+from recsys_jax.personas.clustering import assign, fit_personas, load_personas, save_personas
+from recsys_jax.personas.customers import attribute_sources, customer_rows
+from recsys_jax.personas.definition import persona_definition
 from recsys_jax.personas.encoders import LsaEncoder, get_encoder
 from recsys_jax.personas.keywords import distinctive_keywords
-from recsys_jax.personas.profiles import Stated, parse_profile, stated_in_text
+from recsys_jax.personas.profiles import Profile, parse_profile, profile_of_text
 
 MALL = Path(__file__).parents[2] / "data" / "amoremall"
 
@@ -100,7 +94,7 @@ def test_a_name_that_the_matching_left_is_marked(tmp_path):
     save_personas(model, tmp_path)
     assert load_personas(tmp_path).nearest == model.nearest == ("Dry", "Dry", "Calm")
     doubt = "a leftover name: its reviews read more like Dry"
-    assert [model.doubt(number) for number in range(3)] == ["", doubt, ""]
+    assert [model.name_note(number) for number in range(3)] == ["", doubt, ""]
     path, sources = tmp_path / "P.md", attribute_sources(reviews_of(texts))
     persona_definition(path, model, texts, *assign(model, embeddings), sources)
     text = path.read_text("utf-8")
@@ -115,7 +109,7 @@ def test_names_without_a_rival_are_not_marked():
     # A name made of keywords, and texts that speak for every persona alike, are no leftovers.
     for spoken in (texts, ["같은 글"] * len(texts)):
         model = fit_personas(embeddings, spoken, CATALOGUE, encoder=Fake(), k=4)
-        assert [model.doubt(number) for number in range(4)] == [""] * 4
+        assert [model.name_note(number) for number in range(4)] == [""] * 4
         assert set(model.nearest) <= {"Dry", "Gift", "Calm"}
 
 
@@ -253,43 +247,43 @@ def test_embeddings_of_another_encoder_are_refused():
 @pytest.mark.parametrize(
     ("profile", "stated", "unused"),
     [
-        ("40대/남성/복합성/주름", Stated(45, "M", "combination", "wrinkle"), []),
-        ("20대 초반/여성/건성/수분", Stated(22, "F", "dry", "moisture"), []),
-        ("여성/30대", Stated(35, "F", None, None), []),
-        ("34세/여/민감성/트러블,모공", Stated(34, "F", "sensitive", "calming"), ["모공"]),
+        ("40대/남성/복합성/주름", Profile(45, "M", "combination", "wrinkle"), []),
+        ("20대 초반/여성/건성/수분", Profile(22, "F", "dry", "moisture"), []),
+        ("여성/30대", Profile(35, "F", None, None), []),
+        ("34세/여/민감성/트러블,모공", Profile(34, "F", "sensitive", "calming"), ["모공"]),
         # Words that can be a skin type or a concern.
-        ("20대/여성/민감/주름", Stated(25, "F", "sensitive", "wrinkle"), []),
-        ("30대/여성/건조/모공", Stated(35, "F", "dry", "texture"), []),
-        ("20대/여성/민감/다크서클", Stated(25, "F", "sensitive", None), ["다크서클"]),
-        ("20대/여성/민감/", Stated(25, "F", "sensitive", None), []),
-        ("20대/여성//민감", Stated(25, "F", None, "calming"), []),
-        ("20대/여성/건조/민감", Stated(25, "F", "dry", "calming"), []),
-        ("20대/여성/민감,건조/주름", Stated(25, "F", "sensitive", "wrinkle"), ["건조"]),
-        ("20대/여성/민감/지성", Stated(25, "F", "oily", "calming"), []),
-        ("20대,여성,민감,주름,모공", Stated(25, "F", "sensitive", "wrinkle"), ["모공"]),
-        ("20대/여성/민감/주름,모공", Stated(25, "F", "sensitive", "wrinkle"), ["모공"]),
-        ("여성/주름/예민", Stated(None, "F", "sensitive", "wrinkle"), []),
-        ("여성/민감", Stated(None, "F", None, "calming"), []),
-        ("30대/여성/건조", Stated(35, "F", None, "moisture"), []),
-        ("30대/여성/건성/예민", Stated(35, "F", "dry", "calming"), []),
-        ("30대/여성/지성/건조/모공", Stated(35, "F", "oily", "moisture"), ["모공"]),
+        ("20대/여성/민감/주름", Profile(25, "F", "sensitive", "wrinkle"), []),
+        ("30대/여성/건조/모공", Profile(35, "F", "dry", "texture"), []),
+        ("20대/여성/민감/다크서클", Profile(25, "F", "sensitive", None), ["다크서클"]),
+        ("20대/여성/민감/", Profile(25, "F", "sensitive", None), []),
+        ("20대/여성//민감", Profile(25, "F", None, "calming"), []),
+        ("20대/여성/건조/민감", Profile(25, "F", "dry", "calming"), []),
+        ("20대/여성/민감,건조/주름", Profile(25, "F", "sensitive", "wrinkle"), ["건조"]),
+        ("20대/여성/민감/지성", Profile(25, "F", "oily", "calming"), []),
+        ("20대,여성,민감,주름,모공", Profile(25, "F", "sensitive", "wrinkle"), ["모공"]),
+        ("20대/여성/민감/주름,모공", Profile(25, "F", "sensitive", "wrinkle"), ["모공"]),
+        ("여성/주름/예민", Profile(None, "F", "sensitive", "wrinkle"), []),
+        ("여성/민감", Profile(None, "F", None, "calming"), []),
+        ("30대/여성/건조", Profile(35, "F", None, "moisture"), []),
+        ("30대/여성/건성/예민", Profile(35, "F", "dry", "calming"), []),
+        ("30대/여성/지성/건조/모공", Profile(35, "F", "oily", "moisture"), ["모공"]),
         # Skin types in other words; what comes second and differs; what is only said twice.
-        ("악지성/수분", Stated(None, None, "oily", "moisture"), []),
-        ("건성 피부", Stated(skin_type="dry"), []),
-        ("지성 피부", Stated(skin_type="oily"), []),
-        ("예민한 피부", Stated(skin_type="sensitive"), []),
-        ("민감피부/남", Stated(None, "M", "sensitive", None), []),
-        ("극민감성 타입", Stated(skin_type="sensitive"), []),
-        ("중성/여", Stated(None, "F", "normal", None), []),
-        ("피부", Stated(), ["피부"]),
-        ("건성/지성/30대/여성/40대/남", Stated(35, "F", "dry", None), ["지성", "40대", "남"]),
-        ("건성/악건성/트러블/홍조", Stated(None, None, "dry", "calming"), []),
-        (" 50대 이상 / 여성 / / ", Stated(55, "F", None, None), []),
-        ("비공개/여성/지성/다크서클", Stated(None, "F", "oily", None), ["비공개", "다크서클"]),
-        ("dry/gift/f", Stated(None, "F", "dry", "gift"), []),
-        ("-", Stated(), ["-"]),
-        ("", Stated(), []),
-        (None, Stated(), []),
+        ("악지성/수분", Profile(None, None, "oily", "moisture"), []),
+        ("건성 피부", Profile(skin_type="dry"), []),
+        ("지성 피부", Profile(skin_type="oily"), []),
+        ("예민한 피부", Profile(skin_type="sensitive"), []),
+        ("민감피부/남", Profile(None, "M", "sensitive", None), []),
+        ("극민감성 타입", Profile(skin_type="sensitive"), []),
+        ("중성/여", Profile(None, "F", "normal", None), []),
+        ("피부", Profile(), ["피부"]),
+        ("건성/지성/30대/여성/40대/남", Profile(35, "F", "dry", None), ["지성", "40대", "남"]),
+        ("건성/악건성/트러블/홍조", Profile(None, None, "dry", "calming"), []),
+        (" 50대 이상 / 여성 / / ", Profile(55, "F", None, None), []),
+        ("비공개/여성/지성/다크서클", Profile(None, "F", "oily", None), ["비공개", "다크서클"]),
+        ("dry/gift/f", Profile(None, "F", "dry", "gift"), []),
+        ("-", Profile(), ["-"]),
+        ("", Profile(), []),
+        (None, Profile(), []),
     ],
 )
 def test_profile(profile, stated, unused):
@@ -299,42 +293,42 @@ def test_profile(profile, stated, unused):
 @pytest.mark.parametrize(
     ("text", "stated"),
     [
-        ("30대 후반 입니다. 평생을 지성으로 살아왔어요", Stated(age=37, skin_type="oily")),
-        ("이젠 40대가되니 더 건조하고", Stated(age=45)),
-        ("20대 초반인데 벌써 주름이", Stated(age=22)),
-        ("만 34세입니다", Stated(age=34)),
-        ("마흔이 넘으니 달라요", Stated(age=40)),
-        ("30대 남자입니다", Stated(age=35, gender="M")),
-        ("건성이라 겨울에 힘들어요", Stated(skin_type="dry")),
-        ("지성 피부인 저에게 딱", Stated(skin_type="oily")),
-        ("제 복합성 피부에 맞아요", Stated(skin_type="combination")),
-        ("민감성 피부라 걱정했는데", Stated(skin_type="sensitive")),
-        ("피부가 예민해서 순한 것만", Stated(skin_type="sensitive")),
-        ("남편이 사 줬는데 저는 건성이라 좋아요", Stated(skin_type="dry")),
+        ("30대 후반 입니다. 평생을 지성으로 살아왔어요", Profile(age=37, skin_type="oily")),
+        ("이젠 40대가되니 더 건조하고", Profile(age=45)),
+        ("20대 초반인데 벌써 주름이", Profile(age=22)),
+        ("만 34세입니다", Profile(age=34)),
+        ("마흔이 넘으니 달라요", Profile(age=40)),
+        ("30대 남자입니다", Profile(age=35, gender="M")),
+        ("건성이라 겨울에 힘들어요", Profile(skin_type="dry")),
+        ("지성 피부인 저에게 딱", Profile(skin_type="oily")),
+        ("제 복합성 피부에 맞아요", Profile(skin_type="combination")),
+        ("민감성 피부라 걱정했는데", Profile(skin_type="sensitive")),
+        ("피부가 예민해서 순한 것만", Profile(skin_type="sensitive")),
+        ("남편이 사 줬는데 저는 건성이라 좋아요", Profile(skin_type="dry")),
         # Said of products, of others, of anybody; or of two things at once.
-        ("건성용 제품", Stated()),
-        ("건성 피부에 좋아요", Stated()),
-        ("지성 피부라면 낮에는 가볍게", Stated()),
-        ("건성이신 분들께 추천", Stated()),
-        ("건성이라도 괜찮아요", Stated()),
-        ("엄마는 건성이라 좋아하세요", Stated()),
-        ("아빠가 지성피부 타입이라 드렸어요", Stated()),
-        ("제 딸은 민감성 피부인데", Stated()),
-        ("지성은 아니지만", Stated()),
-        ("저는 건성피부이면서 예민한 편인데", Stated()),
-        ("중성적인 향", Stated()),
-        ("20대 여성에게 추천", Stated()),
-        ("20대부터 꾸준히", Stated()),
-        ("50대 어머니 선물", Stated()),
-        ("어머니가 60대이신데 40대인데도 그래요", Stated()),
-        ("20대30대 유튜버", Stated()),
-        ("남자친구 선물", Stated()),
-        ("남자라면 누구나", Stated()),
-        ("남편도 이제 마흔이 되니", Stated()),
+        ("건성용 제품", Profile()),
+        ("건성 피부에 좋아요", Profile()),
+        ("지성 피부라면 낮에는 가볍게", Profile()),
+        ("건성이신 분들께 추천", Profile()),
+        ("건성이라도 괜찮아요", Profile()),
+        ("엄마는 건성이라 좋아하세요", Profile()),
+        ("아빠가 지성피부 타입이라 드렸어요", Profile()),
+        ("제 딸은 민감성 피부인데", Profile()),
+        ("지성은 아니지만", Profile()),
+        ("저는 건성피부이면서 예민한 편인데", Profile()),
+        ("중성적인 향", Profile()),
+        ("20대 여성에게 추천", Profile()),
+        ("20대부터 꾸준히", Profile()),
+        ("50대 어머니 선물", Profile()),
+        ("어머니가 60대이신데 40대인데도 그래요", Profile()),
+        ("20대30대 유튜버", Profile()),
+        ("남자친구 선물", Profile()),
+        ("남자라면 누구나", Profile()),
+        ("남편도 이제 마흔이 되니", Profile()),
     ],
 )
 def test_what_a_text_says_of_its_writer(text, stated):
-    assert stated_in_text(text) == stated
+    assert profile_of_text(text) == stated
 
 
 def test_profile_goes_before_text_before_persona():

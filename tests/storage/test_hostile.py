@@ -22,7 +22,8 @@ from test_artifacts import file_of, forged, refused, same_model, tiny  # noqa: F
 
 from recsys_jax import InputError, Recommender, load_model, save_model
 from recsys_jax.personas import encoders
-from recsys_jax.personas.clustering import Persona, PersonaModel, load_personas, save_personas
+from recsys_jax.personas.catalogue import Persona
+from recsys_jax.personas.clustering import PersonaModel, load_personas, save_personas
 from recsys_jax.personas.encoders import LsaEncoder, SentenceEncoder
 
 HERE = Path(__file__).parents[1]

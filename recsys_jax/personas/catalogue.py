@@ -1,0 +1,68 @@
+"""The persona catalogue: kinds of customers, read from TOML."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from recsys_jax.data.files import read_toml
+from recsys_jax.errors import InputError, choices
+from recsys_jax.personas.profiles import SKIN_CONCERNS, SKIN_TYPES
+
+__all__ = ["Persona", "parse_persona", "read_catalogue"]
+
+
+@dataclass(frozen=True)
+class Persona:
+    """A kind of customer: the keywords of its reviews, and its attributes where a review does not state them."""
+
+    name: str
+    description: str
+    keywords: tuple[str, ...]
+    skin_type: str
+    skin_concern: str
+    age: tuple[int, int]
+    """The youngest and oldest."""
+    female_share: float
+
+
+def read_catalogue(path: Path) -> tuple[Persona, ...]:
+    """The `[[persona]]` tables of a TOML file. Raises `InputError` for whatever is not allowed there."""
+    document = read_toml(path)
+    tables = document.get("persona")
+    listed = isinstance(tables, list) and bool(tables) and all(isinstance(table, dict) for table in tables)
+    if set(document) != {"persona"} or not listed:
+        raise InputError(f"{path}: found {choices(document) or 'nothing'}; allowed: one or more [[persona]] tables")
+    personas = tuple(parse_persona(table, f"{path}, persona {number}") for number, table in enumerate(tables or (), 1))
+    for number, persona in enumerate(personas):
+        if persona.name in {other.name for other in personas[:number]}:
+            raise InputError(f"{path}: two personas are named {persona.name!r}; names must differ")
+    return personas
+
+
+def parse_persona(table: Mapping[str, Any], where: str) -> Persona:
+    """The persona that a table describes; `where` names it in errors. Raises `InputError`."""
+
+    def check(key: str, allowed: str, valid: bool) -> None:
+        if not valid:
+            found = f"found {table[key]!r}" if key in table else "it is not given"
+            raise InputError(f"{where}: {key}: {found}; allowed: {allowed}")
+
+    known = [field.name for field in fields(Persona)]
+    for key in table:
+        if key not in known:
+            raise InputError(f"{where}: found the key {key!r}; allowed: {choices(known)}")
+    value = table.get
+    for key in ("name", "description"):
+        text = value(key)
+        check(key, "a text", isinstance(text, str) and bool(text.strip()))
+    keywords, ages, share = value("keywords"), value("age"), value("female_share")
+    words = isinstance(keywords, list) and all(isinstance(word, str) and word.strip() for word in keywords)
+    check("keywords", "a list of different texts", words and 0 < len(keywords or ()) == len(set(keywords or ())))
+    check("skin_type", choices(SKIN_TYPES), value("skin_type") in SKIN_TYPES)
+    check("skin_concern", choices(SKIN_CONCERNS), value("skin_concern") in SKIN_CONCERNS)
+    whole = isinstance(ages, list) and len(ages) == 2 and all(type(age) is int for age in ages)
+    youngest, oldest = ages if whole and ages else (0, 0)
+    check("age", "[YOUNGEST, OLDEST], whole numbers from 1 to 120", 1 <= youngest <= oldest <= 120)
+    check("female_share", "a number from 0 to 1", type(share) in (int, float) and 0 <= (share or 0) <= 1)
+    return Persona(**{**table, "keywords": tuple(keywords or ()), "age": tuple(ages or ())})
