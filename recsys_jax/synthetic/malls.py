@@ -1,8 +1,8 @@
-"""Look-alike data with a known answer: a small mall with Korean reviews.
+"""A synthetic mall with Korean reviews and known preferences.
 
-Within a category, customers prefer products by brand and price level, which a product tower can see; in the mall, the
-skin type that they state goes with the category. How strongly is written down as the truth, so that a test can tell
-what a recommender could have learned at best. No pipeline reads the truth.
+Within a category, customers prefer products by brand and price level, which are product features; the skin type that
+they state correlates with the category. The planted preferences are written as the truth, so that tests know how well a
+recommender could do. No pipeline reads the truth.
 """
 
 import json
@@ -52,39 +52,36 @@ LENGTHS = ((0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1), (20, 38, 124, 168, 331
 MEDIAN_LENGTHS = (346, 503, 178, 419, 214)
 COPIES = 2  # texts that occur twice
 
-# Where in its category's price range each persona likes to buy (0 cheapest, 1 dearest), how narrowly, and how much
-# brands matter beside it. Chosen so that a ranking by the truth is clearly better than one by counts.
+# Each persona's ideal price within its category's range (0 cheapest, 1 dearest), the width of the preference, and the
+# weight of brands. Chosen so that a ranking by the truth is clearly better than one by counts.
 PRICE_IDEAL = np.array([0.55, 0.85, 0.95, 0.1, 0.35, 0.7])
 PRICE_WIDTH = 0.15
 BRAND_STRENGTH = 2.0
 
-# What writers state of themselves beside the review: age, gender and skin type. The skin type goes with the category,
-# so that attributes tell more of it than the persona does: the most frequent one of each category, and how frequent.
+# Writers state age, gender and skin type. The skin type correlates with the category, so that attributes predict it
+# better than the persona does: the most frequent one of each category, and its share.
 WOMEN = 0.7
 SKIN_OF_CATEGORY = ("sensitive", "dry", "normal", "combination", "oily")
 SKIN_SHARE = 0.8
-PROFILES = 0.9  # reviews that have a profile
+PROFILES = 0.9  # share of reviews with a profile
 SKIN_WORDS = {"dry": "건성", "oily": "지성", "combination": "복합성", "sensitive": "민감성", "normal": "중성"}
 AGE_RANGES = ((35, 49), (35, 49), (20, 44), (25, 37), (20, 44), (25, 37))  # for each of PERSONAS
 
-# What a review is made of: sentences on its persona's theme, on the category, and on anything.
+# Shares of a review's sentences on its persona's theme and on the category; the others are neutral.
 THEME, CATEGORY = 0.6, 0.2
-MOOD = 0.3  # how many sentences end with the writer's own sign; were it all, an encoder would see little else
+MOOD = 0.3  # share of sentences that end with the writer's own sign; more would dominate the embeddings
 
 
 @dataclass(frozen=True)
 class Mall:
-    """The small mall: `products` as its file lists them with their reviews, and `truth`, who wrote them and why."""
+    """The mall: `products` as in its file, with reviews, and `truth`: the writers and the planted preferences."""
 
     products: list[dict[str, Any]]
     truth: dict[str, Any]
 
 
-# ---------------------------------------------------------------- the mall
-
-
 def mall(seed: int) -> Mall:
-    """The small mall of 93 products and 277 reviews: its products and the truth behind them.
+    """The mall of 93 products and 277 reviews, with its truth.
 
     >>> len(mall(0).products)
     93
@@ -111,13 +108,13 @@ def mall(seed: int) -> Mall:
     items = [name[1] for names, _, _ in catalogue for name in names]
     product, persona = np.concatenate(slots), np.concatenate(writers)
     category = np.repeat(np.arange(len(CATEGORIES)), [len(slot) for slot in slots])
-    writers_said = [_statement(int(who), int(at), rng) for who, at in zip(persona, category, strict=True)]
-    texts = _texts(product, persona, category, items, writers_said, words, rng)
-    for row, text, said in zip(product, texts, writers_said, strict=True):
+    profiles = [_writer(int(who), int(at), rng) for who, at in zip(persona, category, strict=True)]
+    texts = _texts(product, persona, category, items, profiles, words, rng)
+    for row, text, said in zip(product, texts, profiles, strict=True):
         profile = _profile(said) if rng.random() < PROFILES else ""
         head = {"reviewer": "", "rating": 0, "content": text, "date": ""}
         products[row]["reviews"].append({**head, "profile_info": profile})
-    return Mall(products, _truth(seed, products, product, persona, writers_said, _expected(utilities, reviews)))
+    return Mall(products, _truth(seed, products, product, persona, profiles, _expected(utilities, reviews)))
 
 
 def _category(index: int, words: Words, rng: Generator) -> tuple[list[tuple[str, str]], Ints, Ints]:
@@ -130,7 +127,7 @@ def _category(index: int, words: Words, rng: Generator) -> tuple[list[tuple[str,
         twins = np.sort(rng.choice(_twin_places(size), TWINS[index], replace=False))
         prices = _prices(PRICES[index], size, twins, odd, rng)
         brands = _brands(counts, twins, rng)
-        # By chance two more products may share brand and price, or rounding push a price past its neighbour.
+        # By chance, two more products may share brand and price, or rounding may move a price past its neighbour.
         if len(set(zip(brands, prices, strict=True))) == size - TWINS[index] and (np.diff(prices) >= 0).all():
             break
     pairs = [(line, product.split("|")) for line in words_here["lines"] for product in words_here["products"]]
@@ -141,7 +138,7 @@ def _category(index: int, words: Words, rng: Generator) -> tuple[list[tuple[str,
 
 
 def _twin_places(size: int) -> list[int]:
-    """Places in the sorted prices where two neighbours may be equal without moving a quartile."""
+    """Indices of the sorted prices where two neighbours may be equal without moving a quartile."""
     fixed = {0, size - 1} | {int(q * (size - 1)) + up for q in (0.25, 0.5, 0.75) for up in (0, 1)}
     return [place for place in range(1, size - 2, 2) if not fixed & {place, place + 1}]
 
@@ -156,7 +153,7 @@ def _prices(quartiles: tuple[int, ...], size: int, twins: Ints, odd: int, rng: G
     for quantile, wanted in zip((0.25, 0.5, 0.75), quartiles[1:4], strict=True):
         below, share = divmod(quantile * (size - 1), 1)
         low = int(below)
-        # The quantile lies between two prices: the nearer one is set so that it comes out.
+        # The quantile lies between two prices: the nearer one is set to give it exactly.
         if share > 0.5:
             prices[low + 1] = np.round((wanted - (1 - share) * prices[low]) / share, -2)
         else:
@@ -169,7 +166,7 @@ def _prices(quartiles: tuple[int, ...], size: int, twins: Ints, odd: int, rng: G
 
 
 def _brands(counts: Ints, twins: Ints, rng: Generator) -> Ints:
-    """A brand number for each place in the sorted prices; both products of a twin get the same brand."""
+    """A brand number for each of the sorted prices; both products of a twin get the same brand."""
     left, brands = counts.copy(), np.full(counts.sum(), -1)
     for twin in twins:
         brand = rng.choice(np.flatnonzero(left >= 2))
@@ -180,22 +177,22 @@ def _brands(counts: Ints, twins: Ints, rng: Generator) -> Ints:
 
 
 def _price_utility(prices: Ints) -> Floats:
-    """How well each price suits each persona: a bell around its ideal place in the category's range of prices."""
+    """Each persona's utility of each price: a bell around its ideal level in the category's range."""
     level = np.searchsorted(np.sort(prices), prices) / (len(prices) - 1)
     bell: Floats = -0.5 * ((level - PRICE_IDEAL[:, None]) / PRICE_WIDTH) ** 2
     return bell
 
 
 def _utilities(catalogue: Sequence[tuple[Any, Ints, Ints]], brands: int, rng: Generator) -> list[Floats]:
-    """For each category, how much each persona likes each product: by its price, and by its brand."""
-    taste = rng.standard_normal((len(PERSONAS), brands)) * BRAND_STRENGTH
-    return [taste[:, brand] + _price_utility(prices) for _, brand, prices in catalogue]
+    """Each persona's utility of each product of each category: by price and by brand."""
+    of_brand = rng.standard_normal((len(PERSONAS), brands)) * BRAND_STRENGTH
+    return [of_brand[:, brand] + _price_utility(prices) for _, brand, prices in catalogue]
 
 
 def _expected(utilities: Sequence[Floats], reviews: Sequence[Ints], rounds: int = 2000) -> Floats:
-    """Reviews to expect by each persona of each product.
+    """The expected number of reviews by each persona of each product.
 
-    In each category exp(utility), scaled by row and by column until it sums to the persona's and the product's reviews.
+    In each category exp(utility), scaled by row and column until it sums to the reviews of each persona and product.
     """
     parts = []
     for index, (utility, columns) in enumerate(zip(utilities, reviews, strict=True)):
@@ -209,7 +206,7 @@ def _expected(utilities: Sequence[Floats], reviews: Sequence[Ints], rounds: int 
 
 
 def _draw_writers(utility: Floats, counts: Ints, slot: Ints, rng: Generator) -> Ints:
-    """Who wrote each review: random swaps of writers, so that both margins hold and likely pairs are likely."""
+    """The persona of each review's writer, by Metropolis swaps of writers, which keep both margins."""
     writers = rng.permutation(np.repeat(np.arange(len(PERSONAS)), counts))
     swaps = 200 * len(slot)
     pairs, chances = rng.integers(len(slot), size=(swaps, 2)), np.log(1 - rng.random(swaps))
@@ -221,8 +218,8 @@ def _draw_writers(utility: Floats, counts: Ints, slot: Ints, rng: Generator) -> 
     return writers
 
 
-def _statement(persona: int, category: int, rng: Generator) -> Profile:
-    """What the writer of a review is: of an age that suits the persona, and of a skin type that suits the category."""
+def _writer(persona: int, category: int, rng: Generator) -> Profile:
+    """The profile of a review's writer: an age of the persona, a skin type that correlates with the category."""
     others = [name for name in SKIN_TYPES if name != SKIN_OF_CATEGORY[category]]
     skin = SKIN_OF_CATEGORY[category] if rng.random() < SKIN_SHARE else others[rng.integers(len(others))]
     age = int(rng.integers(*AGE_RANGES[persona], endpoint=True))
@@ -230,7 +227,7 @@ def _statement(persona: int, category: int, rng: Generator) -> Profile:
 
 
 def _profile(said: Profile) -> str:
-    """The statement as the mall shows it beside a review."""
+    """The `profile_info` of a review."""
     gender = {"F": "여성", "M": "남성"}[said.gender or "F"]
     return f"{(said.age or 0) // 10}0대/{gender}/{SKIN_WORDS[said.skin_type or 'normal']}"
 
@@ -240,18 +237,18 @@ def _truth(
     products: list[dict[str, Any]],
     product: Ints,
     persona: Ints,
-    writers_said: Sequence[Profile],
+    profiles: Sequence[Profile],
     expected: Floats,
 ) -> dict[str, Any]:
     ids = [entry["product_id"] for entry in products]
     place = np.arange(len(product)) - np.searchsorted(product, product)
-    # Six decimals: enough for any test, and the same on every machine.
+    # Six decimals are the same on every machine.
     shares = np.round(expected / expected.sum(axis=1, keepdims=True), 6)
     return {
         "seed": seed,
         "personas": [
             {"product_id": ids[row], "review": int(at), "persona": PERSONAS[who], "skin_type": said.skin_type}
-            for row, at, who, said in zip(product, place, persona, writers_said, strict=True)
+            for row, at, who, said in zip(product, place, persona, profiles, strict=True)
         ],
         "skin_types": {
             str(code): {skin: SKIN_SHARE if skin == own else (1 - SKIN_SHARE) / 4 for skin in SKIN_TYPES}
@@ -263,34 +260,31 @@ def _truth(
     }
 
 
-# ---------------------------------------------------------------- its reviews
-
-
 def _texts(
     product: Ints,
     persona: Ints,
     category: Ints,
     items: list[str],
-    writers_said: Sequence[Profile],
+    profiles: Sequence[Profile],
     words: Words,
     rng: Generator,
 ) -> list[str]:
-    """A text for each review, on its writer's theme; it contradicts nothing that the writer states."""
+    """A text for each review, on its writer's theme and without contradicting the writer's profile."""
     lengths = _lengths(category, rng).tolist()
     texts: list[str] = []
-    for row, said in enumerate(writers_said):
+    for row, said in enumerate(profiles):
         every = _pools(PERSONAS[persona[row]], CATEGORIES[category[row]], lengths[row], words)
         opening, theme, there, neutral = ([line for line in pool if _fits(line, said)] for pool in every)
         pools = opening, theme, there, neutral
         texts.append(_text(pools, items[product[row]], lengths[row], set(texts), words, rng))
-    # Some people post one text under two products. Only texts of almost one length, so that the lengths stay.
-    profiles = np.unique([_profile(said) for said in writers_said], return_inverse=True)[1]
-    order = np.lexsort((lengths, profiles, persona, category))
+    # A few writers post one text under two products: among texts of nearly equal length, to keep the lengths.
+    kinds = np.unique([_profile(said) for said in profiles], return_inverse=True)[1]
+    order = np.lexsort((lengths, kinds, persona, category))
     alike = [
         (one, two)
         for one, two in pairwise(order.tolist())
         if (category[one], persona[one]) == (category[two], persona[two])
-        and _profile(writers_said[one]) == _profile(writers_said[two])
+        and _profile(profiles[one]) == _profile(profiles[two])
         and product[one] != product[two]
         and 100 < lengths[one] <= lengths[two] <= lengths[one] + 16
     ]
@@ -304,7 +298,7 @@ def _texts(
 
 
 def _lengths(category: Ints, rng: Generator) -> Ints:
-    """How long each review shall be: the overall quantiles exactly, and nearly each category's median."""
+    """The length of each review: the overall quantiles exactly, each category's median nearly."""
     sorted_lengths = np.interp(np.linspace(0, 1, len(category)), *LENGTHS).round().astype(int)
     noise, shift = rng.standard_normal(len(category)), np.zeros(len(CATEGORIES))
     best, best_error = sorted_lengths, np.inf
@@ -319,7 +313,7 @@ def _lengths(category: Ints, rng: Generator) -> Ints:
 
 
 def _pools(persona: str, category: int, length: int, words: Words) -> Pools:
-    """Opening, theme, category and neutral sentences for a review; a short one has no room for more than its theme."""
+    """Opening, theme, category and neutral sentences for a review; a short one is on its theme alone."""
     theme = words["personas"][persona]
     if length < 60:
         return [], theme["short"], [], []
@@ -327,13 +321,11 @@ def _pools(persona: str, category: int, length: int, words: Words) -> Pools:
     return theme["profile"], theme["sentences"] + theme["short"], there, words["neutral"]["sentences"]
 
 
-@cache
-def _said(sentence: str) -> Profile:
-    return profile_of_text(sentence)
+_said = cache(profile_of_text)
 
 
 def _fits(sentence: str, writer: Profile) -> bool:
-    """Whether a writer may say this: of no other skin type, and of no other age by decade."""
+    """Whether a sentence is compatible with the writer's skin type and decade of age."""
     said = _said(sentence)
     if said.age is not None and writer.age is not None and said.age // 10 != writer.age // 10:
         return False
@@ -356,7 +348,7 @@ def _attempt(pools: Pools, item: str, length: int, words: Words, rng: Generator)
     opening, *rest = pools
     theme, there, neutral = ([pool[at] for at in rng.permutation(len(pool))] for pool in rest)
     mood = (".", ".", "!", "~", "..", " ㅎㅎ", "^^")[rng.integers(7)]
-    # Writers who press Enter do so now and then, and their line ends got mixed on the way.
+    # Some writers break lines now and then, with either kind of line end.
     gaps = (" ", " ", "\r\n", "\n") if rng.random() < 0.4 else (" ",)
     emoji = words["neutral"]["emoji"]
     close = " " + emoji[rng.integers(len(emoji))] if rng.random() < 0.08 else ""
@@ -376,9 +368,6 @@ def _attempt(pools: Pools, item: str, length: int, words: Words, rng: Generator)
     return text.strip() + close
 
 
-# ---------------------------------------------------------------- files
-
-
 def write_mall(made: Mall, folder: Path) -> list[Path]:
     """Writes `products.json`, `truth.json` and the `dataset.toml` that describes them; returns their paths."""
     paths = [folder / "dataset.toml"]
@@ -390,7 +379,7 @@ def write_mall(made: Mall, folder: Path) -> list[Path]:
 
 
 def generator(seed: int) -> Generator:
-    """The source of everything random; the same on every machine. Raises `InputError` for a negative seed."""
+    """The random generator, the same on every machine. Raises `InputError` for a negative seed."""
     if seed < 0:
         raise InputError(f"seed: found {seed}; allowed: 0 or more")
     return Generator(PCG64(seed))

@@ -1,4 +1,4 @@
-"""Populations of any size with a known answer: tables for benchmarks, without review texts."""
+"""Synthetic populations of any size with known preferences: tables for benchmarks, without review texts."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -31,7 +31,7 @@ __all__ = ["Population", "population", "write_population"]
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-# Populations: attributes follow the persona, without giving it away.
+# Shares of the skin types by persona: attributes correlate with the persona without determining it.
 SKIN_TYPE_SHARES = np.array(
     [
         [0.60, 0.05, 0.15, 0.10, 0.10],
@@ -42,7 +42,7 @@ SKIN_TYPE_SHARES = np.array(
         [0.10, 0.35, 0.35, 0.10, 0.10],
     ]
 )
-CONCERN_KNOWN = 0.7  # how often the concern is the persona's own; else it is any
+CONCERN_KNOWN = 0.7  # share of customers with the persona's own concern; the others have a random one
 AGES = np.array([33, 48, 38, 40, 28, 31])
 MORE_PURCHASES = 2.0  # mean purchases of a customer beyond the first
 BRAND_GROUPS, PRICE_LEVELS = 12, 5
@@ -51,7 +51,7 @@ ZIPF, ZIPF_FROM = 0.9, 10.0  # the product of rank r is bought in proportion to 
 
 @dataclass(frozen=True)
 class Population:
-    """Tables of any size: columns of products and customers, who bought what as row numbers, and the planted truth."""
+    """Columns of products and customers, purchases as pairs of indices, and the planted preferences."""
 
     products: dict[str, Any]
     customers: dict[str, Any]
@@ -61,7 +61,7 @@ class Population:
 
 
 def population(customers: int, products: int, seed: int) -> Population:
-    """Customers with attributes, products, who bought what, and the planted P(product | persona).
+    """Customers with attributes, products, purchases, and the planted P(product | persona).
 
     >>> made = population(100, 20, seed=0)
     >>> len(made.customers["user_id"]), made.preference.shape
@@ -82,11 +82,11 @@ def population(customers: int, products: int, seed: int) -> Population:
 
 
 def _goods(size: int, rng: Generator) -> tuple[dict[str, Any], Ints, Ints, Ints]:
-    """The columns of the products, and each one's category, brand and price level as numbers."""
+    """The columns of the products, and the numbers of their category, brand and price level."""
     words = sentence_bank()
     reviews = REVIEWS.sum(axis=0)
     category = _choose(reviews / reviews.sum(), size, rng)
-    # A few brands are large and many small, as in any shop.
+    # A few large brands and many small ones, as in a shop.
     brand = (min(max(19, size // 5), 4000) * rng.random(size) ** 2).astype(np.int64)
     place = rng.random(size)
     price, name = np.empty(size, np.int64), np.empty(size, object)
@@ -108,19 +108,19 @@ def _goods(size: int, rng: Generator) -> tuple[dict[str, Any], Ints, Ints, Ints]
 
 
 def _group_utility(rng: Generator) -> Floats:
-    """How much each persona likes each category, group of brands and price level."""
-    # One more review everywhere: no persona is ruled out of a category.
+    """Each persona's utility of each category, group of brands and price level."""
+    # One more review each, so that no persona is excluded from a category.
     liked = np.log((REVIEWS + 1) / (REVIEWS + 1).sum(axis=1, keepdims=True) / REVIEWS.sum(axis=0))
-    taste = rng.standard_normal((len(PERSONAS), 1, BRAND_GROUPS))
+    of_brand = rng.standard_normal((len(PERSONAS), 1, BRAND_GROUPS))
     twist = 0.3 * rng.standard_normal((len(PERSONAS), len(CATEGORIES), BRAND_GROUPS))
     level = (np.arange(PRICE_LEVELS) + 0.5) / PRICE_LEVELS
     bell = -0.5 * ((level - PRICE_IDEAL[:, None]) / (2 * PRICE_WIDTH)) ** 2
-    utility: Floats = (liked[:, :, None] + taste + twist)[..., None] + bell[:, None, None, :]
+    utility: Floats = (liked[:, :, None] + of_brand + twist)[..., None] + bell[:, None, None, :]
     return utility
 
 
 def _people(size: int, rng: Generator) -> tuple[dict[str, Any], Ints]:
-    """The columns of the customers, and each one's persona as a number."""
+    """The columns of the customers, and the numbers of their personas."""
     reviews = REVIEWS.sum(axis=1)
     persona = _choose(reviews / reviews.sum(), size, rng)
     skin = np.empty(size, np.int64)
@@ -128,7 +128,7 @@ def _people(size: int, rng: Generator) -> tuple[dict[str, Any], Ints]:
         here = np.flatnonzero(persona == index)
         skin[here] = _choose(shares, len(here), rng)
     known = rng.random(size) < CONCERN_KNOWN
-    # There is one concern for each of PERSONAS, in the same order.
+    # There is one concern for each persona, in the same order.
     concern = np.where(known, persona, rng.integers(len(SKIN_CONCERNS), size=size))
     age = np.clip(np.round(AGES[persona] + 8 * rng.standard_normal(size)), 15, 79).astype(np.int64)
     columns = {
@@ -144,11 +144,11 @@ def _people(size: int, rng: Generator) -> tuple[dict[str, Any], Ints]:
 
 
 def _purchases(persona: Ints, preference: Floats, rng: Generator) -> tuple[Ints, Ints]:
-    """Who bought what, sorted, no pair twice: what a customer has already is drawn again."""
+    """Purchases as (customer, product), sorted, each pair once: repeated ones are drawn again."""
     size = preference.shape[1]
     wanted = np.minimum(1 + rng.poisson(MORE_PURCHASES, len(persona)), size)
     bought, missing = np.empty(0, np.int64), wanted
-    # A customer who keeps drawing what is there already, where there are few products, ends with fewer than wanted.
+    # With few products, a customer whose draws keep repeating ends with fewer than wanted.
     for _ in range(50):
         customer = np.repeat(np.arange(len(persona)), missing)
         product = np.empty(len(customer), np.int64)
@@ -166,7 +166,7 @@ def _purchases(persona: Ints, preference: Floats, rng: Generator) -> tuple[Ints,
 
 
 def _choose(shares: Floats, size: int, rng: Generator) -> Ints:
-    """`size` numbers drawn with these shares; faster than `Generator.choice` where both are many."""
+    """`size` numbers drawn with these shares; faster than `Generator.choice` for many of both."""
     edges = np.cumsum(shares)
     return np.searchsorted(edges[:-1] / edges[-1], rng.random(size), side="right")
 

@@ -885,12 +885,12 @@ def test_a_product_file_that_run_cannot_use(tmp_path, monkeypatch, name, content
 
 def test_the_list_of_rows_not_used(shop, tmp_path, monkeypatch, capsys, mall_model):
     """Written into the run's folder and named, and gone when all rows are used."""
-    monkeypatch.setattr(train, "_fit_linear", lambda *_: mall_model)  # what is trained is no matter here
+    monkeypatch.setattr(train, "_fit", lambda *_: mall_model)  # the training does not matter here
     rows = tables()["products"]
     rows[6]["name"] = "Tea \ud83c"
     (shop / "products.json").write_text(json.dumps(rows), encoding="utf-8")
     out = tmp_path / "run"
-    train.main(train.Options(shop, out))
+    train.main(train.Options(shop, run=out))
     said = capsys.readouterr().out
     assert "1 of 20 rows set aside and not used; the first, row 7, name: found 'Tea \\ud83c'" in said
     assert f"3 rows are not used; why stands in {out / 'set_aside.csv'}" in said
@@ -901,7 +901,7 @@ def test_the_list_of_rows_not_used(shop, tmp_path, monkeypatch, capsys, mall_mod
     assert listed["row"].tolist() == [7, 2, 11]
     assert listed["id"][0] == "T7"
     (shop / "products.json").write_bytes(PRODUCTS["json"])
-    train.main(train.Options(shop, out))
+    train.main(train.Options(shop, run=out))
     assert "not used" not in capsys.readouterr().out
     assert not (out / "set_aside.csv").exists()
 
