@@ -336,27 +336,33 @@ def run_of(
 
 
 @pytest.fixture(scope="session", params=RECIPES)
-def served(request: pytest.FixtureRequest, model_of: Callable[[str, str], TrainedModel]) -> TrainedModel:
+def recipe(request: pytest.FixtureRequest) -> str:
+    """Each recipe in turn: whatever takes a fixture below runs for all of them."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def served(recipe: str, model_of: Callable[[str, str], TrainedModel]) -> TrainedModel:
     """The mall's model by each recipe."""
-    return model_of("mall", request.param)
+    return model_of("mall", recipe)
 
 
-@pytest.fixture(scope="session", params=RECIPES)
-def served_films(request: pytest.FixtureRequest, model_of: Callable[[str, str], TrainedModel]) -> TrainedModel:
+@pytest.fixture(scope="session")
+def served_films(recipe: str, model_of: Callable[[str, str], TrainedModel]) -> TrainedModel:
     """The films' model by each recipe."""
-    return model_of("films", request.param)
+    return model_of("films", recipe)
 
 
-@pytest.fixture(scope="session", params=RECIPES)
-def served_run(request: pytest.FixtureRequest, run_of: Callable[[str, str], Path]) -> Path:
+@pytest.fixture(scope="session")
+def served_run(recipe: str, run_of: Callable[[str, str], Path]) -> Path:
     """The mall's model by each recipe, as saved; not to be changed."""
-    return run_of("mall", request.param)
+    return run_of("mall", recipe)
 
 
-@pytest.fixture(scope="session", params=RECIPES)
-def served_films_run(request: pytest.FixtureRequest, run_of: Callable[[str, str], Path]) -> Path:
+@pytest.fixture(scope="session")
+def served_films_run(recipe: str, run_of: Callable[[str, str], Path]) -> Path:
     """The films' model by each recipe, as saved; not to be changed."""
-    return run_of("films", request.param)
+    return run_of("films", recipe)
 
 
 @pytest.fixture(scope="session")

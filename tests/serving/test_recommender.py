@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import math
+import pickle
 from dataclasses import replace
 
 import jax
@@ -279,6 +280,27 @@ def test_exclusions_that_are_no_list(mall_rec, purchased):
 def test_rows_that_are_no_rows(mall_rec, rows):
     """DRY itself: one dict instead of a list of dicts."""
     says(lambda: mall_rec.recommend_batch(rows), "recommend_batch()")
+
+
+def test_ties_go_to_the_lower_index(served):
+    """Two new products that differ in nothing have one score, whichever is added first."""
+    for order in (["n1", "n2"], ["n2", "n1"]):
+        rec = Recommender(served)
+        rec.add_products([dict(NEW, product_id=product_id) for product_id in order])
+        for found in (rec.recommend(**DRY, top_n=10), rec.recommend_batch([DRY], top_n=10)[0]):
+            assert [product_id for product_id in ids(found) if product_id in order] == order
+            assert len({one["score"] for one in found if one["product_id"] in order}) == 1
+
+
+@pytest.mark.parametrize("way", ["saved and loaded", "pickled"])
+def test_a_copy_recommends_the_same(served, served_run, mall_rec, way):
+    copied = Recommender.load(served_run) if way == "saved and loaded" else pickle.loads(pickle.dumps(mall_rec))
+    for rec in (mall_rec, copied):
+        rec.add_products([NEW])
+    for one in PEOPLE:
+        assert copied.recommend(**one, top_n=9) == mall_rec.recommend(**one, top_n=9)
+    options = {"purchased_products": BOUGHT, "categories": ["Skincare", "Men"], "top_n": 4}
+    assert copied.recommend_batch(PEOPLE, **options) == mall_rec.recommend_batch(PEOPLE, **options)
 
 
 # Exclusions and how many
