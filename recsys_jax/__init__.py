@@ -22,14 +22,13 @@ if TYPE_CHECKING:
     from recsys_jax.data.schema import Schema
     from recsys_jax.data.tables import Table
     from recsys_jax.errors import InputError
-    from recsys_jax.models.ensembles import Ensemble
     from recsys_jax.models.towers import TwoTower, encode_customers, encode_products
-    from recsys_jax.models.trained import TrainedModel
+    from recsys_jax.models.trained import Ensemble, TrainedModel
     from recsys_jax.serving.recommender import Recommender
     from recsys_jax.serving.scoring import scores, top_k
     from recsys_jax.storage.artifacts import load_model, save_model
     from recsys_jax.storage.torch import load_checkpoint, save_checkpoint
-    from recsys_jax.training.loop import fit, fit_seeds
+    from recsys_jax.training.fit import fit, fit_seeds
 
 __all__ = [
     "Dataset",
@@ -61,14 +60,13 @@ _MODULES = {
     "data.schema": ("Schema",),
     "data.tables": ("Table",),
     "errors": ("InputError",),
-    "models.ensembles": ("Ensemble",),
     "models.towers": ("TwoTower", "encode_customers", "encode_products"),
-    "models.trained": ("TrainedModel",),
+    "models.trained": ("Ensemble", "TrainedModel"),
     "serving.recommender": ("Recommender",),
     "serving.scoring": ("scores", "top_k"),
     "storage.artifacts": ("load_model", "save_model"),
     "storage.torch": ("load_checkpoint", "save_checkpoint"),
-    "training.loop": ("fit", "fit_seeds"),
+    "training.fit": ("fit", "fit_seeds"),
 }
 
 # Former names, with what they are now called and where.

@@ -38,6 +38,8 @@ class WideConfig:
     """
 
     recipe: ClassVar[str] = "wide"
+    seeded: ClassVar[bool] = False
+    """Whether another seed trains another model."""
 
     own_l2: float | None = None
     """L2 penalty on the product's own weights."""
@@ -65,15 +67,17 @@ class WideConfig:
         _require(self, "output_dim", self.output_dim >= 3, "3 or more")
         _require(self, "seed", 0 <= self.seed < 2**32, "from 0 to 4294967295")
 
-    @property
-    def popularity_bias(self) -> bool:
-        """Whether log-popularity is part of the score: always."""
-        return True
+    # What is a choice in the deep recipe.
+    popularity_bias: ClassVar[bool] = True
+    id_embedding: ClassVar[bool] = True
+    negatives_among: ClassVar[Literal["products", "purchased", "none"]] = "none"
+    extra_customers: ClassVar[int] = 0
+    least_dim: ClassVar[int] = 3
+    """The fewest dimensions that the fit may choose, of `output_dim` at the most."""
 
-    @property
-    def id_embedding(self) -> bool:
-        """Whether each product has a vector of its own: always."""
-        return True
+    def sizes(self, width: int) -> dict[str, Any]:
+        """The sizes of the `TwoTower` whose vectors have `width` dimensions: two bring the sums to unit length."""
+        return {"wide_dim": width - 2, "deep": False}
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class DeepConfig:
     """Deep: the published towers with a hidden layer, trained in batches by Adam."""
 
     recipe: ClassVar[str] = "deep"
+    seeded: ClassVar[bool] = True
 
     loss: Loss = "triplet"
     """triplet: one negative per row; infonce: in-batch negatives; softmax: the whole catalogue."""
@@ -143,9 +148,21 @@ class DeepConfig:
         _require(self, "popularity_bias", softmax or not self.popularity_bias, "with the infonce or softmax loss")
 
     @property
-    def draws_negatives(self) -> bool:
-        """Whether each row trains against a random product that its customer did not buy."""
-        return self.loss == "triplet" and self.negatives == "random"
+    def least_dim(self) -> int:
+        """The fewest dimensions: no more is chosen than `output_dim` says."""
+        return self.output_dim
+
+    @property
+    def negatives_among(self) -> Literal["products", "purchased", "none"]:
+        """Among which products the loss draws each row's negatives; "none": it compares with the whole catalogue."""
+        if self.loss == "softmax":
+            return "none"
+        return "products" if self.loss == "triplet" and self.negatives == "random" else "purchased"
+
+    def sizes(self, width: int) -> dict[str, Any]:
+        """The sizes of the `TwoTower`, whose vectors have `width` dimensions."""
+        own = {name: getattr(self, name) for name in ("embedding_dim", "hidden_dim", "dropout")}
+        return {**own, "output_dim": width}
 
 
 Config = WideConfig | DeepConfig
@@ -177,7 +194,7 @@ def parse_recipe(table: object, where: str, tell: Tell = lambda sentence: None) 
     Args:
         table: as read from TOML or JSON; `"inf"` stands for infinity, which JSON lacks.
         where: names it in errors.
-        tell: called with a line on each former name.
+        tell: called with a line on former names, where there are any.
 
     >>> parse_recipe({"recipe": "wide", "item_factors": 4}, "my.toml").item_factors
     4
@@ -188,23 +205,26 @@ def parse_recipe(table: object, where: str, tell: Tell = lambda sentence: None) 
     if not isinstance(table, Mapping):
         raise InputError(f'{where}: found {table!r}; allowed: a table with recipe = "deep" or "wide"')
     asked = table.get("recipe")
-    recipe = _renamed(asked, _FORMER_RECIPES, where, tell)
+    renamed: dict[str, str] = {}
+    recipe = _renamed(asked, _FORMER_RECIPES, renamed)
     if not isinstance(recipe, str) or recipe not in RECIPES:
         found = "none" if asked is None else repr(asked)
         raise InputError(f"{where}: recipe: found {found}; allowed: {choices(RECIPES)}")
     kind = RECIPES[recipe]
     hints = get_type_hints(kind)
     allowed = [field.name for field in fields(kind)]
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in table.items():
         if key == "recipe":
             continue
-        name = _renamed(key, _FORMER_FIELDS, where, tell)
+        name = _renamed(key, _FORMER_FIELDS, renamed)
         if name not in allowed:
             raise InputError(
                 f"{where}: found the field {key!r}; allowed with recipe = {recipe!r}: {choices(allowed, limit=99)}"
             )
         values[name] = inf if value == "inf" and hints[name] not in (Loss, Negatives) else _number(value, hints[name])
+    if renamed:
+        tell(f"{where}: {', '.join(f'{old} is now called {new}' for old, new in renamed.items())}")
     try:
         return kind(**values)
     except InputError as error:
@@ -244,20 +264,21 @@ def describe(config: Config) -> str:
     >>> describe(WideConfig(own_l2=30.0))
     'wide (own_l2 30)'
     >>> describe(DeepConfig(loss="softmax", epochs=10))
-    'deep (softmax loss, epochs 10)'
+    'deep (loss softmax, epochs 10)'
     """
     standard = asdict(type(config)())
-    said = [f"{config.loss} loss"] if isinstance(config, DeepConfig) else []
-    for name, value in asdict(config).items():
-        if name not in ("loss", "seed") and value != standard[name]:
-            said.append(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}")
+    said = [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in asdict(config).items()
+        if name != "seed" and value != standard[name]
+    ]
     return f"{config.recipe} ({', '.join(said)})" if said else config.recipe
 
 
-def _renamed(name: Any, former: Mapping[str, str], where: str, tell: Tell) -> Any:
+def _renamed(name: Any, former: Mapping[str, str], renamed: dict[str, str]) -> Any:
     if not isinstance(name, str) or name not in former:
         return name
-    tell(f"{where}: {name!r} is now called {former[name]!r}")
+    renamed[name] = former[name]
     return former[name]
 
 

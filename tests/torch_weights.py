@@ -11,26 +11,26 @@ __all__ = ["PARAMETERS", "STATISTICS", "as_ours", "references_state", "tree"]
 
 # The name in PyTorch, and the path in our tree.
 PARAMETERS = {
-    "skin_type_emb.weight": "customer/skin_type_emb",
-    "skin_concern_emb.weight": "customer/skin_concern_emb",
-    "gender_emb.weight": "customer/gender_emb",
-    "customer_mlp.0.weight": "customer/hidden/kernel",
-    "customer_mlp.0.bias": "customer/hidden/bias",
-    "customer_mlp.2.weight": "customer/norm/scale",
-    "customer_mlp.2.bias": "customer/norm/bias",
-    "customer_mlp.4.weight": "customer/output/kernel",
-    "customer_mlp.4.bias": "customer/output/bias",
-    "category_emb.weight": "product/category_emb",
-    "brand_emb.weight": "product/brand_emb",
-    "product_mlp.0.weight": "product/hidden/kernel",
-    "product_mlp.0.bias": "product/hidden/bias",
-    "product_mlp.2.weight": "product/norm/scale",
-    "product_mlp.2.bias": "product/norm/bias",
-    "product_mlp.4.weight": "product/output/kernel",
-    "product_mlp.4.bias": "product/output/bias",
+    "skin_type_emb.weight": "customer/deep/skin_type_emb",
+    "skin_concern_emb.weight": "customer/deep/skin_concern_emb",
+    "gender_emb.weight": "customer/deep/gender_emb",
+    "customer_mlp.0.weight": "customer/deep/hidden/kernel",
+    "customer_mlp.0.bias": "customer/deep/hidden/bias",
+    "customer_mlp.2.weight": "customer/deep/norm/scale",
+    "customer_mlp.2.bias": "customer/deep/norm/bias",
+    "customer_mlp.4.weight": "customer/deep/output/kernel",
+    "customer_mlp.4.bias": "customer/deep/output/bias",
+    "category_emb.weight": "product/deep/category_emb",
+    "brand_emb.weight": "product/deep/brand_emb",
+    "product_mlp.0.weight": "product/deep/hidden/kernel",
+    "product_mlp.0.bias": "product/deep/hidden/bias",
+    "product_mlp.2.weight": "product/deep/norm/scale",
+    "product_mlp.2.bias": "product/deep/norm/bias",
+    "product_mlp.4.weight": "product/deep/output/kernel",
+    "product_mlp.4.bias": "product/deep/output/bias",
 }
 STATISTICS = {
-    f"{side}_mlp.2.running_{statistic}": f"{side}/norm/{statistic}"
+    f"{side}_mlp.2.running_{statistic}": f"{side}/deep/norm/{statistic}"
     for side in ("customer", "product")
     for statistic in ("mean", "var")
 }
@@ -44,7 +44,7 @@ def as_ours(named: Mapping[str, torch.Tensor]) -> dict[str, np.ndarray]:
         array = tensor.detach().numpy()
         if path.endswith("/kernel"):
             array = array.T
-        elif path == "product/brand_emb":
+        elif path == "product/deep/brand_emb":
             array = np.pad(array, ((0, 1), (0, 0)))  # the row of unknown brands: nothing uses it, nothing moves it
         out[path] = array.copy()
     return out
@@ -64,7 +64,7 @@ def references_state(variables: Mapping[str, Any]) -> dict[str, torch.Tensor]:
             array = np.asarray(ours[path])
             if path.endswith("/kernel"):
                 array = array.T
-            elif path == "product/brand_emb":
+            elif path == "product/deep/brand_emb":
                 array = array[:-1]
             out[name] = torch.from_numpy(array.copy())
     return out

@@ -36,8 +36,7 @@ from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import write_file
 from recsys_jax.evaluation.engine import KS, Evaluation, in_sample_of_seeds
 from recsys_jax.storage.checkpoints import Checkpoints, Stopped
-from recsys_jax.training.loop import fit_seeds, of_seeds
-from recsys_jax.training.wide import fit_linear
+from recsys_jax.training.fit import fit_seeds, of_seeds
 
 
 @dataclass(frozen=True)
@@ -176,22 +175,19 @@ def saved_when_stopped(checkpoints: Checkpoints) -> Iterator[None]:
 
 def _fit(dataset: Dataset, config: Config, checkpoints: Checkpoints) -> TrainedModel:
     with progress("training (compiling first)") as bar:
-        if isinstance(config, WideConfig):
-            model = fit_linear(dataset, config, progress=bar, checkpoints=checkpoints)
-        else:
+        told = 0
 
-            def update(done: int, losses: np.ndarray) -> None:
-                bar(done, config.epochs, f"loss {losses[-1]:.4f}")
-                for epoch, loss in enumerate(losses, done - len(losses) + 1):
-                    if epoch % 100 == 0 or epoch == config.epochs:
-                        console.print(f"Epoch {epoch}/{config.epochs} | Loss: {loss:.4f}")
+        def update(done: int, total: int, word: str) -> None:
+            nonlocal told
+            bar(done, total, word)
+            if config.seeded and (done // 100 > told or done == total):
+                told = done // 100
+                console.print(f"Epoch {done}/{total} | {word.capitalize().replace(' ', ': ', 1)}")
 
-            model = fit(dataset, config, progress=update, checkpoints=checkpoints)
-    if isinstance(config, WideConfig):
-        own, attribute, factor = model.variables["penalties"]["chosen"]
-        console.print(
-            f"Fitted in {len(model.losses)} steps; own_l2 {own:g}, attribute_l2 {attribute:g}, factor_l2 {factor:g}"
-        )
+        model = fit(dataset, config, progress=update, checkpoints=checkpoints)
+    if model.chosen:
+        chosen = ", ".join(f"{name} {value:g}" for name, value in model.chosen.items())
+        console.print(f"Fitted in {len(model.losses)} steps; {chosen}")
     return model
 
 
@@ -213,11 +209,7 @@ def seeds_from(config: Config, count: int, ensemble: bool) -> range:
 def _train_together(dataset: Dataset, config: DeepConfig, seeds: Sequence[int]) -> list[TrainedModel]:
     console.print(f"Training seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"Training seed {seeds[0]}")
     with progress("training all (compiling first)") as bar:
-
-        def update(done: int, losses: np.ndarray) -> None:
-            bar(done, config.epochs * len(seeds), f"mean loss {losses[-1]:.4f}")
-
-        return fit_seeds(dataset, config, seeds, progress=update)
+        return fit_seeds(dataset, config, seeds, progress=bar)
 
 
 def _figures(result: Evaluation, losses: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,10 +15,10 @@ from recsys_jax.data.schema import Numeric
 from recsys_jax.data.splits import Fold, customer_folds
 from recsys_jax.evaluation.scorers import Scorer, Shared, attribute_rows, model_scorer
 from recsys_jax.models import metrics
+from recsys_jax.training.batches import prepare
 from recsys_jax.training.convex import Penalties, TrainingPurchases
+from recsys_jax.training.fit import fit
 from recsys_jax.training.penalties import inner_folds
-from recsys_jax.training.preparation import prepare
-from recsys_jax.training.wide import fit_linear
 
 __all__ = [
     "ALPHAS",
@@ -225,11 +225,11 @@ def logistic_regression(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> Shar
     well, and rank no better.
     """
     config = WideConfig(attribute_l2=inf, factor_l2=inf)
-    data = TrainingPurchases.of(prepare(dataset, config, train), dataset.customers.source)
+    data = TrainingPurchases.of(prepare(dataset, config, train))
     folds = inner_folds(data, config)
     reciprocal = {own: sum(fold.measure(data, Penalties(own, inf, inf))[0] for fold in folds) for own in PENALTIES}
     best = max(reciprocal, key=lambda own: reciprocal[own])
-    model = fit_linear(dataset, replace(config, own_l2=best), train=train)
+    model = fit(dataset, replace(config, own_l2=best), train=train)
     return replace(model_scorer(model, dataset), note=f"penalty {best:g}")
 
 

@@ -17,7 +17,7 @@ from recsys_jax.evaluation.scorers import Scorer, Shared, model_scorer
 from recsys_jax.evaluation.tasks import Task
 from recsys_jax.evaluation.tuning import search
 from recsys_jax.models.trained import TrainedModel
-from recsys_jax.training.loop import fit, fit_seeds
+from recsys_jax.training.fit import fit, fit_seeds
 
 __all__ = ["SEARCH", "Contender", "Say", "baseline_contenders", "contenders"]
 
@@ -99,9 +99,8 @@ def _trained(
     if not isinstance(config, DeepConfig):
         one = replace(config, seed=seeds[0])
         return [fit(dataset, one, train=fold.train)]
-    total = config.epochs * len(seeds)
 
-    def progress(done: int, _: object) -> None:
+    def progress(done: int, total: int, _: str) -> None:
         say(f"epoch {done}/{total}")
 
     try:

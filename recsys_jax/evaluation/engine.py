@@ -19,9 +19,8 @@ from recsys_jax.evaluation.baselines import baselines, popularities
 from recsys_jax.evaluation.lists import Lists, join_lists
 from recsys_jax.evaluation.scorers import Scorer, Shared, model_scorer
 from recsys_jax.evaluation.tasks import Task
-from recsys_jax.models.ensembles import Ensemble
-from recsys_jax.models.trained import TrainedModel
-from recsys_jax.training.loop import fit, fit_seeds
+from recsys_jax.models.trained import Ensemble, TrainedModel
+from recsys_jax.training.fit import fit, fit_seeds
 
 __all__ = [
     "ALL",

@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.models.ensembles import Ensemble
-from recsys_jax.models.trained import TrainedModel, bucket
+from recsys_jax.models.trained import Ensemble, TrainedModel, bucket
 from recsys_jax.serving import scoring
 
 __all__ = ["Scorer", "Shared", "attribute_rows", "model_scorer"]

@@ -14,7 +14,7 @@ from recsys_jax.errors import Diverged, InputError
 from recsys_jax.evaluation.configurations import SOFTMAX
 from recsys_jax.evaluation.scorers import model_scorer
 from recsys_jax.evaluation.tasks import Task
-from recsys_jax.training.loop import fit
+from recsys_jax.training.fit import fit
 
 __all__ = ["SEARCHED", "Found", "search", "training_part"]
 

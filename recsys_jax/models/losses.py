@@ -53,7 +53,7 @@ def info_nce(
     products: Float[Array, "n d"],
     *,
     temperature: float,
-    masked: Bool[Array, "n n"] | None = None,
+    where: Bool[Array, "n n"] | None = None,
     offsets: Float[Array, " n"] | None = None,
 ) -> Float[Array, " n"]:
     r"""InfoNCE with in-batch negatives, $-\log\frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}}$ with $s_{ij} = c_i p_j / t + o_j$.
@@ -62,8 +62,8 @@ def info_nce(
         customers: unit vectors (n, d).
         products: the product each customer bought (n, d); the other rows are its negatives.
         temperature: t, above 0.
-        masked: (n, n), true where product j is no negative of customer i: it is in truth a positive, or padding.
-            The diagonal is never masked.
+        where: (n, n), true where product j counts as a negative of customer i; false where it is in truth a positive,
+            or padding. The diagonal always counts.
         offsets: added to the logits of each product: minus log q(j) corrects for popular products being drawn
             as negatives more often (the log-Q correction).
 
@@ -74,8 +74,8 @@ def info_nce(
     logits = customers @ products.T / temperature  # (n, d) . (d, n) -> (n, n)
     if offsets is not None:
         logits = logits + offsets
-    if masked is not None:
-        logits = jnp.where(masked & ~jnp.eye(len(logits), dtype=bool), -jnp.inf, logits)
+    if where is not None:
+        logits = jnp.where(where | jnp.eye(len(logits), dtype=bool), logits, -jnp.inf)
     return jnp.subtract(jax.nn.logsumexp(logits, axis=1), jnp.diagonal(logits))
 
 
@@ -109,7 +109,7 @@ def full_softmax(
 def choose_negatives(
     negative_distances: Float[Array, "n m"],
     positive_distances: Float[Array, " n"],
-    allowed: Bool[Array, "n m"],
+    where: Bool[Array, "n m"],
     *,
     how: Literal["hard", "semi-hard"],
     margin: float = 1.0,
@@ -122,7 +122,7 @@ def choose_negatives(
     Args:
         negative_distances: from each anchor to each candidate (n, m).
         positive_distances: from each anchor to its positive (n,).
-        allowed: which candidates are in truth negatives; a row without any gets an arbitrary one.
+        where: which candidates are in truth negatives; a row without any gets an arbitrary one.
         how: the rule.
         margin: the triplet loss's.
 
@@ -132,11 +132,11 @@ def choose_negatives(
     >>> int(choose_negatives(d, jnp.array([0.5]), ok, how="semi-hard")[0])
     1
     """
-    near = jnp.where(allowed, negative_distances, jnp.inf)
+    near = jnp.where(where, negative_distances, jnp.inf)
     if how == "hard":
         return jnp.argmin(near, axis=1)
     reference = positive_distances[:, None]
-    between = allowed & (negative_distances > reference) & (negative_distances < reference + margin)
+    between = where & (negative_distances > reference) & (negative_distances < reference + margin)
     nearest = jnp.argmin(jnp.where(between, negative_distances, jnp.inf), axis=1)
-    farthest = jnp.argmax(jnp.where(allowed, negative_distances, -jnp.inf), axis=1)
+    farthest = jnp.argmax(jnp.where(where, negative_distances, -jnp.inf), axis=1)
     return jnp.where(between.any(axis=1), nearest, farthest)

@@ -1,4 +1,4 @@
-"""One customer at a time, in NumPy: starting a compiled function takes longer than all of this arithmetic."""
+"""One customer at a time, in NumPy: to start a compiled function takes longer than all of this arithmetic."""
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,39 @@ from recsys_jax.data.features import Features
 from recsys_jax.data.schema import TowerInput
 from recsys_jax.models.towers import BatchNorm, Variables
 
-__all__ = ["SingleLinearTower", "SingleTower", "single_tower"]
+__all__ = ["SingleTower"]
 
 
 class SingleTower:
-    """A trained tower for one row at a time; its vectors are those of the Flax module, to rounding.
+    """A trained customer tower for one row at a time; its vectors are those of the Flax module, to rounding."""
 
-    The first layer is linear, so the rows of the embedding tables are multiplied by it in advance, and what follows
-    the ReLU (batch normalisation by running statistics, the second layer) is one linear map.
+    def __init__(self, inputs: Sequence[TowerInput], variables: Variables) -> None:
+        params = variables["params"]["customer"]
+        self._wide = _WidePath(inputs, params["wide"]) if "wide" in params else None
+        self._deep = None
+        if "deep" in params:
+            self._deep = _DeepPath(inputs, params["deep"], variables["batch_stats"]["customer"]["deep"])
+        self._scale = np.float32(params.get("deep_scale", 1.0))
+        self._radius = float(params.get("radius", 1.0))
+
+    def __call__(self, features: Features) -> Float32[np.ndarray, " d"]:
+        """The unit vector of the one row in `features`."""
+        if self._wide is None:
+            assert self._deep is not None
+            return self._deep(features)
+        y = self._wide(features)
+        if self._deep is not None:
+            y = np.concatenate([y, self._scale * self._deep(features)])
+        length = float(y @ y) ** 0.5
+        unit = np.zeros(len(y) + 2, np.float32)
+        unit[:-2] = y / max(self._radius, length)
+        unit[-2] = max(1.0 - (length / self._radius) ** 2, 0.0) ** 0.5
+        return unit
+
+
+class _DeepPath:
+    """The deep path. The first layer is linear, so the rows of the embedding tables are multiplied by it in advance;
+    what follows the ReLU (batch normalisation by running statistics, the second layer) is one linear map.
     """
 
     def __init__(self, inputs: Sequence[TowerInput], params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> None:
@@ -40,7 +65,6 @@ class SingleTower:
         self._output_bias = (output["bias"] + shift @ output["kernel"]).astype(np.float32)
 
     def __call__(self, features: Features) -> Float32[np.ndarray, " d"]:
-        """The unit vector of the one row in `features`."""
         hidden = self._hidden_bias
         for name, kind, part in self._parts:
             value = features[name][0]
@@ -54,13 +78,12 @@ class SingleTower:
         return np.asarray(out / max(float(out @ out) ** 0.5, 1e-12), np.float32)
 
 
-class SingleLinearTower:
-    """A linear customer tower for one row at a time; its vectors are those of the Flax module, to rounding."""
+class _WidePath:
+    """The wide path, before it is brought to unit length."""
 
     def __init__(self, inputs: Sequence[TowerInput], params: Mapping[str, Any]) -> None:
         self._inputs = tuple(inputs)
         self._params = {name: np.asarray(leaf, np.float32) for name, leaf in params.items()}
-        self._radius = float(params["radius"])
         # A number's curve as its knots, and from each to the next what it changes by.
         self._curves = {
             name: (self._params[f"{name}_knots"].tolist(), np.diff(self._params[f"{name}_emb"], axis=0))
@@ -69,7 +92,6 @@ class SingleLinearTower:
         }
 
     def __call__(self, features: Features) -> Float32[np.ndarray, " d"]:
-        """The unit vector of the one row in `features`."""
         params = self._params
         total = params["offset"]
         for name, kind, size in self._inputs:
@@ -86,16 +108,4 @@ class SingleLinearTower:
                 place = min(bisect_right(knots, x), len(steps)) - 1
                 share = (x - knots[place]) / (knots[place + 1] - knots[place])
                 total = total + table[place] + np.float32(share) * steps[place]
-        length = float(total @ total) ** 0.5
-        unit = np.zeros(len(total) + 2, np.float32)
-        unit[:-2] = total / max(self._radius, length)
-        unit[-2] = max(1.0 - (length / self._radius) ** 2, 0.0) ** 0.5
-        return unit
-
-
-def single_tower(inputs: Sequence[TowerInput], variables: Variables) -> SingleTower | SingleLinearTower:
-    """The customer tower that trained variables belong to, for one row at a time."""
-    params = variables["params"]["customer"]
-    if "radius" in params:
-        return SingleLinearTower(inputs, params)
-    return SingleTower(inputs, params, variables["batch_stats"]["customer"])
+        return np.asarray(total)

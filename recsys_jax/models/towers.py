@@ -1,4 +1,4 @@
-"""The two towers, as pure Flax modules."""
+"""The two towers as one pure Flax module, each with a wide path, a deep path, or both."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -11,9 +11,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt16
 
 from recsys_jax.data.schema import TowerInput
+from recsys_jax.models.basis import KNOTS, hats
 from recsys_jax.models.precision import full_precision
 
-__all__ = ["BatchNorm", "Tower", "TwoTower", "encode_customers", "encode_products", "initial_variables"]
+__all__ = ["BatchNorm", "Tower", "TwoTower", "Variables", "encode_customers", "encode_products", "initial_variables"]
 
 Variables = Mapping[str, Any]
 
@@ -27,6 +28,12 @@ def _uniform_by_fan_in(fan_in: int) -> nn.initializers.Initializer:
 def _dense(name: str, width: int, fan_in: int) -> nn.Dense:
     init = _uniform_by_fan_in(fan_in)
     return nn.Dense(width, kernel_init=init, bias_init=init, name=name)
+
+
+def _root(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The square root of 0 or more, with the gradient 0 instead of infinity at 0."""
+    positive = x > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
 
 
 class BatchNorm(nn.Module):
@@ -71,33 +78,24 @@ class BatchNorm(nn.Module):
         return (centred * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias).reshape(x.shape)
 
 
-class Tower(nn.Module):
-    """One side: embeddings and numbers -> Linear -> ReLU -> BatchNorm -> Dropout -> Linear -> unit length."""
+class DeepPath(nn.Module):
+    """Embeddings and numbers -> Linear -> ReLU -> BatchNorm -> Dropout -> Linear -> unit length."""
 
     inputs: tuple[TowerInput, ...]
-    embedding_dim: int = 16
-    hidden_dim: int = 64
-    output_dim: int = 32
-    dropout: float = 0.2
+    embedding_dim: int
+    hidden_dim: int
+    output_dim: int
+    dropout: float
 
     @nn.compact
     def __call__(
         self,
         features: Mapping[str, Array],
-        *,
-        noise: UInt16[Array, "n h"] | None = None,
-        mask: Bool[Array, " b"] | None = None,
-        passes: int = 1,
+        noise: UInt16[Array, "n h"] | None,
+        mask: Bool[Array, " b"] | None,
+        passes: int,
     ) -> Float[Array, "n d"]:
-        """Unit vectors (n, output_dim) of n rows.
-
-        Args:
-            features: arrays with n rows.
-            noise: random bits, which make this a pass of training: they decide which hidden units drop out, and the
-                batch's statistics normalise. None: as when serving.
-            mask: which rows of a batch count in its statistics.
-            passes: how many batches of equal length the rows are; see `BatchNorm`.
-        """
+        """Unit vectors (n, output_dim); the arguments are those of `Tower`."""
         parts = []
         for name, kind, size in self.inputs:
             column = features[name]
@@ -123,21 +121,113 @@ class Tower(nn.Module):
         return x * jax.lax.rsqrt(jnp.maximum(jnp.sum(x * x, axis=-1, keepdims=True), 1e-24))
 
 
+class WidePath(nn.Module):
+    r"""$o + \sum_f E_f[x_f]$: a vector per attribute value; a number's is interpolated between knots."""
+
+    inputs: tuple[TowerInput, ...]
+    dim: int
+
+    @nn.compact
+    def __call__(self, features: Mapping[str, Array]) -> Float[Array, "n d"]:
+        """Sums (n, dim) of n rows of features."""
+        zeros, small = nn.initializers.zeros, nn.initializers.normal(_SMALL)
+        count = len(next(iter(features.values())))
+        total = jnp.broadcast_to(self.param("offset", zeros, (self.dim,)), (count, self.dim))
+        for name, kind, size in self.inputs:
+            x = features[name]
+            table = self.param(f"{name}_emb", small, (KNOTS if kind == "numeric" else size, self.dim))
+            if kind == "numeric":
+                knots = self.param(f"{name}_knots", lambda *_: jnp.linspace(0.0, 1.0, KNOTS), (KNOTS,))
+                part = hats(x[:, 0], knots) @ table
+                if size == 2:  # flagged as missing: a vector of its own
+                    part = jnp.where(x[:, 1:] > 0, self.param(f"{name}_missing", zeros, (self.dim,)), part)
+            else:
+                rows = x[:, None] if x.ndim == 1 else x
+                part = jnp.sum(jnp.where((rows >= 0)[..., None], table[rows], 0.0), axis=1)
+            total = total + part
+        return total
+
+
+_SMALL = 0.01  # Of zeros on both sides each would be the other's gradient, and nothing would ever move.
+
+
+class Tower(nn.Module):
+    r"""One side: its deep path's unit vector; or, with a wide path, what both paths give side by side, y, in a ball.
+
+    A ball of radius r is brought to unit length by $(y / r, \sqrt{1 - |y / r|^2})$. The last number goes into one of
+    two dimensions, a different one on each side: it meets a zero, so the dot product of two unit vectors is that of the
+    y, divided by both radii. What lies outside the ball is moved to its surface.
+    """
+
+    inputs: tuple[TowerInput, ...]
+    embedding_dim: int = 16
+    hidden_dim: int = 64
+    output_dim: int = 32
+    """Of the deep path."""
+    dropout: float = 0.2
+    wide_dim: int = 0
+    """Of the wide path; 0: there is none."""
+    deep: bool = True
+    """Whether there is a deep path."""
+    side: int = 0
+    """0: customers, 1: products."""
+
+    @nn.compact
+    def __call__(
+        self,
+        features: Mapping[str, Array],
+        *,
+        noise: UInt16[Array, "n h"] | None = None,
+        mask: Bool[Array, " b"] | None = None,
+        passes: int = 1,
+    ) -> Float[Array, "n d"]:
+        """Unit vectors of n rows.
+
+        Args:
+            features: arrays with n rows.
+            noise: random bits, which make this a pass of training: they decide which hidden units drop out, and the
+                batch's statistics normalise. None: as when serving.
+            mask: which rows of a batch count in its statistics.
+            passes: how many batches of equal length the rows are; see `BatchNorm`.
+        """
+        parts = []
+        if self.wide_dim:
+            parts.append(WidePath(self.inputs, self.wide_dim, name="wide")(features))
+        if self.deep:
+            sizes = (self.embedding_dim, self.hidden_dim, self.output_dim, self.dropout)
+            vector = DeepPath(self.inputs, *sizes, name="deep")(features, noise, mask, passes)
+            if not self.wide_dim:
+                return vector
+            # Zero on one side: the start is the wide path alone, and yet its gradient is not zero.
+            parts.append(self.param("deep_scale", nn.initializers.constant(1.0 - self.side), ()) * vector)
+        y = jnp.concatenate(parts, axis=1)
+        radius = self.param("radius", nn.initializers.ones, ())
+        y = y / jnp.maximum(radius, _root(jnp.sum(y * y, axis=1, keepdims=True)))
+        rest = _root(jnp.maximum(1.0 - jnp.sum(y * y, axis=1, keepdims=True), 0.0))
+        none = jnp.zeros_like(rest)
+        return jnp.concatenate([y, *((rest, none) if self.side == 0 else (none, rest))], axis=1)
+
+
 class TwoTower(nn.Module):
-    """A customer tower and a product tower that map into one space."""
+    """A customer tower and a product tower that map into one space; as published: the deep path alone."""
 
     customer_inputs: tuple[TowerInput, ...]
     product_inputs: tuple[TowerInput, ...]
     embedding_dim: int = 16
     hidden_dim: int = 64
     output_dim: int = 32
+    """Of the deep path."""
     dropout: float = 0.2
+    wide_dim: int = 0
+    """Of the wide path; 0: there is none."""
+    deep: bool = True
+    """Whether there is a deep path."""
 
     def setup(self) -> None:
         """Names the towers; Flax calls it."""
-        sizes = (self.embedding_dim, self.hidden_dim, self.output_dim, self.dropout)
-        self.customer = Tower(self.customer_inputs, *sizes)
-        self.product = Tower(self.product_inputs, *sizes)
+        sizes = (self.embedding_dim, self.hidden_dim, self.output_dim, self.dropout, self.wide_dim, self.deep)
+        self.customer = Tower(self.customer_inputs, *sizes, side=0)
+        self.product = Tower(self.product_inputs, *sizes, side=1)
 
     def __call__(
         self, customers: Mapping[str, Array], products: Mapping[str, Array]
@@ -153,6 +243,16 @@ class TwoTower(nn.Module):
         """The product tower alone; the arguments are those of `Tower`."""
         return self.product(features, **kwargs)
 
+    @property
+    def meeting_dim(self) -> int:
+        """The dimensions in which both sides have numbers: without the two that bring a ball to unit length."""
+        return self.wide_dim + (self.output_dim if self.deep else 0)
+
+    def shapes(self, customers: Mapping[str, Any], products: Mapping[str, Any]) -> dict[str, Any]:
+        """The tree that `init` gives for a row of features each, as shapes and types: nothing is computed."""
+        tree: dict[str, Any] = jax.eval_shape(lambda *sides: self.init(jax.random.key(0), *sides), customers, products)
+        return tree
+
 
 def initial_variables(
     model: TwoTower, customers: Mapping[str, Any], products: Mapping[str, Any], *, seed: np.random.SeedSequence
@@ -165,18 +265,22 @@ def initial_variables(
         products: the same of products.
         seed: everything follows from it.
     """
-    tree = jax.eval_shape(lambda *sides: model.init(jax.random.key(0), *sides), customers, products)
+    tree = model.shapes(customers, products)
     rng = np.random.default_rng(seed)
 
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-        *_, layer, name = (step.key for step in path)
+        collection, side, *layers, name = (step.key for step in path)
         if name.endswith("_emb"):
-            return np.asarray(rng.standard_normal(leaf.shape, np.float32))
-        if layer == "norm":
+            scale = np.float32(_SMALL if layers == ["wide"] else 1.0)
+            return np.asarray(scale * rng.standard_normal(leaf.shape, np.float32))
+        if name.endswith("_knots"):
+            return np.linspace(0.0, 1.0, KNOTS, dtype=np.float32)
+        if layers == ["deep", "norm"]:
             return np.full(leaf.shape, name in ("scale", "var"), np.float32)
-        tower = tree["params"][path[1].key]
-        bound = tower[layer]["kernel"].shape[0] ** -0.5
-        return np.asarray(rng.uniform(-bound, bound, leaf.shape), np.float32)
+        if layers[:1] == ["deep"]:
+            bound = tree[collection][side]["deep"][layers[1]]["kernel"].shape[0] ** -0.5
+            return np.asarray(rng.uniform(-bound, bound, leaf.shape), np.float32)
+        return np.full(leaf.shape, name == "radius" or (name == "deep_scale" and side == "customer"), np.float32)
 
     return jax.tree_util.tree_map_with_path(draw, tree)  # type: ignore[no-any-return]
 

@@ -1,4 +1,4 @@
-"""A trained model: the towers' weights with all that is needed to use them."""
+"""A trained model: the towers' weights with all that is needed to use them; and several that score together."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,16 +6,17 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int
+from jaxtyping import Array, Float32, Int
 
-from recsys_jax.config import Config, DeepConfig, WideConfig
+from recsys_jax.config import Config
 from recsys_jax.data.features import Features, FeatureSpace
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
+from recsys_jax.errors import InputError
+from recsys_jax.models.popularity import LogPopularity
 from recsys_jax.models.towers import TwoTower, Variables, encode_customers, encode_products
-from recsys_jax.models.wide import LinearTwoTower, log_popularity, of_variables, temperature
 
-__all__ = ["BLOCK", "TrainedModel", "bucket", "popularity", "product_rows", "two_tower"]
+__all__ = ["BLOCK", "Ensemble", "TrainedModel", "bucket", "product_rows", "two_tower"]
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class TrainedModel:
     customers: FeatureSpace
     products: FeatureSpace
     variables: Variables
+    """Of `model`, the tree that its `init` gives."""
+    popularity: LogPopularity
     product_ids: tuple[str, ...]
     product_rows: Mapping[str, Sequence[Any]]
     """The product table's columns with a role or a feature: what is shown to people, and what boost rules read."""
@@ -34,18 +37,18 @@ class TrainedModel:
     purchases: Int[np.ndarray, " p"]
     """How often each product was bought in training."""
     losses: Float32[np.ndarray, " e"]
-    """The mean loss of each epoch, in the linear recipe before each step; none of a model trained elsewhere."""
+    """The mean loss of each epoch, in the wide recipe before each step; none of a model trained elsewhere."""
     batches: Mapping[str, int]
     """How many batches the running statistics of the tower "customer" and of the tower "product" have seen."""
+    chosen: Mapping[str, float]
+    """By field, what training chose where the config leaves it open."""
     trained_on: str
     """The fingerprint of the dataset, where all of it was trained on; else empty."""
 
     @property
-    def model(self) -> TwoTower | LinearTwoTower:
+    def model(self) -> TwoTower:
         """The Flax module that `variables` belong to."""
-        if isinstance(self.config, WideConfig):
-            return of_variables(self.customers.inputs, self.products.inputs, self.variables)
-        return two_tower(self.config, self.customers, self.products)
+        return two_tower(self.config, self.customers, self.products, self.product_embeddings.shape[1])
 
     def embed_customers(self, table: Table) -> Float32[np.ndarray, "n d"]:
         """Unit vectors of the customers in a table. Raises `InputError` for a value that no policy admits."""
@@ -61,31 +64,55 @@ class TrainedModel:
 
     @property
     def product_bias(self) -> Float32[np.ndarray, " p"]:
-        """What is added to the score of each product for its popularity: zero without a popularity bias.
+        """What is added to the score of each product for its popularity: zero where the recipe leaves it out.
 
         Ranked by cosine + temperature x log-popularity, as in the loss; a score is half of a cosine. Relative to a
         product of average popularity, so that a contribution reads as more or less than usual.
         """
-        if isinstance(self.config, WideConfig):
-            return self._bias(self.variables["popularity"]["of_id"][: len(self.product_ids)])
-        return self._bias(self._log_popularity(self.purchases))
+        return self.popularity.bias
 
     def bias_of_new(self, table: Table) -> Float32[np.ndarray, " n"]:
-        """`product_bias` of products that nobody has bought yet: by their attributes in the linear recipe."""
-        if isinstance(self.config, WideConfig):
-            features = self.products.encode(table)
-            return self._bias(log_popularity(self.products.inputs, self.variables, features))
-        return self._bias(self._log_popularity(np.zeros(len(table), np.int64)))
+        """`product_bias` of products that nobody has bought yet: by their attributes in the wide recipe."""
+        wide = self.variables["params"]["product"].get("wide", {})
+        knots = {name.removesuffix("_knots"): leaf for name, leaf in wide.items() if name.endswith("_knots")}
+        return self.popularity.bias_of_new(self.products.inputs, knots, self.products.encode(table))
 
-    def _log_popularity(self, purchases: Int[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        average = self.purchases.sum() / len(self.purchases)
-        return np.asarray(np.log((purchases + 1.0) / (average + 1.0)))
 
-    def _bias(self, popularity: Float[np.ndarray, " n"]) -> Float32[np.ndarray, " n"]:
-        if not self.config.popularity_bias:
-            return np.zeros(len(popularity), np.float32)
-        divided_by = temperature(self.variables) if isinstance(self.config, WideConfig) else self.config.temperature
-        return np.asarray(0.5 * divided_by * popularity, np.float32)
+@dataclass(frozen=True)
+class Ensemble:
+    """Models of the same products whose mean score counts; it is scored and searched as a single model is.
+
+    A score is (1 + cosine) / 2, so the mean of S scores has the mean of S cosines, which is one dot product: that of
+    the S vectors of each side, one after the other, divided by sqrt(S). These are unit vectors again.
+
+    Raises `InputError` where there is no model, or where they are not of the same products.
+    """
+
+    models: Sequence[TrainedModel]
+
+    def __post_init__(self) -> None:
+        if not self.models:
+            raise InputError("models: found none; allowed: one or more")
+        if any(model.product_ids != self.models[0].product_ids for model in self.models):
+            raise InputError("models: found models of different products; allowed: models of the same, in one order")
+
+    def embed_customers(self, table: Table) -> Float32[np.ndarray, "n d"]:
+        """Unit vectors of the customers in a table, as long as those of all models together."""
+        return _concatenated([model.embed_customers(table) for model in self.models])
+
+    @property
+    def product_embeddings(self) -> Float32[np.ndarray, "p d"]:
+        """Unit vectors of the products, as long as those of all models together."""
+        return _concatenated([model.product_embeddings for model in self.models])
+
+    @property
+    def product_bias(self) -> Float32[np.ndarray, " p"]:
+        """What is added to the score of each product for its popularity: the mean over the models."""
+        return np.asarray(np.mean([model.product_bias for model in self.models], axis=0), np.float32)
+
+
+def _concatenated(each: Sequence[Float32[np.ndarray, "n _"]]) -> Float32[np.ndarray, "n d"]:
+    return np.concatenate(each, axis=1) / np.float32(np.sqrt(len(each)))
 
 
 BLOCK = 4096
@@ -117,10 +144,9 @@ def _in_blocks(encode: Callable[[Features], Array], features: Features) -> Float
     return np.concatenate(parts)
 
 
-def two_tower(config: DeepConfig, customers: FeatureSpace, products: FeatureSpace) -> TwoTower:
-    """The module for these features and sizes."""
-    sizes = (config.embedding_dim, config.hidden_dim, config.output_dim, config.dropout)
-    return TwoTower(customers.inputs, products.inputs, *sizes)
+def two_tower(config: Config, customers: FeatureSpace, products: FeatureSpace, width: int | None = None) -> TwoTower:
+    """The module of a recipe for these features; `width` is that of its vectors, where the fit decides it."""
+    return TwoTower(customers.inputs, products.inputs, **config.sizes(width or config.output_dim))
 
 
 def product_rows(schema: Schema, products: Table) -> dict[str, Sequence[Any]]:
@@ -129,8 +155,3 @@ def product_rows(schema: Schema, products: Table) -> dict[str, Sequence[Any]]:
     roles = [part.id, part.name, part.brand, part.category, part.price]
     names = dict.fromkeys([*roles, *(feature.column for feature in part.features)])
     return {name: products.column(name) for name in names if name is not None}
-
-
-def popularity(purchases: Int[np.ndarray, " p"]) -> Float32[np.ndarray, " p"]:
-    """Each product's share of the purchases, one purchase added to each so that none has zero."""
-    return np.asarray((purchases + 1.0) / (purchases.sum() + len(purchases)), np.float32)

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int32
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError, choices
-from recsys_jax.models.single import single_tower
+from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import BLOCK, TrainedModel, bucket
 from recsys_jax.serving import scoring
 from recsys_jax.serving.boosts import BoostRule, read_boosts
@@ -54,7 +54,7 @@ class Recommender:
         self._adding = threading.Lock()
         products = Table("the model's products", model.product_rows)
         self._catalogue = self._described(products, model.product_ids, model.product_embeddings, model.product_bias)
-        self._tower = single_tower(model.customers.inputs, model.variables)
+        self._tower = SingleTower(model.customers.inputs, model.variables)
         self._columns = dict.fromkeys(fitted.feature.column for fitted in model.customers)
 
     def __getstate__(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from importlib.metadata import version
 from math import inf, prod
 from operator import index
@@ -17,26 +16,31 @@ import numpy as np
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from recsys_jax.config import Config, DeepConfig, WideConfig
+from recsys_jax.config import parse_recipe, to_table
 from recsys_jax.data.features import FeatureSpace, FittedFeature, with_product_id
 from recsys_jax.data.files import only_writer, open_inside, write_file
 from recsys_jax.data.schema import Schema
+from recsys_jax.data.values import shown
 from recsys_jax.errors import InputError
+from recsys_jax.models.popularity import LogPopularity
 from recsys_jax.models.trained import TrainedModel
+from recsys_jax.storage.former import Former
 from recsys_jax.storage.validation import (
     Shape,
     check_catalogue,
     check_numbers,
     check_shapes,
     flatten,
+    needed_shapes,
+    popularity_tensors,
     shapes_of,
     unflatten,
 )
 
 __all__ = ["load_model", "save_model"]
 
-FORMAT, OLDEST = 4, 3
-"""The format that is written, and the oldest that is read: its tensors lie in `model.safetensors`."""
+FORMAT, OLDEST = 5, 3
+"""The format that is written, and the oldest that is read."""
 MODEL = "model.json"
 
 _LARGEST = {MODEL: 2**30, "header": 2**24}  # A million products are some 200 MB of JSON; a tensor's entry is 100 bytes.
@@ -54,16 +58,21 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
     `load_model` would refuse, and where the disk is full; the old model is intact then.
     """
     folder = Path(folder)
-    tensors = flatten(model.variables) | {
-        "product_embeddings": model.product_embeddings,
-        "purchases": model.purchases.astype(np.int64),
-        "losses": model.losses,
-    }
+    tensors = (
+        flatten(model.variables)
+        | popularity_tensors(model.popularity)
+        | {
+            "product_embeddings": model.product_embeddings,
+            "purchases": model.purchases.astype(np.int64),
+            "losses": model.losses,
+        }
+    )
     tensors = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}
     where = f"{folder}: a model that can't be saved"
-    sides = (model.config, model.customers, model.products)
     check_catalogue(model.schema, model.product_ids, model.product_rows, where)
-    check_shapes(shapes_of(tensors), *sides, len(model.product_ids), where)
+    shapes = shapes_of(tensors)
+    needed = needed_shapes(shapes, model.config, model.customers, model.products, len(model.product_ids))
+    check_shapes(shapes, needed, where)
     check_numbers(model, where)
     content = save_tensors(tensors)
     digest = hashlib.sha256(content).hexdigest()
@@ -74,9 +83,9 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
         "sha256": {MODEL: _UNKNOWN, name: digest},
         "trained_on": model.trained_on,
         "batches": dict(model.batches),
-        "recipe": "linear" if isinstance(model.config, WideConfig) else "towers",
-        # JSON has no infinity.
-        "config": {option: "inf" if value == inf else value for option, value in asdict(model.config).items()},
+        "config": to_table(model.config),
+        "chosen": {name: "inf" if value == inf else value for name, value in model.chosen.items()},
+        "popularity_scale": model.popularity.scale,
         "schema": model.schema.source,
         "customers": {fitted.feature.name: fitted.learned() for fitted in model.customers},
         "products": {fitted.feature.name: fitted.learned() for fitted in model.products},
@@ -95,8 +104,10 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
     return folder / MODEL, folder / name
 
 
-def load_model(folder: str | Path) -> TrainedModel:
+def load_model(folder: str | Path, *, tell: Callable[[str], None] = lambda sentence: None) -> TrainedModel:
     """The model that `save_model` wrote, also while another process saves one there: the old or the new, whole.
+
+    Former formats are read, too; `tell` is called with a line on each name that is called otherwise now.
 
     Nothing in the folder is run or believed: checksums first, then what a model needs. No file outside the folder is
     read, and not much more memory taken than its files are large. Raises `InputError` where a file is missing,
@@ -111,20 +122,20 @@ def load_model(folder: str | Path) -> TrainedModel:
             raise InputError(f"{path}: there is no such file; recsys-jax train writes it") from None
         with stream:
             try:
-                return _load(folder, stream.read())
+                return _load(folder, stream.read(), tell)
             except FileNotFoundError as error:
                 # Another save has removed the tensors since; or else model.json still names what is not there.
                 if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
                     raise InputError(f"{error.filename}: there is no such file; train the model again") from None
 
 
-def _load(folder: Path, content: bytes) -> TrainedModel:
+def _load(folder: Path, content: bytes, tell: Callable[[str], None]) -> TrainedModel:
     path = folder / MODEL
     try:
         document = json.loads(content.decode("ascii"))
         _check_format(document["format"], document.get("versions"), path)
         name, digest = _checked(document, content, path)
-        return _restore(document, folder, name, digest)
+        return _restore(document, folder, name, digest, tell)
     except FileNotFoundError:
         raise
     except InputError as error:  # an option's sentence, say, doesn't know where the option stands
@@ -168,11 +179,12 @@ def _tensors_name(digest: str) -> str:
     return f"model-{digest[:12]}.safetensors"
 
 
-def _restore(document: Mapping[str, Any], folder: Path, name: str, digest: str) -> TrainedModel:
+def _restore(
+    document: Mapping[str, Any], folder: Path, name: str, digest: str, tell: Callable[[str], None]
+) -> TrainedModel:
     where = str(folder / MODEL)
     schema = Schema.parse(document["schema"], where)
-    options = {option: inf if value == "inf" else value for option, value in document["config"].items()}
-    config: Config = {"linear": WideConfig, "towers": DeepConfig}[document["recipe"]](**options)
+    config = parse_recipe({"recipe": document.get("recipe"), **document["config"]}, where, tell)
     listed = schema.products.features
     sides = {
         "customers": schema.customers.features,
@@ -193,24 +205,42 @@ def _restore(document: Mapping[str, Any], folder: Path, name: str, digest: str) 
     if set(batches) != {"customer", "product"} or not counted or not isinstance(trained_on, str):
         raise InputError(f"{where}: batches, trained_on: found other than two counts and a text")
 
+    former = None if document["format"] == FORMAT else Former(config, products)
+
     def fits(shapes: Mapping[str, Shape]) -> None:
         described = f"{folder / name}: damaged, or not of the model that {MODEL} describes"
-        check_shapes(shapes, config, customers, products, len(ids), described)
+        needed = needed_shapes(shapes, config, customers, products, len(ids))
+        check_shapes(shapes, needed if former is None else former.shapes(needed), described)
 
     tensors = _tensors(folder, name, digest, fits)
+    if former is None:
+        chosen, scale = document["chosen"], float(document["popularity_scale"])
+    else:
+        chosen, scale, tensors = former.read(tensors)
+    chosen = {field: float(value) for field, value in chosen.items()}
+    if not set(chosen) <= set(to_table(config)) or not all(value > 0 for value in chosen.values()):
+        raise InputError(f"{where}: chosen: found {shown(chosen)}; allowed: fields of the recipe, above 0")
+    if not (scale > 0 if config.popularity_bias else scale == 0):
+        raise InputError(f"{where}: popularity_scale: found {scale}; allowed: above 0 where popularity counts, else 0")
+    tree = unflatten(tensors)
+    popularity = tree.pop("popularity")
     model = TrainedModel(
         schema=schema,
         config=config,
         customers=customers,
         products=products,
+        popularity=LogPopularity(
+            popularity["of_product"], popularity["constant"], popularity.get("attributes", {}), scale
+        ),
         product_ids=ids,
         product_rows=rows,
-        product_embeddings=tensors.pop("product_embeddings"),
-        purchases=tensors.pop("purchases"),
-        losses=tensors.pop("losses"),
+        product_embeddings=tree.pop("product_embeddings"),
+        purchases=tree.pop("purchases"),
+        losses=tree.pop("losses"),
         batches=batches,
+        chosen=chosen,
         trained_on=trained_on,
-        variables=unflatten(tensors),
+        variables=tree,
     )
     check_numbers(model, str(folder / name))
     return model

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as save_tensors
 
-from recsys_jax.config import Config
+from recsys_jax.config import Config, to_table
 from recsys_jax.data.files import write_file
 from recsys_jax.errors import InputError
 
@@ -41,7 +41,7 @@ class Checkpoints:
     resume: bool = False
     """Go on from the checkpoint that is there; else what is there gives way."""
     every: int = 100
-    """Epochs from one checkpoint to the next, rounded up to what runs at once; the linear recipe saves each fit."""
+    """Epochs from one checkpoint to the next, rounded up to what runs at once; the wide recipe saves each fit."""
     stop: Callable[[], bool] = lambda: False
     """Whether to save and stop now."""
     tell: Callable[[str], None] = lambda sentence: None
@@ -101,7 +101,7 @@ def task_of(config: Config, data: Any) -> dict[str, str]:
     for leaf in map(np.asarray, jax.tree.leaves(data)):
         digest.update(f"{leaf.dtype.str}{leaf.shape}".encode() + leaf.tobytes())
     return {
-        "options": json.dumps({"recipe": type(config).__name__, **asdict(config)}, sort_keys=True),
+        "options": json.dumps(to_table(config), sort_keys=True),
         "data": digest.hexdigest(),
         "versions": ", ".join(f"{name} {version(name)}" for name in ("recsys_jax", "jax", "jaxlib", "flax", "optax")),
     }

@@ -23,6 +23,7 @@ from recsys_jax.data.schema import Feature, MultiCategorical, Numeric, Schema
 from recsys_jax.data.tables import Table, read_table
 from recsys_jax.data.values import as_key
 from recsys_jax.errors import InputError, choices
+from recsys_jax.models.popularity import SMOOTHED
 from recsys_jax.models.towers import encode_products
 from recsys_jax.models.trained import TrainedModel, product_rows, two_tower
 from recsys_jax.storage.torch_file import open_torch_file, torch_module
@@ -44,15 +45,15 @@ class _Sizes(NamedTuple):
 _STATE, _EXTRA_ROWS, _COUNTER = "model_state_dict", "extra_rows", "2.num_batches_tracked"
 # Where each tensor of a tower's `nn.Sequential` lives in our tree; a Linear's weight is the kernel transposed.
 _LAYERS = {
-    "0.weight": ("params", "hidden", "kernel"),
-    "0.bias": ("params", "hidden", "bias"),
-    "2.weight": ("params", "norm", "scale"),
-    "2.bias": ("params", "norm", "bias"),
-    "2.running_mean": ("batch_stats", "norm", "mean"),
-    "2.running_var": ("batch_stats", "norm", "var"),
+    "0.weight": ("params", "deep", "hidden", "kernel"),
+    "0.bias": ("params", "deep", "hidden", "bias"),
+    "2.weight": ("params", "deep", "norm", "scale"),
+    "2.bias": ("params", "deep", "norm", "bias"),
+    "2.running_mean": ("batch_stats", "deep", "norm", "mean"),
+    "2.running_var": ("batch_stats", "deep", "norm", "var"),
     _COUNTER: (),
-    "4.weight": ("params", "output", "kernel"),
-    "4.bias": ("params", "output", "bias"),
+    "4.weight": ("params", "deep", "output", "kernel"),
+    "4.bias": ("params", "deep", "output", "bias"),
 }
 
 
@@ -128,6 +129,7 @@ def load_checkpoint(
     if not np.isfinite(embeddings).all():
         raise InputError(f"{path}: {_STATE}: the weights are too large: they give products no finite embedding")
     bought = np.zeros(0, np.int32) if trained_on is None else trained_on.purchases[:, 1]
+    purchases = np.bincount(bought, minlength=len(ids))
     return TrainedModel(
         schema=schema,
         config=config,
@@ -137,9 +139,11 @@ def load_checkpoint(
         product_ids=tuple(ids),
         product_rows=product_rows(schema, products),
         product_embeddings=embeddings,
-        purchases=np.bincount(bought, minlength=len(ids)),
+        popularity=SMOOTHED.kept(purchases.astype(np.float64), 0.0),
+        purchases=purchases,
         losses=np.zeros(0, np.float32),
         batches=batches,
+        chosen={},
         trained_on="" if trained_on is None else trained_on.fingerprint,
     )
 
@@ -255,7 +259,7 @@ def _paths(spaces: Spaces) -> dict[str, tuple[str, ...]]:
     for side, space in spaces.items():
         for name, kind, _ in space.inputs:
             if kind != "numeric":
-                paths[f"{name}_emb.weight"] = ("params", side, f"{name}_emb")
+                paths[f"{name}_emb.weight"] = ("params", side, "deep", f"{name}_emb")
         for layer, (collection, *rest) in ((layer, path) for layer, path in _LAYERS.items() if path):
             paths[f"{side}_mlp.{layer}"] = (collection, side, *rest)
     return paths

@@ -1,21 +1,32 @@
-"""What has to fit together in a trained model: nothing that a file says of one is believed before it does."""
+"""Validates a loaded model: shapes before a number is read, then the numbers, then the catalogue."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from recsys_jax.config import Config, WideConfig
+from recsys_jax.config import Config
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_key, shown
 from recsys_jax.errors import InputError
-from recsys_jax.models.single import single_tower
-from recsys_jax.models.trained import TrainedModel, product_rows
-from recsys_jax.models.wide import KNOTS
+from recsys_jax.models.basis import KNOTS
+from recsys_jax.models.popularity import LogPopularity
+from recsys_jax.models.single import SingleTower
+from recsys_jax.models.trained import TrainedModel, product_rows, two_tower
 
-__all__ = ["Shape", "check_catalogue", "check_numbers", "check_shapes", "flatten", "shapes_of", "unflatten"]
+__all__ = [
+    "Shape",
+    "check_catalogue",
+    "check_numbers",
+    "check_shapes",
+    "flatten",
+    "needed_shapes",
+    "popularity_tensors",
+    "shapes_of",
+    "unflatten",
+]
 
 Shape = tuple[str, tuple[int, ...]]
 """The type and the lengths of a tensor: `("float32", (3, 16))`."""
@@ -55,29 +66,43 @@ def shapes_of(tensors: Mapping[str, np.ndarray]) -> dict[str, Shape]:
     return {name: (str(tensor.dtype), tensor.shape) for name, tensor in tensors.items()}
 
 
-def check_shapes(
-    found: Mapping[str, Shape], config: Config, customers: FeatureSpace, products: FeatureSpace, count: int, where: str
-) -> None:
-    """Raises `InputError` unless these are a model's tensors: no more, no less, each as large as it has to be.
+def needed_shapes(
+    found: Mapping[str, Shape], config: Config, customers: FeatureSpace, products: FeatureSpace, count: int
+) -> dict[str, Shape]:
+    """The shapes that a model's tensors must have, by path.
 
     Args:
-        found: the shapes, by path.
+        found: the shapes, of which two say what no option decides: how many steps the training took, and the width of
+            the vectors, which the wide fit chooses up to `output_dim`.
         config: the recipe.
         customers: the customers' features.
         products: the products' features.
         count: how many products the model recommends.
-        where: names the tensors in the sentence.
     """
-    # What no option decides: how many steps the training took, and the linear recipe's dimensions.
     steps, width = (found.get(name, ("", ()))[1][-1:] for name in ("losses", "product_embeddings"))
     dim = config.output_dim
-    if isinstance(config, WideConfig) and width and 3 <= width[0] <= dim:
+    if width and config.least_dim <= width[0] <= dim:
         dim = width[0]
-    variables = (_linear if isinstance(config, WideConfig) else _towers)(config, customers, products, dim)
-    needed: dict[str, Shape] = {name: ("float32", shape) for name, shape in flatten(variables).items()}
-    needed["product_embeddings"] = ("float32", (count, dim))
-    needed["purchases"] = ("int64", (count,))
-    needed["losses"] = ("float32", steps or (0,))
+    module = two_tower(config, customers, products, dim)
+    tree = module.shapes(customers.blank(1), products.blank(1))
+    shapes = {name: (str(leaf.dtype), leaf.shape) for name, leaf in flatten(tree).items()}
+    attributes = {
+        name: (KNOTS + size - 1 if kind == "numeric" else size,)
+        for name, kind, size in products.inputs
+        if module.wide_dim and name != "product_id"
+    }
+    popularity = flatten({"popularity": {"of_product": (count,), "constant": (), "attributes": attributes}})
+    return {
+        **shapes,
+        **{name: ("float32", shape) for name, shape in popularity.items()},
+        "product_embeddings": ("float32", (count, dim)),
+        "purchases": ("int64", (count,)),
+        "losses": ("float32", steps or (0,)),
+    }
+
+
+def check_shapes(found: Mapping[str, Shape], needed: Mapping[str, Shape], where: str) -> None:
+    """Raises `InputError` unless these are the tensors that are needed; `where` names them in the sentence."""
     for name in {**needed, **found}:
         if found.get(name) != needed.get(name):
             raise InputError(f"{where}: {name}: found {_said(found.get(name))}; allowed: {_said(needed.get(name))}")
@@ -87,40 +112,10 @@ def _said(shape: Shape | None) -> str:
     return "no tensor" if shape is None else f"{shape[1]} of {shape[0]}"
 
 
-def _towers(config: Any, customers: FeatureSpace, products: FeatureSpace, dim: int) -> dict[str, Any]:
-    """The shapes of the variables of `models.TwoTower`."""
-    embedding, hidden = config.embedding_dim, config.hidden_dim
-    tree: dict[str, Any] = {"params": {}, "batch_stats": {}}
-    for side, space in (("customer", customers), ("product", products)):
-        width = sum(size if kind == "numeric" else embedding for _, kind, size in space.inputs)
-        tree["params"][side] = {
-            **{f"{name}_emb": (size, embedding) for name, kind, size in space.inputs if kind != "numeric"},
-            "hidden": {"kernel": (width, hidden), "bias": (hidden,)},
-            "norm": {"scale": (hidden,), "bias": (hidden,)},
-            "output": {"kernel": (hidden, dim), "bias": (dim,)},
-        }
-        tree["batch_stats"][side] = {"norm": {"mean": (hidden,), "var": (hidden,)}}
-    return tree
-
-
-def _linear(_: Config, customers: FeatureSpace, products: FeatureSpace, dim: int) -> dict[str, Any]:
-    """The shapes of the variables of `linear.LinearTwoTower`, whose sums have two dimensions fewer than its vectors."""
-    tree: dict[str, Any] = {"params": {}, "penalties": {"chosen": (3,)}}
-    for side, space in (("customer", customers), ("product", products)):
-        tree["params"][side] = tower = {"offset": (dim - 2,), "radius": ()}
-        for name, kind, size in space.inputs:
-            tower[f"{name}_emb"] = (KNOTS if kind == "numeric" else size, dim - 2)
-            if kind == "numeric":
-                tower[f"{name}_knots"] = (KNOTS,)
-                if size == 2:
-                    tower[f"{name}_missing"] = (dim - 2,)
-    attributes = {
-        name: (KNOTS + size - 1 if kind == "numeric" else size,)
-        for name, kind, size in products.inputs
-        if name != "product_id"
-    }
-    ids = products["product_id"].input.size
-    return tree | {"popularity": {"attributes": attributes, "constant": (), "of_id": (ids,)}}
+def popularity_tensors(popularity: LogPopularity) -> dict[str, Any]:
+    """Its arrays, by path."""
+    arrays = {"of_product": popularity.of_product, "constant": popularity.constant, "attributes": popularity.attributes}
+    return flatten({"popularity": arrays})
 
 
 def check_numbers(model: TrainedModel, where: str) -> None:
@@ -130,18 +125,16 @@ def check_numbers(model: TrainedModel, where: str) -> None:
         if not ok:
             raise InputError(f"{where}: {name}: found other numbers; allowed: {allowed}")
 
-    count = len(model.product_ids)
+    tensors = {
+        **flatten(model.variables),
+        **popularity_tensors(model.popularity),
+        "product_embeddings": model.product_embeddings,
+    }
     # What overflows is no error here but a number that isn't finite.
     with np.errstate(all="ignore"):
-        for name, leaf in {**flatten(model.variables), "product_embeddings": model.product_embeddings}.items():
+        for name, leaf in tensors.items():
             tensor = np.asarray(leaf)
-            finite = np.isfinite(tensor)
-            if name == "popularity/of_id":  # NaN stands for a product that training has not seen
-                finite[count:] |= np.isnan(tensor[count:])
-            if name == "penalties/chosen":  # of which one may be inf
-                require((tensor > 0).all(), name, "above 0")
-            else:
-                require(finite.all(), name, "finite ones")
+            require(np.isfinite(tensor).all(), name, "finite ones")
             if name.startswith("batch_stats/") and name.endswith("/var"):
                 require((tensor >= 0).all(), name, "0 or more")
             elif name.endswith("/radius"):
@@ -154,7 +147,7 @@ def check_numbers(model: TrainedModel, where: str) -> None:
         require(np.isfinite(model.product_bias).all(), "popularity", "ones that are added to scores and are finite")
     try:
         with np.errstate(over="raise", invalid="raise"):
-            single_tower(model.customers.inputs, model.variables)(model.customers.blank(1))
+            SingleTower(model.customers.inputs, model.variables)(model.customers.blank(1))
     except FloatingPointError:
         require(False, "params/customer", "ones small enough to give customers finite vectors")
 

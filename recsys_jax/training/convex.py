@@ -1,8 +1,8 @@
-"""The best fit of the linear recipe: L-BFGS on the full softmax, with customers who state the same as one row.
+"""The best fit of the wide recipe: L-BFGS on the full softmax, with customers aggregated by identical attribute rows.
 
 log-odds of product j for a customer with attributes x: log-popularity_j + x . (W_j + C a_j + D q_j), where a_j are its
-attributes and q_j its tastes. W, C and D minimise the negative log-likelihood of all purchases plus half of each
-penalty times the squares: one best fit, without epochs, batches or luck.
+attributes and q_j its item factors. W, C and D minimise the negative log-likelihood of all purchases plus half of each
+penalty times the squares: multinomial logistic regression with shared item structure, convex, with one best fit.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,10 @@ from scipy.special import softmax
 
 from recsys_jax.data.features import FeatureSpace, combinations
 from recsys_jax.errors import InputError
-from recsys_jax.models.basis import Design, item_factors
+from recsys_jax.models.basis import Design
 from recsys_jax.models.precision import full_precision
-from recsys_jax.training.preparation import Prepared
+from recsys_jax.training.batches import Prepared
+from recsys_jax.training.item_factors import item_factors
 
 __all__ = ["Fit", "Penalties", "TrainingPurchases", "best_fit"]
 
@@ -38,11 +39,15 @@ ROUNDING = 1e-8
 
 
 class Penalties(NamedTuple):
-    """On what a product has of its own, on its attributes and on its tastes."""
+    """L2 penalties: on the product's own weights, on those for its attributes, and on those for its item factors."""
 
     own: float
     attribute: float
-    taste: float
+    factor: float
+
+    def by_field(self) -> dict[str, float]:
+        """By the names of the recipe's fields."""
+        return {f"{name}_l2": value for name, value in self._asdict().items()}
 
 
 @dataclass(frozen=True)
@@ -65,8 +70,8 @@ class TrainingPurchases:
     """Where the customers come from."""
 
     @classmethod
-    def of(cls, prepared: Prepared, source: str) -> "TrainingPurchases":
-        """What training reads; `source` is where the customers come from."""
+    def of(cls, prepared: Prepared) -> "TrainingPurchases":
+        """What the fit reads of a prepared dataset."""
         first, combination = combinations(prepared.customer_space, prepared.customers)
         design = Design.of(prepared.customer_space, prepared.customers)
         rows = {name: column[first] for name, column in prepared.customers.items()}
@@ -84,7 +89,7 @@ class TrainingPurchases:
             prepared.pairs,
             of_products,
             of_products.matrix(prepared.products) @ of_products.prior,
-            source,
+            prepared.source,
         )
 
     def counts(self, kept: Bool[np.ndarray, " n"]) -> Float64[np.ndarray, " p"]:
@@ -92,7 +97,7 @@ class TrainingPurchases:
         return np.bincount(self.pairs[kept, 1], minlength=len(self.attributes)).astype(np.float64)
 
     def item_factors(self, kept: Bool[np.ndarray, " n"], count: int) -> Float64[np.ndarray, "p r"]:
-        """The products' tastes by the purchases kept; no columns where nobody bought two products."""
+        """The products' item factors by the purchases kept; no columns where nobody bought two products."""
         found = item_factors(self.pairs[kept], len(self.combination), len(self.attributes), count)
         return np.zeros((len(self.attributes), 0)) if found is None else found
 
@@ -102,22 +107,22 @@ class Fit(NamedTuple):
 
     own: Float64[np.ndarray, "f p"]
     attribute: Float64[np.ndarray, "f a"]
-    taste: Float64[np.ndarray, "f r"]
+    factor: Float64[np.ndarray, "f r"]
     losses: Float64[np.ndarray, " s"]
     """Before each step, in nats per purchase; of popularity alone it is 0."""
 
     def of_products(
-        self, attributes: Float64[np.ndarray, "p a"], described: Float64[np.ndarray, "p r"]
+        self, attributes: Float64[np.ndarray, "p a"], factors: Float64[np.ndarray, "p r"]
     ) -> Float64[np.ndarray, "f p"]:
-        """All three together, of products with these attributes and tastes."""
-        return np.asarray(self.own + self.attribute @ attributes.T + self.taste @ described.T)
+        """All three together, of products with these attributes and item factors."""
+        return np.asarray(self.own + self.attribute @ attributes.T + self.factor @ factors.T)
 
 
 def best_fit(
     data: TrainingPurchases,
     kept: Bool[np.ndarray, " n"],
     popularity: Float64[np.ndarray, " p"],
-    described: Float64[np.ndarray, "p r"],
+    factors: Float64[np.ndarray, "p r"],
     penalties: Penalties,
     *,
     seed: int,
@@ -126,8 +131,8 @@ def best_fit(
 ) -> Fit:
     """The best fit to the purchases kept, among the products that are `known` (all by default).
 
-    With very many combinations a sample of customers stands for all of them. What a product's buyers state is still
-    counted of everybody; of the sample comes what would be expected, and its error where it matters is taken out: it is
+    With very many combinations a sample of customers stands for all of them. The sums of each product's buyers are
+    still everybody's; of the sample comes what would be expected, and its error where it matters is taken out: it is
     exact for popularity alone and, in a second fit, for the first one. While penalties are compared (`search`), the
     sample is smaller and the first fit is enough.
     """
@@ -138,14 +143,14 @@ def best_fit(
     rows, columns = data.rows, data.rows.shape[1]
     if columns * products > PARAMETERS:
         raise InputError(
-            f"{data.source}: the linear recipe would learn {columns * products:,} numbers: {columns:,} attribute "
+            f"{data.source}: the wide recipe would learn {columns * products:,} numbers: {columns:,} attribute "
             f"values times {products:,} products; allowed: {PARAMETERS:,}; leave out an attribute with very many "
-            f"values, or take the towers recipe"
+            f"values, or take the deep recipe"
         )
     of_row = data.combination[pairs[:, 0]]
     weights = np.bincount(of_row, minlength=len(rows)) / total
     bought = csr_array((np.full(total, 1 / total), (of_row, pairs[:, 1])), shape=(len(rows), len(chosen)))
-    stated = (bought.T @ rows).T[:, chosen]
+    sums = (bought.T @ rows).T[:, chosen]
     few, few_weights = rows, weights
     most = SEARCH_LOGITS if search else LOGITS
     sampled = len(rows) * products > most and len(rows) > 16 * columns
@@ -156,11 +161,11 @@ def best_fit(
         few, few_weights = rows[drawn > 0], np.asarray(drawn[drawn > 0] / size, np.float64)
     scales = np.array([penalty**-0.5 for penalty in penalties])
     changes = np.zeros((columns, products))
-    if np.abs(stated - _expected(rows, weights, popularity, changes)).max(initial=0.0) < ROUNDING:
+    if np.abs(sums - _expected(rows, weights, popularity, changes)).max(initial=0.0) < ROUNDING:
         # Popularity is the best fit, and L-BFGS would follow the rounding of its gradient to anywhere.
-        sizes = len(chosen), data.attributes.shape[1], described.shape[1]
-        own, attribute, taste = (np.zeros((columns, size)) for size in sizes)
-        return Fit(own, attribute, taste, np.zeros(1))
+        sizes = len(chosen), data.attributes.shape[1], factors.shape[1]
+        own, attribute, factor = (np.zeros((columns, size)) for size in sizes)
+        return Fit(own, attribute, factor, np.zeros(1))
     for _ in range(2 if sampled and not search else 1):
         error = 0.0
         if sampled:
@@ -170,23 +175,23 @@ def best_fit(
         arrays = (
             np.pad(few, ((0, padding), (0, 0))),
             np.pad(few_weights, (0, padding)),
-            stated + error,
+            sums + error,
             popularity,
             data.attributes[chosen],
-            described[chosen],
+            factors[chosen],
             scales,
             np.float64(total),
             np.float64(SEARCH_GAIN if search else GAIN),
         )
         found, losses = _solve(*(np.asarray(array, np.float32) for array in arrays))
-        own, attribute, taste = (
+        own, attribute, factor = (
             scale * np.asarray(part, np.float64) for scale, part in zip(scales, found, strict=True)
         )
-        changes = own + attribute @ data.attributes[chosen].T + taste @ described[chosen].T
+        changes = own + attribute @ data.attributes[chosen].T + factor @ factors[chosen].T
     of_all = np.zeros((columns, len(chosen)))
     of_all[:, chosen] = own
     curve = np.asarray(losses, np.float64)
-    return Fit(of_all, attribute, taste, curve[~np.isnan(curve)])
+    return Fit(of_all, attribute, factor, curve[~np.isnan(curve)])
 
 
 def _expected(
@@ -195,7 +200,7 @@ def _expected(
     popularity: Float64[np.ndarray, " p"],
     changes: Float64[np.ndarray, "f p"],
 ) -> Float64[np.ndarray, "f p"]:
-    """What each product's buyers would state: the sum over rows of weight x row x share of the product."""
+    """The expected sums of each product's buyers: over rows, of weight x row x share of the product."""
     if not changes.any():
         return np.asarray(np.outer(weights @ rows, softmax(popularity)))
     step = max(64, LOGITS // len(popularity))
@@ -224,7 +229,7 @@ def _solve(
     bought: Float[Array, "f p"],
     popularity: Float[Array, " p"],
     attributes: Float[Array, "p a"],
-    described: Float[Array, "p r"],
+    factors: Float[Array, "p r"],
     scales: Float[Array, " 3"],
     total: Float[Array, ""],
     gain: Float[Array, ""],
@@ -237,14 +242,14 @@ def _solve(
     alone = jax.nn.logsumexp(popularity)
 
     def loss(parts: list[Array]) -> Array:
-        own, attribute, taste = (scale * part for scale, part in zip(scales, parts, strict=True))
-        changes = own + attribute @ attributes.T + taste @ described.T
+        own, attribute, factor = (scale * part for scale, part in zip(scales, parts, strict=True))
+        changes = own + attribute @ attributes.T + factor @ factors.T
         expected = jax.nn.logsumexp(popularity + rows @ changes, axis=1) - alone
         penalty = optax.tree.norm(parts, squared=True) / (2.0 * total)
         return jnp.asarray(jnp.sum(weights * expected) - jnp.sum(bought * changes) + penalty)
 
     columns = rows.shape[1]
-    start = [jnp.zeros((columns, size)) for size in (len(popularity), attributes.shape[1], described.shape[1])]
+    start = [jnp.zeros((columns, size)) for size in (len(popularity), attributes.shape[1], factors.shape[1])]
     optimiser = optax.lbfgs()
     step = optax.value_and_grad_from_state(loss)
 

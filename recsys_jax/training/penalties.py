@@ -1,6 +1,5 @@
-"""The penalties of the linear recipe, chosen by folds of the training customers."""
+"""The L2 penalties of the wide recipe, chosen on inner folds of the training customers."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from math import inf
@@ -12,20 +11,21 @@ from scipy.special import log_softmax
 from recsys_jax.config import WideConfig
 from recsys_jax.data.splits import customer_folds
 from recsys_jax.models import metrics
-from recsys_jax.models.basis import learn_popularity
+from recsys_jax.models.popularity import learn_popularity
 from recsys_jax.storage.checkpoints import Checkpoints, Stopped, task_of
 from recsys_jax.training.convex import Penalties, TrainingPurchases, best_fit
+from recsys_jax.training.loop import Progress
 
 __all__ = ["InnerFold", "choose_penalties", "inner_folds"]
 
 SCORES, QUERIES = 2**24, 20_000
 """The most scores and purchases in a fold that penalties are compared by."""
 SHARED = tuple(product((inf, 10.0, 100.0, 1000.0), (inf, 1200.0)))
-"""The penalties on attributes and tastes that are compared first, with 100 on what a product has of its own."""
-TASTE = 400.0
-"""That on tastes which is compared then, beside the best of those."""
+"""The penalties on attributes and item factors that are compared first, with 100 on the own weights."""
+FACTOR = 400.0
+"""That on item factors which is compared then, beside the best of those."""
 OWN, LEAST = (10.0, 30.0, 300.0), 0.005
-"""Those on what a product has of its own that come last, and what one must gain, in nats per purchase."""
+"""Those on the own weights that come last, and what one must gain, in nats per purchase."""
 UNTRIED = Penalties(100.0, 300.0, 1200.0)
 """The penalties where there are too few customers for inner folds."""
 
@@ -33,7 +33,7 @@ UNTRIED = Penalties(100.0, 300.0, 1200.0)
 def choose_penalties(
     data: TrainingPurchases,
     config: WideConfig,
-    progress: Callable[[int, int, str], None] | None = None,
+    progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> Penalties:
     """The penalties that do best by held-out customers, as far as the config leaves them open.
@@ -60,10 +60,10 @@ def choose_penalties(
     folds = inner_folds(data, config) if None in asked else []
     if not folds:
         return open_(UNTRIED)
-    with_tastes = any(one.described.shape[1] for one in folds)
+    with_factors = any(one.factors.shape[1] for one in folds)
 
-    first = dict.fromkeys(open_(UNTRIED._replace(attribute=a, taste=t)) for a, t in SHARED if with_tastes or t == inf)
-    second = [TASTE] if config.factor_l2 is None and with_tastes else []
+    first = dict.fromkeys(open_(UNTRIED._replace(attribute=a, factor=t)) for a, t in SHARED if with_factors or t == inf)
+    second = [FACTOR] if config.factor_l2 is None and with_factors else []
     third = OWN if config.own_l2 is None else ()
     total = len(folds) * (len(first) + len(second) + len(third))
     queries = sum(int(one.times.sum()) for one in folds)
@@ -101,7 +101,7 @@ def choose_penalties(
 
     for tried in first:
         measure(tried)
-    for tried in [best()._replace(taste=taste) for taste in second]:
+    for tried in [best()._replace(factor=factor) for factor in second]:
         measure(tried)
     chosen = best()
     alternatives = [chosen._replace(own=own) for own in third]
@@ -127,7 +127,7 @@ class InnerFold:
 
     kept: Bool[np.ndarray, " n"]
     popularity: Float64[np.ndarray, " p"]
-    described: Float64[np.ndarray, "p r"]
+    factors: Float64[np.ndarray, "p r"]
     queries: Int[np.ndarray, "q 2"]
     """(combination, product), each once."""
     times: Int[np.ndarray, " q"]
@@ -145,13 +145,13 @@ class InnerFold:
         queries = queries[np.isin(queries[:, 0], different[np.argsort(first)[:most]])]
         each, times = np.unique(queries, axis=0, return_counts=True)
         counts = data.counts(kept)
-        popularity = learn_popularity(counts[counts > 0]).of(counts, np.zeros((len(counts), 0)))
+        popularity = learn_popularity(counts[counts > 0]).of(counts)
         return cls(kept, popularity, data.item_factors(kept, config.item_factors), each, times, config.seed)
 
     def measure(self, data: TrainingPurchases, penalties: Penalties) -> Float64[np.ndarray, " 3"]:
         """The sums over the purchases asked for of reciprocal ranks, of NDCG@10 and of log-likelihoods."""
-        fit = best_fit(data, self.kept, self.popularity, self.described, penalties, search=True, seed=self.seed)
-        changes = fit.of_products(data.attributes, self.described)
+        fit = best_fit(data, self.kept, self.popularity, self.factors, penalties, search=True, seed=self.seed)
+        changes = fit.of_products(data.attributes, self.factors)
         rows, row = np.unique(self.queries[:, 0], return_inverse=True)
         step = max(1, 2**22 // len(self.popularity))  # a block of scores of at most 32 MB
         sums = np.zeros(3)

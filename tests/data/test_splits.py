@@ -306,7 +306,7 @@ def test_no_dates_or_one_is_a_sentence(films):
 
 
 def attributes(dataset: Dataset) -> list[tuple]:
-    """What each customer's values mean, read by other code than the library's."""
+    """What each customer's cells mean, read by other code than the library's."""
     columns = dataset.customers.columns
     return [
         (group, frozenset((likes or "").split("|")), None if age is None else float(age))
@@ -391,7 +391,7 @@ def test_fewer_combinations_than_folds():
     assert combination_split(dataset, 3, 0).title.endswith("3 folds over 3 combinations")
 
 
-def test_a_value_that_the_schema_refuses():
+def test_a_cell_that_the_schema_refuses():
     said = refused(lambda: combination_split(shop([{"bought": []}, {"age": 30}, {"age": "old"}]), 2, 0))
     assert said.startswith("c.json, row 3, age: found 'old'")
 

@@ -16,7 +16,7 @@ from recsys_jax.evaluation.engine import ALL, cross_validation, evaluate_split, 
 from recsys_jax.evaluation.scorers import Shared, attribute_rows
 from recsys_jax.evaluation.tasks import Task
 from recsys_jax.models import metrics
-from recsys_jax.training.loop import fit
+from recsys_jax.training.fit import fit
 
 ONE = {"kind": "categorical", "values": "learned", "unknown": "extra-row", "missing": "error"}
 SCHEMA = Schema.parse(

@@ -80,24 +80,24 @@ def test_info_nce_by_hand():
     # Row 0 scores its own product 1/2 = 2 and the others 0 and 2: -log(e^2 / (e^2 + 1 + e^2)).
     assert float(info_nce(c, c, temperature=0.5)[0]) == pytest.approx(np.log(2 * np.e**2 + 1) - 2, rel=1e-6)
     # Product 2 is in truth a positive of customer 0: -log(e^2 / (e^2 + 1)).
-    masked = jnp.zeros((3, 3), bool).at[0, 2].set(True)
-    assert float(info_nce(c, c, temperature=0.5, masked=masked)[0]) == pytest.approx(np.log(np.e**2 + 1) - 2, rel=1e-6)
+    where = jnp.ones((3, 3), bool).at[0, 2].set(False)
+    assert float(info_nce(c, c, temperature=0.5, where=where)[0]) == pytest.approx(np.log(np.e**2 + 1) - 2, rel=1e-6)
 
 
 def test_info_nce_masks_with_certainty():
     """A masked product has no influence, however well it scores."""
     rng = np.random.default_rng(6)
     c, p = unit(rng, 4, 8), unit(rng, 4, 8)
-    masked = jnp.zeros((4, 4), bool).at[:, 3].set(True)
+    where = jnp.ones((4, 4), bool).at[:, 3].set(False)
     moved = jnp.asarray(p).at[3].set(c[0])
-    before = info_nce(c, jnp.asarray(p), temperature=0.01, masked=masked)
-    after = info_nce(c, moved, temperature=0.01, masked=masked)
+    before = info_nce(c, jnp.asarray(p), temperature=0.01, where=where)
+    after = info_nce(c, moved, temperature=0.01, where=where)
     np.testing.assert_array_equal(before[:3], after[:3])
 
 
 def test_info_nce_of_an_entirely_masked_row_is_zero():
     c = jnp.eye(3)
-    assert info_nce(c, c, temperature=1.0, masked=jnp.ones((3, 3), bool)).tolist() == [0, 0, 0]
+    assert info_nce(c, c, temperature=1.0, where=jnp.zeros((3, 3), bool)).tolist() == [0, 0, 0]
 
 
 def test_log_q_correction_recovers_the_full_softmax():
@@ -121,9 +121,9 @@ def test_log_q_correction_recovers_the_full_softmax():
         def one(row):
             batch = jnp.asarray(products)[row]
             customers = jnp.broadcast_to(c, batch.shape)
-            masked = row[None, :] == row[:, None]
+            where = row[None, :] != row[:, None]
             offsets = sign * jnp.log(jnp.asarray(q, jnp.float32))[row]
-            return info_nce(customers, batch, temperature=0.5, masked=masked, offsets=offsets)[0]
+            return info_nce(customers, batch, temperature=0.5, where=where, offsets=offsets)[0]
 
         return jax.vmap(one)(rows).mean()
 

@@ -40,5 +40,5 @@ def test_the_tower_is_the_modules(seed, count):
         "age": rng.normal(size=(1, 1)).astype(np.float32),
         "income": np.array([[rng.normal(), 1.0]], np.float32),
     }
-    tower = SingleTower(INPUTS, variables["params"]["customer"], variables["batch_stats"]["customer"])
+    tower = SingleTower(INPUTS, variables)
     np.testing.assert_allclose(tower(row), encode_customers(model, variables, row)[0], atol=1e-6)

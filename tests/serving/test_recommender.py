@@ -822,12 +822,12 @@ SIZES = sorted({*range(1, 20), 47, 300, 1_500, *(2**n + d for n in range(3, 13) 
 def test_all_sizes_run_ten_programs_each(served, compiled):
     """Powers of two from 8 to 4,096, once for the tower and once for the search."""
     rec = Recommender(served)
-    people = {name: [value] for name, value in DRY.items()}
+    people = {name: [cell] for name, cell in DRY.items()}
     for size in SIZES:
-        rec.rank_batch({name: values * size for name, values in people.items()})
+        rec.rank_batch({name: cells * size for name, cells in people.items()})
     assert len(compiled) == 20
     for size in range(1, 30):
-        rec.recommend_batch({name: values * 50 for name, values in people.items()}, top_n=size)
+        rec.recommend_batch({name: cells * 50 for name, cells in people.items()}, top_n=size)
         rec.recommend(**DRY, top_n=size)
     assert len(compiled) == 21  # up to eight products, which is all of them
 

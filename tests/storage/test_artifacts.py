@@ -16,6 +16,7 @@ import pytest
 
 from recsys_jax import DeepConfig, InputError, Recommender, Schema, Table, TrainedModel, load_model, save_model
 from recsys_jax.data.features import FeatureSpace
+from recsys_jax.models.popularity import SMOOTHED
 
 CUSTOMER = {"age": 32, "gender": "F", "skin_type": "dry", "skin_concern": "moisture"}
 FILES = ["model.json", "tensors"]
@@ -44,7 +45,7 @@ def same_tree(one, other) -> None:
     leaves, others = (jax.tree_util.tree_leaves_with_path(tree) for tree in (one, other))
     assert [path for path, _ in leaves] == [path for path, _ in others]
     for (_, leaf), (_, twin) in zip(leaves, others, strict=True):
-        assert leaf.dtype == twin.dtype
+        assert np.asarray(leaf).dtype == np.asarray(twin).dtype
         np.testing.assert_array_equal(leaf, twin)
 
 
@@ -53,6 +54,9 @@ def same_model(one, other) -> None:
     for name in ("product_embeddings", "purchases", "losses"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert one.config == other.config
+    assert one.chosen == other.chosen
+    assert one.popularity.scale == other.popularity.scale
+    same_tree(one.popularity._asdict(), other.popularity._asdict())
     assert one.schema == other.schema
     assert one.customers == other.customers
     assert one.products == other.products
@@ -100,7 +104,7 @@ def test_the_files_are_json_and_numbers(mall_run):
     assert document["sha256"] == {f"model-{digest[:12]}.safetensors": digest}
     assert own == hashlib.sha256(text.replace(own, "0" * 64).encode()).hexdigest()
     assert sorted(path.name for path in mall_run.iterdir()) == [f"model-{digest[:12]}.safetensors", "model.json"]
-    assert document["format"] == 4
+    assert document["format"] == 5
     for name in ("recsys_jax", "jax", "flax", "numpy", "safetensors"):
         assert document["versions"][name] == version(name)
     (length,) = struct.unpack("<Q", content[:8])
@@ -167,8 +171,10 @@ def tiny(tmp_path) -> tuple[Path, TrainedModel]:
         "norm": {"scale": [2], "bias": [0]},
         "output": {"kernel": [[1]], "bias": [3]},
     }
-    params = {"customer": {**tower, "sex_emb": [[1], [2]]}, "product": {**tower, "id_emb": [[1], [2]]}}
-    stats = {side: {"norm": {"mean": [0], "var": [1]}} for side in params}
+    params = {
+        side: {"deep": {**tower, f"{name}_emb": [[1], [2]]}} for side, name in (("customer", "sex"), ("product", "id"))
+    }
+    stats = {side: {"deep": {"norm": {"mean": [0], "var": [1]}}} for side in params}
     variables = {"params": params, "batch_stats": stats}
     model = TrainedModel(
         schema,
@@ -176,12 +182,14 @@ def tiny(tmp_path) -> tuple[Path, TrainedModel]:
         FeatureSpace.fit(schema.customers.features, customers),
         FeatureSpace.fit(schema.products.features, products),
         jax.tree.map(np.float32, variables, is_leaf=lambda leaf: isinstance(leaf, list)),
+        SMOOTHED.kept(np.array([1.0, 0.0]), 0.0),
         ("a", "é"),
         products.columns,
         np.ones((2, 1), np.float32),
         np.array([1, 0]),
         np.zeros(0, np.float32),
         {"customer": 1, "product": 2},
+        {},
         "",
     )
     save_model(model, tmp_path / "tiny")
@@ -261,43 +269,60 @@ def change(run: Path, edit) -> None:
 
 
 @pytest.mark.parametrize("edit", [change, forged])
-@pytest.mark.parametrize("found", [0, 1, 2, 5, 99, "2", None, [2], 2.5, True])
+@pytest.mark.parametrize("found", [0, 1, 2, 6, 99, "2", None, [2], 2.5, True])
 def test_an_unknown_format(run, found, edit):
     edit(run, lambda document: document.update(format=found))
-    newer = type(found) is int and found > 4
+    newer = type(found) is int and found > 5
     words = ["a newer recsys_jax (version 0.1.0)", "install a newer one"] if newer else ["train the model again"]
     refused(run, str(run / "model.json"), f"format {found};" if not newer else f"format {found},", *words)
 
 
-def test_a_folder_of_format_3_is_read(mall_model, tmp_path):
-    """As it was written until this format: fixed names, the checksum of model.json that of what it says."""
-    save_model(mall_model, tmp_path / "new")
-    document = json.loads((tmp_path / "new" / "model.json").read_text())
-    content = file_of(tmp_path / "new", "tensors").read_bytes()
-    document["format"] = 3
-    document["versions"].pop("safetensors")
-    document["sha256"] = {"model.safetensors": hashlib.sha256(content).hexdigest()}
-    own = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-    document["sha256"]["model.json"] = own
-    old = tmp_path / "old"
-    old.mkdir()
-    (old / "model.safetensors").write_bytes(content)
-    (old / "model.json").write_text(json.dumps(document, indent=1) + "\n")
-    same_model(mall_model, load_model(old))
-    damaged = shutil.copytree(old, tmp_path / "damaged")
-    (damaged / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    refused(damaged, str(damaged / "model.safetensors"), "damaged")
-    change(damaged, lambda document: document["products"]["brand"]["values"].reverse())
-    refused(damaged, str(damaged / "model.json"), "damaged, or edited")
-    save_model(mall_model, old)
-    same_model(mall_model, load_model(old))
-    assert sorted(old.iterdir()) == sorted([old / "model.json", file_of(old, "tensors")])
+FORMER = Path(__file__).parent / "former"
+EXPECTED = json.loads((FORMER / "expected.json").read_text())
+"""What the version that wrote each run recommended by it, before and after it was given a new product."""
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_runs_of_former_formats_are_read(name, tmp_path):
+    """And say what they said; each new name is told, in one line."""
+    folder = Path(shutil.copytree(FORMER / name, tmp_path / "run"))
+    told: list[str] = []
+    model, expected = load_model(folder, tell=told.append), EXPECTED[name]
+    assert len(told) == 1
+    assert ("linear is now called wide" if "wide" in name else "towers is now called deep") in told[0]
+    rec = Recommender(model)
+    for wanted, change in ((expected["recommended"], None), (expected["new"], expected["new_product"])):
+        if change is not None:
+            rec.add_products([change])
+        found = rec.recommend(**expected["customer"], top_n=len(wanted))
+        assert [one["product_id"] for one in found] == [one["product_id"] for one in wanted]
+        for value in ("score", "boost"):
+            assert [one[value] for one in found] == pytest.approx([one[value] for one in wanted], abs=1e-6)
+    save_model(model, folder)
+    same_model(model, load_model(folder, tell=told.append))
+    assert len(told) == 1
+    assert sorted(folder.iterdir()) == sorted([folder / "model.json", file_of(folder, "tensors")])
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_damaged_runs_of_former_formats_are_refused(name, tmp_path):
+    folder = Path(shutil.copytree(FORMER / name, tmp_path / "run"))
+    (tensors,) = folder.glob("*.safetensors")
+    content = tensors.read_bytes()
+    tensors.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    refused(folder, str(tensors), "damaged")
+    change(folder, lambda document: document["product_ids"].reverse())
+    refused(folder, str(folder / "model.json"), "damaged, or edited")
 
 
 @pytest.mark.parametrize(
-    "key", ["format", "sha256", "batches", "config", "schema", "customers", "products", "product_ids", "product_rows"]
+    "key",
+    [
+        *("format", "sha256", "batches", "config", "schema", "customers", "products", "product_ids", "product_rows"),
+        *("chosen", "popularity_scale"),
+    ],
 )
-@pytest.mark.parametrize("value", ["absent", None, 5, "text", []])
+@pytest.mark.parametrize("value", ["absent", None, 77, "text", []])
 def test_a_damaged_part(run, key, value):
     """Even where the checksums agree."""
     if value == "absent":
@@ -330,9 +355,12 @@ def test_a_damaged_part(run, key, value):
         lambda d: d["products"]["category"]["values"].reverse(),
         lambda d: d["products"]["price"].update(deviation=0),
         lambda d: d["batches"].update(customer=-1),
-        lambda d: d.update(recipe="linear"),
+        lambda d: d["config"].update(recipe="wide"),
+        lambda d: d.update(popularity_scale=-1.0),
+        lambda d: d.update(popularity_scale=1e999),
+        lambda d: d.update(chosen={"own_l2": 3.0}),
     ],
-    ids=range(20),
+    ids=range(23),
 )
 def test_parts_that_do_not_fit_together(run, edit, how):
     """Some of these would be noticed only at the first request, by an error from deep inside, or never."""
@@ -363,9 +391,10 @@ def test_a_feature_may_have_a_slash_in_its_name(mall_model, tmp_path):
     schema = Schema.parse(document, "mall")
     first, *others = mall_model.customers
     space = FeatureSpace((replace(first, feature=schema.customers.features[0]), *others))
-    customer = dict(mall_model.variables["params"]["customer"])
+    customer = dict(mall_model.variables["params"]["customer"]["deep"])
     customer["skin/type_emb"] = customer.pop("skin_type_emb")
-    variables = {**mall_model.variables, "params": {**mall_model.variables["params"], "customer": customer}}
+    params = {**mall_model.variables["params"], "customer": {"deep": customer}}
+    variables = {**mall_model.variables, "params": params}
     save_model(replace(mall_model, variables=variables, schema=schema, customers=space), tmp_path)
     same_tree(variables, load_model(tmp_path).variables)
 

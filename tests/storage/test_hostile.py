@@ -210,18 +210,20 @@ def spoilt(name, place, number):
 
 
 TOWERS = {
-    "a number that is none": spoilt("params/customer/hidden/bias", 0, np.nan),
-    "infinity": spoilt("params/product/output/kernel", (0, 0), np.inf),
-    "a negative variance": spoilt("batch_stats/product/norm/var", 0, -1),
+    "a number that is none": spoilt("params/customer/deep/hidden/bias", 0, np.nan),
+    "infinity": spoilt("params/product/deep/output/kernel", (0, 0), np.inf),
+    "a negative variance": spoilt("batch_stats/product/deep/norm/var", 0, -1),
     "a long vector": spoilt("product_embeddings", (0, 0), 2),
     "an embedding that is none": spoilt("product_embeddings", (7, 5), np.nan),
     "fewer than no purchases": spoilt("purchases", 3, -1),
     "too many purchases": spoilt("purchases", 3, 2**62),
-    "numbers that overflow": spoilt("params/customer/hidden/kernel", (0, 0), 3e38),
-    "one tensor more": lambda tensors: tensors | {"params/customer/more": np.zeros(3, np.float32)},
-    "one tensor less": lambda tensors: {name: t for name, t in tensors.items() if name != "params/customer/gender_emb"},
-    "a tensor for a branch": lambda tensors: tensors | {"params/customer": np.zeros(3, np.float32)},
-    "a shorter table": lambda tensors: tensors | {"params/customer/gender_emb": np.zeros((1, 5), np.float32)},
+    "numbers that overflow": spoilt("params/customer/deep/hidden/kernel", (0, 0), 3e38),
+    "one tensor more": lambda tensors: tensors | {"params/customer/deep/more": np.zeros(3, np.float32)},
+    "one tensor less": lambda tensors: {
+        name: t for name, t in tensors.items() if name != "params/customer/deep/gender_emb"
+    },
+    "a tensor for a branch": lambda tensors: tensors | {"params/customer/deep": np.zeros(3, np.float32)},
+    "a shorter table": lambda tensors: tensors | {"params/customer/deep/gender_emb": np.zeros((1, 5), np.float32)},
     "a product more": lambda tensors: tensors | {"product_embeddings": np.zeros((9, 6), np.float32)},
     "another type": lambda tensors: tensors | {"losses": np.zeros(3, np.float64)},
     "losses in a square": lambda tensors: tensors | {"losses": np.zeros((3, 3), np.float32)},
@@ -229,13 +231,9 @@ TOWERS = {
 LINEAR = {
     "no radius": spoilt("params/customer/radius", (), 0),
     "a radius of which the square is none": spoilt("params/product/radius", (), 1e-38),
-    "knots that do not ascend": spoilt("params/customer/age_knots", 4, 1e9),
-    "popularity that is none": spoilt("popularity/of_id", 0, np.nan),
-    "infinite popularity of the unknown": spoilt("popularity/of_id", -1, np.inf),
-    "popularity that overflows": lambda tensors: spoilt("popularity/of_id", 0, 3e38)(
-        tensors | {f"params/{side}/radius": np.array(1e-4, np.float32) for side in ("customer", "product")}
-    ),
-    "a penalty below 0": spoilt("penalties/chosen", 0, -1),
+    "knots that do not ascend": spoilt("params/customer/wide/age_knots", 4, 1e9),
+    "popularity that is none": spoilt("popularity/of_product", 0, np.nan),
+    "infinite popularity of the unknown": spoilt("popularity/constant", (), np.inf),
     "another width": lambda tensors: tensors | {"product_embeddings": np.zeros((5, 2), np.float32)},
 }
 

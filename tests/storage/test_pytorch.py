@@ -147,7 +147,7 @@ def test_an_unknown_brand_is_the_mean_of_the_catalogues(trained):
     rec = Recommender.from_torch(trained[0], products=MALL)
     rows = [reference.brands(PRODUCTS)[product["brand_name"]] for product in PRODUCTS]
     mean = weights(trained[0])["brand_emb.weight"][rows].mean(dim=0)
-    np.testing.assert_allclose(rec.model.variables["params"]["product"]["brand_emb"][-1], mean, atol=1e-6)
+    np.testing.assert_allclose(rec.model.variables["params"]["product"]["deep"]["brand_emb"][-1], mean, atol=1e-6)
     rec.add_products([{**PRODUCTS[0], "product_id": "new", "brand_name": "never seen"}])
     assert any(one["product_id"] == "new" for one in rec.recommend(**EVERYBODY[0], top_n=94))
 

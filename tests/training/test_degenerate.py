@@ -96,7 +96,7 @@ def nothing_to_compare(name: str, config: Any) -> bool:
     """Every customer has bought all that the loss could take as a negative."""
     if not isinstance(config, DeepConfig) or config.loss == "softmax":
         return False
-    within_the_batch = not config.draws_negatives
+    within_the_batch = config.negatives_among == "purchased"
     alone = name in ("one customer, one purchase", "everybody bought one product")
     return name == "everybody bought everything" or (within_the_batch and alone)
 

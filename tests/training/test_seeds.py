@@ -23,9 +23,9 @@ from recsys_jax import DeepConfig, InputError, load_dataset
 from recsys_jax.cli import evaluate, train
 from recsys_jax.data.tables import Table
 from recsys_jax.evaluation.engine import cross_validation, in_sample, in_sample_of_seeds, model_scorer
-from recsys_jax.models.ensembles import Ensemble
+from recsys_jax.models.trained import Ensemble
 from recsys_jax.training import loop as training
-from recsys_jax.training.loop import fit, fit_seeds
+from recsys_jax.training.fit import fit, fit_seeds
 
 # Batches of 64: all, two of three folds, and those that a mask leaves fill up to 128 rows, one compiled program.
 DATA = dataset(customers=120)
@@ -86,17 +86,17 @@ def test_seeds_divided_among_devices_are_the_same(tmp_path):
 
 def test_the_order_of_the_seeds_does_not_matter():
     models = together("triplet")
-    before = training._run_seeds._cache_size()
+    before = training._epochs_of_seeds._cache_size()
     for model, again in zip(models, reversed(fit_seeds(DATA, RECIPES["triplet"], SEEDS[::-1])), strict=True):
         close(model, again)
-    assert training._run_seeds._cache_size() == before  # and other seeds run the same program
+    assert training._epochs_of_seeds._cache_size() == before  # and other seeds run the same program
 
 
 @pytest.mark.parametrize("name", ["triplet", "softmax"])  # shared data, and data of each seed's own
 def test_portions_give_the_same_as_all_at_once(name):
     """Five seeds, three at once: the second portion is filled up, and each seed comes back once, in its place."""
     models = together(name)
-    before = training._run_seeds._cache_size()
+    before = training._epochs_of_seeds._cache_size()
     told = []
     seeds = [SEEDS[0], 1, SEEDS[1], 2, SEEDS[2]]
     options = {"progress": lambda done, losses: told.append((done, losses)), "at_once": 3}
@@ -104,7 +104,7 @@ def test_portions_give_the_same_as_all_at_once(name):
     assert [model.config.seed for model in found] == seeds
     for model, again in zip(models, found[::2], strict=True):
         close(model, again)
-    assert training._run_seeds._cache_size() == before  # both portions run the program of three
+    assert training._epochs_of_seeds._cache_size() == before  # both portions run the program of three
     assert [done for done, _ in told] == [3 * EPOCHS, 5 * EPOCHS]  # summed over the seeds
     for (_, said), portion in zip(told, (found[:3], found[2:]), strict=True):
         np.testing.assert_allclose(said, sum(model.losses for model in portion) / 3, rtol=1e-3)

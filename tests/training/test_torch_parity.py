@@ -27,10 +27,9 @@ from recsys_jax.data.dataset import assemble, read_schema
 from recsys_jax.data.features import Features, FeatureSpace
 from recsys_jax.data.tables import Table
 from recsys_jax.models.towers import TwoTower, encode_customers, encode_products
-from recsys_jax.models.trained import popularity, two_tower
-from recsys_jax.training import loop as training
-from recsys_jax.training import preparation
-from recsys_jax.training.loop import Batch, TrainData, TrainState
+from recsys_jax.models.trained import two_tower
+from recsys_jax.training.batches import TrainData, train_data
+from recsys_jax.training.step import Batch, TrainState, adam, init_state, loss_of, train_step
 from recsys_jax_benchmark.pytorch import reference
 
 MALL = Path(__file__).parents[2] / "data" / "amoremall"
@@ -51,7 +50,7 @@ RECIPES = {
 # The purchases of a batch, and its length: a run fills the last batch of an epoch up to 32 and masks what it added.
 PADDED = [(32, 32), (21, 32), (2, 32)]
 
-STEP = jax.jit(training.train_step, static_argnames=("model", "config"))
+STEP = jax.jit(train_step, static_argnames=("model", "loss", "optimiser"))
 
 
 def sizes(pairs):
@@ -78,8 +77,9 @@ class Mall:
         return two_tower(config, self.spaces["customer"], self.spaces["product"])
 
     def data(self, config: DeepConfig, dtype: Any) -> TrainData:
-        shares = popularity(self.bought.sum(axis=0))
-        data = preparation.train_data(*self.ours.values(), self.pairs, shares, *self.spaces.values(), config)
+        counts = self.bought.sum(axis=0)
+        shares = ((counts + 1) / (counts.sum() + len(counts))).astype(np.float32)
+        data = train_data(*self.ours.values(), self.pairs, shares, *self.spaces.values(), config)
         return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, data)
 
 
@@ -255,18 +255,19 @@ class Ours:
         params, statistics = theirs.parameters(), theirs.statistics()
         self.config = replace(theirs.config, dropout=0.0)
         self.model = theirs.mall.model(self.config)
-        self.data = theirs.mall.data(self.config, params["customer/norm/bias"].dtype)
+        self.data = theirs.mall.data(self.config, params["customer/deep/norm/bias"].dtype)
         params, statistics = (jax.tree.map(jnp.asarray, tree(flat)) for flat in (params, statistics))
-        adam = training._adam(self.config).init(params)
+        self.recipe = {"loss": loss_of(self.config), "optimiser": adam(self.config.learning_rate)}
+        started = self.recipe["optimiser"].init(params)
         self._unravel = ravel_pytree(params)[1]  # Adam's moments are one vector each
-        self.state = TrainState(params, statistics, adam, jnp.int32(0), jax.random.key(0))
+        self.state = TrainState(params, statistics, started, jnp.int32(0), jax.random.key(0))
 
     def step(self, pairs, negatives, length):
         rows = np.zeros((length, 2), np.int32)  # as in a run, row 0 pads
         rows[: len(pairs)] = pairs
         columns = rows[:, 0], rows[:, 1], negatives[rows[:, 0]], np.arange(length) < len(pairs)
         batch = Batch(*map(jnp.asarray, columns))
-        self.state, total = STEP(self.state, batch, self.data, model=self.model, config=self.config)
+        self.state, total = STEP(self.state, batch, self.data, model=self.model, **self.recipe)
         return float(total)
 
     def parameters(self):
@@ -356,7 +357,7 @@ def test_every_parameter_of_either_has_its_place(mall):
     counters = {name for name, _ in theirs.model.named_buffers() if name.endswith("num_batches_tracked")}
     assert set(theirs.model.state_dict()) == set(PARAMETERS) | set(STATISTICS) | counters
     config = DeepConfig()
-    start = partial(training.init_state, mall.model(config), config=config)
+    start = partial(init_state, mall.model(config), optimiser=adam(config.learning_rate), seed=0)
     state = jax.eval_shape(start, mall.data(config, np.float32))
     for ours, wanted in ((state.params, theirs.parameters()), (state.batch_stats, theirs.statistics())):
         ours = flatten_dict(ours, sep="/")

@@ -13,7 +13,8 @@ from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
 from recsys_jax.training import loop as training
-from recsys_jax.training.loop import Batch, fit, train_step
+from recsys_jax.training.fit import fit
+from recsys_jax.training.step import Batch, adam, loss_of, train_step
 
 FEATURE = {"kind": "categorical", "values": "learned", "unknown": "extra-row", "missing": "error"}
 NUMBER = {"kind": "numeric", "unknown": "error", "missing": "flag"}
@@ -110,14 +111,14 @@ def test_the_run_equals_a_loop_of_steps(monkeypatch):
         return train_step(state, batch, *args, **kwargs)
 
     captured = {}
-    run = training._run
+    run = training._epochs
 
     def capture(state, data, first, **kwargs):
         captured.update(state=jax.tree.map(jnp.copy, state), data=data, kwargs=kwargs)
         return run(state, data, first, **kwargs)
 
     monkeypatch.setattr(training, "train_step", remember)
-    monkeypatch.setattr(training, "_run", capture)
+    monkeypatch.setattr(training, "_epochs", capture)
     jax.clear_caches()
     model = fit(data, config)
     jax.effects_barrier()
@@ -130,7 +131,7 @@ def test_the_run_equals_a_loop_of_steps(monkeypatch):
     assert not np.array_equal(seen[0][0], seen[4][0])  # another order in another epoch
 
     state, totals = captured["state"], []
-    recipe = {name: captured["kwargs"][name] for name in ("model", "config")}
+    recipe = {name: captured["kwargs"][name] for name in ("model", "loss", "optimiser", "augmentation")}
     for columns in seen:
         state, total = train_step(state, Batch(*map(jnp.asarray, columns)), captured["data"], **recipe)
         totals.append(float(total))
@@ -138,8 +139,8 @@ def test_the_run_equals_a_loop_of_steps(monkeypatch):
     # How much of it shows in the second epoch depends on the processor.
     assert model.losses[0] == pytest.approx(sum(totals[:4]) / 53, rel=1e-5)
     assert model.losses[1] == pytest.approx(sum(totals[4:]) / 53, rel=2e-3)
-    trained = state.params["customer"]["hidden"]
-    kernel = model.variables["params"]["customer"]["hidden"]["kernel"]
+    trained = state.params["customer"]["deep"]["hidden"]
+    kernel = model.variables["params"]["customer"]["deep"]["hidden"]["kernel"]
     np.testing.assert_allclose(kernel, trained["kernel"], atol=8e-3)  # eight steps
 
 
@@ -152,11 +153,12 @@ def test_padding_changes_nothing(name):
     data = dataset(customers=5)
     config = replace(CONFIGS[name], dropout=0.0, batch_size=5, epochs=1)
     state, train, model = prepare(data, config)
+    recipe = {"model": model, "loss": loss_of(config), "optimiser": adam(config.learning_rate)}
     rows, bought = np.arange(5), data.purchases[:, 1]
     short = Batch(*map(jnp.asarray, (rows, bought, (bought + 1) % len(data.product_ids))), jnp.ones(5, bool))
     long = Batch(*(jnp.concatenate([column, jnp.zeros(3, column.dtype)]) for column in short))
-    one, loss_of_one = train_step(state, short, train, model=model, config=config)
-    two, loss_of_two = train_step(state, long, train, model=model, config=config)
+    one, loss_of_one = train_step(state, short, train, **recipe)
+    two, loss_of_two = train_step(state, long, train, **recipe)
     assert float(loss_of_one) == pytest.approx(float(loss_of_two), rel=1e-5)
     compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6)  # noqa: E731
     jax.tree.map(compare, one.batch_stats, two.batch_stats)
@@ -165,26 +167,26 @@ def test_padding_changes_nothing(name):
 def prepare(data, config):
     caught = {}
 
-    def catch(state, train, first, *, model, config, epochs):
+    def catch(state, train, first, *, model, **_):
         caught.update(state=state, train=train, model=model)
         raise StopIteration
 
-    original = training._run
-    training._run = catch
+    original = training._epochs
+    training._epochs = catch
     try:
         with pytest.raises(StopIteration):
             fit(data, config)
     finally:
-        training._run = original
+        training._epochs = original
     return caught["state"], caught["train"], caught["model"]
 
 
 def test_one_compilation_serves_seeds_and_folds():
     data = dataset(customers=60)
-    before = training._run._cache_size()
+    before = training._epochs._cache_size()
     for seed, held_out in ((0, 7), (1, 8), (2, 3)):
         fit(data, DeepConfig(epochs=4, seed=seed, batch_size=15), train=data.purchases[:, 0] >= held_out)
-    assert training._run._cache_size() == before + 1
+    assert training._epochs._cache_size() == before + 1
 
 
 def test_what_is_held_out_moves_nothing():
@@ -206,7 +208,7 @@ def test_what_is_held_out_moves_nothing():
 
 def test_rows_that_never_trained_hold_the_mean_of_those_that_did():
     model = fit(dataset(customers=30), DeepConfig(epochs=2))
-    table = model.variables["params"]["customer"]["likes_emb"]  # red, blue, unknown; 15 customers each
+    table = model.variables["params"]["customer"]["deep"]["likes_emb"]  # red, blue, unknown; 15 customers each
     np.testing.assert_allclose(table[2], (table[0] + table[1]) / 2, rtol=1e-5, atol=1e-6)
 
 
@@ -256,7 +258,9 @@ def test_the_row_that_dropout_trained_stays_as_it_was_trained():
 
     def distance_from_mean(share):
         model = fit(dataset(customers=30), DeepConfig(loss="softmax", id_embedding=True, id_dropout=share, epochs=3))
-        table = model.variables["params"]["product"]["product_id_emb"]  # 12 products, all in every step; unknown
+        table = model.variables["params"]["product"]["deep"][
+            "product_id_emb"
+        ]  # 12 products, all in every step; unknown
         return np.abs(table[12] - table[:12].mean(axis=0)).max()
 
     assert distance_from_mean(0.0) < 1e-5
@@ -275,7 +279,7 @@ def test_values_of_products_that_nobody_bought_hold_the_mean_where_only_bought_o
     columns["id"][-2:], columns["colour"][-2:] = ["new", "newer"], ["green", "green"]
     data = replace(data, products=Table("products", columns), product_ids=columns["id"])
     config = replace(CONFIGS[name], id_embedding=True, id_dropout=0.0, epochs=2)
-    tables = fit(data, config).variables["params"]["product"]
+    tables = fit(data, config).variables["params"]["product"]["deep"]
     colours, ids = tables["colour_emb"], tables["product_id_emb"]  # red, blue, green, unknown; 8 products, unknown
     average = (colours[0] + colours[1]) / 2
     if name in TOUCHES_ALL:
@@ -307,5 +311,5 @@ def test_an_embedding_that_nothing_used_is_zeros():
     columns = {**data.products.columns, "tags": [None] * 4}
     data = replace(data, schema=replace(data.schema, products=part), products=Table("products", columns))
     model = fit(data, DeepConfig(loss="infonce", epochs=1))
-    assert not model.variables["params"]["product"]["tags_emb"].any()
+    assert not model.variables["params"]["product"]["deep"]["tags_emb"].any()
     assert np.isfinite(model.product_embeddings).all()

@@ -19,7 +19,7 @@ from recsys_jax.data.schema import Numeric
 from recsys_jax.data.splits import Fold, customer_folds
 from recsys_jax.evaluation.comparison import Answers, of_ranks
 from recsys_jax.evaluation.contenders import Say
-from recsys_jax.training.preparation import prepare
+from recsys_jax.training.batches import prepare
 from recsys_jax_benchmark.peers.task import INNER_FOLDS
 
 __all__ = ["NAMES", "ask", "attribute_matrix", "write_split"]

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_jax.training.purchases import Purchases
+from recsys_jax.training.batches import Purchases
 
 CUSTOMERS, PRODUCTS = 6, 9
 pair_sets = st.sets(st.tuples(st.integers(0, CUSTOMERS - 1), st.integers(0, PRODUCTS - 1)), min_size=1)

@@ -1,4 +1,4 @@
-"""The linear recipe: its towers say what the model says, the fit is the best one, and each promise about it holds."""
+"""The wide recipe: its towers say what the model says, the fit is the best one, and each promise about it holds."""
 
 from dataclasses import replace
 from math import inf
@@ -16,13 +16,13 @@ from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
-from recsys_jax.models.basis import item_factors, learn_popularity
-from recsys_jax.models.wide import hats, temperature
+from recsys_jax.models.basis import hats
+from recsys_jax.models.popularity import learn_popularity
 from recsys_jax.serving.recommender import Recommender
 from recsys_jax.storage.artifacts import load_model, save_model
-from recsys_jax.training import convex as linear_fit
-from recsys_jax.training.loop import fit, fit_seeds
-from recsys_jax.training.wide import fit_linear
+from recsys_jax.training import convex
+from recsys_jax.training.fit import fit, fit_seeds
+from recsys_jax.training.item_factors import item_factors
 
 OPEN = {"unknown": "extra-row", "missing": "extra-row"}
 PENALTIES = WideConfig(own_l2=2.0, attribute_l2=3.0, factor_l2=5.0)
@@ -84,7 +84,7 @@ def shop(customers=80, products=7, seed=0) -> Dataset:
 def log_odds(model, table) -> np.ndarray:
     """What the towers and the bias say, as log-odds but for a constant per customer."""
     cosines = model.embed_customers(table).astype(np.float64) @ model.product_embeddings.T.astype(np.float64)
-    found = (cosines + 2 * model.product_bias.astype(np.float64)) / temperature(model.variables)
+    found = (cosines + 2 * model.product_bias.astype(np.float64)) / (2 * model.popularity.scale)
     return found - found[:, :1]
 
 
@@ -129,12 +129,12 @@ def design(data: Dataset) -> np.ndarray:
 def test_the_fit_is_the_best_one_by_an_independent_optimiser():
     """With own penalties alone: the penalised likelihood, written out by purchase, minimised by SciPy in float64."""
     data = shop(products=5)
-    model = fit_linear(data, WideConfig(own_l2=2.0, attribute_l2=inf, factor_l2=inf))
+    model = fit(data, WideConfig(own_l2=2.0, attribute_l2=inf, factor_l2=inf))
     x, (rows, targets) = design(data), data.purchases.T
     counts = np.bincount(targets, minlength=5)
     bought = np.flatnonzero(counts)
     assert bought.tolist() == [0, 1, 2, 3]  # nobody bought the last one, which is left out
-    popularity = model.product_bias.astype(np.float64)[:4] * 2 / temperature(model.variables)
+    popularity = model.product_bias.astype(np.float64)[:4] * 2 / (2 * model.popularity.scale)
     x = x - x[rows].mean(axis=0)  # of the average purchase
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -159,8 +159,8 @@ def test_the_fit_is_the_best_one_by_an_independent_optimiser():
 def test_popularity_is_the_count_and_a_doubt():
     """n + doubt x expected, next to an average product."""
     data = shop()
-    model = fit_linear(data, PENALTIES)
-    found = np.exp(model.product_bias.astype(np.float64) * 2 / temperature(model.variables))
+    model = fit(data, PENALTIES)
+    found = np.exp(model.product_bias.astype(np.float64) * 2 / (2 * model.popularity.scale))
     counts = np.bincount(data.purchases[:, 1], minlength=7)
     bought = counts[counts > 0]
     doubt = max(bought.mean() ** 2 / (bought.var() - bought.mean()), 1.0)
@@ -171,7 +171,7 @@ def test_popularity_is_the_count_and_a_doubt():
 
 def test_unit_vectors_and_one_customer_as_in_a_batch():
     data = shop()
-    model = fit_linear(data, PENALTIES)
+    model = fit(data, PENALTIES)
     customers = model.embed_customers(data.customers)
     for vectors in (customers, model.product_embeddings):
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, atol=1e-6)
@@ -184,7 +184,7 @@ def test_unit_vectors_and_one_customer_as_in_a_batch():
 def test_what_nobody_has_said_changes_nothing():
     """An unknown value is as good as none, and a missing one is what training made of missing ones."""
     data = shop()
-    model = fit_linear(data, PENALTIES)
+    model = fit(data, PENALTIES)
 
     def ask(**changed: object) -> np.ndarray:
         row = {"skin": "dry", "concerns": "pores", "age": 30} | changed
@@ -199,7 +199,7 @@ def test_what_nobody_has_said_changes_nothing():
 def test_a_new_product_is_known_by_its_attributes():
     """Nobody bought either of the new ones, yet red customers get the red one before the blue one."""
     data = checkerboard(customers=200, purchases=2)
-    model = fit_linear(data, WideConfig(own_l2=10.0, attribute_l2=10.0, factor_l2=10.0))
+    model = fit(data, WideConfig(own_l2=10.0, attribute_l2=10.0, factor_l2=10.0))
     recommender = Recommender(model)
     recommender.add_products(
         [{"id": f"new {colour}", "colour": colour, "size": 4, "shop": "one"} for colour in ("red", "blue")]
@@ -213,8 +213,8 @@ def test_a_new_product_is_known_by_its_attributes():
 
 def test_a_product_that_nobody_bought_has_nothing_of_its_own():
     data = shop()
-    model = fit_linear(data, PENALTIES)
-    ids = model.variables["params"]["product"]["product_id_emb"]
+    model = fit(data, PENALTIES)
+    ids = model.variables["params"]["product"]["wide"]["product_id_emb"]
     assert not ids[6].any()
     assert ids[:6].any(axis=1).all()
 
@@ -263,9 +263,9 @@ def test_popularity_is_doubted_as_much_as_counts_vary_by_chance():
     rng = np.random.default_rng(0)
     for shape in (1.5, 4.0, 20.0):
         counts = rng.poisson(rng.gamma(shape, 30 / shape, 20_000)).astype(np.float64)
-        np.testing.assert_allclose(learn_popularity(counts).doubt, shape, rtol=0.15)
+        np.testing.assert_allclose(learn_popularity(counts).pseudo_count, shape, rtol=0.15)
     flat = np.repeat([2.0, 3.0], [20, 70])
-    level = learn_popularity(flat).of(flat, np.zeros((90, 0)))
+    level = learn_popularity(flat).of(flat)
     assert np.ptp(level) == 0
 
 
@@ -275,7 +275,7 @@ def test_a_mall_with_three_reviews_each_is_not_ranked_by_what_is_held_out():
     flat = replace(data, purchases=np.array([(c, 2 * (c // 2 % 10) + c % 2) for c in range(60)], np.int32))
     train = np.ones(60, bool)
     train[7] = False
-    model = fit_linear(flat, WideConfig(100.0, 10.0, inf), train=train)
+    model = fit(flat, WideConfig(100.0, 10.0, inf), train=train)
     missing = flat.purchases[7, 1]
     assert np.bincount(flat.purchases[train, 1], minlength=20)[missing] < 3
     assert not model.product_bias.any()
@@ -288,8 +288,8 @@ def test_a_mall_with_three_reviews_each_is_not_ranked_by_what_is_held_out():
 def test_penalties_are_chosen_by_what_there_is_to_learn():
     """Where attributes decide everything, little is held back; where they say nothing, all but popularity is."""
     plain = checkerboard(customers=400)
-    model = fit_linear(plain, WideConfig())
-    own, attribute, _ = model.variables["penalties"]["chosen"]
+    model = fit(plain, WideConfig())
+    own, attribute = model.chosen["own_l2"], model.chosen["attribute_l2"]
     assert own < 100.0 or attribute < 300.0
     scores = log_odds(model, plain.customers)
     reds = np.array([key.startswith("red") for key in model.product_ids])
@@ -298,27 +298,27 @@ def test_penalties_are_chosen_by_what_there_is_to_learn():
     rng = np.random.default_rng(0)
     shuffled = dict(plain.customers.columns) | {"likes": rng.permutation(plain.customers.column("likes")).tolist()}
     noise = replace(plain, customers=Table.of(shuffled, "customers"))
-    fitted = fit_linear(noise, WideConfig())
+    fitted = fit(noise, WideConfig())
     said = log_odds(fitted, noise.customers)
     assert said.std(axis=0).max() < 0.3 * scores.std(axis=0).max()
 
 
 def test_a_sample_of_customers_stands_for_all(monkeypatch):
     data = shop(customers=600)
-    everybody = log_odds(fit_linear(data, PENALTIES), data.customers)
-    monkeypatch.setattr(linear_fit, "LOGITS", 200 * 7)
-    sampled = log_odds(fit_linear(data, PENALTIES), data.customers)
+    everybody = log_odds(fit(data, PENALTIES), data.customers)
+    monkeypatch.setattr(convex, "LOGITS", 200 * 7)
+    sampled = log_odds(fit(data, PENALTIES), data.customers)
     assert not np.array_equal(sampled, everybody)
     assert np.corrcoef(sampled.ravel(), everybody.ravel())[0, 1] > 0.97
 
 
 def test_few_dimensions_keep_the_most_of_it():
     data = shop()
-    full = fit_linear(data, PENALTIES)
+    full = fit(data, PENALTIES)
     everything = log_odds(full, data.customers)
     errors = []
     for dimensions in (4, 6, 64):
-        model = fit_linear(data, replace(PENALTIES, output_dim=dimensions))
+        model = fit(data, replace(PENALTIES, output_dim=dimensions))
         assert model.product_embeddings.shape[1] <= dimensions
         errors.append(np.abs(log_odds(model, data.customers) - everything).mean())
     assert errors[0] > errors[1] > errors[2] == 0
@@ -350,7 +350,7 @@ def test_only_the_training_part_is_learned_from():
     purchases = data.purchases.copy()
     purchases[~train, 1] = (purchases[~train, 1] + 1) % 7
     poisoned = replace(data, customers=Table.of(wild, "customers"), purchases=purchases)
-    models = [fit_linear(one, WideConfig(inner_folds=2), train=train) for one in (data, poisoned)]
+    models = [fit(one, WideConfig(inner_folds=2), train=train) for one in (data, poisoned)]
     one, two = (log_odds(model, data.customers.select([0, 1, 2])) for model in models)
     assert one.tobytes() == two.tobytes()
 
@@ -375,7 +375,7 @@ def aged(ages: list[float], **options: object) -> Dataset:
 
 def test_between_two_ages_lies_what_lies_between_them():
     data = aged([10.0, 20.0, 30.0, 40.0, 50.0] * 20, standardise=True)
-    model = fit_linear(data, WideConfig(1.0, inf, inf))
+    model = fit(data, WideConfig(1.0, inf, inf))
     asked = log_odds(model, Table.of({"age": [20.0, 25.0, 30.0]}, "ages"))
     np.testing.assert_allclose(asked[1], (asked[0] + asked[2]) / 2, atol=1e-3)
     assert np.abs(asked[0] - asked[2]).max() > 0.1
@@ -387,7 +387,7 @@ def test_between_two_ages_lies_what_lies_between_them():
 @pytest.mark.parametrize("standardise", [True, False])
 def test_numbers_of_any_size_stay_finite(ages, standardise):
     data = aged(ages, standardise=standardise)
-    model = fit_linear(data, WideConfig(10.0, inf, inf))
+    model = fit(data, WideConfig(10.0, inf, inf))
     assert np.isfinite(model.embed_customers(data.customers)).all()
     assert np.isfinite(model.product_embeddings).all()
 
@@ -398,9 +398,7 @@ def test_a_new_product_does_not_move_the_others():
     train = data.purchases[:, 1] != 3
     wild = {name: list(column) for name, column in data.products.columns.items()}
     wild["kind"][3], wild["weight"][3] = "unheard of", 1e6
-    models = [
-        fit_linear(one, PENALTIES, train=train) for one in (data, replace(data, products=Table.of(wild, "products")))
-    ]
+    models = [fit(one, PENALTIES, train=train) for one in (data, replace(data, products=Table.of(wild, "products")))]
     one, two = (np.delete(log_odds(model, data.customers), 3, axis=1) for model in models)
     np.testing.assert_allclose(one, two, atol=1e-3)
 
@@ -410,7 +408,7 @@ def test_customers_who_all_state_the_same_get_what_is_popular():
     rows = {name: list(column) for name, column in data.customers.columns.items()}
     rows["likes"], rows["age"] = ["red"] * 30, [40] * 30
     data.purchases[:10, 1] = 8  # so many are no chance
-    model = fit_linear(replace(data, customers=Table.of(rows, "customers")), WideConfig())
+    model = fit(replace(data, customers=Table.of(rows, "customers")), WideConfig())
     assert np.isfinite(model.embed_customers(data.customers)).all()
     assert model.embed_customers(data.customers).std(axis=0).max() < 1e-6
     assert np.argmax(model.product_bias) == 8
@@ -418,7 +416,7 @@ def test_customers_who_all_state_the_same_get_what_is_popular():
 
 def test_progress_counts_every_fit():
     seen = []
-    fit_linear(shop(), WideConfig(inner_folds=2), progress=lambda done, total, word: seen.append((done, total, word)))
+    fit(shop(), WideConfig(inner_folds=2), progress=lambda done, total, word: seen.append((done, total, word)))
     assert [done for done, *_ in seen] == list(range(1, len(seen) + 1))
     assert seen[-1][0] == seen[-1][1]
     assert all(word.startswith("penalties ") for *_, word in seen)
@@ -441,13 +439,13 @@ def test_bad_options_are_told(options, sentence):
 
 
 def test_too_much_to_learn_is_told(monkeypatch):
-    monkeypatch.setattr(linear_fit, "PARAMETERS", 20)
+    monkeypatch.setattr(convex, "PARAMETERS", 20)
     with pytest.raises(
-        InputError, match=r"^customers: the linear recipe would learn 108 numbers: 18 attribute values times 6"
+        InputError, match=r"^customers: the wide recipe would learn 108 numbers: 18 attribute values times 6"
     ):
-        fit_linear(shop(), PENALTIES)
+        fit(shop(), PENALTIES)
 
 
 def test_there_is_one_best_fit_and_no_seeds():
-    with pytest.raises(InputError, match=r"^seeds: found 2; allowed: with the towers recipe"):
+    with pytest.raises(InputError, match=r"^seeds: found 2; allowed: one with the wide recipe"):
         fit_seeds(shop(), WideConfig(), [0, 1])

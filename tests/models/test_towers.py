@@ -45,7 +45,7 @@ def variables(model):
 
 def test_the_towers_of_the_mall(variables):
     shapes = jax.tree.map(jnp.shape, variables["params"])
-    customer, product = shapes["customer"], shapes["product"]
+    customer, product = shapes["customer"]["deep"], shapes["product"]["deep"]
     assert customer["hidden"]["kernel"] == (49, 64)  # 3 x 16 + 1
     assert product["hidden"]["kernel"] == (33, 64)  # 2 x 16 + 1
     assert customer["output"]["kernel"] == product["output"]["kernel"] == (64, 32)
@@ -57,7 +57,7 @@ def test_the_towers_of_the_mall(variables):
 def test_initial_values_are_pytorchs():
     """Embeddings from N(0, 1); Linear weights and biases uniform within 1 / sqrt(inputs)."""
     wide = Tower((TowerInput("brand", "categorical", 4000), TowerInput("price", "numeric", 9)), hidden_dim=512)
-    params = wide.init(jax.random.key(1), rows(wide.inputs, 1))["params"]
+    params = wide.init(jax.random.key(1), rows(wide.inputs, 1))["params"]["deep"]
     table = np.asarray(params["brand_emb"])
     assert abs(table.mean()) < 0.02
     assert abs(table.std() - 1) < 0.02
@@ -139,10 +139,10 @@ def test_a_bag_is_the_mean_of_its_embeddings():
         lambda path, leaf: table if "genres_emb" in str(path) else leaf, variables
     )
     _, seen = tower.apply(variables, bags, capture_intermediates=lambda module, _: module.name == "hidden")
-    hidden = variables["params"]["hidden"]
+    hidden = variables["params"]["deep"]["hidden"]
     means = np.array([[3.0, 5.0, 0.0], [5.0, 7.0, 0.0], [0.0, 0.0, 0.0]])  # (rows 0 and 2) / 2, row 1, none
     expected = means @ hidden["kernel"] + hidden["bias"]
-    np.testing.assert_allclose(seen["intermediates"]["hidden"]["__call__"][0], expected, rtol=1e-5)
+    np.testing.assert_allclose(seen["intermediates"]["deep"]["hidden"]["__call__"][0], expected, rtol=1e-5)
 
 
 def test_a_zero_vector_has_a_finite_gradient():
@@ -183,8 +183,8 @@ def test_dropout_drops_its_share_and_scales_the_rest():
         mutable=["batch_stats", "intermediates"],
         capture_intermediates=lambda module, _: module.name in ("norm", "output"),
     )
-    normal, out = (seen["intermediates"][name]["__call__"][0] for name in ("norm", "output"))
-    output = variables["params"]["output"]
+    normal, out = (seen["intermediates"]["deep"][name]["__call__"][0] for name in ("norm", "output"))
+    output = variables["params"]["deep"]["output"]
     dropped = round(0.2 * 2**16)
     expected = np.where(noise < dropped, 0.0, np.asarray(normal) / 0.8) @ output["kernel"] + output["bias"]
     np.testing.assert_allclose(out, expected, atol=1e-5)

@@ -1,0 +1,143 @@
+"""How often products are bought, as log-popularity: what is learned of counts, and what a trained model keeps of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64
+
+from recsys_jax.data.schema import TowerInput
+from recsys_jax.models.basis import KNOTS, Design, hats
+
+__all__ = ["SMOOTHED", "LogPopularity", "Popularity", "learn_popularity"]
+
+UNIFORM = 1e6
+"""Pseudo-count above which popularity is uniform."""
+
+
+class LogPopularity(NamedTuple):
+    """Log-popularity as a trained model keeps it: 0 for the average product."""
+
+    of_product: Float32[np.ndarray, " p"]
+    """Of the products of the catalogue."""
+    constant: Float32[np.ndarray, ""]
+    """Of a product that nobody has bought, before its attributes."""
+    attributes: Mapping[str, Float32[np.ndarray, " v"]]
+    """What each attribute value, or knot, adds to that, by feature; empty: all new products are expected alike."""
+    scale: float
+    """What a score has of it: half the temperature of the cosines, or 0 where the recipe leaves popularity out."""
+
+    @property
+    def bias(self) -> Float32[np.ndarray, " p"]:
+        """What is added to each product's score."""
+        return np.asarray(self.scale * self.of_product + 0.0, np.float32)  # of no scale 0, and not -0
+
+    def bias_of_new(
+        self, inputs: Sequence[TowerInput], knots: Mapping[str, Any], features: Mapping[str, Any]
+    ) -> Float32[np.ndarray, " n"]:
+        """The same of n products that nobody has bought, by their attributes.
+
+        Args:
+            inputs: the product tower's.
+            knots: of each number.
+            features: the products' (n rows).
+        """
+        expected = np.full(len(next(iter(features.values()))), float(self.constant))
+        for name, kind, size in inputs:
+            if name not in self.attributes:
+                continue
+            x, table = np.asarray(features[name]), self.attributes[name]
+            if kind == "numeric":
+                part = hats(x[:, 0].astype(np.float64), knots[name], np) @ table[:KNOTS]
+                expected += np.where(x[:, 1] > 0, table[-1], part) if size == 2 else part
+            else:
+                rows = x.reshape(len(x), -1)
+                expected += np.where(rows >= 0, table[rows], 0.0).sum(axis=1)
+        return np.asarray(self.scale * expected + 0.0, np.float32)
+
+
+@dataclass(frozen=True)
+class Popularity:
+    """log(weight x n + pseudo-count x expected), of a product bought n times."""
+
+    weight: float
+    """Of a product's count: 1, or 0 where counts vary by chance alone."""
+    pseudo_count: float
+    """What the expectation counts, in purchases: much where counts vary little; 1 where they have no weight."""
+    coefficients: Float64[np.ndarray, " a"]
+    """By how much each column of the products' design changes the logarithm of what is expected."""
+    constant: float
+
+    def expected(self, attributes: Float64[np.ndarray, "p a"]) -> Float64[np.ndarray, " p"]:
+        """The logarithm of what is expected of products with these attributes, 0 for the average one."""
+        return np.asarray(self.constant + attributes @ self.coefficients)
+
+    def of(
+        self, purchases: Float64[np.ndarray, " p"], attributes: Float64[np.ndarray, "p a"] | None = None
+    ) -> Float64[np.ndarray, " p"]:
+        """Log-popularity of products bought n times; without `attributes` all are expected alike."""
+        if attributes is None:
+            attributes = np.zeros((len(purchases), 0))
+        return np.asarray(np.log(self.weight * purchases + self.pseudo_count * np.exp(self.expected(attributes))))
+
+    def kept(
+        self,
+        purchases: Float64[np.ndarray, " p"],
+        scale: float,
+        attributes: Float64[np.ndarray, "p a"] | None = None,
+        design: Design | None = None,
+    ) -> LogPopularity:
+        """What a trained model keeps of it, for products bought n times.
+
+        Args:
+            purchases: of each product of the catalogue (p,).
+            scale: what a score has of it.
+            attributes: the products' design, times the root of its prior covariance (p, a).
+            design: the columns that the coefficients are of.
+        """
+        average = np.log(self.weight * purchases.mean() + self.pseudo_count)
+        tables: dict[str, np.ndarray] = {}
+        if design is not None:
+            weights = (design.prior @ self.coefficients).astype(np.float32)
+            tables = {name: weights[part] for name, part in design.parts.items()}
+        return LogPopularity(
+            (self.of(purchases, attributes) - average).astype(np.float32),
+            np.asarray(self.constant + np.log(self.pseudo_count) - average, np.float32),
+            tables,
+            scale,
+        )
+
+
+SMOOTHED = Popularity(1.0, 1.0, np.zeros(0), 0.0)
+"""log(n + 1), as the deep recipe counts."""
+
+
+def learn_popularity(
+    purchases: Float64[np.ndarray, " p"], attributes: Float[np.ndarray, "p a"] | None = None
+) -> Popularity:
+    r"""Popularity by counts that vary by chance and by merit (empirical Bayes), with an expectation by attributes.
+
+    If merits follow a Gamma distribution and counts, given those, a Poisson distribution, the pseudo-count is
+    $m^2 / (v - m)$, m and v being the counts' mean and variance; at least 1. Where they vary no more than by chance,
+    as with three reviews to every product, all products are equally popular, whatever their counts.
+
+    The expectation is a generalised linear model with a logarithmic link between Poisson and Gamma (Tweedie, power
+    1.5): a bestseller must not outweigh all others.
+
+    Args:
+        purchases: of the products that anybody bought (p,).
+        attributes: their design (p, a); None: all are expected alike.
+    """
+    mean, variance = float(purchases.mean()), float(purchases.var())
+    pseudo_count = max(mean**2 / (variance - mean), 1.0) if variance > mean else UNIFORM
+    columns = 0 if attributes is None else attributes.shape[1]
+    if pseudo_count >= UNIFORM:
+        return Popularity(0.0, 1.0, np.zeros(columns), 0.0)
+    if attributes is None or not columns or len(purchases) < 2:
+        return Popularity(1.0, pseudo_count, np.zeros(columns), 0.0)
+    from sklearn.linear_model import TweedieRegressor
+
+    model = TweedieRegressor(power=1.5, alpha=0.2, link="log", max_iter=10_000)
+    model.fit(attributes, purchases / mean + 0.01)
+    return Popularity(1.0, pseudo_count, np.asarray(model.coef_, np.float64), float(model.intercept_))

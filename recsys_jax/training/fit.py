@@ -1,0 +1,179 @@
+"""From a dataset and a recipe to a trained model."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from recsys_jax.config import Config, DeepConfig, WideConfig
+from recsys_jax.data.dataset import Dataset
+from recsys_jax.data.features import Features
+from recsys_jax.errors import InputError
+from recsys_jax.models.popularity import SMOOTHED
+from recsys_jax.models.towers import encode_products
+from recsys_jax.models.trained import TrainedModel, two_tower
+from recsys_jax.storage.checkpoints import Checkpoints
+from recsys_jax.training.batches import Fitted, Prepared, TrainData, prepare
+from recsys_jax.training.loop import Progress, run, run_seeds
+from recsys_jax.training.wide import fit_wide
+
+__all__ = ["Progress", "fit", "fit_seeds", "of_seeds"]
+
+
+def fit(
+    dataset: Dataset,
+    config: Config,
+    *,
+    train: Bool[np.ndarray, " n"] | None = None,
+    progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
+) -> TrainedModel:
+    """Trains on the purchases of a dataset for which `train` is true (all by default).
+
+    Vocabularies, scaling and popularity come from those purchases' customers and from the product catalogue alone. With
+    `checkpoints` a training that was killed goes on to the same bytes as one that was not.
+
+    Args:
+        dataset: what is learned from.
+        config: the recipe.
+        train: which purchases count (n,).
+        progress: called with how much is done, of how much, and a word on the state.
+        checkpoints: where a training saves how far it is.
+
+    Raises:
+        InputError: where there is nothing to learn from; `Diverged` where the loss is no finite number.
+        Stopped: where the checkpoints say so.
+    """
+    prepared = prepare(dataset, config, train)
+    if isinstance(config, WideConfig):
+        return _model(prepared, config, fit_wide(prepared, config, progress=progress, checkpoints=checkpoints))
+    data = prepared.data(config)
+    module = two_tower(config, prepared.customer_space, prepared.product_space)
+    found = run(module, data, config, progress=progress, checkpoints=checkpoints)
+    return _model(prepared, config, _deep(prepared, config, data, *found))
+
+
+def fit_seeds(
+    dataset: Dataset,
+    config: Config,
+    seeds: Sequence[int],
+    *,
+    train: Bool[np.ndarray, " n"] | None = None,
+    progress: Progress | None = None,
+    at_once: int = 32,
+) -> list[TrainedModel]:
+    """The models that `fit` gives with each of the seeds, but for rounding; trained together in one compiled program.
+
+    Every seed needs room for its parameters, three times with Adam's averages, for what a step computes, and with
+    extra customers for data of its own. So at most `at_once` train together, one portion after the other, divided
+    among JAX's devices. Raises `InputError` as `fit` does, and for seeds that `of_seeds` refuses.
+    """
+    if at_once < 1:
+        raise InputError(f"at_once: found {at_once}; allowed: 1 or more")
+    configs = of_seeds(config, seeds)
+    prepared = prepare(dataset, config, train)
+    module = two_tower(config, prepared.customer_space, prepared.product_space)
+    shared = None if config.extra_customers else prepared.data(configs[0])
+    size = -(-len(configs) // -(-len(configs) // at_once))  # portions as equal as can be
+    models: dict[int, TrainedModel] = {}
+    for start in range(0, len(configs), size):
+        # The last portion is filled up with seeds that are done: a shorter one would be compiled anew.
+        portion = configs[min(start, len(configs) - size) :][:size]
+        new = min(size, len(configs) - start)
+
+        def update(done: int, total: int, word: str, start: int = start, new: int = new) -> None:
+            if progress is not None:
+                progress(start * total + done * new, len(configs) * total, word)
+
+        each = [prepared.data(one) if shared is None else shared for one in portion]
+        trained = run_seeds(module, each, portion, progress=update)
+        for one, data, found in zip(portion, each, trained, strict=True):
+            models[one.seed] = _model(prepared, one, _deep(prepared, one, data, *found))
+    return [models[one.seed] for one in configs]
+
+
+def of_seeds(config: Config, seeds: Sequence[int]) -> list[DeepConfig]:
+    """The config with each of the seeds. Raises `InputError` where there are none, or one that no config admits."""
+    if not isinstance(config, DeepConfig):
+        raise InputError(f"seeds: found {len(seeds)}; allowed: one with the {config.recipe} recipe, which has one fit")
+    if not seeds:
+        raise InputError("seeds: found none; allowed: one or more")
+    seen: set[int] = set()
+    for seed in seeds:
+        if seed in seen:
+            raise InputError(f"seeds: found {seed} more than once; allowed: each seed once")
+        seen.add(seed)
+    return [replace(config, seed=seed) for seed in seeds]
+
+
+def _deep(
+    prepared: Prepared, config: DeepConfig, data: TrainData, variables: dict[str, Any], losses: np.ndarray, steps: int
+) -> Fitted:
+    """What a run on `data` gives; the `variables` are changed in place."""
+    purchases = prepared.purchases
+    used = prepared.products
+    if config.negatives_among == "purchased":
+        used = {name: column[purchases > 0] for name, column in used.items()}
+    customers = {name: np.asarray(column)[: int(data.customer_count)] for name, column in data.customers.items()}
+    _fill_untrained_rows(variables["params"], config, prepared, customers, used)
+    scale = 0.5 * config.temperature * config.popularity_bias
+    return Fitted(variables, SMOOTHED.kept(purchases.astype(np.float64), scale), losses, steps, {})
+
+
+def _fill_untrained_rows(
+    params: Any, config: DeepConfig, prepared: Prepared, customers: Features, products: Features
+) -> None:
+    """Gives embedding rows that training never used the mean of those that it used.
+
+    Such a row still holds its random start: an unknown brand would point anywhere. The mean makes it an average one.
+    Where no row was used at all, it is zeros, as what training saw.
+
+    Args:
+        params: the trained parameters, changed in place.
+        config: which rows dropout trained.
+        prepared: the features.
+        customers: the customers that training used.
+        products: the products that training used.
+    """
+    spaces = {"customer": prepared.customer_space, "product": prepared.product_space}
+    hidden = {("customer", f.feature.name): f.missing_row for f in spaces["customer"] if config.attribute_dropout}
+    if config.id_embedding and config.id_dropout:
+        hidden["product", "product_id"] = spaces["product"]["product_id"].unknown_row
+    for (side, space), rows in zip(spaces.items(), (customers, products), strict=True):
+        tables = params[side]["deep"]
+        for name, kind, size in space.inputs:
+            if kind == "numeric":
+                continue
+            used = np.bincount(rows[name][rows[name] >= 0].ravel(), minlength=size)
+            table = tables[f"{name}_emb"]
+            mean = used.astype(np.float32) @ table / np.float32(max(used.sum(), 1))
+            untrained = used == 0
+            trained_by_hiding = hidden.get((side, name))
+            if trained_by_hiding is not None:
+                untrained[trained_by_hiding] = False
+            tables[f"{name}_emb"] = np.where(untrained[:, None], mean, table)
+
+
+def _model(prepared: Prepared, config: Config, fitted: Fitted) -> TrainedModel:
+    wide = fitted.variables["params"]["product"].get("wide")
+    width = config.output_dim if wide is None else len(wide["offset"]) + 2
+    module = two_tower(config, prepared.customer_space, prepared.product_space, width)
+    passes = 2 if config.negatives_among == "products" else 1
+    return TrainedModel(
+        schema=prepared.schema,
+        config=config,
+        customers=prepared.customer_space,
+        products=prepared.product_space,
+        variables=fitted.variables,
+        popularity=fitted.popularity,
+        product_ids=prepared.product_ids,
+        product_rows=prepared.product_rows,
+        product_embeddings=np.asarray(encode_products(module, fitted.variables, prepared.products)),
+        purchases=prepared.purchases,
+        losses=fitted.losses,
+        batches={"customer": fitted.steps, "product": fitted.steps * passes},
+        chosen=fitted.chosen,
+        trained_on=prepared.trained_on,
+    )

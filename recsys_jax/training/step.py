@@ -1,0 +1,311 @@
+"""One pure step of training: the loss and the optimiser are its arguments."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.extend.random import threefry_2x32
+from jaxtyping import Array, Bool, Float, Int, UInt16
+
+from recsys_jax.config import DeepConfig
+from recsys_jax.data.features import Features
+from recsys_jax.models import losses
+from recsys_jax.models.precision import full_precision
+from recsys_jax.models.towers import TwoTower, initial_variables
+from recsys_jax.training.batches import TrainData, hide_attributes, hide_ids, jitter_numbers
+
+__all__ = [
+    "Augmentation",
+    "Batch",
+    "InfoNCE",
+    "Loss",
+    "MinedTriplet",
+    "Softmax",
+    "TrainState",
+    "Triplet",
+    "adam",
+    "init_state",
+    "key_of",
+    "loss_of",
+    "train_step",
+]
+
+
+class Purpose(IntEnum):
+    """What is random, so that nothing draws what another thing draws."""
+
+    ORDER = 0
+    NEGATIVES = 1
+    IDS = 2
+    ATTRIBUTES = 3
+    JITTER = 4
+
+
+class Batch(NamedTuple):
+    """Rows of one step; where `mask` is false a row is padding."""
+
+    customers: Int[Array, " b"]
+    products: Int[Array, " b"]
+    """What they bought."""
+    negatives: Int[Array, " b"]
+    """A random product that each of them did not buy; read by the triplet loss with random negatives alone."""
+    mask: Bool[Array, " b"]
+
+
+class TrainState(NamedTuple):
+    """All that changes in training: one plain tree."""
+
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    step: Int[Array, ""]
+    key: Array
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """Which products a step embeds, and what each row then loses. A value that hashes: it is compiled in."""
+
+    @property
+    def passes(self) -> int:
+        """How many batches of products there are, each with statistics of its own; 0: one, the whole catalogue."""
+        ...
+
+    def products(self, batch: Batch, count: int) -> Int[Array, " m"]:
+        """The rows of the products to embed, of `count` in all."""
+        ...
+
+    def rows(
+        self, customers: Float[Array, "b d"], products: Float[Array, "m d"], batch: Batch, data: TrainData
+    ) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
+        """The loss of each row, and which rows have one: not those of customers for whom there is no negative."""
+        ...
+
+
+@dataclass(frozen=True)
+class Triplet:
+    """The triplet loss with a random negative for each row."""
+
+    margin: float
+    passes: int = 2
+    """Bought products and negatives have their own statistics each, as in the PyTorch original."""
+
+    def products(self, batch: Batch, count: int) -> Int[Array, " m"]:
+        """The bought ones, then the negatives."""
+        return jnp.concatenate([batch.products, batch.negatives])
+
+    def rows(
+        self, customers: Float[Array, "b d"], products: Float[Array, "m d"], batch: Batch, data: TrainData
+    ) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
+        """See `Loss`."""
+        size = len(batch.mask)
+        rows = losses.triplet(customers, products[:size], products[size:], margin=self.margin)
+        return rows, data.bought.any_left(batch.customers, len(data.popularity))
+
+
+class _InBatch:
+    """Losses whose negatives are the products that others in the batch bought."""
+
+    passes: int = 1
+
+    def products(self, batch: Batch, count: int) -> Int[Array, " m"]:
+        """The bought ones."""
+        return batch.products
+
+    @staticmethod
+    def _negatives(batch: Batch, data: TrainData) -> Bool[Array, "b b"]:
+        """Which of the batch's products is a negative for which of its customers: (b, 1), (1, b) -> (b, b)."""
+        square = (len(batch.mask), len(batch.mask))
+        buyers, bought = jnp.broadcast_to(batch.customers[:, None], square), jnp.broadcast_to(batch.products, square)
+        return ~data.bought.contains(buyers, bought) & batch.mask
+
+
+@dataclass(frozen=True)
+class MinedTriplet(_InBatch):
+    """The triplet loss with the nearest wrong product of the batch as the negative."""
+
+    margin: float
+    how: Literal["hard", "semi-hard"]
+
+    def rows(
+        self, customers: Float[Array, "b d"], products: Float[Array, "m d"], batch: Batch, data: TrainData
+    ) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
+        """See `Loss`."""
+        where = self._negatives(batch, data)
+        far = losses.distance(customers[:, None], products[None])  # (b, 1, d), (1, b, d) -> (b, b)
+        chosen = losses.choose_negatives(far, jnp.diagonal(far), where, how=self.how, margin=self.margin)
+        rows = losses.triplet(customers, products, products[chosen], margin=self.margin)
+        return rows, jnp.take_along_axis(where, chosen[:, None], axis=1)[:, 0]
+
+
+@dataclass(frozen=True)
+class InfoNCE(_InBatch):
+    """InfoNCE with in-batch negatives."""
+
+    temperature: float
+    popularity: int = 0
+    """How often log-popularity is added to the logits: 1 as part of the score, -1 as the log-Q correction."""
+
+    def rows(
+        self, customers: Float[Array, "b d"], products: Float[Array, "m d"], batch: Batch, data: TrainData
+    ) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
+        """See `Loss`."""
+        where = self._negatives(batch, data)
+        offsets = self.popularity * jnp.log(data.popularity[batch.products]) if self.popularity else None
+        rows = losses.info_nce(customers, products, temperature=self.temperature, where=where, offsets=offsets)
+        return rows, jnp.ones_like(batch.mask)
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Cross-entropy over the whole catalogue."""
+
+    temperature: float
+    popularity: bool = False
+    """Whether log-popularity is part of the score."""
+    passes: int = 0
+
+    def products(self, batch: Batch, count: int) -> Int[Array, " m"]:
+        """All of them."""
+        return jnp.arange(count)
+
+    def rows(
+        self, customers: Float[Array, "b d"], products: Float[Array, "m d"], batch: Batch, data: TrainData
+    ) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
+        """See `Loss`."""
+        offsets = jnp.log(data.popularity) if self.popularity else None
+        rows = losses.full_softmax(customers, products, batch.products, temperature=self.temperature, offsets=offsets)
+        return rows, jnp.ones_like(batch.mask)
+
+
+def loss_of(config: DeepConfig) -> Loss:
+    """The loss that a recipe names."""
+    triplet: Loss = Triplet(config.margin)
+    if config.negatives != "random":
+        triplet = MinedTriplet(config.margin, config.negatives)
+    # The popularity in the score and the correction for sampling by popularity cancel each other.
+    sampled = InfoNCE(config.temperature, int(config.popularity_bias) - int(config.log_q))
+    softmax = Softmax(config.temperature, config.popularity_bias)
+    by_name: dict[str, Loss] = {"triplet": triplet, "infonce": sampled, "softmax": softmax}
+    return by_name[config.loss]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What a step changes of its rows."""
+
+    number_jitter: bool = False
+    """Whether numbers carry noise; its size is part of the data."""
+    attribute_dropout: float = 0.0
+    """The share of customers' attributes that are hidden."""
+    id_dropout: float = 0.0
+    """The share of products that show the unknown id."""
+
+    @classmethod
+    def of(cls, config: DeepConfig) -> "Augmentation":
+        """What a recipe asks for."""
+        return cls(config.number_jitter > 0, config.attribute_dropout, config.id_dropout * config.id_embedding)
+
+
+_UNCHANGED = Augmentation()
+
+
+@cache
+def adam(learning_rate: float) -> optax.GradientTransformation:
+    """Adam on one vector of all parameters: on eighteen small arrays the time would go into starting their loops.
+
+    The same object each time, as it is part of what is compiled.
+    """
+    return optax.flatten(optax.adam(learning_rate))
+
+
+@full_precision
+def train_step(
+    state: TrainState,
+    batch: Batch,
+    data: TrainData,
+    *,
+    model: TwoTower,
+    loss: Loss,
+    optimiser: optax.GradientTransformation,
+    augmentation: Augmentation = _UNCHANGED,
+) -> tuple[TrainState, Float[Array, ""]]:
+    """One step of the optimiser on one batch: the new state, and the sum of the rows' losses before the step."""
+
+    def objective(params: Any) -> tuple[Array, tuple[Any, Array]]:
+        customers = _rows(data.customers, batch.customers)
+        if augmentation.number_jitter:
+            customers = jitter_numbers(key_of(state, Purpose.JITTER, state.step), customers, data.deviations)
+        if augmentation.attribute_dropout:
+            others = data.customers, data.customer_count, data.missing
+            key = key_of(state, Purpose.ATTRIBUTES, state.step)
+            customers = hide_attributes(key, customers, *others, share=augmentation.attribute_dropout)
+        chosen = loss.products(batch, len(data.popularity))
+        products = _rows(data.products, chosen)
+        if augmentation.id_dropout:
+            key = key_of(state, Purpose.IDS, state.step)
+            products = hide_ids(key, products, data.unknown_id, share=augmentation.id_dropout)
+
+        size = len(batch.mask)
+        noise = _noise(state, (size + len(chosen), model.hidden_dim))  # one draw for all that drops out
+
+        def both(towers: TwoTower) -> tuple[Array, Array]:
+            anchors = towers.encode_customers(customers, noise=noise[:size], mask=batch.mask)
+            # The catalogue is a batch of its own, all of which counts.
+            own: dict[str, Any] = {"mask": batch.mask, "passes": loss.passes} if loss.passes else {}
+            return anchors, towers.encode_products(products, noise=noise[size:], **own)
+
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        (anchors, embedded), changed = model.apply(variables, method=both, mutable=["batch_stats"])
+        rows, counts = loss.rows(anchors, embedded, batch, data)
+        counts = counts & batch.mask
+        total = jnp.sum(jnp.where(counts, rows, 0.0))
+        return total / jnp.maximum(jnp.sum(counts), 1), (changed["batch_stats"], total)
+
+    gradients, (batch_stats, total) = jax.grad(objective, has_aux=True)(state.params)
+    updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(params, batch_stats, opt_state, state.step + 1, state.key), total
+
+
+def init_state(model: TwoTower, data: TrainData, optimiser: optax.GradientTransformation, *, seed: int) -> TrainState:
+    """The state before the first step; everything random follows from the seed."""
+    start_seed, run_seed = np.random.SeedSequence(seed).spawn(2)
+    one = [
+        {name: np.zeros((1, *column.shape[1:]), column.dtype) for name, column in side.items()}
+        for side in (data.customers, data.products)
+    ]
+    variables = initial_variables(model, *one, seed=start_seed)
+    # Adam starts from zeros; from their shapes alone, nothing needs to be compiled for it.
+    shapes = jax.eval_shape(optimiser.init, variables["params"])
+    opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    key = jax.random.wrap_key_data(jnp.asarray(run_seed.generate_state(2)), impl="threefry2x32")
+    return TrainState(variables["params"], variables.get("batch_stats", {}), opt_state, jnp.int32(0), key)
+
+
+def key_of(state: TrainState, purpose: Purpose, number: Array) -> Array:
+    """The run's random key for one purpose at one step, or in one epoch: one fold for both."""
+    return jax.random.fold_in(state.key, number * len(Purpose) + purpose)
+
+
+def _noise(state: TrainState, shape: tuple[int, int]) -> UInt16[Array, "n h"]:
+    """16 random bits for each hidden unit of each row, at this step.
+
+    Threefry (Salmon et al., 2011) makes two words of two, here of the step and a count. `jax.random` would derive a
+    key in every step and throw three of four words away: a fifth of a step's time. Keys are derived of a zero and a
+    count below 2^31.
+    """
+    words = -(-shape[0] * shape[1] // 4)
+    counts = jnp.arange(words, dtype=jnp.uint32) + np.uint32(2**31)
+    steps = jnp.full(words, state.step, jnp.uint32)
+    bits = threefry_2x32(jax.random.key_data(state.key), jnp.concatenate([steps, counts]))
+    return jax.lax.bitcast_convert_type(bits, jnp.uint16).ravel()[: shape[0] * shape[1]].reshape(shape)
+
+
+def _rows(features: Features, rows: Array) -> Features:
+    return {name: column[rows] for name, column in features.items()}
