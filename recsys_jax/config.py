@@ -72,6 +72,7 @@ class WideConfig:
     id_embedding: ClassVar[bool] = True
     negatives_among: ClassVar[Literal["products", "purchased", "none"]] = "none"
     extra_customers: ClassVar[int] = 0
+    small_steps: ClassVar[bool] = False
     least_dim: ClassVar[int] = 3
     """The fewest dimensions that the fit may choose, of `output_dim` at the most."""
 
@@ -146,6 +147,11 @@ class DeepConfig:
         _require(self, "log_q", self.loss == "infonce" or not self.log_q, "with the infonce loss alone")
         softmax = self.loss in ("infonce", "softmax")
         _require(self, "popularity_bias", softmax or not self.popularity_bias, "with the infonce or softmax loss")
+
+    @property
+    def small_steps(self) -> bool:
+        """Whether to hand a step's operations to other threads takes longer than the work: as measured."""
+        return self.batch_size * self.hidden_dim <= 2**14
 
     @property
     def least_dim(self) -> int:

@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -36,7 +36,7 @@ from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import write_file
 from recsys_jax.evaluation.engine import KS, Evaluation, in_sample_of_seeds
 from recsys_jax.storage.checkpoints import Checkpoints, Stopped
-from recsys_jax.training.fit import fit_seeds, of_seeds
+from recsys_jax.training.fit import fit_seeds
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,6 @@ def main(options: Options) -> str:
     words = again(options.dataset, run, options.customers)
     if len(seeds) == 1:
         return following("evaluate", *words)
-    assert isinstance(config, DeepConfig)  # of which alone there are several seeds
     # The first was trained alone: trained with the others it would round differently, and be another file.
     models = [model, *_train_together(dataset, config, seeds[1:])]
     result = in_sample_of_seeds(models, dataset, KS, ensemble=options.ensemble)
@@ -198,15 +197,13 @@ def seeds_from(config: Config, count: int, ensemble: bool) -> range:
     if ensemble and count == 1:
         raise InputError("ensemble: found one seed; allowed: with 2 seeds or more, as in --seeds 8")
     seeds = range(config.seed, config.seed + count)
-    if isinstance(config, WideConfig):
-        if count > 1:
-            raise InputError(f"seeds: found {count}; allowed: with the recipe deep; wide has one best fit")
-        return seeds
-    of_seeds(config, seeds[-1:])  # the greatest
+    if count > 1 and not config.seeded:
+        raise InputError(f"seeds: found {count}; allowed: one with the recipe {config.recipe}, which has one best fit")
+    replace(config, seed=seeds[-1])  # refuses one that is too great
     return seeds
 
 
-def _train_together(dataset: Dataset, config: DeepConfig, seeds: Sequence[int]) -> list[TrainedModel]:
+def _train_together(dataset: Dataset, config: Config, seeds: Sequence[int]) -> list[TrainedModel]:
     console.print(f"Training seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"Training seed {seeds[0]}")
     with progress("training all (compiling first)") as bar:
         return fit_seeds(dataset, config, seeds, progress=bar)

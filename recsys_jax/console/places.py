@@ -145,14 +145,13 @@ def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.
 
 def write_model(model: "TrainedModel", run: Path) -> None:
     """Writes the model and its losses into the run folder; what was said of the model that it replaces goes away."""
-    from recsys_jax.config import DeepConfig
     from recsys_jax.storage.artifacts import save_model
 
     written = [path.name for path in save_model(model, run)]
     old = [run / name for name in (*EVALUATION, "loss.csv") if (run / name).exists()]
     if len(model.losses):
         lines = [f"{number},{loss:.6f}" for number, loss in enumerate(model.losses, 1)]
-        header = "epoch,loss" if isinstance(model.config, DeepConfig) else "step,loss"
+        header = "epoch,loss" if model.config.seeded else "step,loss"
         write_file(run / "loss.csv", "\n".join([header, *lines]) + "\n")
         written.append("loss.csv")
     console.print(f"Written to {run}: {', '.join(written)}")

@@ -137,9 +137,7 @@ def share_processors(config: "Config", models: int = 1) -> None:
     Small steps run on one thread: to hand each of a hundred small operations to others takes longer than the work,
     up to a batch of 128 with 64 hidden units. Where many models train, each processor counts as a device.
     """
-    from recsys_jax.config import DeepConfig
-
-    if isinstance(config, DeepConfig) and config.batch_size * config.hidden_dim <= 2**14:
+    if config.small_steps:
         os.environ.setdefault("NPROC", "1")
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     flags, devices = os.environ.get("XLA_FLAGS", ""), "--xla_force_host_platform_device_count"

@@ -108,7 +108,7 @@ def test_former_names_are_understood_and_told_in_a_line(former, now, said, capsy
 
 def test_mistakes_are_told_before_the_work(mall, tmp_path):
     wide = ("train", mall, "wide")
-    told(run(*wide, "--seeds", 2), "seeds: found 2; allowed: with the recipe deep; wide has one best fit")
+    told(run(*wide, "--seeds", 2), "seeds: found 2; allowed: one with the recipe wide, which has one best fit")
     told(run("train", mall, "deep", "--seeds", 0), "seeds: found 0; allowed: 1 or more")
     told(run("train", mall, "deep", "--ensemble"), "ensemble: found one seed; allowed: with 2 seeds or more")
     told(run(*wide, "--checkpoint-every", -1), "checkpoint_every: found -1; allowed: 0 or more")
@@ -122,7 +122,7 @@ def test_the_dataset_says_what_is_trained_where_nobody_does(mall, tmp_path):
     with (mall / "dataset.toml").open("a") as file:
         file.write('\n[training]\nrecipe = "deep"\nepochs = 3\nbatch_size = 4\n')
     said = done("train", mall, cwd=tmp_path).stdout
-    assert "Training deep (triplet loss, epochs 3, batch_size 4), seed 0" in said
+    assert "Training deep (epochs 3, batch_size 4), seed 0" in said
     assert "Epoch 3/3 | Loss: " in said
     assert options(mall, "deep").config == DeepConfig()
 
