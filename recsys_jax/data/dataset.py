@@ -5,12 +5,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int
 
-from recsys_jax.data.schema import Categorical, Feature, Schema
+from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
 from recsys_jax.data.tables import ID, RepeatedKey, SetAside, Table, read_table, refuse_many
 from recsys_jax.data.validation import Validation, add_repeated, unusable_rows
 from recsys_jax.data.values import as_id, as_key, has_lone_surrogate, parse_date, shown, split_keys
@@ -177,11 +177,10 @@ def read_reviews(folder: Path, schema: Schema) -> Reviews:
             texts.append(review["content"])
             ids.append(as_id(value) or "")
             profiles.append(as_key(review.get("profile_info")))
-    read = len(texts) + len(set_aside)
-    if not read:
+    validation = Validation(table.source, len(texts), tuple(set_aside), "reviews")
+    if not validation.read:
         raise InputError(f"{table.source}: there are no reviews in its column {column!r}")
-    refuse_many(set_aside, read, "reviews")
-    validation = Validation(table.source, read, len(texts), tuple(set_aside), "reviews")
+    refuse_many(set_aside, validation.read, "reviews")
     return Reviews(table.source, texts, ids, profiles, validation)
 
 
@@ -222,6 +221,10 @@ def load_dataset(folder: str | Path, customers: str | Path | None = None) -> Dat
     return assemble(schema, products, ids, read_table(Path(customers)), folder)
 
 
+Purchase = tuple[int, int, float]
+"""A row of the customers, a row of the products, and the date in seconds since 1970, 0 where none is named."""
+
+
 def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, folder: Path) -> Dataset:
     """A dataset from usable products and a customer table; an [interactions] table is read from `folder`."""
     if not len(customers):
@@ -231,121 +234,115 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
         if name is not None:
             table.column(name)
     product_row = {key: row for row, key in enumerate(ids)}
-    read = customers
+    rows = range(len(customers))
     problems = unusable_rows(customers, part.id, [part.segment], part.features)
-    bought: dict[int, _Bought] = {}
+    bought: dict[int, list[tuple[int, float]]] = {}
     if schema.interactions is None:
         bought = _purchases_of_rows(schema, customers, product_row, products, problems)
     if part.repeated == "error":
         add_repeated(customers, part.id, problems)
     customers = customers.without(problems, part.id)
-    rows_of_id = customers.ids(part.id)
-    customer_ids = list(dict.fromkeys(rows_of_id))
-    customer_row = {key: row for row, key in enumerate(customer_ids)}
-    validations = [Validation.of(products, len(ids)), Validation.of(customers, len(rows_of_id))]
+    id_of_row = customers.ids(part.id)
+    customer_row = {key: row for row, key in enumerate(dict.fromkeys(id_of_row))}
     if schema.interactions is None:
-        kept = [bought[row] for row in range(len(read)) if row not in problems]
-        pairs = [(customer_row[key], row) for key, one in zip(rows_of_id, kept, strict=True) for row in one.products]
-        seconds = [one.date for one in kept for _ in one.products]
-        source, dated = customers.source, part.date is not None
+        kept = (bought[row] for row in rows if row not in problems)
+        purchases = [(customer_row[key], *one) for key, several in zip(id_of_row, kept, strict=True) for one in several]
+        tables, dated = [products, customers], part.date is not None
     else:
-        table, pairs, seconds = _interactions(schema, folder, customer_row, product_row, customers, products)
-        validations.append(Validation.of(table, len(pairs)))
-        source, dated = table.source, schema.interactions.date is not None
+        table, purchases = _interactions(schema.interactions, folder, customer_row, product_row, customers, products)
+        tables, dated = [products, customers, table], schema.interactions.date is not None
+    validations = tuple(Validation.of(table) for table in tables)
     notes = [note for validation in validations for note in validation.notes]
-    if not pairs:
-        raise InputError(f"{source}: nobody bought anything: there are no purchases to learn from")
+    if not purchases:
+        raise InputError(f"{tables[-1].source}: nobody bought anything: there are no purchases to learn from")
 
-    if len(customer_ids) < len(rows_of_id):
-        first = {key: row for row, key in reversed(list(enumerate(rows_of_id)))}
-        columns = [customers.columns[f.column] for f in part.features if f.column in customers.columns]
-        differing = {
-            key
-            for row, key in enumerate(rows_of_id)
-            if any(as_key(column[row]) != as_key(column[first[key]]) for column in columns)
-        }
-        customers = customers.select([first[key] for key in customer_ids])
-        notes.append(
-            f"{customers.source}: {len(rows_of_id):,} rows of {len(customer_ids):,} customers; the attributes are "
-            f"those of each one's first row ({len(differing):,} have rows that differ)"
-        )
-    unique, place = np.unique(np.asarray(pairs, dtype=np.int32), axis=0, return_inverse=True)
-    if len(unique) < len(pairs):
-        notes.append(f"{len(pairs) - len(unique):,} purchases repeat another one and count once")
+    if len(customer_row) < len(id_of_row):
+        customers, note = _first_rows(customers, id_of_row, part.features)
+        notes.append(note)
+    numbers = np.array(purchases, np.float64)
+    pairs, place = np.unique(numbers[:, :2].astype(np.int32), axis=0, return_inverse=True)
+    if len(pairs) < len(numbers):
+        notes.append(f"{len(numbers) - len(pairs):,} purchases repeat another one and count once")
     dates = None
     if dated:
-        dates = np.full(len(unique), np.inf)
-        np.minimum.at(dates, place.reshape(-1), seconds)
-    return Dataset(schema, products, ids, customers, customer_ids, unique, notes, dates, tuple(validations))
+        dates = np.full(len(pairs), np.inf)
+        np.minimum.at(dates, place.reshape(-1), numbers[:, 2])
+    return Dataset(schema, products, ids, customers, list(customer_row), pairs, notes, dates, validations)
 
 
-class _Bought(NamedTuple):
-    """The purchases in one row of the customer table."""
-
-    products: list[int]
-    date: float = 0.0
+def _first_rows(customers: Table, ids: Sequence[str], features: Sequence[Feature]) -> tuple[Table, str]:
+    """The first row of each customer, and a note on how many have rows that differ from it."""
+    first: dict[str, int] = {}
+    for row, key in enumerate(ids):
+        first.setdefault(key, row)
+    columns = [customers.columns[f.column] for f in features if f.column in customers.columns]
+    differing = {
+        key
+        for row, key in enumerate(ids)
+        if any(as_key(column[row]) != as_key(column[first[key]]) for column in columns)
+    }
+    note = (
+        f"{customers.source}: {len(ids):,} rows of {len(first):,} customers; the attributes are "
+        f"those of each one's first row ({len(differing):,} have rows that differ)"
+    )
+    return customers.select(list(first.values())), note
 
 
 def _purchases_of_rows(
     schema: Schema, customers: Table, product_row: Mapping[str, int], products: Table, problems: dict[int, InputError]
-) -> dict[int, _Bought]:
-    """The purchases in each usable row of the customer table; adds the `problems` of the other rows."""
+) -> dict[int, list[tuple[int, float]]]:
+    """The (product row, date) pairs in each usable row of the customer table; adds the `problems` of the other rows."""
     part, name = schema.customers, schema.customers.purchases or ""
-    bought: dict[int, _Bought] = {}
+    bought: dict[int, list[tuple[int, float]]] = {}
     lost = {one.id: one for one in products.set_aside}
     for row, value in enumerate(customers.column(name)):
         keys = split_keys(value, part.separator)
         date = parse_date(customers.column(part.date)[row]) if part.date is not None and keys else 0.0
         unknown = [key for key in keys if key not in product_row]
         if unknown:
-            allowed = f"the id of a product {_that_stands_in(products, lost.get(unknown[0]))}"
+            allowed = f"the id of a product {_known_in(products, lost.get(unknown[0]))}"
             problems.setdefault(row, customers.error(row, name, allowed))
         elif date is None:
             problems.setdefault(row, customers.error(row, part.date or "", _DATE))
         else:
-            bought[row] = _Bought([product_row[key] for key in keys], date)
+            bought[row] = [(product_row[key], date) for key in keys]
     return bought
 
 
 def _interactions(
-    schema: Schema,
+    part: Interactions,
     folder: Path,
     customer_row: Mapping[str, int],
     product_row: Mapping[str, int],
     customers: Table,
     products: Table,
-) -> tuple[Table, list[tuple[int, int]], list[float]]:
-    """The usable rows of the table of purchases: the table, (customer row, product row) pairs, and dates if named."""
-    part = schema.interactions
-    assert part is not None
+) -> tuple[Table, list[Purchase]]:
+    """The usable rows of the table of purchases, and these purchases."""
     table = read_table(folder / part.file)
     problems: dict[int, InputError] = {}
-    pairs: list[tuple[int, int]] = []
-    seconds: list[float] = []
+    purchases: list[Purchase] = []
     sides = [
-        (name, rows, other, {one.id: one for one in other.set_aside})
+        (name, table.column(name), rows, other, {one.id: one for one in other.set_aside})
         for name, rows, other in ((part.customer, customer_row, customers), (part.product, product_row, products))
     ]
-    columns = [table.column(name) for name, *_ in sides]
-    for row, values in enumerate(zip(*columns, strict=True)):
+    for row in range(len(table)):
         found: list[int] = []
-        for value, (name, rows, other, lost) in zip(values, sides, strict=True):
-            key = as_id(value)
+        for name, column, rows, other, lost in sides:
+            key = as_id(column[row])
             if key is not None and key in rows:
                 found.append(rows[key])
                 continue
-            allowed = ID if key is None else f"an id {_that_stands_in(other, lost.get(key))}"
+            allowed = ID if key is None else f"an id {_known_in(other, lost.get(key))}"
             problems.setdefault(row, table.error(row, name, allowed))
         date = parse_date(table.column(part.date)[row]) if part.date is not None else 0.0
         if date is None:
             problems.setdefault(row, table.error(row, part.date or "", _DATE))
-        if row not in problems:
-            pairs.append((found[0], found[1]))
-            seconds.append(date or 0.0)
-    return table.without(problems), pairs, seconds
+        elif row not in problems:
+            purchases.append((found[0], found[1], date))
+    return table.without(problems), purchases
 
 
-def _that_stands_in(table: Table, lost: SetAside | None) -> str:
+def _known_in(table: Table, lost: SetAside | None) -> str:
     """Which ids a purchase may have, for the end of an error sentence; `lost` is the row set aside with the id."""
     why = "" if lost is None else f"; row {lost.row} there is set aside: {lost.reason}"
     return f"that stands in {table.source}{why}"

@@ -73,10 +73,7 @@ def customer_folds(
     """
     if not 2 <= folds <= customers:
         raise InputError(f"folds: found {folds}; allowed: 2 to {customers}, the number of customers")
-    if seed < 0:
-        raise InputError(f"seed: found {seed}; allowed: 0 or more")
-    rng = np.random.default_rng(seed)
-    order = rng.permutation(customers)
+    order = _rng(seed).permutation(customers)
     if strata is not None:
         labels = np.unique(np.asarray(strata), return_inverse=True)[1]
         order = order[np.argsort(labels[order], kind="stable")]

@@ -14,19 +14,23 @@ __all__ = ["Validation", "add_repeated", "unusable_rows"]
 
 @dataclass(frozen=True)
 class Validation:
-    """The row counts of one file: `read` is the sum of `used` and of the rows set aside."""
+    """The row counts of one file: those used and those set aside."""
 
     source: str
-    read: int
     used: int
     set_aside: tuple[SetAside, ...]
     rows: str = "rows"
     """What the rows are: rows, or reviews."""
 
     @classmethod
-    def of(cls, usable: Table, used: int) -> "Validation":
-        """The validation of a table of which `used` rows are used; the table has the others."""
-        return cls(usable.source, len(usable) + len(usable.set_aside), used, usable.set_aside)
+    def of(cls, table: Table) -> "Validation":
+        """The counts of a table of usable rows."""
+        return cls(table.source, len(table), table.set_aside)
+
+    @property
+    def read(self) -> int:
+        """The rows of the file."""
+        return self.used + len(self.set_aside)
 
     @property
     def notes(self) -> list[str]:

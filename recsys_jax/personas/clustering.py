@@ -91,7 +91,6 @@ def fit_personas(
     encoder: Encoder,
     k: int | Literal["auto"] = 6,
     k_range: Sequence[int] = range(2, 13),
-    dimensions: int = DIMENSIONS,
     seed: int = 0,
 ) -> PersonaModel:
     """Clusters reviews and names the clusters; `k="auto"` takes the best silhouette in `k_range`.
@@ -113,7 +112,7 @@ def fit_personas(
         )
     # One thread: with more, the order of partial sums would change the last digits for the same seed.
     with threadpool_limits(1):
-        pca = PCA(min(dimensions, distinct - 1, vectors.shape[1]), svd_solver="full").fit(vectors)
+        pca = PCA(min(DIMENSIONS, distinct - 1, vectors.shape[1]), svd_solver="full").fit(vectors)
         points = pca.transform(vectors)
         # Twenty starts: with one, a few hundred reviews end in different local optima.
         fits = {size: KMeans(size, n_init=20, random_state=seed).fit(points) for size in tried}
