@@ -1,11 +1,17 @@
 """Two tiny shops, as folders and as trained models: a cosmetics mall, and films with everything a mall doesn't have."""
 
+import ctypes
+import gc
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
+import jax
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -270,11 +276,64 @@ def write_films(folder: Path) -> Path:
 collect_ignore = ["storage/_killed_saves.py", "storage/_memory.py", "data/fuzz_loaders.py"]
 
 
+# What some environments lack (`make matrix`): the tests that need it are skipped there, and say so.
+OPTIONAL = "faiss", "optuna", "pandas", "pyarrow", "sentence_transformers", "torch"
+MISSING = {name for name in OPTIONAL if not find_spec(name)}
+
+
+def _missing(error: BaseException | None) -> str | None:
+    """The package that isn't installed here and that the error, or one that led to it, is about."""
+    while error is not None:
+        name = (getattr(error, "name", None) or "").partition(".")[0]
+        if isinstance(error, ImportError) and name in MISSING:
+            return name
+        error = error.__cause__ or error.__context__
+    return None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Iterator[pytest.CollectReport]:
+    report = yield
+    found = re.search(r"No module named '(\w+)", str(report.longrepr)) if report.failed else None
+    if found and found[1] in MISSING:
+        report.outcome = "skipped"
+        report.longrepr = str(collector.path), 0, f"Skipped: {found[1]} is not installed here"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    try:
+        return (yield)
+    except Exception as error:
+        if name := _missing(error):
+            pytest.skip(f"{name} is not installed here")
+        raise
+
+
+# Compiled programs stay in memory, and what the allocator once had it keeps: a worker grew to 5 GB.
+MOST = 1.0e9
+
+
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Gives memory back between two tests where there is much."""
+    statm = Path("/proc/self/statm")
+    if statm.exists() and int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MOST:
+        jax.clear_caches()
+        gc.collect()
+        with suppress(OSError, AttributeError):  # another C library than GNU's
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What one script compiles as a process of its own, the next ones find; this process has read its settings."""
+    """What one process compiles, the others find: this one, its neighbours (xdist) and those that tests start."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "compiled"
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("compiled")))
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
         yield
 
