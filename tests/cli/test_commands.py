@@ -244,7 +244,8 @@ def test_a_checkpoint_of_pytorch_gives_its_own_figures_back(cwd, tmp_path):
     done("torch", "import", back, MALL, cwd=cwd)
     again = cwd / "runs" / "amoremall-torch"
     one, other = (load_file(next(folder.glob("model-*.safetensors"))) for folder in (torch_run, again))
-    assert {name for name in one if not np.array_equal(one[name], other[name])} == {"purchases"}
+    counted = {"purchases", "popularity/constant", "popularity/of_product"}
+    assert {name for name in one if not np.array_equal(one[name], other[name])} == counted
     refused = run("evaluate", MALL, "--run", again, "--protocol", "in-sample", cwd=cwd)
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ")
