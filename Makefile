@@ -58,4 +58,4 @@ $(VENV)/.dev: $(VENV)/.run constraints.txt requirements-dev.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-matrix runs .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -33,7 +33,7 @@ def test_two_processes_write_the_same_bytes(tmp_path):
         cwd.mkdir(parents=True)
         deep = ("deep", "--epochs", 20, "--run", "runs/deep", "--customers", "runs/a/customers.json")
         run(cwd, tmp_path / "cache", number, "personas", MALL, "--encoder", "lsa", "--run", "runs/a")
-        run(cwd, tmp_path / "cache", number, "train", MALL, "--run", "runs/a")
+        run(cwd, tmp_path / "cache", number, "train", MALL, "wide", "--run", "runs/a")
         run(cwd, tmp_path / "cache", number, "train", MALL, *deep)
         found.append(written(cwd))
     assert list((tmp_path / "cache").rglob("*-cache"))  # there was something to find
