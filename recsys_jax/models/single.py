@@ -25,6 +25,8 @@ class SingleTower:
             self._deep = _DeepPath(inputs, params["deep"], variables["batch_stats"]["customer"]["deep"])
         self._scale = np.float32(params.get("deep_scale", 1.0))
         self._radius = float(params.get("radius", 1.0))
+        if self._deep is not None:
+            self._radius = float(np.hypot(self._radius, self._scale))
 
     def __call__(self, features: Features) -> Float32[np.ndarray, " d"]:
         """The unit vector of the one row in `features`."""

@@ -199,9 +199,12 @@ class Tower(nn.Module):
             if not self.wide_dim:
                 return vector
             # Zero on one side: the start is the wide path alone, and yet its gradient is not zero.
-            parts.append(self.param("deep_scale", nn.initializers.constant(1.0 - self.side), ()) * vector)
+            scale = self.param("deep_scale", nn.initializers.constant(1.0 - self.side), ())
+            parts.append(scale * vector)
         y = jnp.concatenate(parts, axis=1)
         radius = self.param("radius", nn.initializers.ones, ())
+        if self.deep:  # the ball of the wide path, with room for the deep one's vector
+            radius = jnp.hypot(radius, scale)
         y = y / jnp.maximum(radius, _root(jnp.sum(y * y, axis=1, keepdims=True)))
         rest = _root(jnp.maximum(1.0 - jnp.sum(y * y, axis=1, keepdims=True), 0.0))
         none = jnp.zeros_like(rest)
