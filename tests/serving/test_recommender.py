@@ -118,7 +118,7 @@ def same(found, wanted) -> None:
 
 def tower(variables, side: str, rows: list[int], names: list[str], numbers: list[float]) -> np.ndarray:
     """Embeddings and numbers -> Linear -> ReLU -> BatchNorm with running statistics -> Linear -> unit length."""
-    params, stats = variables["params"][side], variables["batch_stats"][side]["norm"]
+    params, stats = variables["params"][side]["deep"], variables["batch_stats"][side]["deep"]["norm"]
     parts = [params[f"{name}_emb"][row] for name, row in zip(names, rows, strict=True)]
     x = np.concatenate([*parts, numbers]).astype(np.float64)
     x = np.maximum(x @ params["hidden"]["kernel"] + params["hidden"]["bias"], 0)
@@ -134,7 +134,7 @@ CUSTOMER_ROWS = [(DRY, [0, 0, 0], 32), (OILY, [1, 5, 1], 45), (PEOPLE[2], [3, 1,
 def test_scores_by_hand(mall_model, customer, rows, age):
     variables = mall_model.variables
     # The running statistics have moved, so that leaving them out would be noticed.
-    assert np.abs(variables["batch_stats"]["customer"]["norm"]["mean"]).max() > 0.01
+    assert np.abs(variables["batch_stats"]["customer"]["deep"]["norm"]["mean"]).max() > 0.01
     c = tower(variables, "customer", rows, ["skin_type", "skin_concern", "gender"], [age / 50])
     wanted = {
         product_id: (

@@ -209,7 +209,7 @@ def spoilt(name, place, number):
     return edit
 
 
-TOWERS = {
+DEEP_FORGERIES = {
     "a number that is none": spoilt("params/customer/deep/hidden/bias", 0, np.nan),
     "infinity": spoilt("params/product/deep/output/kernel", (0, 0), np.inf),
     "a negative variance": spoilt("batch_stats/product/deep/norm/var", 0, -1),
@@ -228,7 +228,7 @@ TOWERS = {
     "another type": lambda tensors: tensors | {"losses": np.zeros(3, np.float64)},
     "losses in a square": lambda tensors: tensors | {"losses": np.zeros((3, 3), np.float32)},
 }
-LINEAR = {
+WIDE_FORGERIES = {
     "no radius": spoilt("params/customer/radius", (), 0),
     "a radius of which the square is none": spoilt("params/product/radius", (), 1e-38),
     "knots that do not ascend": spoilt("params/customer/wide/age_knots", 4, 1e9),
@@ -238,14 +238,20 @@ LINEAR = {
 }
 
 
-@pytest.mark.parametrize("name", [*TOWERS, *LINEAR])
+@pytest.mark.parametrize("name", [*DEEP_FORGERIES, *WIDE_FORGERIES])
 def test_tensors_that_no_model_has(name, mall_run, wide_run, tmp_path):
-    run = copied(mall_run if name in TOWERS else wide_run, tmp_path / "run")
+    run = copied(mall_run if name in DEEP_FORGERIES else wide_run, tmp_path / "run")
     before = tensors_of(run)
     forged(run, lambda _: None, save(before))
     load_model(run)  # the forgery is believed, as long as what it says makes sense
-    forged(run, lambda _: None, save((TOWERS | LINEAR)[name](before)))
+    forged(run, lambda _: None, save((DEEP_FORGERIES | WIDE_FORGERIES)[name](before)))
     refused(run, str(file_of(run, "tensors")))
+
+
+def test_a_penalty_below_0(wide_run, tmp_path):
+    run = copied(wide_run, tmp_path / "run")
+    forged(run, lambda document: document["chosen"].update(own_l2=-1.0))
+    refused(run, str(run / "model.json"), "chosen", "above 0")
 
 
 def header(entries: dict, numbers: bytes = b"") -> bytes:
