@@ -1,15 +1,21 @@
-"""Recommendations from what kind of customer someone is: personas from reviews, a two-tower model, exact scoring.
+"""Recommendations from what kind of customer someone is: personas from reviews, a Two-Tower model, exact scoring.
 
-Ten lines from a trained run to scores, with the pure jitted functions that the `Recommender` is made of:
+From a folder with a dataset.toml to a model, and from a model to recommendations:
+
+    from recsys_jax import DeepConfig, Recommender, fit, load_dataset, save_model
+    save_model(fit(load_dataset("shop"), DeepConfig(loss="infonce")), "runs/shop")
+    Recommender.load("runs/shop").recommend(age=32, gender="F", top_n=3)
+
+The pure jitted functions that a `Recommender` is made of:
 
     from recsys_jax import encode_customers, encode_products, load_model, scores, top_k
-    model = load_model("runs/amoremall")
-    customers = model.customers.encode(table_of_customers)     # columns -> arrays
+    model = load_model("runs/shop")
+    customers = model.customers.encode(table_of_customers)         # columns -> arrays
     products = model.products.encode(table_of_products)
-    c = encode_customers(model.model, model.variables, customers)  # (n, 32), unit length
-    p = encode_products(model.model, model.variables, products)    # (p, 32), unit length
-    scores(c, p)                                               # (n, p), (1 + cosine) / 2
-    best, rows = top_k(c, p, 3, exclude=bought)                # (n, 3), bought: rows (n, m), -1 pads
+    c = encode_customers(model.model, model.variables, customers)  # (n, d), unit length
+    p = encode_products(model.model, model.variables, products)    # (p, d), unit length
+    scores(c, p)                                                   # (n, p), (1 + cosine) / 2
+    best, rows = top_k(c, p, 3, exclude=bought)                    # (n, 3), bought: rows (n, m), -1 pads
 """
 
 import importlib
