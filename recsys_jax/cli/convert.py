@@ -75,7 +75,7 @@ def import_torch(options: Import) -> str:
     for fitted in model.products:
         if isinstance(fitted.feature, Categorical):
             name, column = fitted.feature.name, model.product_rows[fitted.feature.column]
-            count = sum(fitted.canonical(cell) is None for cell in column)
+            count = sum(fitted.canonical(value) is None for value in column)
             if count:
                 console.print(f"note: products whose {name} the checkpoint doesn't know: {count:,}")
     write_model(model, run)
@@ -221,12 +221,12 @@ def _lines(path: Path, separator: str, fields: int) -> list[list[str]]:
     for number, line in enumerate(lines, 1):
         if not line:
             continue
-        cells = line.split(separator)
-        if len(cells) != fields:
+        found = line.split(separator)
+        if len(found) != fields:
             raise InputError(
-                f"{path}, line {number}: found {len(cells)} fields separated by {separator!r}; allowed: {fields}"
+                f"{path}, line {number}: found {len(found)} fields separated by {separator!r}; allowed: {fields}"
             )
-        rows.append(cells)
+        rows.append(found)
     return rows
 
 

@@ -99,12 +99,12 @@ def show(found: Sequence[dict[str, Any]], title: str) -> None:
         product = Text(f"{one['name']}\n" if one["name"] else "").append(one["product_id"], "dim")
         boost = [f"{one['boost']:+.2f}"] if boosted else []
         table.add_row(
-            str(place), product, *(_cell(one[name], whole) for name in columns), f"{one['score']:.3f}", *boost
+            str(place), product, *(_shown(one[name], whole) for name in columns), f"{one['score']:.3f}", *boost
         )
     console.print(table)
 
 
-def _cell(value: object, whole: bool) -> str:
+def _shown(value: object, whole: bool) -> str:
     if isinstance(value, int | float):
         return f"{value:,}" if whole else f"{value:,.2f}"
     return "" if value is None else str(value)

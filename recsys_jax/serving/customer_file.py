@@ -86,22 +86,22 @@ class Source:
                 return
 
     def read(self, portion: Any, first: int) -> Table:
-        """The portion's cells; `first` rows of the file precede it. Optional attributes that it lacks are empty."""
-        columns = {name: _cells(portion.column(name)) for name in portion.column_names}
+        """The portion's values; `first` rows of the file precede it. Optional attributes that it lacks are empty."""
+        columns = {name: _values(portion.column(name)) for name in portion.column_names}
         absent = {name: [None] * portion.num_rows for name in self.attributes if name not in columns}
         numbers = range(first + 1, first + 1 + portion.num_rows)
         return Table(str(self.path), {**columns, **absent}, numbers)
 
     def purchases(self, table: Table, row: int) -> list[str]:
-        """The ids of the products that the customer bought. Raises `InputError` for a cell that cannot say so."""
+        """The ids of the products that the customer bought. Raises `InputError` for a value that is no list of ids."""
         found: list[str] = []
         for name, one_id in self.bought.items():
-            cell = table.columns[name][row]
-            listed = isinstance(cell, list) or one_id or self.separator is not None or as_key(cell) is None
-            items = cell if isinstance(cell, list) else [cell]
+            value = table.columns[name][row]
+            listed = isinstance(value, list) or one_id or self.separator is not None or as_key(value) is None
+            items = value if isinstance(value, list) else [value]
             if not listed or any(isinstance(item, bytes | dict | list | tuple) for item in items):
                 raise table.error(row, name, "a product id, or a list of them" if one_id else "a list of product ids")
-            found += split_keys(cell, self.separator)
+            found += split_keys(value, self.separator)
         return found
 
     @contextmanager
@@ -112,15 +112,15 @@ class Source:
             raise InputError(f"{self.path}: not readable as Parquet: {error}") from None
 
 
-def _cells(column: Any) -> list[Any]:
-    """The cells as Python's values; one that has none, such as a text that is not UTF-8, fails alone."""
+def _values(column: Any) -> list[Any]:
+    """The column as Python's values; one that cannot be one, such as a text that is not UTF-8, fails alone."""
     try:
         return column.to_pylist()  # type: ignore[no-any-return]
     except (ValueError, OverflowError):
-        return [_cell(scalar) for scalar in column]
+        return [_value(scalar) for scalar in column]
 
 
-def _cell(scalar: Any) -> Any:
+def _value(scalar: Any) -> Any:
     try:
         return scalar.as_py()
     except (ValueError, OverflowError) as error:

@@ -91,7 +91,7 @@ def broken(folder: Path, change) -> Path:
 
 
 def without(products, column):
-    return [{name: cell for name, cell in row.items() if name != column} for row in products]
+    return [{name: value for name, value in row.items() if name != column} for row in products]
 
 
 @pytest.mark.parametrize(

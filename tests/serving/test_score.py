@@ -39,7 +39,7 @@ def people(count, seed=0):
         {
             "user_id": f"c{row}",
             "age": int(age),
-            **{name: str(cells[row]) for name, cells in drawn.items()},
+            **{name: str(values[row]) for name, values in drawn.items()},
             "purchased_products": [str(one) for one in rng.choice(EVERYTHING, row % 4, replace=False)],
         }
         for row, age in enumerate(rng.integers(1, 121, count))
@@ -94,7 +94,9 @@ def test_streaming_gives_what_recommend_batch_gives(mall_rec, mall_run, tmp_path
 def test_more_places_than_products_popularity_and_optional_attributes(films_model, tmp_path, monkeypatch):
     save_model(films_model, tmp_path / "run")
     monkeypatch.setattr(batch, "PLACES", 50)  # 5 products: 8 customers at once
-    rows = [{"viewer": row, "favourite_genres": cell} for row, cell in enumerate(islice(cycle(["Drama|?", None]), 20))]
+    rows = [
+        {"viewer": row, "favourite_genres": value} for row, value in enumerate(islice(cycle(["Drama|?", None]), 20))
+    ]
     found, rejected = job(tmp_path / "run", rows, tmp_path, top_n=9)
     ids = [row["viewer"] for row in rows]
     same(found, Recommender(films_model), rows, None, "viewer", ids, top_n=9)
@@ -201,7 +203,7 @@ def test_what_cannot_be_used_goes_to_the_side_file_with_its_reason(
 
 
 @pytest.mark.parametrize(
-    "cells",
+    "values",
     [
         pa.array([[{"id": "p1"}]] * 3),
         pa.array([{"id": "p1"}] * 3),
@@ -209,9 +211,9 @@ def test_what_cannot_be_used_goes_to_the_side_file_with_its_reason(
         pa.array([b"p1"] * 3),
     ],
 )
-def test_purchases_of_another_form_are_not_passed_over(mall_run, tmp_path, cells):
+def test_purchases_of_another_form_are_not_passed_over(mall_run, tmp_path, values):
     table = pa.Table.from_pylist(people(3)).drop_columns("purchased_products")
-    found, rejected = job(mall_run, table.append_column("purchased_product_id", cells), tmp_path)
+    found, rejected = job(mall_run, table.append_column("purchased_product_id", values), tmp_path)
     assert found == []
     assert ["allowed: a product id, or a list of them" in one["reason"] for one in rejected] == [True] * 3
 
@@ -344,7 +346,7 @@ def test_the_only_run_is_the_default(mall_model, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["mall_model", "films_model"])
 def test_the_problems_of_a_table_are_those_of_its_rows(name, request):
     space = request.getfixturevalue(name).customers
-    cells = {
+    values = {
         "skin_type": ["dry", "?", "oily", None, "dry"],
         "skin_concern": ["gift", "?", "gift", "gift", "gift"],
         "gender": ["F", "F", "F", "F", "X"],
@@ -352,7 +354,7 @@ def test_the_problems_of_a_table_are_those_of_its_rows(name, request):
         "favourite_genres": ["Drama", "?", None, "Drama|?", ""],
         "country": ["KR", "?", None, "KR", ""],
     }
-    table = Table("t", cells, numbers=[11, 12, 13, 14, 15])
+    table = Table("t", values, numbers=[11, 12, 13, 14, 15])
     found = space.problems(table)
     alone = {}
     for row in range(5):
