@@ -311,14 +311,16 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
         raise
 
 
-# Compiled programs stay in memory, and what the allocator once had it keeps: a worker grew to 5 GB.
-MOST = 1.0e9
+# Compiled programs stay in memory, and what the allocator once had it keeps: a worker grew to 5 GB. So memory is given
+# back after a module, and only where there is very much within one: some tests count what others have compiled there.
+AFTER_MODULE, WITHIN = 0.9e9, 1.3e9
 
 
-def pytest_runtest_teardown(item: pytest.Item) -> None:
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """Gives memory back between two tests where there is much."""
+    most = WITHIN if nextitem is not None and nextitem.path == item.path else AFTER_MODULE
     statm = Path("/proc/self/statm")
-    if statm.exists() and int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MOST:
+    if statm.exists() and int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > most:
         jax.clear_caches()
         gc.collect()
         with suppress(OSError, AttributeError):  # another C library than GNU's
