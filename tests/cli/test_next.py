@@ -1,5 +1,6 @@
 """What a command prints as "Next:" is run, and what that prints, to the end."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -101,7 +102,9 @@ def test_checkpoints(tmp_path):
     assert "Next: " not in exported.stdout  # where the dataset is, nobody knows
 
 
-def test_the_benchmark_names_commands():
-    """They take an hour, so that they are read and not run."""
-    for words in (["benchmark", "--threads", "2"], ["run"]):
-        parse(*find(words))
+def test_the_benchmark(tmp_path):
+    """Of no part; what it names takes an hour, so that it is read and not run."""
+    benchmark = pytest.importorskip("recsys_jax_benchmark.main")
+    for threads in {1, len(benchmark.processors())}:
+        then = benchmark.main(benchmark.Options(parts=(), threads=threads, out=tmp_path / "figures.json"))
+        parse(*find(shlex.split(then)))
