@@ -1,5 +1,7 @@
 """The house stays small enough to know: rooms of few modules, modules of few lines, tests in the same rooms."""
 
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,12 @@ def test_the_doorstep_is_swept():
 def test_the_tests_have_the_same_rooms():
     tests = {path.parent.name for path in (ROOT / "tests").glob("*/test_*.py")}
     assert tests <= {room.name for room in ROOMS} | {"benchmark"}
+
+
+def test_readme_and_the_contract_name_each_room_in_the_same_order():
+    """README's tree, the layers of import-linter (read from below) and the folders themselves."""
+    tree = (ROOT / "README.md").read_text("utf-8").partition("## Layout")[2].partition("scripts/")[0]
+    told = re.findall(r"^  (\w+)/ +\S", tree, flags=re.M)
+    [contract] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
+    assert contract["layers"][::-1] == ["errors", "config", *told]
+    assert {room.name for room in ROOMS if room.parent == ROOT / "recsys_jax"} == set(told)
