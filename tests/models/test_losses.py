@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from recsys_jax.models.losses import choose_negatives, distance, full_softmax, info_nce, triplet
 
@@ -15,6 +14,8 @@ def unit(rng, *shape):
 
 
 def tensor(x):
+    import torch
+
     return torch.tensor(np.asarray(x))
 
 
@@ -53,6 +54,8 @@ class TestEveryLoss:
 
 @pytest.mark.parametrize("margin", [0.1, 0.3, 1.0])
 def test_triplet_is_pytorchs(margin):
+    import torch
+
     rng = np.random.default_rng(4)
     a, p, n = (unit(rng, 16, 32) for _ in range(3))
     theirs = torch.nn.TripletMarginLoss(margin=margin, reduction="none")(*map(tensor, (a, p, n))).numpy()
@@ -61,6 +64,8 @@ def test_triplet_is_pytorchs(margin):
 
 
 def test_triplet_gradient_is_pytorchs_where_anchor_equals_positive():
+    import torch
+
     rng = np.random.default_rng(5)
     a, n = unit(rng, 4, 8), unit(rng, 4, 8)
     tensors = [tensor(x).requires_grad_() for x in (a, a, n)]

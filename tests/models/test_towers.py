@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from recsys_jax.data.schema import TowerInput
 from recsys_jax.models.towers import BatchNorm, Tower, TwoTower, encode_customers, encode_products, initial_variables
@@ -88,6 +87,8 @@ def test_either_tower_alone_is_the_pair(model, variables):
 @pytest.mark.parametrize("n", [32, 21, 2])
 def test_batch_norm_is_pytorchs(n):
     """Output, running mean and running (unbiased) variance after two batches, and the output when serving."""
+    import torch
+
     rng = np.random.default_rng(n)
     theirs, ours = torch.nn.BatchNorm1d(6), BatchNorm()
     scale, bias = rng.normal(size=(2, 6)).astype(np.float32)
