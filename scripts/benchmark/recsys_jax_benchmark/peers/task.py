@@ -13,7 +13,6 @@ except ModuleNotFoundError:  # a bare Python: __main__.py starts the one that ha
     sparse = None
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -52,7 +51,7 @@ class Split:
 
 
 def read_split(folder: Path) -> Split:
-    """The split.npz of the folder. Raises `InputError` where it isn't what it should be."""
+    """The split.npz of the folder, as `split.write_split` wrote it. Raises `InputError` where it is no such file."""
     path = folder / "split.npz"
     if not path.is_file():
         raise InputError(f"{path}: there is no such file; FOLDER is a folder with a split.npz")
@@ -65,66 +64,15 @@ def read_split(folder: Path) -> Split:
     for name in (*names, "train", "queries", "inner"):
         if name not in arrays:
             raise InputError(f"{path}: the array {name} is missing; found: {', '.join(arrays) or 'none'}")
-    customers, products = (_attributes(path, arrays, side) for side in ("customers", "products"))
-    for name in ("train", "queries"):
-        _check_pairs(path, name, arrays[name], customers.shape[0], products.shape[0])
-    train, queries, inner = arrays["train"], arrays["queries"], arrays["inner"]
-    if inner.shape != (customers.shape[0],) or inner.dtype.kind != "i":
-        raise InputError(
-            f"{path}, inner: found {_shown(inner)}; allowed: one signed whole number for each of the "
-            f"{customers.shape[0]} customers"
+    customers, products = (
+        sparse.csr_matrix(
+            (arrays[f"{side}_data"], arrays[f"{side}_indices"], arrays[f"{side}_indptr"]),
+            shape=tuple(map(int, arrays[f"{side}_shape"])),
+            dtype=np.float32,
         )
-    both = np.intersect1d(train[:, 0], queries[:, 0])
-    if len(both):
-        raise InputError(f"{path}: customer {both[0]} stands in train and in queries; allowed: in one of them")
-    trained = np.zeros(len(inner), bool)
-    trained[train[:, 0]] = True
-    wrong = np.flatnonzero(trained & ((inner < 0) | (inner >= INNER_FOLDS)))
-    if len(wrong):
-        raise InputError(
-            f"{path}, inner: found {inner[wrong[0]]} for training customer {wrong[0]}; allowed: 0 to {INNER_FOLDS - 1}"
-        )
-    asked = np.flatnonzero(~trained & (inner >= 0) & np.isin(np.arange(len(inner)), queries[:, 0]))
-    if len(asked):
-        raise InputError(f"{path}, inner: found {inner[asked[0]]} for held-out customer {asked[0]}; allowed: -1")
-    present = np.unique(inner[train[:, 0]])
-    if 0 not in present or len(present) < 2:
-        raise InputError(f"{path}, inner: found the folds {present.tolist()}; allowed: 0 and at least one other")
-    return Split(customers, products, train, queries, inner)
-
-
-def _attributes(path: Path, arrays: Mapping[str, Any], side: str) -> Any:
-    shape, data = arrays[f"{side}_shape"], arrays[f"{side}_data"]
-    if shape.shape != (2,) or shape.dtype.kind not in "iu":
-        raise InputError(f"{path}, {side}_shape: found {_shown(shape)}; allowed: two whole numbers, rows and columns")
-    try:
-        matrix = sparse.csr_matrix(
-            (data.astype(np.float32), arrays[f"{side}_indices"], arrays[f"{side}_indptr"]),
-            shape=tuple(map(int, shape)),
-        )
-        matrix.check_format(full_check=True)
-    except (ValueError, TypeError, IndexError) as error:
-        raise InputError(f"{path}, {side}: the four arrays are no CSR matrix ({error})") from None
-    if not np.isfinite(matrix.data).all():
-        raise InputError(f"{path}, {side}_data: found a number that is not finite; allowed: finite numbers")
-    return matrix
-
-
-def _check_pairs(path: Path, name: str, pairs: Any, customers: int, products: int) -> None:
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.dtype.kind not in "iu" or not len(pairs):
-        raise InputError(
-            f"{path}, {name}: found {_shown(pairs)}; allowed: whole numbers in two columns, at least one row"
-        )
-    for column, (what, count) in enumerate((("customer", customers), ("product", products))):
-        wrong = np.flatnonzero((pairs[:, column] < 0) | (pairs[:, column] >= count))
-        if len(wrong):
-            raise InputError(
-                f"{path}, {name}, row {wrong[0]}: found the {what} {pairs[wrong[0], column]}; allowed: 0 to {count - 1}"
-            )
-
-
-def _shown(array: Any) -> str:
-    return f"{array.dtype} of shape {array.shape}"
+        for side in ("customers", "products")
+    )
+    return Split(customers, products, arrays["train"], arrays["queries"], arrays["inner"])
 
 
 # What a peer is given, and how its answer is measured
