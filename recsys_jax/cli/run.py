@@ -1,84 +1,168 @@
 """The main job, end to end: personas, customers, training, evaluation, pictures, sample recommendations.
 
-Examples: python scripts/run.py data/amoremall
-          python scripts/run.py amoremall_reviews.json
+Examples: recsys-jax run data/amoremall
+          recsys-jax run amoremall_reviews.json
 """
 
 import json
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.text import Text
 
-from recsys_jax import Dataset, DeepConfig, InputError, Recommender, WideConfig, load_dataset
+from recsys_jax import Dataset, InputError, Recommender, fit, load_dataset, load_model
 from recsys_jax.cli import evaluate, recommend, train
 from recsys_jax.cli import personas as cluster_personas
-from recsys_jax.console.terminal import console, following, made_customers, run_folder
+from recsys_jax.config import Config, parse_recipe, to_table, words
+from recsys_jax.console.places import MALL, following, made_customers, run_folder
+from recsys_jax.console.tables import Grid, Page, plus_minus, show, write_page
+from recsys_jax.console.terminal import console, errors, progress
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import write_file
 from recsys_jax.data.values import as_key
+from recsys_jax.evaluation.baselines import baselines, popularities
+from recsys_jax.evaluation.engine import CONTROL, MODEL, in_sample
+from recsys_jax.evaluation.findings import better_recipe
+from recsys_jax.evaluation.methods import built_in, recipe, trained
+from recsys_jax.evaluation.report import Report, report
 
-DEFAULT = Path(__file__).parents[1] / "data" / "amoremall"
+_FORMER = {"linear": "wide", "towers": "deep"}
 
 
 @dataclass(frozen=True)
 class Options:
     """The main job, end to end: personas, customers, training, evaluation, pictures, sample recommendations."""
 
-    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = DEFAULT
+    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = MALL
     """The folder with dataset.toml; or a product file of the mall with its reviews (JSON)."""
     run: Path | None = None
     """The folder for everything this writes; by default runs/NAME with the dataset's name."""
     encoder: str = "use"
     """'use' (multilingual, offline), 'lsa' (no model), or a sentence-transformers name or folder."""
-    recipe: Literal["linear", "towers"] = "linear"
-    """linear: what recommends best to customers never seen; towers: as published."""
-    epochs: int = 500
-    """Passes over the purchases (towers)."""
+    recipe: Literal["standard", "deep", "wide"] = "standard"
+    """The recipe to train; standard: the dataset's own. The other one is measured beside it."""
+    epochs: int | None = None
+    """Passes over the purchases, where they are not to be the recipe's (deep)."""
     seed: int = 0
     """Everything random follows from it."""
 
 
+def translate(arguments: Sequence[str]) -> list[str]:
+    """The arguments with former names of recipes replaced, each told in a line.
+
+    >>> translate(["--recipe", "deep"])
+    ['--recipe', 'deep']
+    """
+    out: list[str] = []
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        former = value if name == "--recipe" else word if out and out[-1] == "--recipe" else ""
+        if former in _FORMER:
+            errors.print(f"note: the recipe {former} is now called {_FORMER[former]}")
+            word = f"{name}{equals}{_FORMER[former]}" if equals else _FORMER[former]
+        out.append(word)
+    return out
+
+
 def main(options: Options) -> str:
-    """Runs every stage; what each one says stands in its own script."""
+    """Runs every stage; what each one says stands in its own command."""
     started = time.monotonic()
     if options.dataset.suffix == ".json" and not options.dataset.is_file():
         raise InputError(f"{options.dataset}: there is no such file")
     dataset = (folder_of(options.dataset) if options.dataset.is_file() else options.dataset).resolve()
     if Path.cwd() in dataset.parents:  # as a person would type it
         dataset = dataset.relative_to(Path.cwd())
+    standard = train.standard(dataset)
     run = run_folder(dataset, options.run)
     if read_schema(dataset).customers.file is None:
         _stage("Personas and customers, from the reviews")
         cluster_personas.main(cluster_personas.Options(dataset, run, encoder=options.encoder, seed=options.seed))
+    opened = load_dataset(dataset, made_customers(dataset, run))
+    recipes = {config.recipe: config for config in [*built_in(len(opened.purchases)).values(), standard]}
+    own = recipes[standard.recipe if options.recipe == "standard" else options.recipe]
+    own, other = (
+        _changed(config, options) for config in (own, next(one for one in recipes.values() if one.recipe != own.recipe))
+    )
     _stage("Training")
-    config = DeepConfig(epochs=options.epochs, seed=options.seed)
-    train.main(train.Options(dataset, WideConfig(seed=options.seed) if options.recipe == "linear" else config, run))
-    for protocol in ("in-sample", "cross-validation"):
-        _stage(f"Evaluation, {protocol}")
-        evaluate.main(evaluate.Options(dataset, run, protocol=protocol, seed=options.seed))
+    train.main(train.Options(dataset, own, run))
+    _stage(f"Evaluation: {own.recipe} beside {other.recipe} and baselines")
+    page = _evaluated(dataset, run, opened, own, other)
+    show(page)
     _stage("Sample recommendations, without what the customer bought")
-    _samples(run, load_dataset(dataset, made_customers(dataset, run)))
-    console.print(f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}:")
-    for path in sorted(path for path in run.rglob("*") if path.is_file()):
-        console.print(f"  {path.relative_to(run)}")
-    other = "towers" if options.recipe == "linear" else "linear"
-    console.print(f"Look at {run / 'embedding_space.png'}, and try the other recipe beside this one:")
-    return following("train.py", dataset, "--recipe", other, "--run", f"{run}-{other}")
+    _samples(run, opened)
+    console.print(f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}: read report.md there and in")
+    console.print(
+        "in-sample/ and cross-validation/; look at embedding_space.png. Try the other recipe beside this one:"
+    )
+    return following("train", dataset, *words(other), "--run", f"{run}-{other.recipe}")
 
 
 def folder_of(products: Path) -> Path:
     """A dataset folder for a product file of the mall: its own copy, described as `data/amoremall` is."""
-    folder = Path("runs") / f"{products.stem}-dataset"
-    described = (DEFAULT / "dataset.toml").read_text("utf-8")
+    folder, packaged = Path("runs") / f"{products.stem}-dataset", files("recsys_jax.data")
+    described = packaged.joinpath("amoremall.toml").read_text("utf-8")
     write_file(folder / "dataset.toml", described.replace('name = "amoremall"', f"name = {json.dumps(products.stem)}"))
-    write_file(folder / "personas.toml", (DEFAULT / "personas.toml").read_bytes())
+    write_file(folder / "personas.toml", packaged.joinpath("personas.toml").read_bytes())
     write_file(folder / "products.json", products.read_bytes())
     return folder
+
+
+def _changed(config: Config, options: Options) -> Config:
+    """The recipe with the seed, and the epochs, that are asked for."""
+    asked: dict[str, Any] = {"seed": options.seed}
+    if options.epochs is not None:
+        asked["epochs"] = options.epochs
+    return parse_recipe({**to_table(config), **{name: asked[name] for name in asked if hasattr(config, name)}}, "run")
+
+
+def _evaluated(folder: Path, run: Path, dataset: Dataset, own: Config, other: Config) -> Page:
+    """Measures both recipes in-sample and held out, and writes all of it; returns the finding and one table."""
+    options = evaluate.Options(folder, run, seed=own.seed)
+    made = made_customers(folder, run)
+    model = load_model(run)
+    with progress(f"training {other.recipe} on everything"):
+        beside = {other.recipe: trained([fit(dataset, other)])}
+    memory = report(in_sample(model, dataset, options.k, others={**beside, **popularities(dataset)}), seed=own.seed)
+    # Logistic regression is left to `recsys-jax evaluate`: it takes longer than all the rest.
+    cheap = {name: method for name, method in baselines(dataset).items() if name != "logistic regression"}
+    beside = {other.recipe: recipe(other), **cheap}
+    held = report(evaluate.measure_held_out(options, own, dataset, made, beside, [own.seed]), seed=own.seed)
+    for found, name in ((memory, "in-sample"), (held, "cross-validation")):
+        evaluate.write(found, dataset, run / name, options.k[0], derived=made is not None)
+    evaluate.draw(run, model, dataset, own.seed)
+    leak = (
+        " With leak, a customer's persona comes from the review of the very purchase asked for; without, from a "
+        "training customer's."
+    )
+    page: list[str | Grid] = [
+        better_recipe(held, own.recipe, other.recipe),
+        _table(memory, held, own.recipe),
+        "MRR, ± half of the 95 % interval. In-sample is memory: asked for what was trained on."
+        + (leak if held.leak_free is not None else ""),
+    ]
+    write_page(run / "report.md", page)
+    return page
+
+
+def _table(memory: Report, held: Report, own: str) -> Grid:
+    columns = {"in-sample": memory, "held out": held}
+    if held.leak_free is not None:
+        columns = {"in-sample": memory, "held out,\nwith leak": held, "held out,\nwithout leak": held.leak_free}
+    names = {MODEL: own, "random": "chance", "popularity": "popularity (bestsellers)", CONTROL: f"{own}, shuffled"}
+    rows = [
+        [
+            names.get(method, method),
+            *(plus_minus(one.means[method]["mrr"]) if method in one.means else "" for one in columns.values()),
+        ]
+        for method in held.means
+    ]
+    return Grid(("MRR", *columns), rows)
 
 
 def _stage(title: str) -> None:
@@ -86,7 +170,7 @@ def _stage(title: str) -> None:
     console.rule(Text(title, "bold"), align="left")
 
 
-def _samples(run: Path, dataset: Dataset, count: int = 5) -> None:
+def _samples(run: Path, dataset: Dataset, count: int = 2) -> None:
     """Recommendations for the first customer of each of the largest segments."""
     rec = Recommender.load(run)
     segments = dataset.segments or dataset.customer_ids

@@ -34,7 +34,7 @@ from recsys_jax.console.places import (
 from recsys_jax.console.terminal import console, errors, progress, share_processors
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import write_file
-from recsys_jax.evaluation.engine import KS, Evaluation, in_sample_of_seeds
+from recsys_jax.evaluation.engine import KS, Evaluation, in_sample
 from recsys_jax.storage.checkpoints import Checkpoints, Stopped
 from recsys_jax.training.fit import fit_seeds
 
@@ -128,7 +128,7 @@ def main(options: Options) -> str:
         return following("evaluate", *words)
     # The first was trained alone: trained with the others it would round differently, and be another file.
     models = [model, *_train_together(dataset, config, seeds[1:])]
-    result = in_sample_of_seeds(models, dataset, KS, ensemble=options.ensemble)
+    result = in_sample(models, dataset, KS, ensemble=options.ensemble)
     losses = np.array([one.losses[-1] for one in models], np.float64)
     _show(result, losses)
     write_file(run / "seeds.json", json.dumps(_document(result, losses), indent=1) + "\n")
@@ -244,6 +244,3 @@ def _document(result: Evaluation, losses: np.ndarray) -> dict[str, object]:
     if "ensemble" in result.values:
         document["ensemble"] = {metric: result.mean("ensemble", metric) for metric in result.metrics}
     return document
-
-
-recipe = describe  # until compare says it

@@ -38,11 +38,12 @@ MALL = Path("data") / "amoremall"
 # What `evaluate`, and `train --seeds`, write about a model: it does not outlive it.
 EVALUATION = (
     "embedding_space.png",
+    "report.md",
     "seeds.json",
     *(
         f"{protocol}/{name}"
         for protocol in ("in-sample", *SPLITS)
-        for name in ("results.csv", "metrics.json", "results_by_persona.png")
+        for name in ("report.md", "results.csv", "metrics.json", "results_by_persona.png")
     ),
 )
 

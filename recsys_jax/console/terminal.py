@@ -167,7 +167,9 @@ def _typed(path: Path) -> str:
 def progress(title: str) -> Iterator[Callable[..., None]]:
     """A bar; what it gives is called with how much is done, of how much, and with a word on the state."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.fields[word]}"), console=console, transient=True) as bar:
+    word = TextColumn("{task.fields[word]}")
+    # Where nobody watches, a bar leaves an empty line behind.
+    with Progress(*columns, word, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=None, word="")
 
         def update(done: int, total: int, word: str = "") -> None:

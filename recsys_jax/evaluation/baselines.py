@@ -1,20 +1,22 @@
-"""What needs no towers: chance, popularity in several forms, and popularity corrected for each attribute."""
+"""Baselines: chance, popularity in several forms, naive Bayes and logistic regression."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from math import inf
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Bool, Float64, Int
 
 from recsys_jax.config import WideConfig
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.splits import Fold, customer_folds
-from recsys_jax.evaluation.scorers import Scorer, Shared, attribute_rows, model_scorer
+from recsys_jax.evaluation.methods import Learned, Method, Say, model_scorer
+from recsys_jax.evaluation.queries import Scorer, Shared, attribute_rows
 from recsys_jax.models import metrics
+from recsys_jax.models.basis import hats
 from recsys_jax.training.batches import prepare
 from recsys_jax.training.convex import Penalties, TrainingPurchases
 from recsys_jax.training.fit import fit
@@ -27,10 +29,10 @@ __all__ = [
     "NaiveBayes",
     "SoftValues",
     "baselines",
-    "inverse_popularity",
     "logistic_regression",
     "naive_bayes",
     "popularities",
+    "rivals",
     "soft_values",
 ]
 
@@ -53,64 +55,72 @@ SMALL = 0.5
 """Purchases added to each product, so that one that nobody bought has a logarithm; it stays below those bought once."""
 
 
-def baselines(dataset: Dataset, fold: Fold) -> dict[str, Scorer]:
-    """By name, the scorers that learn from a fold's training purchases alone.
+def baselines(dataset: Dataset, *, new_products: bool = False) -> dict[str, Method]:
+    """By name, all baselines; each learns when it is asked to.
 
     Where the candidates are new products, nobody has bought them: popularity is then that of their category.
     """
-    counted = popularities(dataset, fold.train)
-    if fold.candidates is not None:
-        out = {"random": counted["random"]}
-        if dataset.categories is not None:
-            counts = np.bincount(dataset.purchases[fold.train, 1], minlength=len(dataset.product_ids))
-            by_category = _category_popularity(dataset.categories, counts.astype(np.float64), ~fold.candidates)
-            everybody = np.zeros(len(dataset.customers), np.int64)
-            out["popularity by category"] = Shared.table(by_category[None], everybody)
-        return out
+    if new_products:
+        out = {"random": _of(_chance)}
+        return out if dataset.categories is None else {**out, "popularity by category": _of(_category_popularity)}
     return {
-        **counted,
-        "inverse popularity": inverse_popularity(dataset, fold.train),
-        "naive Bayes": naive_bayes(dataset, fold.train).scorer(),
-        "logistic regression": logistic_regression(dataset, fold.train),
+        **popularities(dataset),
+        "inverse popularity": _of(lambda view, fold: _for_all(view, -_counts(view, fold))),
+        "naive Bayes": _of(lambda view, fold: naive_bayes(view, fold.train).scorer()),
+        "logistic regression": Method(logistic_regression),
     }
 
 
-def popularities(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> dict[str, Scorer]:
-    """Chance, popularity and, where there are segments, popularity per segment, of the purchases to learn from."""
-    bought = dataset.purchases[train]
-    total = len(dataset.product_ids)
-    counts = np.bincount(bought[:, 1], minlength=total).astype(np.float64)
-    everybody = np.zeros(len(dataset.customers), np.int64)
-    out: dict[str, Scorer] = {
-        # Equal scores for all: the metrics' expectation over ties is that of a random order, exactly.
-        "random": Shared.table(np.zeros((1, total)), everybody),
-        "popularity": Shared.table(counts[None], everybody),
-    }
-    if dataset.segments is not None:
-        code = np.unique(np.asarray(dataset.segments), return_inverse=True)[1]
-        by_segment = np.zeros((code.max() + 1, total))
-        np.add.at(by_segment, (code[bought[:, 0]], bought[:, 1]), 1.0)
-        # A persona without training purchases has no popularity of its own: the general one serves.
-        table = np.where(by_segment.sum(axis=1, keepdims=True) > 0, by_segment, counts)
-        out[f"popularity per {dataset.segment_word}"] = Shared.table(table, code)
-    return out
+def popularities(dataset: Dataset) -> dict[str, Method]:
+    """Chance, popularity and, where there are segments, popularity per segment."""
+    out = {"random": _of(_chance), "popularity": _of(lambda view, fold: _for_all(view, _counts(view, fold)))}
+    return out if dataset.segments is None else {**out, f"popularity per {dataset.segment_word}": _of(_per_segment)}
 
 
-def inverse_popularity(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> Shared:
-    """What was bought least comes first. It should lose; where it wins, the counts say the opposite of what is next."""
-    counts = np.bincount(dataset.purchases[train, 1], minlength=len(dataset.product_ids)).astype(np.float64)
-    return Shared.table(-counts[None], np.zeros(len(dataset.customers), np.int64))
+def rivals(dataset: Dataset, *, new_products: bool = False) -> dict[str, Method]:
+    """The baselines that might win: all but chance and the opposite of popularity."""
+    found = baselines(dataset, new_products=new_products)
+    return {name: method for name, method in found.items() if name not in ("random", "inverse popularity")}
 
 
-def _category_popularity(
-    categories: Sequence[str], counts: Float64[np.ndarray, " p"], known: Bool[np.ndarray, " p"]
-) -> Float64[np.ndarray, " p"]:
-    """For each product the mean count of its category's known products; of all known ones where there is none."""
-    code = np.unique(np.asarray(categories), return_inverse=True)[1]
+def _of(scorer: Callable[[Dataset, Fold], Scorer]) -> Method:
+    """What is learned anew for each view of a fold: it may read the asked customers' segments or attributes."""
+    return Method(lambda dataset, fold, number, say: Learned(lambda view: [scorer(view, fold)]))
+
+
+def _counts(dataset: Dataset, fold: Fold) -> Float64[np.ndarray, " p"]:
+    """How often each product was bought in training."""
+    return np.bincount(dataset.purchases[fold.train, 1], minlength=len(dataset.product_ids)).astype(np.float64)
+
+
+def _for_all(dataset: Dataset, scores: Float64[np.ndarray, " p"]) -> Scorer:
+    """The same scores for everybody."""
+    return Shared.table(scores[None], np.zeros(len(dataset.customers), np.int64))
+
+
+def _chance(dataset: Dataset, fold: Fold) -> Scorer:
+    # Equal scores for all: the metrics' expectation over ties is that of a random order, exactly.
+    return _for_all(dataset, np.zeros(len(dataset.product_ids)))
+
+
+def _per_segment(dataset: Dataset, fold: Fold) -> Scorer:
+    """Popularity in the customer's segment; one without training purchases has the general popularity."""
+    bought, counts = dataset.purchases[fold.train], _counts(dataset, fold)
+    code = np.unique(np.asarray(dataset.segments), return_inverse=True)[1]
+    by_segment = np.zeros((code.max() + 1, len(counts)))
+    np.add.at(by_segment, (code[bought[:, 0]], bought[:, 1]), 1.0)
+    return Shared.table(np.where(by_segment.sum(axis=1, keepdims=True) > 0, by_segment, counts), code)
+
+
+def _category_popularity(dataset: Dataset, fold: Fold) -> Scorer:
+    """The mean count of a product's category's known products; of all known ones where there is none."""
+    assert fold.candidates is not None
+    counts, known = _counts(dataset, fold), ~fold.candidates
+    code = np.unique(np.asarray(dataset.categories), return_inverse=True)[1]
     size = np.bincount(code[known], minlength=code.max() + 1)
     bought = np.bincount(code[known], counts[known], code.max() + 1)
     general = counts[known].mean() if known.any() else 0.0
-    return np.asarray(np.where(size > 0, bought / np.maximum(size, 1), general)[code])
+    return _for_all(dataset, np.asarray(np.where(size > 0, bought / np.maximum(size, 1), general)[code]))
 
 
 @dataclass(frozen=True)
@@ -217,20 +227,20 @@ def naive_bayes(
     return _smoothed(counts, popularity, float(alphas[int(reciprocal.argmax())]), values, group)
 
 
-def logistic_regression(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> Shared:
+def logistic_regression(dataset: Dataset, fold: Fold, number: int = 0, say: Say = lambda word: None) -> Learned:
     """Multinomial, of the product on the attributes, with an L2 penalty chosen on inner folds.
 
-    It is the linear recipe without what products share, and its penalty is the one of `PENALTIES` with the best mean
+    It is the wide recipe without what products share, and its penalty is the one of `PENALTIES` with the best mean
     reciprocal rank. The intercepts are the log-popularities: fitted freely they fit the products that few bought too
     well, and rank no better.
     """
     config = WideConfig(attribute_l2=inf, factor_l2=inf)
-    data = TrainingPurchases.of(prepare(dataset, config, train))
+    data = TrainingPurchases.of(prepare(dataset, config, fold.train))
     folds = inner_folds(data, config)
     reciprocal = {own: sum(fold.measure(data, Penalties(own, inf, inf))[0] for fold in folds) for own in PENALTIES}
     best = max(reciprocal, key=lambda own: reciprocal[own])
-    model = fit(dataset, replace(config, own_l2=best), train=train)
-    return replace(model_scorer(model, dataset), note=f"penalty {best:g}")
+    model = fit(dataset, replace(config, own_l2=best), train=fold.train)
+    return Learned(lambda view: [replace(model_scorer(model, view), note=f"penalty {best:g}")])
 
 
 def _smoothed(
@@ -265,7 +275,13 @@ def soft_values(dataset: Dataset, first: Int[np.ndarray, " r"], training: Int[np
     for fitted in space:
         encoded = fitted.encode(table)
         if isinstance(fitted.feature, Numeric):
-            own, weight, size = _hats(encoded, encoded[training])
+            x = encoded[:, 0].astype(np.float64)
+            missing = encoded[:, 1] > 0 if encoded.shape[1] > 1 else np.zeros(len(x), bool)
+            stated = x[training][~missing[training]]
+            # Quantiles of the training customers, so that each knot has about as many of them.
+            knots = np.unique(np.quantile(stated, np.linspace(0, 1, KNOTS))) if len(stated) else np.zeros(1)
+            weight, size = hats(x, knots, np), len(knots)
+            own = np.where(missing[:, None], -1, np.arange(size))
         else:
             own = encoded.reshape(len(table), -1).astype(np.int64)
             own[own == fitted.missing_row] = -1
@@ -274,22 +290,3 @@ def soft_values(dataset: Dataset, first: Int[np.ndarray, " r"], training: Int[np
         weights.append(weight)
         total += size
     return SoftValues(np.concatenate(columns, axis=1), np.concatenate(weights, axis=1), total)
-
-
-def _hats(
-    encoded: Float[np.ndarray, "r d"], training: Float[np.ndarray, "t d"]
-) -> tuple[Int[np.ndarray, "r 2"], Float64[np.ndarray, "r 2"], int]:
-    """A number as two neighbouring knots with weights that sum to 1; as none where it is missing.
-
-    Knots are quantiles of the training customers, so that each has about as many of them.
-    """
-    x = encoded[:, 0].astype(np.float64)
-    missing = encoded[:, 1] > 0 if encoded.shape[1] > 1 else np.zeros(len(x), bool)
-    stated = training[:, 0] if encoded.shape[1] == 1 else training[training[:, 1] == 0, 0]
-    knots = np.unique(np.quantile(stated.astype(np.float64), np.linspace(0, 1, KNOTS))) if len(stated) else np.zeros(1)
-    x = np.clip(x, knots[0], knots[-1])
-    low = np.clip(np.searchsorted(knots, x, side="right") - 1, 0, max(len(knots) - 2, 0))
-    high = np.minimum(low + 1, len(knots) - 1)
-    share = np.where(high > low, (x - knots[low]) / np.where(high > low, knots[high] - knots[low], 1.0), 0.0)
-    columns = np.where(missing[:, None], -1, np.stack([low, high], axis=1))
-    return columns, np.stack([1 - share, share], axis=1), len(knots)

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64, Int
 
 from recsys_jax.errors import InputError
-from recsys_jax.evaluation.lists import Lists, coverage, gini
+from recsys_jax.evaluation.queries import Lists, coverage, gini
 
 __all__ = [
     "LEVEL",

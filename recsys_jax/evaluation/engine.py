@@ -1,8 +1,10 @@
-"""Protocols: which customers are ranked by which model, next to what chance, popularity and a control reach.
+"""The one loop over folds and methods: what everyone answers to the same queries, with and without the leak.
 
-The figures here are one per query or list; `reports` makes means, intervals and comparisons of them.
+The figures here are one per query or list; `recsys_jax.evaluation.report` makes means, intervals and comparisons of
+them.
 """
 
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,35 +13,26 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float64, Int
 
-from recsys_jax.config import Config
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.data.splits import DatasetOfFold, Derived, Fold, Split, cross_validation_split
-from recsys_jax.errors import InputError
-from recsys_jax.evaluation.baselines import baselines, popularities
-from recsys_jax.evaluation.lists import Lists, join_lists
-from recsys_jax.evaluation.scorers import Scorer, Shared, model_scorer
-from recsys_jax.evaluation.tasks import Task
-from recsys_jax.models.trained import Ensemble, TrainedModel
-from recsys_jax.training.fit import fit, fit_seeds
+from recsys_jax.data.splits import DatasetOfFold, Derived, Fold, Split
+from recsys_jax.errors import Diverged, InputError
+from recsys_jax.evaluation.methods import Learned, Method, trained
+from recsys_jax.evaluation.queries import Lists, Queries, Scorer, Shared, join_lists
+from recsys_jax.models.trained import TrainedModel
 
-__all__ = [
-    "ALL",
-    "CONTROL",
-    "KS",
-    "SHUFFLES",
-    "Evaluation",
-    "cross_validation",
-    "evaluate_split",
-    "in_sample",
-    "in_sample_of_seeds",
-    "model_scorer",
-]
+__all__ = ["ALL", "CONTROL", "ENSEMBLE", "KS", "MODEL", "SHUFFLES", "Answers", "Evaluation", "evaluate", "in_sample"]
 
 KS = (3, 10)
 """The lengths of the recommended lists that are measured where none are asked for."""
 
 ALL = "all"
 """The name of the group that everybody belongs to."""
+
+MODEL = "model"
+"""The method that a report is about: the others are compared with it."""
+
+ENSEMBLE = "ensemble"
+"""The method that ranks by the mean score of the model's seeds."""
 
 CONTROL = "model, attributes shuffled"
 """The method that hands each held-out customer another one's attributes: what is left is no knowledge of people."""
@@ -49,8 +42,42 @@ SHUFFLES = 5
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What one method reached."""
+
+    values: Mapping[str, Float64[np.ndarray, "s n"]]
+    """By metric, the value of each query, by the model of each seed; one row where there is one model.
+
+    nan where there is no value: a count-matched AUC of a product that nothing compares with.
+    """
+    seeds: tuple[int, ...] = ()
+    """Of those models; none where nothing was drawn, or by a seed that is not ours to choose."""
+    notes: tuple[str, ...] = ()
+    """What was chosen, in each fold."""
+    seconds: float = 0.0
+    """What choosing, learning and asking took."""
+    lists: Mapping[int, Lists] = field(default_factory=dict)
+    """By length, the lists of the first seed; the control hands out the model's, so it has none."""
+    novelty: Mapping[int, Float64[np.ndarray, " l"]] = field(default_factory=dict)
+    """By length, the novelty of each list."""
+
+    @classmethod
+    def join(cls, parts: "Sequence[Answers]") -> "Answers":
+        """One method's answers in several folds as its answers to all of their queries."""
+        first = parts[0]
+        return cls(
+            {metric: np.concatenate([part.values[metric] for part in parts], axis=1) for metric in first.values},
+            first.seeds,
+            tuple(note for part in parts for note in part.notes),
+            sum(part.seconds for part in parts),
+            {k: join_lists([part.lists[k] for part in parts]) for k in first.lists},
+            {k: np.concatenate([part.novelty[k] for part in parts]) for k in first.novelty},
+        )
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """Metrics of every query, one purchase of one customer each, for the model and for what it is compared with."""
+    """What every method reached in each query, which is one purchase of one customer."""
 
     split: str
     """A name in `SPLITS`, or "in-sample"."""
@@ -65,32 +92,33 @@ class Evaluation:
     """The segment (persona) of each query's customer."""
     segment_word: str
     """What people call a segment."""
-    values: Mapping[str, Mapping[str, Float64[np.ndarray, " n"]]]
-    """By method and metric, the value of each query; "model" holds the mean over the seeds where there are several.
-
-    nan where there is no value: a count-matched AUC of a product that nothing compares with.
-    """
+    methods: Mapping[str, Answers]
+    """By name, in the order in which they were asked."""
     listed: Int[np.ndarray, " l"]
     """The customer row of each list: in a fold, each customer with a query gets one."""
-    lists: Mapping[str, Mapping[int, Lists]]
-    """By method and length, the lists; of several seeds the first one's. The control hands out the model's lists."""
-    novelty: Mapping[str, Mapping[int, Float64[np.ndarray, " l"]]]
-    """By method and length, the novelty of each list."""
     candidates: int
     """How many products are ranked, in the fold that ranks most."""
-    seeds: tuple[int, ...] = ()
-    """The seeds of the models, where there are several."""
-    by_seed: Mapping[str, Float64[np.ndarray, "s n"]] = field(default_factory=dict)
-    """By metric, the value of each of those models for each query."""
-    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By method, what was chosen for it in each fold."""
     leak_free: "Evaluation | None" = None
     """The same where attributes were derived from the purchases asked for: without them."""
+
+    @cached_property
+    def values(self) -> dict[str, dict[str, Float64[np.ndarray, " n"]]]:
+        """By method and metric, the value of each query; of several seeds, the mean over them."""
+        return {
+            name: {metric: np.asarray(each.mean(axis=0)) for metric, each in found.values.items()}
+            for name, found in self.methods.items()
+        }
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the models, where there are several."""
+        own = self.methods[MODEL].seeds
+        return own if len(own) > 1 else ()
 
     @property
     def metrics(self) -> tuple[str, ...]:
         """The metrics' names, in the order of the tables."""
-        return tuple(next(iter(self.values.values())))
+        return tuple(next(iter(self.methods.values())).values)
 
     @cached_property
     def groups(self) -> dict[str, Bool[np.ndarray, " n"]]:
@@ -112,125 +140,189 @@ class Evaluation:
 
     def each(self, metric: str, group: str = ALL) -> Float64[np.ndarray, " s"]:
         """The mean of a metric over the queries of a group, by the model of each seed."""
-        return _means(self.by_seed[metric][:, self.groups[group]])
+        return _means(self.methods[MODEL].values[metric][:, self.groups[group]])
 
     def spread(self, metric: str, group: str = ALL) -> float:
         """The standard deviation over the seeds of the mean of a metric."""
         return float(self.each(metric, group).std(ddof=1))
 
 
-def in_sample(model: TrainedModel, dataset: Dataset, ks: Sequence[int]) -> Evaluation:
-    """The published protocol: the model is asked for the very purchases that it was trained on.
-
-    It measures memory, not foresight; so do the popularity figures beside it.
-    """
-    return in_sample_of_seeds([model], dataset, ks)
-
-
-def in_sample_of_seeds(
-    models: Sequence[TrainedModel], dataset: Dataset, ks: Sequence[int], *, ensemble: bool = False
+def evaluate(
+    dataset: Dataset,
+    split: Split,
+    methods: Mapping[str, Method],
+    ks: Sequence[int] = KS,
+    *,
+    dataset_of_fold: DatasetOfFold | None = None,
+    control: bool = True,
+    seed: int = 0,
+    progress: Callable[[float, int, str], None] | None = None,
 ) -> Evaluation:
-    """The published protocol for models that differ in their seed; with `ensemble`, for their mean scores too."""
+    """In each fold, every method learns from the training purchases alone, and is asked for the queries.
+
+    Vocabularies, scaling, popularity and models are fitted inside the fold; so is whatever `dataset_of_fold` fits,
+    such as personas. Where that comes with and without a leak, what was learned is asked both ways.
+
+    Args:
+        dataset: whose purchases are split.
+        split: what is learned from and asked for, as from `SPLITS`.
+        methods: by name; nothing else is computed.
+        ks: the lengths of the lists.
+        dataset_of_fold: the dataset as it looks from within a fold.
+        control: whether `MODEL` is asked with shuffled attributes, too, where it is among the methods.
+        seed: of the control's shuffles.
+        progress: called with how much is done, of how much, and with a word on what is done now.
+
+    Raises:
+        InputError: for a length or seed that is not allowed; where a split doesn't hold customers out whole, which
+            `dataset_of_fold` needs; and for a training that diverges, with the method's name.
+    """
     _check_ks(ks)
-    fingerprint = dataset.fingerprint
+    if seed < 0:
+        raise InputError(f"seed: found {seed}; allowed: 0 or more")
+    views: list[_View] = []
+    total = len(split.folds) * len(methods)
+    for number, fold in enumerate(split.folds):
+        seen = dataset if dataset_of_fold is None else dataset_of_fold(_known(dataset, fold, split))
+        of_fold = [seen.dataset, seen.leak_free] if isinstance(seen, Derived) else [seen]
+        views = views or [_View() for _ in of_fold]
+        asked = [Queries.of(view, fold, ks) for view in of_fold]
+        for view, one, queries in zip(views, of_fold, asked, strict=True):
+            view.add(one, queries)
+        for place, (name, method) in enumerate(methods.items()):
+            done = number * len(methods) + place
+
+            def say(word: str) -> None:
+                if progress is not None:
+                    title = f"fold {number + 1} of {len(split.folds)}: {name}"  # noqa: B023
+                    progress(done, total, f"{title}, {word}" if word else title)  # noqa: B023
+
+            say("")
+            began = time.perf_counter()
+            try:
+                learned = method.learn(of_fold[0], fold, number, say)
+            except Diverged as error:
+                raise Diverged(f"{name}: {error}") from None
+            for view, one, queries in zip(views, of_fold, asked, strict=True):
+                rng = np.random.default_rng([seed, number]) if control and name == MODEL else None
+                view.ask(name, method, learned, one, queries, began, rng)
+                began = time.perf_counter()
+    if progress is not None:
+        progress(total, total, "")
+    joined, *honest = (view.join(split.name, split.title, ks, dataset) for view in views)
+    return replace(joined, leak_free=honest[0]) if honest else joined
+
+
+def in_sample(
+    models: TrainedModel | Sequence[TrainedModel],
+    dataset: Dataset,
+    ks: Sequence[int] = KS,
+    *,
+    ensemble: bool = False,
+    others: Mapping[str, Method] | None = None,
+) -> Evaluation:
+    """The published protocol: models, which differ in their seed, are asked for the purchases they were trained on.
+
+    It measures memory, not foresight; so do the figures of `others` beside it, which learn from all purchases too.
+    With `ensemble`, the models' mean scores are measured as well.
+    """
+    models = [models] if isinstance(models, TrainedModel) else models
     for model in models:
         if model.product_ids != tuple(dataset.product_ids):
             raise InputError(f"{dataset.products.source}: these are not the products that the model was trained on")
-        if model.trained_on != fingerprint:
+        if model.trained_on != dataset.fingerprint:
             raise InputError(
                 f"{dataset.customers.source}: these are not the customers and purchases that the model was trained on; "
                 f"name the file that it was trained on, or train again"
             )
     everything = np.ones(len(dataset.purchases), bool)
-    task = Task.of(dataset, Fold(everything, everything), ks)
-    rest = {**_together(models, dataset, ensemble), **popularities(dataset, everything)}
-    part = _measure(models, dataset, task, rest)
-    return _join("in-sample", "in-sample", ks, dataset, [part], [model.config.seed for model in models])
+    split = Split("in-sample", "in-sample", (Fold(everything, everything),))
+    methods = {MODEL: trained(models, ensemble=ensemble), **(others or {})}
+    return evaluate(dataset, split, methods, ks, control=False)
 
 
-def cross_validation(
-    dataset: Dataset,
-    config: Config,
-    ks: Sequence[int],
-    *,
-    folds: int = 5,
-    seed: int = 0,
-    dataset_of_fold: DatasetOfFold | None = None,
-    others: Mapping[str, Scorer] | None = None,
-    seeds: Sequence[int] | None = None,
-    ensemble: bool = False,
-    progress: Callable[[], None] | None = None,
-) -> Evaluation:
-    """`evaluate_split` by `cross_validation_split`: `folds` over customers, dealt by `seed`."""
-    return evaluate_split(
-        dataset,
-        config,
-        cross_validation_split(dataset, folds, seed),
-        ks,
-        seeds=seeds,
-        ensemble=ensemble,
-        dataset_of_fold=dataset_of_fold,
-        others=others,
-        progress=progress,
+@dataclass
+class _View:
+    """What is gathered, fold by fold, of one way to look at the dataset."""
+
+    queries: list[Queries] = field(default_factory=list)
+    segments: list[str] = field(default_factory=list)
+    answers: dict[str, list[Answers]] = field(default_factory=dict)
+
+    def add(self, dataset: Dataset, queries: Queries) -> None:
+        """A further fold, before anyone is asked."""
+        self.queries.append(queries)
+        if dataset.segments is not None:
+            self.segments += [dataset.segments[row] for row in queries.pairs[:, 0]]
+
+    def ask(
+        self,
+        name: str,
+        method: Method,
+        learned: Learned,
+        dataset: Dataset,
+        queries: Queries,
+        began: float,
+        rng: np.random.Generator | None,
+    ) -> None:
+        """Asks what a method learned, its ensemble and, with `rng`, its control."""
+        scorers = learned.scorers(dataset)
+        found = _answers(scorers, queries, method.seeds)
+        asked = {name: replace(found, seconds=time.perf_counter() - began)}
+        if learned.ensemble is not None:
+            asked[ENSEMBLE] = _answers([learned.ensemble(dataset)], queries)
+        if rng is not None:
+            asked[CONTROL] = _control([scorer for scorer in scorers if isinstance(scorer, Shared)], queries, rng)
+        for one, answers in asked.items():
+            self.answers.setdefault(one, []).append(answers)
+
+    def join(self, name: str, title: str, ks: Sequence[int], dataset: Dataset) -> Evaluation:
+        """All folds as one evaluation; the control comes last."""
+        pairs = np.concatenate([queries.pairs for queries in self.queries])
+        order = sorted(self.answers, key=lambda method: method == CONTROL)
+        return Evaluation(
+            split=name,
+            protocol=title,
+            ks=tuple(ks),
+            customers=pairs[:, 0],
+            products=pairs[:, 1],
+            segments=tuple(self.segments) or None,
+            segment_word=dataset.segment_word,
+            methods={method: Answers.join(self.answers[method]) for method in order},
+            listed=np.concatenate([queries.listed for queries in self.queries]),
+            candidates=max(len(queries.candidates) for queries in self.queries),
+        )
+
+
+def _answers(scorers: Sequence[Scorer], queries: Queries, seeds: tuple[int, ...] = ()) -> Answers:
+    each = [queries.values(scorer, with_lists=number == 0) for number, scorer in enumerate(scorers)]
+    lists = each[0][1]
+    note = scorers[0].note if isinstance(scorers[0], Shared) else ""
+    return Answers(
+        {metric: np.stack([values[metric] for values, _ in each]) for metric in each[0][0]},
+        seeds,
+        (note,) if note else (),
+        lists=lists,
+        novelty={k: one.novelty(queries.counts) for k, one in lists.items()},
     )
 
 
-def evaluate_split(
-    dataset: Dataset,
-    config: Config,
-    split: Split,
-    ks: Sequence[int],
-    *,
-    seeds: Sequence[int] | None = None,
-    ensemble: bool = False,
-    dataset_of_fold: DatasetOfFold | None = None,
-    others: Mapping[str, Scorer] | None = None,
-    seed: int = 0,
-    progress: Callable[[], None] | None = None,
-) -> Evaluation:
-    """In each fold, a model and the baselines learn from the training purchases, and are asked for the queries.
+def _control(scorers: Sequence[Shared], queries: Queries, rng: np.random.Generator) -> Answers:
+    """The mean over shuffles of the metrics where each customer is ranked by the attributes of another.
 
-    Vocabularies, scaling, popularity and the model are fitted inside the fold; so is whatever `dataset_of_fold` fits,
-    such as personas. Raises `InputError` where a split doesn't hold customers out whole, which that needs.
-
-    Args:
-        dataset: whose purchases are split.
-        config: of the model; fold i trains with its seed + i.
-        split: what is learned from and asked for, as from `SPLITS`.
-        ks: the lengths of the lists.
-        seeds: where given, "model" is the mean of the figures that each of them in the config would give.
-        ensemble: whether the mean of these models' scores is one more method.
-        dataset_of_fold: the dataset as it looks from within a fold.
-        others: further methods, by name; scorers of customer rows.
-        seed: of the control's shuffles.
-        progress: called after each fold.
+    They are those of the customers asked in this fold, so that all figures but the pairing stay as they are. Where one
+    customer alone is asked, there is nobody to swap with: the others lend theirs.
     """
-    _check_ks(ks)
-    if seed < 0:
-        raise InputError(f"seed: found {seed}; allowed: 0 or more")
-    configs = [replace(config, seed=one) for one in ([config.seed] if seeds is None else seeds)]
-    parts: list[_Part] = []
-    without_leak: list[_Part] = []
-    for number, fold in enumerate(split.folds):
-        seen = dataset if dataset_of_fold is None else dataset_of_fold(_known(dataset, fold, split))
-        views = [seen.dataset, seen.leak_free] if isinstance(seen, Derived) else [seen]
-        of_fold = [(one.seed + number) % 2**32 for one in configs]
-        if len(configs) == 1:
-            models = [fit(views[0], replace(config, seed=of_fold[0]), train=fold.train)]
-        else:
-            models = fit_seeds(views[0], config, of_fold, train=fold.train)
-        for view, into in zip(views, (parts, without_leak), strict=False):
-            task = Task.of(view, fold, ks)
-            rest = {**_together(models, view, ensemble), **baselines(view, fold), **(others or {})}
-            rng = np.random.default_rng([seed, number])
-            into.append(_measure(models, view, task, rest, rng))
-        if progress is not None:
-            progress()
-    numbers = [one.seed for one in configs]
-    joined, *honest = (
-        _join(split.name, split.title, ks, dataset, each, numbers) for each in (parts, without_leak) if each
-    )
-    return replace(joined, leak_free=honest[0]) if honest else joined
+    everybody = np.arange(len(scorers[0].group))
+    asked = queries.listed if len(queries.listed) > 1 else everybody
+    found = []
+    # With several seeds there are as many shuffles in all, and at least one for each.
+    for scorer in scorers:
+        for _ in range(-(-SHUFFLES // len(scorers))):
+            other = everybody.copy()
+            other[asked] = rng.permutation(asked)
+            found.append(queries.values(scorer.handed_to(other), with_lists=False)[0])
+    return Answers({metric: np.mean([values[metric] for values in found], axis=0)[None] for metric in found[0]})
 
 
 def _check_ks(ks: Sequence[int]) -> None:
@@ -259,99 +351,3 @@ def _known(dataset: Dataset, fold: Fold, split: Split) -> Bool[np.ndarray, " c"]
             f"reviews: a split that holds customers out whole, such as cross-validation"
         )
     return known
-
-
-@dataclass(frozen=True)
-class _Part:
-    """What `Evaluation` holds, of one fold."""
-
-    task: Task
-    segments: list[str] | None
-    values: dict[str, dict[str, Float64[np.ndarray, " n"]]]
-    by_seed: dict[str, Float64[np.ndarray, "s n"]]
-    lists: dict[str, dict[int, Lists]]
-    notes: dict[str, str]
-
-
-def _measure(
-    models: Sequence[TrainedModel],
-    dataset: Dataset,
-    task: Task,
-    rest: Mapping[str, Scorer],
-    rng: np.random.Generator | None = None,
-) -> _Part:
-    """The figures of a fold; with `rng`, those of the control too."""
-    scorers = [model_scorer(model, dataset) for model in models]
-    each = [task.values(scorer) for scorer in scorers]
-    by_seed = {metric: np.stack([values[metric] for values, _ in each]) for metric in each[0][0]}
-    values = {"model": {metric: np.asarray(found.mean(axis=0)) for metric, found in by_seed.items()}}
-    lists = {"model": each[0][1]}
-    for name, scorer in rest.items():
-        values[name], lists[name] = task.values(scorer)
-    if rng is not None:
-        values[CONTROL] = _control(scorers, task, rng)
-    segments = dataset.segments
-    notes = {name: scorer.note for name, scorer in rest.items() if isinstance(scorer, Shared) and scorer.note}
-    of_queries = segments and [segments[row] for row in task.queries[:, 0]]
-    return _Part(task, of_queries, values, by_seed, lists, notes)
-
-
-def _control(scorers: Sequence[Shared], task: Task, rng: np.random.Generator) -> dict[str, Float64[np.ndarray, " n"]]:
-    """The mean over shuffles of the metrics where each customer is ranked by the attributes of another.
-
-    They are those of the customers asked in this fold, so that all figures but the pairing stay as they are. Where one
-    customer alone is asked, there is nobody to swap with: the others lend theirs.
-    """
-    everybody = np.arange(len(scorers[0].group))
-    asked = task.listed if len(task.listed) > 1 else everybody
-    found = []
-    # With several seeds there are as many shuffles in all, and at least one for each.
-    for scorer in scorers:
-        for _ in range(-(-SHUFFLES // len(scorers))):
-            other = everybody.copy()
-            other[asked] = rng.permutation(asked)
-            found.append(task.values(scorer.handed_to(other), with_lists=False)[0])
-    return {metric: np.asarray(np.mean([values[metric] for values in found], axis=0)) for metric in found[0]}
-
-
-def _together(models: Sequence[TrainedModel], dataset: Dataset, ensemble: bool) -> dict[str, Scorer]:
-    return {"ensemble": model_scorer(Ensemble(models), dataset)} if ensemble else {}
-
-
-def _join(
-    name: str, title: str, ks: Sequence[int], dataset: Dataset, parts: Sequence[_Part], seeds: Sequence[int]
-) -> Evaluation:
-    queries = np.concatenate([part.task.queries for part in parts])
-    segments = [name for part in parts for name in part.segments or ()]
-    first = parts[0]
-    result = Evaluation(
-        split=name,
-        protocol=title,
-        ks=tuple(ks),
-        customers=queries[:, 0],
-        products=queries[:, 1],
-        segments=tuple(segments) or None,
-        segment_word=dataset.segment_word,
-        values={
-            method: {metric: np.concatenate([part.values[method][metric] for part in parts]) for metric in by_metric}
-            for method, by_metric in first.values.items()
-        },
-        listed=np.concatenate([part.task.listed for part in parts]),
-        lists={
-            method: {k: join_lists([part.lists[method][k] for part in parts]) for k in by_length}
-            for method, by_length in first.lists.items()
-        },
-        novelty={
-            method: {
-                k: np.concatenate([part.lists[method][k].novelty(part.task.counts) for part in parts])
-                for k in by_length
-            }
-            for method, by_length in first.lists.items()
-        },
-        candidates=max(len(part.task.candidates) for part in parts),
-        notes={method: tuple(part.notes[method] for part in parts) for method in first.notes},
-    )
-    if len(seeds) == 1:
-        return result
-    by_seed = {metric: np.concatenate([part.by_seed[metric] for part in parts], axis=1) for metric in first.by_seed}
-    return replace(result, seeds=tuple(seeds), by_seed=by_seed)

@@ -1,16 +1,129 @@
 """What figures say and don't say, in sentences; from the figures alone."""
 
-from recsys_jax.evaluation.bootstrap import Interval
-from recsys_jax.evaluation.engine import CONTROL
-from recsys_jax.evaluation.report import Report
+from collections.abc import Collection
 
-__all__ = ["FEW", "verdicts"]
+from recsys_jax.config import RECIPES
+from recsys_jax.evaluation.bootstrap import Interval
+from recsys_jax.evaluation.engine import CONTROL, ENSEMBLE, MODEL
+from recsys_jax.evaluation.report import METRICS, Comparison, Report
+
+__all__ = ["FEW", "best_baseline", "bestsellers", "better_recipe", "findings", "headline", "ranking"]
 
 FEW = 100
 """With fewer customers, an interval of a bootstrap is itself a rough guess."""
 
 
-def verdicts(found: Report, *, derived: bool = False) -> list[str]:
+WHO = {
+    "in-sample": "In-sample, for the purchases that it was trained on",
+    "new-products": "For products that nobody has bought yet",
+    "time": "For later purchases",
+    "new-combinations": "For combinations of attributes it has never seen",
+}
+"""What a split asks for; the others ask for customers never seen."""
+
+NEVER_SEEN = "For customers it has never seen"
+
+
+def bestsellers(methods: Collection[str]) -> str:
+    """The method that is a bestseller list; of new products, that of their category where there are categories."""
+    return next((name for name in ("popularity", "popularity by category") if name in methods), "random")
+
+
+def best_baseline(found: Report) -> str:
+    """The baseline with the highest MRR."""
+    names = [name for name in found.means if name not in (MODEL, ENSEMBLE, CONTROL, *RECIPES)]
+    return max(names, key=lambda name: found.means[name]["mrr"].mean)
+
+
+def headline(found: Report) -> str:
+    """Whether the model is better than a bestseller list, by how much, and how sure that is.
+
+    Where attributes were derived from the purchases asked for, it is of the figures without that leak.
+    """
+    found = found.leak_free or found
+    said = f"{WHO.get(found.evaluation.split, NEVER_SEEN)}, {_versus(found, bestsellers(found.means))}."
+    return f"{said} {_remark(found)}".rstrip()
+
+
+def better_recipe(found: Report, own: str, other: str) -> str:
+    """Which of two recipes serves new customers better, and whether either beats a bestseller list.
+
+    Args:
+        found: of the recipe `own` as the model, beside the recipe `other`; without the leak, where there was one.
+        own: the name of the model's recipe.
+        other: the name of the other one, and of its method.
+    """
+    found = found.leak_free or found
+    methods = {own: MODEL, other: other}
+    yardstick = bestsellers(found.means)
+    mean = {name: found.means[method]["mrr"].mean for name, method in methods.items()}
+    better, worse = sorted(methods, key=lambda name: -mean[name])
+    against = found.difference(methods[better], methods[worse])
+    figures = f"MRR {mean[better]:.4f} against {mean[worse]:.4f} ({_interval(against)})"
+    said = (
+        f"For customers never seen, {better} is better than {worse}: {figures}."
+        if against.clear
+        else f"For customers never seen, it is not sure which recipe is better: {better} has {figures}."
+    )
+    for name, method in methods.items():
+        said += f" {name.capitalize()} {_beats(found.difference(method, yardstick))}."
+    best = best_baseline(found)
+    if best != yardstick:
+        beside = (f"{name} is {found.difference(method, best).reading}" for name, method in methods.items())
+        said += f" Beside the best baseline, {best} (MRR {found.means[best]['mrr'].mean:.4f}), {', '.join(beside)}."
+    return f"{said} {_remark(found)}".rstrip()
+
+
+def ranking(result: Comparison, split: str, recipes: Collection[str]) -> str:
+    """Who is ahead, who may be as good, and whether the best recipe is better than a bestseller list."""
+    first, *rest = result.rows
+    level = [row.method for row in rest if row.reading() == "inside the noise"]
+    asked = WHO.get(split, NEVER_SEEN).replace("it has never", "never")
+    said = f"{asked}, {first.method} is ahead of {len(rest)} others: MRR {_plain(first.means[METRICS[0]])}."
+    if level:
+        more = f" and {len(level) - 2} more" if len(level) > 2 else ""
+        said += f" Inside the noise of it: {', '.join(level[:2])}{more}."
+    yardstick = bestsellers([row.method for row in result.rows])
+    best = next((row for row in result.rows if row.method in recipes), None)
+    other = next((row for row in result.rows if row.method == yardstick), None)
+    if best is not None and other is not None:
+        said += f" The best recipe, {best.method}, {_beats(result.difference(best, other))}."
+    return said
+
+
+def _remark(found: Report) -> str:
+    """What a reader of one sentence must know besides: the weightiest of the findings that undo it, if there is any."""
+    if CONTROL in found.differences and all(
+        found.differences[CONTROL][metric].reading != "better" for metric in _metrics(found)
+    ):
+        return "But the attributes tell it nothing: with those of other customers it does as well."
+    if found.inverse is not None and found.inverse.low > 0:
+        return "A bestseller list is a poor yardstick here: its inverse beats it."
+    return f"Only {found.customers} customers were asked: this is rough." if found.customers < FEW else ""
+
+
+def _beats(difference: Interval) -> str:
+    how = {"better": "beats", "worse": "loses to"}.get(difference.reading, "is inside the noise of")
+    return f"{how} a bestseller list ({_interval(difference)})"
+
+
+def _versus(found: Report, yardstick: str) -> str:
+    difference = found.differences[yardstick]["mrr"]
+    than = "chance" if yardstick == "random" else "a bestseller list"
+    figures = (
+        f"MRR {found.means[MODEL]['mrr'].mean:.4f} against {found.means[yardstick]['mrr'].mean:.4f} "
+        f"({_interval(difference)})"
+    )
+    if not difference.clear:
+        return f"it is not sure that the model is better than {than}: {figures}"
+    return f"the model is {difference.reading} than {than}: {figures}"
+
+
+def _interval(difference: Interval) -> str:
+    return f"{difference.mean:+.4f}, 95 % interval {difference.low:+.4f} to {difference.high:+.4f}"
+
+
+def findings(found: Report, *, derived: bool = False) -> list[str]:
     """The sentences to read beside the table; `derived` says that attributes come from the purchases asked for."""
     out = []
     if found.evaluation.split == "in-sample":
@@ -64,7 +177,7 @@ def _metrics(found: Report) -> list[str]:
 def _rivals(found: Report) -> list[str]:
     judged = _metrics(found)
     named = " and ".join(map(_shown, judged))
-    rivals = [method for method in found.differences if method not in (CONTROL, "ensemble")]
+    rivals = [method for method in found.differences if method not in (CONTROL, ENSEMBLE, *RECIPES)]
     out = []
     for method in rivals:
         short = {
@@ -89,7 +202,7 @@ def _control(found: Report) -> list[str]:
         out.append(
             f"No signal from attributes: with those of other customers it does as well; own minus others': {said}."
         )
-    auc = found.means["model"]["auc"]
+    auc = found.means[MODEL]["auc"]
     if auc.low <= 0.5 <= auc.high:
         out.append(
             f"AUC is at chance: {_plain(auc)} includes 0.5. Among products bought equally often the model does not "
@@ -105,7 +218,7 @@ def _categories(found: Report) -> list[str]:
     for metric, one in found.differences.get("random", {}).items():
         if metric.startswith("category_hit") and one.reading != "better":
             where = "at" if one.reading == "inside the noise" else "below"
-            model, chance = found.means["model"][metric], found.means["random"][metric].mean
+            model, chance = found.means[MODEL][metric], found.means["random"][metric].mean
             out.append(f"{_shown(metric)} is {where} chance: {_plain(model)}, random {chance:.4f}.")
     return out
 
@@ -117,7 +230,7 @@ def _leak(found: Report) -> str:
     )
     if found.leak_free is None:
         return said
-    leaky, honest = found.means["model"]["mrr"], found.leak_free.means["model"]["mrr"]
+    leaky, honest = found.means[MODEL]["mrr"], found.leak_free.means["model"]["mrr"]
     return (
         f"{said} MRR of the model with this leak {_plain(leaky)}; without it, with personas drawn from the training "
         f"customers' shares, {_plain(honest)}. A new customer is like the second."

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from recsys_jax.config import WideConfig
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import replace_file
-from recsys_jax.evaluation.comparison import METRICS, Comparison
 from recsys_jax.evaluation.engine import Evaluation
+from recsys_jax.evaluation.report import METRICS, Comparison
 from recsys_jax.models.trained import TrainedModel
 
 __all__ = [
@@ -120,7 +119,7 @@ def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: 
     vectors = np.concatenate(
         [model.embed_customers(dataset.customers.select(customers.tolist())), model.product_embeddings[products]]
     )
-    if isinstance(model.config, WideConfig):
+    if model.model.wide_dim:
         # What only fills up the length would keep the sides apart. A picture has two dimensions at least.
         vectors = np.pad(vectors[:, :-2], ((0, 0), (0, max(0, 4 - vectors.shape[1]))))
     with threadpool_limits(1):  # as with K-Means: another order of sums would be another picture

@@ -1,12 +1,19 @@
-"""An evaluation as figures: means with their intervals, comparisons with the model, and `metrics.json` of them."""
+"""Answers as figures: means with their intervals, differences, and the documents and tables that are written.
 
+`report` compares a model with everything beside it; `compare` ranks methods and compares each with the best.
+"""
+
+import csv
+import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float64, Int
 
+from recsys_jax.errors import InputError
 from recsys_jax.evaluation.bootstrap import (
     LEVEL,
     Interval,
@@ -18,9 +25,15 @@ from recsys_jax.evaluation.bootstrap import (
     or_none,
     seeds_interval,
 )
-from recsys_jax.evaluation.engine import ALL, CONTROL, SHUFFLES, Evaluation
+from recsys_jax.evaluation.engine import ALL, CONTROL, MODEL, SHUFFLES, Answers, Evaluation
 
-__all__ = ["Report", "report"]
+__all__ = ["METRICS", "Comparison", "K", "Report", "Row", "compare", "report"]
+
+K = 10
+"""The length of the lists that methods are ranked by."""
+
+METRICS = ("mrr", f"ndcg@{K}", f"hit@{K}")
+"""What methods are compared by; the first one ranks."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +64,13 @@ class Report:
         """How many customers were asked for."""
         return len(np.unique(self.evaluation.customers))
 
-    def document(self, verdicts: Sequence[str] = (), leak_free_verdicts: Sequence[str] = ()) -> dict[str, Any]:
+    def difference(self, method: str, other: str, metric: str = METRICS[0]) -> Interval:
+        """The interval of one method minus another, query by query; of several seeds, with other seeds too."""
+        result = self.evaluation
+        one, two = (result.methods[name].values[metric] for name in (method, other))
+        return _paired(one, two, result.customers, self.count, self.seed)
+
+    def document(self, findings: Sequence[str] = (), leak_free_findings: Sequence[str] = ()) -> dict[str, Any]:
         """Everything as one document, `metrics.json`; what has no value is null."""
         result = self.evaluation
         document: dict[str, Any] = {
@@ -79,18 +98,19 @@ class Report:
         }
         if CONTROL in result.values:
             document["shuffles of the control"] = SHUFFLES
-        if result.notes:
-            document["chosen in each fold"] = {name: list(notes) for name, notes in result.notes.items()}
+        notes = {name: list(found.notes) for name, found in result.methods.items() if found.notes}
+        if notes:
+            document["chosen in each fold"] = notes
         if result.seeds:
             document["seeds"] = list(result.seeds)
             document["over seeds"] = {metric: self._seeds(metric, found) for metric, found in self.over_seeds.items()}
-        document["verdicts"] = list(verdicts)
+        document["findings"] = list(findings)
         if self.leak_free is not None:
-            document["leak-free"] = self.leak_free.document(leak_free_verdicts)
+            document["leak-free"] = self.leak_free.document(leak_free_findings)
         return document
 
     def _by_group(self, method: str, metric: str) -> dict[str, Any]:
-        if method == "model":
+        if method == MODEL:
             return {group: found[metric].document() for group, found in self.groups.items()}
         result = self.evaluation
         return {group: {"mean": or_none(result.mean(method, metric, group))} for group in self.groups}
@@ -119,7 +139,7 @@ def report(result: Evaluation, *, count: int = 1000, seed: int = 0) -> Report:
     stacked = {
         method: np.stack([values[metric] for metric in names], axis=1) for method, values in result.values.items()
     }
-    model = stacked["model"]
+    model = stacked[MODEL]
 
     def table(columns: Mapping[str, Float64[np.ndarray, "n m"]]) -> dict[str, dict[str, Interval]]:
         together = np.concatenate(list(columns.values()), axis=1)
@@ -129,10 +149,11 @@ def report(result: Evaluation, *, count: int = 1000, seed: int = 0) -> Report:
     def seeds(values: Float64[np.ndarray, "s n"]) -> Seeds:
         return seeds_interval(values, result.customers, count=count, seed=seed)
 
-    rivals = [method for method in methods if method != "model"]
+    rivals = [method for method in methods if method != MODEL]
+    own = result.methods[MODEL].values
     if result.seeds:
         differences = {
-            method: {metric: seeds(result.by_seed[metric] - result.values[method][metric]).both for metric in names}
+            method: {metric: seeds(own[metric] - result.values[method][metric]).both for metric in names}
             for method in rivals
         }
     else:
@@ -151,8 +172,8 @@ def report(result: Evaluation, *, count: int = 1000, seed: int = 0) -> Report:
         means=table(stacked),
         groups=groups,
         differences=differences,
-        lists={method: _lists(result, method, count, seed) for method in result.lists},
-        over_seeds={metric: seeds(values) for metric, values in result.by_seed.items()},
+        lists={name: _lists(found, result, count, seed) for name, found in result.methods.items() if found.lists},
+        over_seeds={metric: seeds(values) for metric, values in own.items()} if result.seeds else {},
         inverse=inverse,
         count=count,
         seed=seed,
@@ -160,11 +181,167 @@ def report(result: Evaluation, *, count: int = 1000, seed: int = 0) -> Report:
     )
 
 
-def _lists(result: Evaluation, method: str, count: int, seed: int) -> dict[str, Interval]:
+def _lists(found: Answers, result: Evaluation, count: int, seed: int) -> dict[str, Interval]:
     out = {}
-    for k, lists in result.lists[method].items():
+    for k, lists in found.lists.items():
         of_lists = list_intervals(lists, count=max(count // 5, 2), seed=seed)
         out[f"coverage@{k}"], out[f"gini@{k}"] = of_lists
-        novelty = result.novelty[method][k]
-        out[f"novelty@{k}"] = mean_interval(novelty, result.listed, count=count, seed=seed)
+        out[f"novelty@{k}"] = mean_interval(found.novelty[k], result.listed, count=count, seed=seed)
     return out
+
+
+@dataclass(frozen=True)
+class Row:
+    """One method's line in the table."""
+
+    method: str
+    means: Mapping[str, Interval]
+    """By metric; of several seeds the mean over them, with other customers but these very models."""
+    spread: Mapping[str, float]
+    """By metric, the standard deviation of one model's mean over the seeds; nan where there are not several."""
+    minus_best: Mapping[str, Interval] | None
+    """By metric, this method minus the first, query by query, with other customers and seeds; None of the first."""
+    answers: Answers
+
+    def reading(self, metric: str = METRICS[0]) -> str:
+        """What the difference to the first says: on another metric than the ranking one it may be "better"."""
+        if self.minus_best is None:
+            return "the best"
+        return self.minus_best[metric].reading
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods ranked by what they reached on the same queries."""
+
+    rows: tuple[Row, ...]
+    """The best first."""
+    queries: int
+    customers: int
+    count: int
+    """The number of resamples of the customers."""
+    seed: int
+    """Of the resamples."""
+    asked: Int[np.ndarray, " n"]
+    """The customer of each query."""
+
+    def difference(self, row: Row, other: Row, metric: str = METRICS[0]) -> Interval:
+        """The interval of one method minus another, query by query; of several seeds, with other seeds too."""
+        one, two = (each.answers.values[metric] for each in (row, other))
+        return _paired(one, two, self.asked, self.count, self.seed)
+
+    def document(self) -> dict[str, Any]:
+        """Everything as one document, `comparison.json`; what has no value is null."""
+        return {
+            "queries": self.queries,
+            "customers": self.customers,
+            "intervals": {"level": LEVEL, "resamples of customers": self.count, "seed": self.seed},
+            "methods": [
+                {
+                    "rank": rank,
+                    "method": row.method,
+                    "seeds": list(row.answers.seeds),
+                    "metrics": {metric: found.document() for metric, found in row.means.items()},
+                    "standard deviation over seeds": {name: or_none(found) for name, found in row.spread.items()},
+                    "minus the best": row.minus_best
+                    and {
+                        metric: {**found.document(), "reading": row.reading(metric)}
+                        for metric, found in row.minus_best.items()
+                    },
+                    "chosen in each fold": list(row.answers.notes),
+                    "seconds": round(row.answers.seconds, 1),
+                }
+                for rank, row in enumerate(self.rows, 1)
+            ],
+        }
+
+    def csv(self) -> str:
+        """The table as `comparison.csv`, a line per method; what has no value is empty."""
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        parts = [f"{metric}{end}" for metric in METRICS for end in ("", " low", " high", " over seeds")]
+        differences = [f"{metric} minus best{end}" for metric in METRICS for end in ("", " low", " high", " reading")]
+        writer.writerow(["rank", "method", "n", "seeds", *parts, *differences])
+        for rank, row in enumerate(self.rows, 1):
+            line: list[object] = [rank, row.method, self.queries, len(row.answers.seeds) or ""]
+            for metric in METRICS:
+                line += [*map(_six, _three(row.means[metric])), _six(row.spread[metric])]
+            for metric in METRICS:
+                figures = ["", "", ""] if row.minus_best is None else map(_six, _three(row.minus_best[metric]))
+                line += [*figures, row.reading(metric)]
+            writer.writerow(line)
+        return stream.getvalue()
+
+
+def compare(
+    methods: Mapping[str, Answers], customers: Int[np.ndarray, " n"], *, count: int = 1000, seed: int = 0
+) -> Comparison:
+    """Ranks methods by the mean of the first metric; each is compared with the best, query by query.
+
+    The best of many is in part the luckiest, so its lead is somewhat less with other customers; what lies inside the
+    noise of it may as well be the best.
+
+    Args:
+        methods: by name, what they reached on the same n queries.
+        customers: the customer of each query.
+        count: the number of resamples of the customers.
+        seed: of the resamples.
+
+    Raises:
+        InputError: for no method, methods that were asked different numbers of queries, or with different numbers of
+            seeds, of those that have several.
+    """
+    if not methods:
+        raise InputError("methods: found none; allowed: one or more")
+    for name, answers in methods.items():
+        found = answers.values[METRICS[0]].shape[1]
+        if found != len(customers):
+            raise InputError(f"{name}: found answers to {found:,} queries; allowed: to all {len(customers):,}")
+    several = {len(answers.values[METRICS[0]]) for answers in methods.values()} - {1}
+    if len(several) > 1:
+        raise InputError(f"seeds: found methods with {' and '.join(map(str, sorted(several)))}; allowed: one number")
+    order = sorted(methods, key=lambda name: -float(methods[name].values[METRICS[0]].mean()))
+    first = methods[order[0]]
+
+    def row(name: str) -> Row:
+        own = methods[name]
+        means = {
+            metric: mean_interval(np.asarray(own.values[metric].mean(axis=0)), customers, count=count, seed=seed)
+            for metric in METRICS
+        }
+        spread = {metric: _spread(own.values[metric]) for metric in METRICS}
+        if name == order[0]:
+            return Row(name, means, spread, None, own)
+        minus_best = {
+            metric: _paired(own.values[metric], first.values[metric], customers, count, seed) for metric in METRICS
+        }
+        return Row(name, means, spread, minus_best, own)
+
+    rows = tuple(map(row, order))
+    return Comparison(rows, len(customers), len(np.unique(customers)), count, seed, customers)
+
+
+def _paired(
+    a: Float64[np.ndarray, "s n"],
+    b: Float64[np.ndarray, "t n"],
+    customers: Int[np.ndarray, " n"],
+    count: int,
+    seed: int,
+) -> Interval:
+    """The interval of mean(a - b); of two methods with seeds, one's models are compared with the other's in turn."""
+    minus = np.asarray(a - b, np.float64)
+    if len(minus) == 1:
+        return mean_interval(minus[0], customers, count=count, seed=seed)
+    return seeds_interval(minus, customers, count=count, seed=seed).both
+
+
+def _spread(values: Float64[np.ndarray, "s n"]) -> float:
+    return float(values.mean(axis=1).std(ddof=1)) if len(values) > 1 else math.nan
+
+
+def _three(found: Interval) -> tuple[float, float, float]:
+    return found.mean, found.low, found.high
+
+
+def _six(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.6f}"

@@ -209,16 +209,27 @@ def test_a_split_is_measured_without_a_trained_run(tmp_path):
     (folder / "p.csv").write_text("\n".join(["id,kind", *products]) + "\n")
     customers = [f"c{i},k{rng.integers(2)},p{rng.integers(8)}" for i in range(60)]
     (folder / "c.csv").write_text("\n".join(["id,kind,bought", *customers]) + "\n")
-    result = done("evaluate", folder, "--protocol", "hold-out", "--k", 3, cwd=tmp_path)
-    assert "the default recipe, as there is no trained model" in result.stdout
+    plain = done("evaluate", folder, "--protocol", "hold-out", "--k", 3, cwd=tmp_path)
+    assert len(plain.stdout.splitlines()) <= 12
+    assert re.search(r"^Asked: wide, as runs/shop has no model, trained anew in each fold;", plain.stdout, flags=re.M)
+    said = " ".join(plain.stdout.split())
+    assert re.search(r"For customers it has never seen, .*the model is \w+ than a bestseller list: MRR 0\.\d{4}", said)
+    assert "But the attributes tell it nothing" in said
+    assert re.search(r"^  model  .* MRR 0\.\d{4} \(0\.\d{4} to 0\.\d{4}\)$", plain.stdout, flags=re.M)
+    assert re.search(r"^  chance .* MRR 0\.\d{4} \(.*\)  the model is", plain.stdout, flags=re.M)
+    result = done("evaluate", folder, "--protocol", "hold-out", "--k", 3, "--full", cwd=tmp_path)
     assert re.search(r"^naive Bayes +0\.\d{4} ± 0\.\d{4}", result.stdout, flags=re.M)
     assert "The model does not beat" in result.stdout
     assert "No signal from attributes" in result.stdout
     assert "customers were asked for: intervals from so few" in result.stdout
-    assert all(len(line) <= 80 for line in result.stdout.splitlines() if " 0." in line or "─" in line)
+    assert all(len(line) <= 80 for line in result.stdout.splitlines() if " ± " in line or "─" in line)
     out = tmp_path / "runs" / "shop"
+    page = (out / "hold-out" / "report.md").read_text("utf-8")
+    assert re.search(r"^\| naive Bayes \| 0\.\d{4} ± 0\.\d{4} \|", page, flags=re.M)
+    assert "* No signal from attributes" in page
     written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert written == {f"hold-out/{name}" for name in ("metrics.json", "results.csv", "results_by_persona.png")}
+    names = ("metrics.json", "report.md", "results.csv", "results_by_persona.png")
+    assert written == {f"hold-out/{name}" for name in names}
     assert json.loads((out / "hold-out" / "metrics.json").read_text())["split"] == "hold-out"
     assert result.next() == ["train", str(folder)]
 

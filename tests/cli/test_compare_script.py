@@ -16,11 +16,11 @@ from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.splits import Fold, hold_out_split, product_split
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.baselines import popularities
-from recsys_jax.evaluation.tasks import Task
+from recsys_jax.evaluation.queries import Queries
 from recsys_jax.synthetic.populations import population, write_population
 from recsys_jax_benchmark.peers import split as peer_split
 from recsys_jax_benchmark.peers import task as peers_task
-from recsys_jax_benchmark.peers.split import ask, attribute_matrix, write_split
+from recsys_jax_benchmark.peers.split import ask, attribute_matrix, of_ranks, write_split
 
 QUICK = """\
 ["two passes"]
@@ -77,11 +77,11 @@ def run(folder, out, **changed):
 
 
 def test_from_a_folder_to_a_table_its_files_and_what_follows(folder, tmp_path, capsys, fake_peers):
-    changed = {"protocol": "hold-out", "folds": 3, "search": 1, "peers": ("rectools", "lightfm")}
+    changed = {"protocol": "hold-out", "folds": 3, "tune": 1, "peers": ("rectools", "lightfm")}
     following, document = run(folder, tmp_path / "out", **changed)
     printed = capsys.readouterr().out
     methods = {one["method"]: one for one in document["methods"]}
-    assert {"two passes", "fixed", "towers, searched", "popularity", "naive Bayes", "LightFM"} <= set(methods)
+    assert {"two passes", "fixed", "deep, tuned", "popularity", "naive Bayes", "LightFM"} <= set(methods)
     assert not {"random", "inverse popularity", "RecTools DSSM"} & set(methods)
     means = [one["metrics"]["mrr"]["mean"] for one in document["methods"]]
     assert means == sorted(means, reverse=True)
@@ -92,16 +92,20 @@ def test_from_a_folder_to_a_table_its_files_and_what_follows(folder, tmp_path, c
     assert methods["LightFM"]["chosen in each fold"] == ["size 3"]
     assert methods["two passes"]["seeds"] == [0, 1]
     assert methods["fixed"]["seeds"] == []
-    assert "epochs 10" in methods["towers, searched"]["chosen in each fold"][0]
+    assert "epochs 10" in methods["deep, tuned"]["chosen in each fold"][0]
     dataset = load_dataset(folder)
     queries = int(hold_out_split(dataset, 3).folds[0].queries.sum())
     assert document["queries"] == queries
-    assert f"n = {queries:,} purchases" in printed
+    assert f"n = {queries:,} purchases" in " ".join(printed.split())
     [problem] = document["left out"]
     assert problem == "RecTools DSSM is left out: rectools ended with status 1: no settings today"
     assert "RecTools DSSM is left out" in printed
-    table = printed[printed.index("hold-out") :]
-    assert max(map(len, table.splitlines()[:-1])) <= 80
+    shown = printed.splitlines()
+    assert len(shown) <= 11 + len(document["left out"]) * 2  # and what follows: twelve lines, and the mistake
+    assert max(len(line) for line in shown if not line.startswith(("note", " ")) and "Written" not in line) <= 80
+    page = (tmp_path / "out" / "report.md").read_text(encoding="utf-8")
+    assert all(f"| {method} | " in page for method in methods)
+    assert document["finding"] in page
     with (tmp_path / "out" / "comparison.csv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["method"] for row in rows] == [one["method"] for one in document["methods"]]
@@ -121,13 +125,13 @@ def test_folds_are_asked_together_and_each_has_a_folder_for_peers(folder, tmp_pa
     ("changed", "sentence"),
     [
         ({"seeds": 0}, "seeds: found 0; allowed: 1 or more"),
-        ({"search": -1}, "search: found -1; allowed: 0 or more"),
+        ({"tune": -1}, "tune: found -1; allowed: 0 or more"),
         ({"seed": -1}, "seed: found -1; allowed: 0 or more"),
         (
             {"protocol": "new-products", "peers": ("lightfm",)},
             "peers: found lightfm; allowed: with protocols that rank",
         ),
-        ({"protocol": "new-products", "search": 3}, "search: found 3; allowed: with other protocols than new-products"),
+        ({"protocol": "new-products", "tune": 3}, "tune: found 3; allowed: with other protocols than new-products"),
         ({"configs": Path("absent.toml")}, "absent.toml: there is no such file"),
     ],
 )
@@ -136,12 +140,12 @@ def test_mistakes_are_sentences(folder, tmp_path, changed, sentence):
         run(folder, tmp_path, **changed)
 
 
-@pytest.mark.parametrize("name", ["popularity", "LightFM", "towers, searched"])
+@pytest.mark.parametrize("name", ["popularity", "LightFM", "deep, tuned"])
 def test_a_recipe_with_the_name_of_another_method_is_a_sentence(folder, tmp_path, name):
     path = tmp_path / "my.toml"
     path.write_text(f'["{name}"]\nrecipe = "linear"\n', encoding="utf-8")
     with pytest.raises(InputError, match=f"configs: found a recipe named '{name}'; allowed: other names than"):
-        run(folder, tmp_path, configs=path)
+        run(folder, tmp_path, configs=path, peers=("lightfm",))
 
 
 # The bridge
@@ -164,7 +168,8 @@ def test_a_fold_is_what_the_peers_read(folder, tmp_path):
     task = peers_task.outer_task(split)
     assert task.products.shape[0] == len(dataset.product_ids)
     mrr = peers_task.measure(task, peers_task.popularity(task))["MRR"]
-    ours, _ = Task.of(dataset, fold, (10,)).values(popularities(dataset, fold.train)["popularity"])
+    popularity = popularities(dataset)["popularity"].learn(dataset, fold, 0, lambda word: None).scorers(dataset)[0]
+    ours, _ = Queries.of(dataset, fold, (10,)).values(popularity)
     assert mrr == pytest.approx(ours["mrr"].mean())
 
 
@@ -221,3 +226,21 @@ def test_without_a_folder_it_is_written_beside_the_run(folder, tmp_path, monkeyp
     [run_folder] = (tmp_path / "runs").iterdir()
     assert (run_folder / "comparison" / "new-products" / "comparison.json").is_file()
     assert following.split()[0] in ("train", "evaluate")
+
+
+def test_places_by_hand():
+    found = of_ranks((np.array([0, 3, 10]), np.array([1, 1, 1])))
+    assert found["mrr"][0] == pytest.approx([1, 1 / 4, 1 / 11])
+    assert found["ndcg@10"][0] == pytest.approx([1, 1 / np.log2(5), 0])
+    assert found["hit@10"][0] == pytest.approx([1, 1, 0])
+
+
+def test_peers_need_the_package_that_asks_them(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "find_spec", lambda name: None)
+    with pytest.raises(InputError, match="peers: found lightfm; allowed: with recsys_jax_benchmark"):
+        run(folder, tmp_path, peers=("lightfm",))
+
+
+def test_the_former_option_is_translated(capsys):
+    assert compare.translate(["shop", "--search", "3", "--search=4"]) == ["shop", "--tune", "3", "--tune=4"]
+    assert "--search is now called --tune" in capsys.readouterr().err

@@ -6,6 +6,10 @@ from pathlib import Path
 import pytest
 from command_line import done
 
+from recsys_jax.cli.run import folder_of
+from recsys_jax.data.dataset import read_reviews, read_schema
+from recsys_jax.personas.catalogue import read_catalogue
+
 MALL = Path(__file__).parents[2] / "data" / "amoremall"
 
 
@@ -31,18 +35,25 @@ def test_the_main_job(job):
         "persona_labels.csv",
         "personas/arrays.npz",
         "personas/model.json",
+        "report.md",
         *(
             f"{protocol}/{name}"
             for protocol in ("in-sample", "cross-validation")
-            for name in ("metrics.json", "results.csv", "results_by_persona.png")
+            for name in ("metrics.json", "report.md", "results.csv", "results_by_persona.png")
         ),
     }
     for name in names:
         if name.endswith(".png"):
             assert (out / name).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert all(len(line) <= 80 for line in result.stdout.splitlines() if "│" in line or "─" in line or " 0." in line)
-    # It ends with where the files are and what to try next, after five recommendations of three products.
-    assert result.stdout.count("product  ") == 5
+    # The published recipe is trained, a line per hundred epochs, and the first sentence after that is the finding.
+    assert [line for line in result.stdout.splitlines() if line.startswith("Epoch")][-1].startswith("Epoch 500/500")
+    after = result.stdout[result.stdout.index("Evaluation: deep beside wide and baselines") :].split("\n\n")[1]
+    assert after.startswith("For customers never seen, ")
+    assert " ".join(after.split()).count("a bestseller list (") == 2
+    assert after.split() == (out / "report.md").read_text("utf-8").split("\n")[0].split()
+    # It ends with where the files are and what to try next, after two recommendations of three products.
+    assert result.stdout.count("product  ") == 2
     done(*result.next(), cwd=cwd)
     assert result.next()[:2] == ["train", str(MALL)]
 
@@ -63,7 +74,7 @@ def test_the_files_say_what_they_are(job):
         "purchased_product_id",
         "product_category",
     }
-    assert (out / "loss.csv").read_text().splitlines()[0] == "step,loss"
+    assert (out / "loss.csv").read_text().splitlines()[0] == "epoch,loss"
     results = (out / "cross-validation" / "results.csv").read_text("utf-8").splitlines()
     assert len(results) == 278
     metrics = json.loads((out / "cross-validation" / "metrics.json").read_text("utf-8"))
@@ -74,10 +85,20 @@ def test_the_files_say_what_they_are(job):
         "inverse popularity",
         "popularity per persona",
         "naive Bayes",
-        "logistic regression",
+        "wide",
     }
     assert set(metrics["methods"]) == set(metrics["leak-free"]["methods"])
     assert set(metrics["methods"]) == {"model", "model, attributes shuffled", *rivals}
     assert metrics["queries"]["all"] == metrics["leak-free"]["queries"]["all"] == 277
     # Each review's writer is asked once, so the leak-free persona may differ, the purchase not.
-    assert any("derived from the review" in sentence for sentence in metrics["verdicts"])
+    assert any("derived from the review" in sentence for sentence in metrics["findings"])
+
+
+def test_a_product_file_is_described_as_the_mall_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "our shop.json").write_bytes((MALL / "products.json").read_bytes())
+    folder = folder_of(Path("our shop.json"))
+    schema = read_schema(folder)
+    assert (folder, schema.name) == (Path("runs/our shop-dataset"), "our shop")
+    assert len(read_reviews(folder, schema)) == 277
+    assert read_catalogue(folder / schema.catalogue)

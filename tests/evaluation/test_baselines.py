@@ -12,8 +12,8 @@ from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import Fold
 from recsys_jax.data.tables import Table
-from recsys_jax.evaluation.baselines import baselines, naive_bayes, popularities, soft_values
-from recsys_jax.evaluation.scorers import attribute_rows
+from recsys_jax.evaluation.baselines import baselines, naive_bayes, popularities, rivals, soft_values
+from recsys_jax.evaluation.queries import attribute_rows
 
 KINDS = ["kind1", "kind1", "kind2", "kind2", "kind3"]
 
@@ -56,6 +56,11 @@ AGE = {"name": "age", "kind": "numeric", "unknown": "error", "missing": "flag"}
 
 def everything(data: Dataset) -> np.ndarray:
     return np.ones(len(data.purchases), bool)
+
+
+def learned(methods: dict, data: Dataset, fold: Fold) -> dict:
+    """By name, the scorers that the methods learn in a fold."""
+    return {name: method.learn(data, fold, 0, lambda word: None).scorers(data)[0] for name, method in methods.items()}
 
 
 def customer(bought: list[int], **cells: object) -> dict:
@@ -177,7 +182,7 @@ def test_alpha_is_the_best_in_an_inner_cross_validation():
 def test_popularity_and_its_inverse_by_hand():
     data = shop(ROWS, SKIN, segment="skin")
     fold = Fold(everything(data), everything(data))
-    found = {name: scorer(np.arange(4)) for name, scorer in baselines(data, fold).items()}
+    found = {name: scorer(np.arange(4)) for name, scorer in learned(baselines(data), data, fold).items()}
     assert list(found) == [
         "random",
         "popularity",
@@ -195,7 +200,7 @@ def test_popularity_and_its_inverse_by_hand():
 def test_a_segment_without_purchases_has_the_general_popularity():
     data = shop(ROWS, SKIN, segment="skin")
     train = data.purchases[:, 0] < 3
-    found = popularities(data, train)["popularity per skin"](np.arange(4))
+    found = learned(popularities(data), data, Fold(train, ~train))["popularity per skin"](np.arange(4))
     assert found[3].tolist() == [3, 1, 1, 0, 0]
 
 
@@ -204,7 +209,7 @@ def test_a_new_product_has_the_popularity_of_its_category():
     data = shop([customer([0, 2], skin="a"), customer([0, 4], skin="b"), customer([1, 0, 3], skin="b")], SKIN)
     candidates = np.array([False, True, False, True, False])
     train = ~candidates[data.purchases[:, 1]]
-    found = baselines(data, Fold(train, ~train, candidates))
+    found = learned(baselines(data, new_products=True), data, Fold(train, ~train, candidates))
     assert list(found) == ["random", "popularity by category"]
     assert found["popularity by category"](np.array([0]))[0, candidates].tolist() == [3, 1]
 
@@ -213,5 +218,23 @@ def test_a_new_product_of_a_new_category_counts_as_the_mean_one():
     data = shop([customer([0, 2], skin="a"), customer([0, 4], skin="b"), customer([1], skin="b")], SKIN)
     candidates = np.array([False, False, False, False, True])  # the only one of its kind
     train = ~candidates[data.purchases[:, 1]]
-    scores = baselines(data, Fold(train, ~train, candidates))["popularity by category"](np.array([0]))
+    found = learned(baselines(data, new_products=True), data, Fold(train, ~train, candidates))
+    scores = found["popularity by category"](np.array([0]))
     assert scores[0, 4] == pytest.approx((2 + 1 + 1 + 0) / 4)
+
+
+def test_chance_and_the_opposite_of_popularity_are_no_rivals():
+    data = shop(ROWS, SKIN, segment="skin")
+    assert set(baselines(data)) - set(rivals(data)) == {"random", "inverse popularity"}
+    assert list(rivals(data, new_products=True)) == ["popularity by category"]
+
+
+def test_nothing_is_computed_before_it_is_asked_for(monkeypatch):
+    def refuse(*arguments, **options):
+        raise AssertionError("nobody asked for this")
+
+    for name in ("naive_bayes", "fit", "prepare"):
+        monkeypatch.setattr(f"recsys_jax.evaluation.baselines.{name}", refuse)
+    data = shop(ROWS, SKIN, segment="skin")
+    assert len(baselines(data)) == 6
+    learned(popularities(data), data, Fold(everything(data), everything(data)))

@@ -1,4 +1,4 @@
-"""Comparisons against figures worked out by hand; recipes from TOML; a search that sees its training part alone."""
+"""Comparisons against figures worked out by hand; recipes from TOML; tuning that sees its training part alone."""
 
 import csv
 import io
@@ -14,15 +14,26 @@ import pytest
 from recsys_jax import DeepConfig, WideConfig
 from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
-from recsys_jax.data.splits import cross_validation_split
+from recsys_jax.data.splits import Split, cross_validation_split
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
-from recsys_jax.evaluation.comparison import METRICS, Answers, compare, join, of_ranks
-from recsys_jax.evaluation.configurations import SOFTMAX, built_in, parse_configs, read_configs
-from recsys_jax.evaluation.contenders import SEARCH, baseline_contenders, contenders
-from recsys_jax.evaluation.engine import evaluate_split
+from recsys_jax.evaluation.baselines import rivals
+from recsys_jax.evaluation.engine import Answers, evaluate
+from recsys_jax.evaluation.findings import ranking
+from recsys_jax.evaluation.methods import (
+    PUBLISHED,
+    SOFTMAX,
+    TUNED,
+    built_in,
+    parse_configs,
+    read_configs,
+    recipe,
+    training_part,
+    tune,
+    tuned,
+)
 from recsys_jax.evaluation.plots import comparison_differences
-from recsys_jax.evaluation.tuning import search, training_part
+from recsys_jax.evaluation.report import METRICS, compare
 
 Z = 1.96  # of 95 % of a normal distribution
 
@@ -31,13 +42,6 @@ def answers(values, seeds=()):
     """The same values for each metric; a row per seed."""
     rows = np.atleast_2d(np.asarray(values, float))
     return Answers(dict.fromkeys(METRICS, rows), tuple(seeds))
-
-
-def test_places_by_hand():
-    found = of_ranks((np.array([0, 3, 10]), np.array([1, 1, 1])))
-    assert found["mrr"][0] == pytest.approx([1, 1 / 4, 1 / 11])
-    assert found["ndcg@10"][0] == pytest.approx([1, 1 / np.log2(5), 0])
-    assert found["hit@10"][0] == pytest.approx([1, 1, 0])
 
 
 def test_the_best_comes_first_and_others_are_compared_with_it():
@@ -108,7 +112,7 @@ def test_another_metric_may_say_better():
 
 def test_folds_are_joined_in_turn():
     parts = [Answers(dict.fromkeys(METRICS, np.full((2, n), float(n))), (5, 6), (f"fold of {n}",), 1.5) for n in (1, 2)]
-    whole = join(parts)
+    whole = Answers.join(parts)
     assert whole.values["mrr"].tolist() == [[1, 2, 2], [1, 2, 2]]
     assert (whole.seeds, whole.notes, whole.seconds) == ((5, 6), ("fold of 1", "fold of 2"), 3.0)
 
@@ -166,11 +170,11 @@ def test_recipes_are_read_as_written(tmp_path):
     [
         ("", r"my\.toml: found no table; allowed: one or more"),
         ("a = 3", r"my\.toml, \[a\]: found 3; allowed: a table with recipe"),
-        ("[a]\nepochs = 3", r"my\.toml, \[a\]: recipe: found none; allowed: 'linear', 'towers'"),
-        ('[a]\nrecipe = "forest"', r"\[a\]: recipe: found 'forest'; allowed: 'linear', 'towers'"),
+        ("[a]\nepochs = 3", r"my\.toml, \[a\]: recipe: found none; allowed: 'deep', 'wide'"),
+        ('[a]\nrecipe = "forest"', r"\[a\]: recipe: found 'forest'; allowed: 'deep', 'wide'"),
         (
             '[a]\nrecipe = "linear"\nepochs = 3',
-            r"\[a\]: found the field 'epochs'; allowed with recipe = 'linear': 'own_",
+            r"\[a\]: found the field 'epochs'; allowed with recipe = 'wide': 'own_",
         ),
         ('[a]\nrecipe = "towers"\nepochs = 1.5', r"\[a\]: epochs: found 1.5; allowed: a whole number"),
         ('[a]\nrecipe = "towers"\nepochs = 0', r"\[a\]: epochs: found 0; allowed: 1 or more"),
@@ -205,12 +209,12 @@ def test_every_field_but_the_seed_can_be_written(recipe, kind):
 
 
 def test_the_published_recipe_makes_fewer_passes_over_many_purchases():
-    assert built_in(277)["towers, as published"] == DeepConfig()
-    few, many = (built_in(n)["towers, as published"].epochs * n for n in (100_000, 1_000_000))
+    assert built_in(277)[PUBLISHED] == DeepConfig()
+    few, many = (built_in(n)[PUBLISHED].epochs * n for n in (100_000, 1_000_000))
     assert few == many
 
 
-# Contenders and the search, in a small shop
+# Methods and tuning, in a small shop
 
 LEARNED = {"values": "learned", "unknown": "extra-row", "missing": "extra-row"}
 SCHEMA = Schema.parse(
@@ -240,40 +244,50 @@ def shop(customers=60) -> Dataset:
     return assemble(SCHEMA, *tables, Path())
 
 
-def quiet(word: str) -> None:
-    """Nobody listens."""
-
-
-def test_figures_are_those_of_evaluate():
+def test_a_recipe_is_a_method_among_others():
+    """The same recipe has the same figures whoever else is asked, alone and with several seeds; and so have others."""
     data = shop()
     split = cross_validation_split(data, 2, 0)
-    towers = DeepConfig(loss="softmax", epochs=2, batch_size=16)
-    linear = WideConfig(own_l2=30.0, attribute_l2=100.0, factor_l2=math.inf)
-    expected = {
-        "towers": evaluate_split(data, towers, split, (10,), seeds=[0, 1]),
-        "linear": evaluate_split(data, linear, split, (10,)),
+    deep = DeepConfig(loss="softmax", epochs=2, batch_size=16)
+    wide = WideConfig(own_l2=30.0, attribute_l2=100.0, factor_l2=math.inf)
+    methods = {"deep": recipe(deep, [0, 1]), "wide": recipe(wide, [0, 1]), **rivals(data)}
+    told: list[tuple[float, int, str]] = []
+    found = evaluate(data, split, methods, (10,), control=False, progress=lambda *one: told.append(one)).methods
+    alone = {
+        "deep": evaluate(data, split, {"model": recipe(deep, [0, 1])}, (10,)),
+        "wide": evaluate(data, split, {"model": recipe(wide)}, (10,)),
     }
-    parts: dict[str, list[Answers]] = {}
-    for number, fold in enumerate(split.folds):
-        asked = contenders(data, fold, {"towers": towers, "linear": linear}, seeds=[number, number + 1])
-        for name, contender in {**asked, **baseline_contenders(data, fold)}.items():
-            parts.setdefault(name, []).append(contender(quiet))
-    found = {name: join(each) for name, each in parts.items()}
-    for metric in METRICS:
-        assert found["towers"].values[metric] == pytest.approx(expected["towers"].by_seed[metric])
-        assert found["linear"].values[metric][0] == pytest.approx(expected["linear"].values["model"][metric])
-        for name in set(found) - {"towers", "linear"}:
-            assert found[name].values[metric][0] == pytest.approx(expected["linear"].values[name][metric])
-    assert {"towers", "linear", "popularity", "naive Bayes"} <= set(found)
-    assert (found["towers"].seeds, found["linear"].seeds) == ((0, 1), ())
+    for name, one in alone.items():
+        for metric in METRICS:
+            assert found[name].values[metric] == pytest.approx(one.methods["model"].values[metric])
+    for name in rivals(data):
+        one = evaluate(data, split, {name: methods[name]}, (10,), control=False).methods[name]
+        assert all((one.values[metric] == found[name].values[metric]).all() for metric in METRICS)
+    assert list(found) == list(methods)
+    assert (found["deep"].seeds, found["wide"].seeds, found["popularity"].seeds) == ((0, 1), (), ())
+    assert found["naive Bayes"].notes[0].startswith("alpha ")
+    assert all(answers.seconds > 0 for answers in found.values())
+    total = 2 * len(methods)
+    assert told[0] == (0, total, "fold 1 of 2: deep")
+    assert told[-1][:2] == (total, total)
 
 
 def test_a_training_that_diverges_is_a_sentence():
     data = shop()
-    fold = cross_validation_split(data, 2, 0).folds[0]
     config = DeepConfig(loss="softmax", temperature=1e-38, epochs=1)
     with pytest.raises(InputError, match="wild: training, epoch 1, batch 1 of 2: found the loss nan"):
-        contenders(data, fold, {"wild": config}, seeds=[0])["wild"](quiet)
+        evaluate(data, cross_validation_split(data, 2, 0), {"wild": recipe(config)})
+
+
+def test_who_is_ahead_is_said_and_who_may_be_as_good():
+    rng = np.random.default_rng(0)
+    hard, noise = rng.uniform(0.2, 0.8, 300), rng.normal(0, 0.3, 300)
+    methods = {"ours": hard, "other": hard + noise - noise.mean() - 0.001, "popularity": hard - 0.1}
+    found = compare({name: answers(values) for name, values in methods.items()}, np.arange(300))
+    said = ranking(found, "cross-validation", ["ours"])
+    assert said.startswith("For customers never seen, ours is ahead of 2 others: MRR 0.")
+    assert "Inside the noise of it: other." in said
+    assert said.endswith("The best recipe, ours, beats a bestseller list (+0.1000, 95 % interval +0.1000 to +0.1000).")
 
 
 def test_the_training_part_has_nobody_else():
@@ -287,11 +301,11 @@ def test_the_training_part_has_nobody_else():
     assert (part.purchases[:, 1] == wanted[:, 1]).all()
 
 
-def test_held_out_customers_never_reach_the_search():
+def test_held_out_customers_never_reach_the_tuning():
     data = shop()
     fold = cross_validation_split(data, 3, 0).folds[0]
     held = np.unique(data.purchases[fold.queries, 0])
-    clean = search(data, fold.train, 2, seed=4)
+    clean = tune(data, fold.train, 2, seed=4)
     groups = list(data.customers.column("group"))
     for row in held:
         groups[row] = "poison"
@@ -299,21 +313,21 @@ def test_held_out_customers_never_reach_the_search():
     purchases[fold.queries, 1] = (purchases[fold.queries, 1] + 4) % 9
     table = replace(data.customers, columns={**data.customers.columns, "group": groups})
     poisoned = replace(data, customers=table, purchases=purchases)
-    assert search(poisoned, fold.train, 2, seed=4) == clean
+    assert tune(poisoned, fold.train, 2, seed=4) == clean
     # And the test would see it: one training customer's group moves the figures.
     groups[int(np.setdiff1d(np.arange(60), held)[0])] = "poison"
     moved = replace(data, customers=replace(data.customers, columns={**data.customers.columns, "group": groups}))
-    assert search(moved, fold.train, 1, seed=4).tried != clean.tried[:1]
+    assert tune(moved, fold.train, 1, seed=4).tried != clean.tried[:1]
 
 
-def test_the_search_starts_from_the_recipe_and_comes_closer_to_the_best(monkeypatch):
+def test_tuning_starts_from_the_recipe_and_comes_closer_to_the_best(monkeypatch):
     def closeness(part, inner, task, config):
         return -abs(np.log(config.learning_rate / 0.01)) - abs(config.dropout - 0.4)
 
-    monkeypatch.setattr("recsys_jax.evaluation.tuning._score", closeness)
+    monkeypatch.setattr("recsys_jax.evaluation.methods._score", closeness)
     data, told = shop(), []
     everything = np.ones(len(data.purchases), bool)
-    found = search(data, everything, 40, seed=1, progress=lambda *one: told.append(one))
+    found = tune(data, everything, 40, seed=1, progress=lambda *one: told.append(one))
     assert found.tried[0][0] == replace(SOFTMAX, seed=1)
     assert found.score == max(score for _, score in found.tried)
     assert (found.config, found.score) in found.tried
@@ -324,26 +338,26 @@ def test_the_search_starts_from_the_recipe_and_comes_closer_to_the_best(monkeypa
         assert 2 <= config.epochs <= 30
         assert config.output_dim in (16, 32, 64)
         assert (config.loss, config.popularity_bias, config.id_embedding) == ("softmax", True, True)
-    assert search(data, everything, 40, seed=1) == found
-    assert search(data, everything, 40, seed=2) != found
+    assert tune(data, everything, 40, seed=1) == found
+    assert tune(data, everything, 40, seed=2) != found
 
 
-def test_searched_towers_train_on_all_of_the_training_part():
+def test_what_was_tuned_trains_on_all_of_the_training_part():
     data = shop()
     fold = cross_validation_split(data, 3, 0).folds[0]
-    asked = contenders(data, fold, {}, seeds=[0], trials=2, seed=0)
-    found = asked[SEARCH](quiet)
-    best = search(data, fold.train, 2, seed=0).config
-    again = contenders(data, fold, {"best": best}, seeds=[0])["best"](quiet)
+    split = Split("one", "one fold", (fold,))
+    found = evaluate(data, split, {TUNED: tuned(2, [0])}).methods[TUNED]
+    best = tune(data, fold.train, 2, seed=0).config
+    again = evaluate(data, split, {"best": recipe(best, [0])}).methods["best"]
     assert found.values["mrr"].tolist() == again.values["mrr"].tolist()
     assert f"epochs {best.epochs}" in found.notes[0]
 
 
-def test_without_optuna_and_with_no_trials_the_search_is_a_sentence(monkeypatch):
+def test_without_optuna_and_with_no_trials_tuning_is_a_sentence(monkeypatch):
     data = shop()
     everything = np.ones(len(data.purchases), bool)
     with pytest.raises(InputError, match="trials: found 0; allowed: 1 or more"):
-        search(data, everything, 0)
+        tune(data, everything, 0)
     monkeypatch.setitem(sys.modules, "optuna", None)
-    with pytest.raises(InputError, match=r"the search needs Optuna: pip install 'recsys_jax\[search\]'"):
-        search(data, everything, 1)
+    with pytest.raises(InputError, match=r"hyper-parameter tuning needs Optuna: pip install 'recsys_jax\[tuning\]'"):
+        tune(data, everything, 1)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from protocols import cross_validation, evaluate_split, in_sample
 
 from recsys_jax import DeepConfig
 from recsys_jax.data.dataset import Dataset, assemble
@@ -12,9 +13,10 @@ from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import SPLITS, Derived, Fold, Split
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
-from recsys_jax.evaluation.engine import ALL, cross_validation, evaluate_split, in_sample, model_scorer
-from recsys_jax.evaluation.scorers import Shared, attribute_rows
-from recsys_jax.evaluation.tasks import Task
+from recsys_jax.evaluation.baselines import baselines
+from recsys_jax.evaluation.engine import ALL
+from recsys_jax.evaluation.methods import fixed, model_scorer
+from recsys_jax.evaluation.queries import Queries, Shared, attribute_rows
 from recsys_jax.models import metrics
 from recsys_jax.training.fit import fit
 
@@ -139,7 +141,7 @@ def test_bad_requests_are_sentences(counted, model):
 def values(scorer, data, ks=(1, 3), *, candidates=None):
     everything = np.ones(len(data.purchases), bool)
     queries = everything if candidates is None else candidates[data.purchases[:, 1]]
-    return Task.of(data, Fold(everything, queries, candidates), ks).values(scorer)
+    return Queries.of(data, Fold(everything, queries, candidates), ks).values(scorer)
 
 
 def test_shared_scores_mean_the_same_as_each_query_by_itself():
@@ -258,17 +260,17 @@ def test_any_split_is_asked_as_it_says(name, shop):
         "model, attributes shuffled",
     }
     lists = sum(len(np.unique(shop.purchases[fold.queries, 0])) for fold in split.folds)
-    assert {len(each[1].rows) for each in result.lists.values()} == {len(result.listed)} == {lists}
-    assert "model, attributes shuffled" not in result.lists
+    found = {len(answers.lists[1].rows) for answers in result.methods.values() if answers.lists}
+    assert found == {len(result.listed)} == {lists}
+    assert not result.methods["model, attributes shuffled"].lists
 
 
 def test_the_control_loses_what_the_attributes_told(shop):
     """With as many of either group, half of the shuffled customers get the other group's products: 1/2 of the hits."""
     split = SPLITS["cross-validation"](shop, 5, 0)
-    others = {"told": lambda rows: np.where(rows[:, None] < 60, [1.0] * 4 + [0.0] * 4, [0.0] * 4 + [1.0] * 4)}
-    result = evaluate_split(
-        shop, DeepConfig(loss="softmax", popularity_bias=True, epochs=60), split, (4,), others=others
-    )
+    told = fixed(lambda rows: np.where(rows[:, None] < 60, [1.0] * 4 + [0.0] * 4, [0.0] * 4 + [1.0] * 4))
+    config = DeepConfig(loss="softmax", popularity_bias=True, epochs=60)
+    result = evaluate_split(shop, config, split, (4,), beside={**baselines(shop), "told": told})
     assert result.mean("told", "hit@4") == 1
     assert result.mean("model", "hit@4") > 0.95
     assert result.mean("model, attributes shuffled", "hit@4") == pytest.approx(0.5, abs=0.1)

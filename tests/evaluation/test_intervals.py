@@ -5,7 +5,7 @@ import pytest
 
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation import bootstrap as intervals
-from recsys_jax.evaluation.lists import coverage, gini, top_lists
+from recsys_jax.evaluation.queries import coverage, gini, top_lists
 
 
 def purchases(rng, customers=80, effect=1.0, noise=1.0):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_jax.evaluation.lists import coverage, gini, join_lists, top_lists
+from recsys_jax.evaluation.queries import coverage, gini, join_lists, top_lists
 
 
 @settings(deadline=None, max_examples=80)

@@ -9,13 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from protocols import cross_validation
 
 from recsys_jax import DeepConfig, WideConfig
 from recsys_jax.data.dataset import assemble, read_products, read_reviews
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import customer_folds
 from recsys_jax.data.tables import Table
-from recsys_jax.evaluation.engine import cross_validation
+from recsys_jax.evaluation.baselines import popularities
+from recsys_jax.evaluation.methods import fixed
 from recsys_jax.models import metrics
 from recsys_jax.personas.catalogue import read_catalogue
 from recsys_jax.personas.clustering import fit_personas
@@ -76,7 +78,8 @@ def test_cross_validated_above_popularity_per_persona(config, mall, request):
             (3,),
             seed=split,
             dataset_of_fold=of_fold,
-            others={"planted optimum": lambda rows: truth[rows]},
+            beside={**popularities(dataset), "planted optimum": fixed(lambda rows: truth[rows])},
+            control=False,
         )
         order = np.argsort(result.customers)
         for method, by_metric in result.values.items():

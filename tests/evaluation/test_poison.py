@@ -14,9 +14,9 @@ from recsys_jax.data.dataset import Dataset, assemble, load_dataset, read_review
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import SPLITS, Fold, Split
 from recsys_jax.data.tables import Table
-from recsys_jax.evaluation import baselines
-from recsys_jax.evaluation import engine as evaluation
-from recsys_jax.evaluation.engine import evaluate_split
+from recsys_jax.evaluation import baselines, methods
+from recsys_jax.evaluation.engine import MODEL, evaluate
+from recsys_jax.evaluation.methods import Learned, Method, recipe
 from recsys_jax.personas import folds as persona_folds
 from recsys_jax.personas.catalogue import read_catalogue
 from recsys_jax.personas.clustering import fit_personas
@@ -116,18 +116,28 @@ def everything_learned(dataset, known, config, monkeypatch) -> dict[str, object]
         caught["naive Bayes"] = (leaves(found.log_popularity, found.log_ratio), found.alpha, found.values.total)
         return found
 
-    def measured(*arguments):
-        found = kept["baselines"](*arguments)
-        # Groups may be numbered anew where the poison brings new ones: what counts is everyone's score.
-        caught["scores"] = {name: scorer(members).tobytes() for name, scorer in found.items()}
-        return found
+    def watched(name: str, method: Method) -> Method:
+        def learn(dataset, fold, number, say):
+            learned = method.learn(dataset, fold, number, say)
 
-    places = ((evaluation, "fit", fit), (baselines, "naive_bayes", naive_bayes), (evaluation, "baselines", measured))
+            def scorers(view):
+                found = learned.scorers(view)
+                # Groups may be numbered anew where the poison brings new ones: what counts is everyone's score.
+                caught.setdefault("scores", {})[name] = found[0](members).tobytes()
+                return found
+
+            return Learned(scorers)
+
+        return Method(learn)
+
+    places = ((methods, "fit", fit), (baselines, "naive_bayes", naive_bayes))
     kept = {name: getattr(module, name) for module, name, _ in places}
     with monkeypatch.context() as patch:
         for module, name, spy in places:
             patch.setattr(module, name, spy)
-        evaluate_split(dataset, config, one_fold(dataset, known), (3,))
+        beside = {name: watched(name, method) for name, method in baselines.baselines(dataset).items()}
+        evaluate(dataset, one_fold(dataset, known), {MODEL: recipe(config), **beside}, (3,))
+    assert set(caught["scores"]) == set(beside)
     return caught
 
 
@@ -160,15 +170,24 @@ def test_nothing_learned_moves(name, recipe, monkeypatch):
 @pytest.mark.parametrize("leak", ["fit", "baselines"])
 def test_a_leak_would_be_seen(leak, monkeypatch):
     """The same comparison fails where the held-out purchases are learned from."""
-    honest = getattr(evaluation, leak)
+    honest_fit, honest_baselines = methods.fit, baselines.baselines
 
-    def greedy_fit(dataset, config, *, train):
-        return honest(dataset, config, train=np.ones_like(train))
+    def greedy_fit(dataset, config, *, train, progress):
+        return honest_fit(dataset, config, train=np.ones_like(train), progress=progress)
 
-    def greedy_baselines(dataset, fold):
-        return honest(dataset, replace(fold, train=np.ones_like(fold.train)))
+    def greedy(method: Method) -> Method:
+        def learn(dataset, fold, number, say):
+            return method.learn(dataset, replace(fold, train=np.ones_like(fold.train)), number, say)
 
-    monkeypatch.setattr(evaluation, leak, {"fit": greedy_fit, "baselines": greedy_baselines}[leak])
+        return Method(learn)
+
+    def greedy_baselines(dataset):
+        return {name: greedy(method) for name, method in honest_baselines(dataset).items()}
+
+    if leak == "fit":
+        monkeypatch.setattr(methods, "fit", greedy_fit)
+    else:
+        monkeypatch.setattr(baselines, "baselines", greedy_baselines)
     known = masks("hold-out")[0]
     clean, poisoned = (
         everything_learned(made(rows), known, RECIPES["triplet"], monkeypatch)

@@ -17,12 +17,13 @@ from unittest.mock import patch
 import jax
 import numpy as np
 import pytest
+from protocols import cross_validation, in_sample
 from test_training import dataset
 
 from recsys_jax import DeepConfig, InputError, load_dataset
 from recsys_jax.cli import evaluate, train
 from recsys_jax.data.tables import Table
-from recsys_jax.evaluation.engine import cross_validation, in_sample, in_sample_of_seeds, model_scorer
+from recsys_jax.evaluation.methods import model_scorer
 from recsys_jax.models.trained import Ensemble
 from recsys_jax.training import loop as training
 from recsys_jax.training.fit import fit, fit_seeds
@@ -165,7 +166,7 @@ def test_only_models_of_the_same_products_are_an_ensemble():
 
 def test_figures_over_seeds_are_those_of_each_model():
     models = together("triplet")
-    result = in_sample_of_seeds(models, DATA, (1, 3), ensemble=True)
+    result = in_sample(models, DATA, (1, 3), ensemble=True)
     alone = [in_sample(model, DATA, (1, 3)) for model in models]
     assert list(result.seeds) == SEEDS
     for metric in result.metrics:
@@ -193,9 +194,9 @@ def test_cross_validation_with_seeds_is_that_of_each_seed():
         alone = cross_validation(DATA, replace(config, seed=seed), (1, 3), folds=3)
         np.testing.assert_array_equal(result.products, alone.products)
         # Rounding may swap products of almost equal scores, here and there.
-        same = np.isclose(result.by_seed["mrr"][row], alone.values["model"]["mrr"])
+        same = np.isclose(result.methods["model"].values["mrr"][row], alone.values["model"]["mrr"])
         assert same.mean() > 0.9
-    assert np.isclose(*result.by_seed["mrr"][:2]).mean() < 0.7  # as other seeds do
+    assert np.isclose(*result.methods["model"].values["mrr"][:2]).mean() < 0.7  # as other seeds do
 
 
 def test_one_seed_is_what_it_was():
@@ -234,10 +235,8 @@ def trained(tmp_path_factory):
     for name, table in (("products.json", DATA.products), ("customers.json", DATA.customers)):
         rows = [dict(zip(table.columns, cells, strict=True)) for cells in zip(*table.columns.values(), strict=True)]
         (folder / name).write_text(json.dumps(rows), "utf-8")
-    said(train, train.Options(folder, root / "alone", recipe="towers", config=config))
-    lines, following = said(
-        train, train.Options(folder, root / "run", recipe="towers", config=config, seeds=4, ensemble=True)
-    )
+    said(train, train.Options(folder, config, root / "alone"))
+    lines, following = said(train, train.Options(folder, config, root / "run", seeds=4, ensemble=True))
     return SimpleNamespace(root=root, folder=folder, config=config, lines=lines, following=following)
 
 
@@ -259,7 +258,7 @@ def test_table_and_seeds_json_say_what_the_models_reach(trained):
     table = trained.lines[trained.lines.index(next(line for line in trained.lines if line.startswith("in-sample"))) :]
     rows = {line.split()[0]: line.split()[1:] for line in table if " 0." in line}
     alone = [in_sample(model, data, (3, 10)) for model in models]
-    ensemble = in_sample_of_seeds(models, data, (3, 10), ensemble=True)
+    ensemble = in_sample(models, data, (3, 10), ensemble=True)
     assert list(rows) == ["loss", *alone[0].metrics]
     for name, shown in rows.items():
         losses = [float(model.losses[-1]) for model in models]
@@ -278,13 +277,13 @@ def test_table_and_seeds_json_say_what_the_models_reach(trained):
 def test_evaluate_with_seeds_shows_mean_and_spread(trained, monkeypatch):
     for name in ("results_by_segment", "embedding_space"):  # pictures take a while
         monkeypatch.setattr(evaluate, name, lambda *_, **__: None)
-    options = evaluate.Options(trained.folder, trained.root / "run", folds=3, seeds=3, ensemble=True)
+    options = evaluate.Options(trained.folder, trained.root / "run", folds=3, seeds=3, ensemble=True, full=True)
     lines, _ = said(evaluate, options)
     summary = json.loads((trained.root / "run" / "cross-validation" / "metrics.json").read_text())
     assert summary["seeds"] == [2, 3, 4]
 
     def shown(name: str) -> list[float]:
-        (line,) = (line for line in lines if line.strip().startswith(name) and " 0." in line)
+        (line,) = (line for line in lines if line.strip().startswith(name) and " 0." in line and "MRR" not in line)
         return [float(figure) for figure in re.findall(r"(?<!± )\b\d\.\d+", line)]
 
     columns = ["mrr", "ndcg@10", "hit@3", "hit@10", "category_hit@3", "category_hit@10", "auc"]
@@ -303,7 +302,7 @@ def test_evaluate_with_seeds_shows_mean_and_spread(trained, monkeypatch):
         # Other seeds beside other customers only widen the interval.
         wide, narrow = found["other customers and seeds"], found["other customers"]
         assert wide["high"] - wide["low"] >= 0.9 * (narrow["high"] - narrow["low"])
-    assert all(len(line.rstrip()) <= 80 for line in lines if " 0." in line)
+    assert all(len(line.rstrip()) <= 80 for line in lines if " ± " in line)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +315,7 @@ def test_evaluate_with_seeds_shows_mean_and_spread(trained, monkeypatch):
         (evaluate, {"ensemble": True}, r"^ensemble: found one seed; allowed: with 2 seeds or more"),
         (
             train,
-            {"recipe": "towers", "config": DeepConfig(seed=2**32 - 2), "seeds": 3},
+            {"config": DeepConfig(seed=2**32 - 2), "seeds": 3},
             r"^seed: found 4294967296; allowed: ",
         ),
         (evaluate, {"seeds": 2, "protocol": "in-sample"}, r"^seeds: found 2; allowed: with held-out protocols alone"),
@@ -325,7 +324,7 @@ def test_evaluate_with_seeds_shows_mean_and_spread(trained, monkeypatch):
 def test_bad_options_are_sentences(trained, script, options, sentence):
     before = (trained.root / "run" / "model.json").read_bytes()
     with pytest.raises(InputError, match=sentence):
-        said(script, script.Options(trained.folder, trained.root / "run", **options))
+        said(script, script.Options(trained.folder, run=trained.root / "run", **options))
     assert (trained.root / "run" / "model.json").read_bytes() == before
 
 
@@ -333,5 +332,5 @@ def test_another_model_removes_the_figures_over_seeds(trained):
     run = trained.root / "again"
     run.mkdir()
     (run / "seeds.json").write_text("{}")
-    said(train, train.Options(trained.folder, run, recipe="towers", config=trained.config))
+    said(train, train.Options(trained.folder, trained.config, run))
     assert not (run / "seeds.json").exists()

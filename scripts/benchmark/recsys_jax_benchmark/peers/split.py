@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float64
 from scipy.sparse import csr_array
 
 from recsys_jax import Dataset, DeepConfig, InputError
@@ -17,12 +18,14 @@ from recsys_jax.data.features import Features, FeatureSpace
 from recsys_jax.data.files import replace_file
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.splits import Fold, customer_folds
-from recsys_jax.evaluation.comparison import Answers, of_ranks
-from recsys_jax.evaluation.contenders import Say
+from recsys_jax.evaluation.engine import Answers
+from recsys_jax.evaluation.methods import Say
+from recsys_jax.evaluation.report import METRICS, K
+from recsys_jax.models import metrics
 from recsys_jax.training.batches import prepare
 from recsys_jax_benchmark.peers.task import INNER_FOLDS
 
-__all__ = ["NAMES", "ask", "attribute_matrix", "write_split"]
+__all__ = ["NAMES", "ask", "attribute_matrix", "of_ranks", "write_split"]
 
 NAMES = {"lightfm": "LightFM", "rectools": "RecTools DSSM"}
 """What tables call the peers."""
@@ -122,3 +125,14 @@ def ask(peer: str, folder: Path, say: Say) -> Answers:
         better, equal, record = file["better"], file["equal"], json.loads(str(file["settings"]))
     chosen = ", ".join(f"{name} {value}" for name, value in record["chosen"].items() if name not in ("every", "most"))
     return Answers(of_ranks((better, equal)), notes=(chosen,), seconds=float(record["seconds"]))
+
+
+def of_ranks(ranked: metrics.Ranks) -> dict[str, Float64[np.ndarray, "1 n"]]:
+    """The metrics that methods are compared by, of queries whose targets stand at these places.
+
+    >>> found = of_ranks((np.array([0, 1]), np.array([1, 1])))
+    >>> found["mrr"].tolist(), found["hit@10"].tolist()
+    ([[1.0, 0.5]], [[1.0, 1.0]])
+    """
+    each = metrics.reciprocal_rank(ranked), metrics.ndcg_at_k(ranked, k=K), metrics.hit_at_k(ranked, k=K)
+    return {name: np.asarray(values[None], np.float64) for name, values in zip(METRICS, each, strict=True)}

@@ -1,4 +1,4 @@
-"""Reports and verdicts: figures that are put in, and the sentences that must follow from them."""
+"""Reports and findings: figures that are put in, and the sentences that must follow from them."""
 
 import json
 import math
@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from recsys_jax.evaluation.engine import CONTROL, Evaluation
-from recsys_jax.evaluation.findings import verdicts
-from recsys_jax.evaluation.lists import top_lists
+from recsys_jax.evaluation.engine import CONTROL, MODEL, Answers, Evaluation
+from recsys_jax.evaluation.findings import better_recipe, findings, headline
+from recsys_jax.evaluation.queries import top_lists
 from recsys_jax.evaluation.report import report
 
 N = 400
@@ -41,16 +41,28 @@ def evaluation(n: int = N, split: str = "cross-validation", **means: float) -> E
         products=np.zeros(n, np.int64),
         segments=None,
         segment_word="persona",
-        values=values,
+        methods={
+            name: Answers(
+                {metric: each[None] for metric, each in own.items()},
+                lists=lists if name == MODEL else {},
+                novelty={3: np.ones(n)} if name == MODEL else {},
+            )
+            for name, own in values.items()
+        },
         listed=np.arange(n),
-        lists={"model": lists},
-        novelty={"model": {3: np.ones(n)}},
         candidates=7,
     )
 
 
+def changed(result: Evaluation, method: str, seeds: tuple[int, ...] = (), **values: np.ndarray) -> Evaluation:
+    """With other values of a method."""
+    own = result.methods[method]
+    rows = {name.replace("_at_", "@"): np.atleast_2d(each) for name, each in values.items()}
+    return replace(result, methods={**result.methods, method: replace(own, seeds=seeds, values={**own.values, **rows})})
+
+
 def said(result: Evaluation, **options: bool) -> str:
-    return "\n".join(verdicts(report(result), **options))
+    return "\n".join(findings(report(result), **options))
 
 
 def test_a_model_that_wins_is_told_so_and_nothing_else():
@@ -69,9 +81,8 @@ def test_worse_and_inside_the_noise_are_told_apart():
 
 
 def test_one_metric_that_is_beaten_is_not_named():
-    result = evaluation(bayes=0.3)
-    values = {**result.values, "naive Bayes": {**result.values["naive Bayes"], "ndcg@3": noisy(0.7, 1)}}
-    (line,) = (line for line in said(replace(result, values=values)).splitlines() if "naive Bayes" in line)
+    result = changed(evaluation(bayes=0.3), "naive Bayes", ndcg_at_3=noisy(0.7, 1))
+    (line,) = (line for line in said(result).splitlines() if "naive Bayes" in line)
     assert "NDCG@3 -0.2" in line
     assert "MRR" not in line
 
@@ -115,8 +126,9 @@ def test_what_was_derived_is_said_with_both_figures():
 
 def test_the_document_holds_every_figure_once_and_is_json():
     result = evaluation(bayes=0.5)
-    values = {method: {**each, "auc": np.full(N, np.nan)} for method, each in result.values.items()}
-    result = replace(result, values=values, segments=("a",) * 100 + ("b",) * 300, leak_free=evaluation())
+    for method in result.methods:
+        result = changed(result, method, auc=np.full(N, np.nan))
+    result = replace(result, segments=("a",) * 100 + ("b",) * 300, leak_free=evaluation())
     found = report(result, count=300, seed=4)
     document = json.loads(json.dumps(found.document(["one"], ["other"]), allow_nan=False))
     assert document["queries"] == {"all": 400, "b": 300, "a": 100}
@@ -134,8 +146,8 @@ def test_the_document_holds_every_figure_once_and_is_json():
     assert gap["mean"] == pytest.approx((mrr - result.values["naive Bayes"]["mrr"]).mean())
     assert gap["reading"] == "inside the noise"
     assert set(document["lists"]["model"]) == {"coverage@3", "gini@3", "novelty@3"}
-    assert document["verdicts"] == ["one"]
-    assert document["leak-free"]["verdicts"] == ["other"]
+    assert document["findings"] == ["one"]
+    assert document["leak-free"]["findings"] == ["other"]
 
 
 def test_the_resamples_follow_the_seed():
@@ -150,9 +162,47 @@ def test_training_noise_widens_a_difference():
     """Five models whose means differ: with other seeds the difference might have another sign."""
     result = evaluation(popularity=0.47)
     by_seed = {metric: np.stack([noisy(0.5 + shift, 7) for shift in (-0.2, -0.1, 0, 0.1, 0.2)]) for metric in METRICS}
-    several = replace(result, seeds=(0, 1, 2, 3, 4), by_seed=by_seed)
+    rows = {metric.replace("@", "_at_"): values for metric, values in by_seed.items()}
+    several = changed(result, MODEL, (0, 1, 2, 3, 4), **rows)
     alone, both = (report(each).differences["popularity"]["mrr"] for each in (result, several))
     assert alone.clear
     assert not both.clear
     document = report(several).document()
     assert document["over seeds"]["mrr"]["all"]["standard deviation"] == pytest.approx(math.sqrt(0.025), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("popularity", "words"),
+    [
+        (0.3, "the model is better than a bestseller list: MRR 0.5000 against 0.3000 (+0.2000, 95 % interval +0."),
+        (0.7, "the model is worse than a bestseller list: MRR 0.5000 against 0.7000 (-0.2000, 95 % interval -0."),
+        (0.5, "it is not sure that the model is better than a bestseller list: MRR 0.5000 against 0.5000"),
+    ],
+)
+def test_the_headline_says_whether_a_bestseller_list_is_beaten(popularity, words):
+    said = headline(report(evaluation(popularity=popularity)))
+    assert said.startswith("For customers it has never seen, " + words)
+    assert "poor yardstick" not in said
+
+
+def test_the_headline_is_of_the_figures_without_the_leak():
+    result = replace(evaluation(popularity=0.3), leak_free=evaluation(popularity=0.7, inverse=0.8))
+    assert "worse than a bestseller list" in headline(report(result))
+    assert "A bestseller list is a poor yardstick here: its inverse beats it." in headline(report(result))
+
+
+@pytest.mark.parametrize(
+    ("wide", "words"),
+    [
+        (0.4, "deep is better than wide: MRR 0.5000 against 0.4000 (+0.1000, 95 %"),
+        (0.6, "wide is better than deep: MRR 0.6000 against 0.5000 (+0.1000, 95 %"),
+        (0.5, "it is not sure which recipe is better: "),
+    ],
+)
+def test_the_better_of_two_recipes(wide, words):
+    result = evaluation(popularity=0.5, wide=wide)
+    said = better_recipe(report(result), "deep", "wide")
+    assert said.startswith(f"For customers never seen, {words}")
+    assert "Deep is inside the noise of a bestseller list" in said
+    how = {0.4: "Wide loses to", 0.6: "Wide beats", 0.5: "Wide is inside the noise of"}[wide]
+    assert f"{how} a bestseller list" in said

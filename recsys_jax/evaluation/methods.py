@@ -1,0 +1,305 @@
+"""What is measured: methods, each of which learns from a fold's training purchases and then ranks for customers.
+
+A recipe is a method like a baseline; it is nothing but a function until the engine asks it to learn.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from recsys_jax.config import Config, DeepConfig, Tell, WideConfig, parse_recipe
+from recsys_jax.data.dataset import Dataset
+from recsys_jax.data.files import read_toml
+from recsys_jax.data.splits import Fold, customer_folds
+from recsys_jax.errors import Diverged, InputError
+from recsys_jax.evaluation.queries import Queries, Scorer, Shared, attribute_rows
+from recsys_jax.models.trained import Ensemble, TrainedModel, bucket
+from recsys_jax.serving import scoring
+from recsys_jax.training.fit import fit, fit_seeds
+
+__all__ = [
+    "PUBLISHED",
+    "SOFTMAX",
+    "TUNED",
+    "Learned",
+    "Method",
+    "Say",
+    "Tuned",
+    "built_in",
+    "fixed",
+    "model_scorer",
+    "parse_configs",
+    "read_configs",
+    "recipe",
+    "trained",
+    "training_part",
+    "tune",
+    "tuned",
+]
+
+TUNED = "deep, tuned"
+"""The name of the deep recipe whose hyper-parameters were tuned."""
+
+PUBLISHED = "deep, as published"
+"""The name of the published recipe."""
+
+SOFTMAX = DeepConfig(loss="softmax", popularity_bias=True, id_embedding=True, epochs=10, batch_size=1024)
+"""Deep with what helps it most: the whole catalogue as negatives, popularity, and a vector for each product."""
+
+SPACE = ("learning_rate", "temperature", "dropout", "epochs", "output_dim", "id_dropout")
+"""The hyper-parameters that are tuned; the others are those of `SOFTMAX`."""
+
+INNER = 5
+"""One training customer in so many is held out to tune by."""
+
+ROWS = 4_000_000
+"""The most purchases that the published recipe trains on in all, passes times purchases: some quarter of a minute."""
+
+Say = Callable[[str], None]
+"""Called with a word on how far a method is."""
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a method learned in a fold."""
+
+    scorers: Callable[[Dataset], Sequence[Scorer]]
+    """What ranks the products for a dataset's customers: one scorer for each seed."""
+    ensemble: Callable[[Dataset], Scorer] | None = None
+    """The mean score of the models of all seeds, where that is asked for, too."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """Something that ranks products for customers."""
+
+    learn: Callable[[Dataset, Fold, int, Say], Learned]
+    """Learns from the training purchases of a fold, whose number among the folds is given; says how far it is."""
+    seeds: tuple[int, ...] = ()
+    """Of its models in the first fold; none where seeds change nothing, or are not ours to choose."""
+
+
+def fixed(scorer: Scorer) -> Method:
+    """A method that has nothing to learn."""
+    return Method(lambda dataset, fold, number, say: Learned(lambda view: [scorer]))
+
+
+def trained(models: Sequence[TrainedModel], *, ensemble: bool = False) -> Method:
+    """Models that are trained already, which differ in their seed."""
+    return Method(
+        lambda dataset, fold, number, say: _learned(models, ensemble), tuple(model.config.seed for model in models)
+    )
+
+
+def recipe(config: Config, seeds: Sequence[int] | None = None, *, ensemble: bool = False) -> Method:
+    """A model of each seed, by default of the config's; fold i trains with the seeds + i.
+
+    A recipe with one best fit is trained with the first of the seeds alone. With `ensemble`, the mean of the models'
+    scores is measured as well.
+    """
+    own = tuple([config.seed] if seeds is None else seeds)
+
+    def learn(dataset: Dataset, fold: Fold, number: int, say: Say) -> Learned:
+        return _learned(_fit(dataset, fold, config, own, number, say), ensemble)
+
+    return Method(learn, own if config.seeded else ())
+
+
+def tuned(trials: int, seeds: Sequence[int], *, seed: int = 0) -> Method:
+    """The deep recipe with hyper-parameters tuned in each fold, on its training part alone; see `tune`."""
+
+    def learn(dataset: Dataset, fold: Fold, number: int, say: Say) -> Learned:
+        found = tune(dataset, fold.train, trials, seed=seed, progress=lambda *told: say("{}/{}, {}".format(*told)))
+        models = _fit(dataset, fold, found.config, seeds, number, say)
+        return Learned(lambda view: [replace(model_scorer(model, view), note=found.note) for model in models])
+
+    return Method(learn, tuple(seeds))
+
+
+def model_scorer(model: TrainedModel | Ensemble | Any, dataset: Dataset) -> Shared:
+    """Scores as the recommender ranks by them, without boosts and exclusions; each combination of attributes once."""
+    products, bias = model.product_embeddings, model.product_bias
+    first, group = attribute_rows(dataset)
+    customers = np.empty((len(first), 0))
+
+    def of_groups(groups: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n p"]:
+        nonlocal customers
+        if not customers.shape[1]:  # when first asked, all at once
+            customers = model.embed_customers(dataset.customers.select(first.tolist()))
+        padded = np.pad(customers[groups], ((0, bucket(len(groups)) - len(groups)), (0, 0)))  # few lengths to compile
+        return np.asarray(scoring.scores(padded, products) + bias)[: len(groups)]
+
+    return Shared(of_groups, group)
+
+
+def _learned(models: Sequence[TrainedModel], ensemble: bool) -> Learned:
+    return Learned(
+        lambda view: [model_scorer(model, view) for model in models],
+        (lambda view: model_scorer(Ensemble(models), view)) if ensemble else None,
+    )
+
+
+def _fit(
+    dataset: Dataset, fold: Fold, config: Config, seeds: Sequence[int], number: int, say: Say
+) -> list[TrainedModel]:
+    own = [(seed + number) % 2**32 for seed in (seeds if config.seeded else seeds[:1])]
+
+    def progress(done: int, total: int, word: str) -> None:
+        say(word)
+
+    if len(own) == 1:
+        return [fit(dataset, replace(config, seed=own[0]), train=fold.train, progress=progress)]
+    return fit_seeds(dataset, config, own, train=fold.train, progress=progress)
+
+
+# The recipes of a comparison
+
+
+def built_in(purchases: int) -> dict[str, Config]:
+    """The recipes by name where no file names others; on many purchases the published one makes fewer passes.
+
+    >>> built_in(200)["deep, as published"].epochs, built_in(80_000)["deep, as published"].epochs
+    (500, 50)
+    """
+    most = DeepConfig().epochs
+    return {
+        "wide": WideConfig(),
+        "deep, softmax": SOFTMAX,
+        PUBLISHED: DeepConfig(epochs=min(most, max(1, ROWS // max(purchases, 1)))),
+    }
+
+
+def read_configs(path: Path, tell: Tell = lambda sentence: None) -> dict[str, Config]:
+    """The recipes in a TOML file, by name. Raises `InputError` for whatever is not allowed there."""
+    return parse_configs(read_toml(path), str(path), tell)
+
+
+def parse_configs(content: Mapping[str, object], where: str, tell: Tell = lambda sentence: None) -> dict[str, Config]:
+    """The recipes in a parsed document; `where` names it in errors, `tell` is called with a line on each former name.
+
+    >>> parse_configs({"small": {"recipe": "wide", "item_factors": 4}}, "my.toml")["small"].item_factors
+    4
+
+    Raises:
+        InputError: for no table, an unknown recipe or field, or a value that the field does not admit.
+    """
+    if not content:
+        raise InputError(f'{where}: found no table; allowed: one or more, such as ["my recipe"] with recipe = "deep"')
+    for name, table in content.items():
+        if isinstance(table, Mapping) and "seed" in table:
+            raise InputError(
+                f"{where}, [{name}]: found seed; allowed: --seed and --seeds, one list of seeds for all recipes"
+            )
+    return {name: parse_recipe(table, f"{where}, [{name}]", tell) for name, table in content.items()}
+
+
+# Hyper-parameter tuning
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """The best hyper-parameters that were tried."""
+
+    config: DeepConfig
+    score: float
+    """Its MRR on the inner hold-out."""
+    tried: tuple[tuple[DeepConfig, float], ...]
+    """All that were tried, in turn, with their MRR."""
+
+    @property
+    def note(self) -> str:
+        """What was chosen, in a line."""
+        chosen = asdict(self.config)
+        return ", ".join(f"{name} {chosen[name]:.3g}" for name in SPACE)
+
+
+def training_part(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> Dataset:
+    """The dataset without the customers and the purchases that may not be learned from."""
+    buyers, row = np.unique(dataset.purchases[train, 0], return_inverse=True)
+    return replace(
+        dataset,
+        customers=dataset.customers.select(buyers.tolist()),
+        customer_ids=[dataset.customer_ids[buyer] for buyer in buyers],
+        purchases=np.stack([row.reshape(-1), dataset.purchases[train, 1]], axis=1).astype(dataset.purchases.dtype),
+        dates=None,
+    )
+
+
+def tune(
+    dataset: Dataset,
+    train: Bool[np.ndarray, " n"],
+    trials: int,
+    *,
+    seed: int = 0,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Tuned:
+    """Hyper-parameters of the deep recipe by Optuna's TPE sampler, the first being `SOFTMAX`; the best by inner MRR.
+
+    One in `INNER` of the customers with training purchases is held out, dealt by `seed`, which is the sampler's and
+    the models' seed, too; nothing here is handed any other customer. `progress` is called with the trials done, of
+    how many, and the best MRR so far.
+
+    Args:
+        dataset: whose purchases are split.
+        train: the purchases that may be learned from (n,).
+        trials: how many hyper-parameters are tried.
+        seed: see above.
+        progress: see above.
+
+    Raises:
+        InputError: where Optuna is missing, for fewer than one trial, or with fewer training customers than `INNER`.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise InputError("hyper-parameter tuning needs Optuna: pip install 'recsys_jax[tuning]'") from None
+    if trials < 1:
+        raise InputError(f"trials: found {trials}; allowed: 1 or more")
+    part = training_part(dataset, train)
+    held = customer_folds(len(part.customer_ids), INNER, seed)[part.purchases[:, 0]] == 0
+    inner = Fold(~held, held)
+    queries = Queries.of(part, inner, (1,))
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would tell of each trial
+    try:
+        study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
+        study.enqueue_trial({name: getattr(SOFTMAX, name) for name in SPACE})
+        tried: list[tuple[DeepConfig, float]] = []
+        for number in range(trials):
+            trial = study.ask()
+            config = replace(SOFTMAX, seed=seed, **_suggested(trial))
+            score = _score(part, inner, queries, config)
+            study.tell(trial, score)
+            tried.append((config, score))
+            if progress is not None:
+                progress(number + 1, trials, f"inner MRR {max(score for _, score in tried):.4f}")
+    finally:
+        optuna.logging.set_verbosity(verbosity)
+    best, score = max(tried, key=lambda one: one[1])  # ties go to the first
+    return Tuned(best, score, tuple(tried))
+
+
+def _suggested(trial: Any) -> dict[str, Any]:
+    """The next hyper-parameters to try, by field."""
+    return {
+        "learning_rate": trial.suggest_float("learning_rate", 3e-4, 3e-2, log=True),
+        "temperature": trial.suggest_float("temperature", 0.03, 1.0, log=True),
+        "dropout": trial.suggest_float("dropout", 0.0, 0.5),
+        "epochs": trial.suggest_int("epochs", 2, 30, log=True),
+        "output_dim": trial.suggest_categorical("output_dim", [16, 32, 64]),
+        "id_dropout": trial.suggest_float("id_dropout", 0.0, 0.5),
+    }
+
+
+def _score(part: Dataset, inner: Fold, queries: Queries, config: DeepConfig) -> float:
+    """The MRR on the inner hold-out; 0 where training diverged."""
+    try:
+        model = fit(part, config, train=inner.train)
+    except Diverged:
+        return 0.0
+    values, _ = queries.values(model_scorer(model, part), with_lists=False)
+    return float(values["mrr"].mean())

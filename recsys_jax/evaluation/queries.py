@@ -1,0 +1,315 @@
+"""What is asked in a fold and what a scorer answers: a value per query, and a list per customer.
+
+Customers who share their scores are scored and ranked once. Products that tie for a place of a list have a share of it
+each, as in `recsys_jax.models.metrics`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Float64, Int, Real
+
+from recsys_jax.data.dataset import Dataset
+from recsys_jax.data.splits import Fold
+from recsys_jax.models import metrics
+
+__all__ = [
+    "Lists",
+    "Queries",
+    "Scorer",
+    "Shared",
+    "attribute_rows",
+    "coverage",
+    "gini",
+    "join_lists",
+    "top_lists",
+]
+
+NEVER = -1e4
+"""Stands for log 0: e to it is exactly 0, yet no resample's weight of 0 makes a nan of it."""
+
+Scorer = Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n p"]]
+"""Scores of every product for the customers in the given rows."""
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A scorer by which all customers of a group have the same scores: a group is scored and ranked once."""
+
+    of_groups: Scorer
+    """The scores of the groups with the given numbers."""
+    group: Int[np.ndarray, " c"]
+    """The group of each customer."""
+    note: str = ""
+    """What was chosen for it, such as a strength of smoothing."""
+
+    def __call__(self, rows: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n p"]:
+        """The scores for the customers in the given rows."""
+        return self.of_groups(self.group[rows])
+
+    @classmethod
+    def table(cls, scores: Float[np.ndarray, "g p"], group: Int[np.ndarray, " c"]) -> "Shared":
+        """A scorer whose scores are there already, a row per group."""
+        return cls(lambda groups: np.asarray(scores[groups]), group)
+
+    def handed_to(self, customers: Int[np.ndarray, " c"]) -> "Shared":
+        """The scorer that gives each customer the scores of the one in that place."""
+        return replace(self, group=self.group[customers])
+
+
+def attribute_rows(dataset: Dataset) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " c"]]:
+    """One customer of each different combination of attribute cells, and the combination of each customer.
+
+    Thousands of customers state but hundreds of combinations: whoever reads attributes alone is done sooner. Cells
+    are compared as they are written, so some combinations may mean the same.
+    """
+    columns = [dataset.customers.column(feature.column) for feature in dataset.schema.customers.features]
+    seen: dict[tuple[str, ...], int] = {}
+    group = np.empty(len(dataset.customers), np.int64)
+    first: list[int] = []
+    for row, cells in enumerate(zip(*columns, strict=True)):
+        # repr, not str: None is a missing cell and "None" a value.
+        key = tuple(map(repr, cells))
+        if key not in seen:
+            seen[key] = len(first)
+            first.append(row)
+        group[row] = seen[key]
+    return np.asarray(first, np.int64), group
+
+
+@dataclass(frozen=True)
+class Lists:
+    """The k best products of each of n customers, as shares: 1 is in the list, less is one of those that tie for it.
+
+    Customers with the same list share it, so neither a table per persona nor the random ranking, where every product
+    has a share of k / p in every list, needs n x p numbers. `top_lists` makes them of scores.
+    """
+
+    rows: Int[np.ndarray, " n"]
+    """Which of the r different lists each customer has."""
+    starts: Int[np.ndarray, " borders"]
+    """Where each list begins in `products` and `shares`, and where the last one ends."""
+    products: Int[np.ndarray, " m"]
+    shares: Float64[np.ndarray, " m"]
+    """The probability that the product is in the list; it sums to min(k, p) over a list."""
+    total: int
+    """The number of products, p."""
+
+    def of(self, rows: Int[np.ndarray, " c"]) -> "Lists":
+        """The lists of customers who have those of the given rows: groups' lists become customers' lists.
+
+        >>> top_lists(np.array([[0.3, 0.1, 0.2], [0.1, 0.2, 0.3]]), k=1).of(np.array([0, 1, 1])).exposure().tolist()
+        [1.0, 0.0, 2.0]
+        """
+        return replace(self, rows=self.rows[rows])
+
+    def exposure(self, weights: Float64[np.ndarray, "b n"] | None = None) -> Float64[np.ndarray, "*b p"]:
+        """In how many lists each product is expected; with `weights`, where customer i counts w_i times, per row.
+
+        >>> top_lists(np.array([[0.3, 0.1, 0.1]]), k=2).exposure().tolist()
+        [1.0, 0.5, 0.5]
+        """
+        return self._sums(self.shares, weights)
+
+    def shown(self, weights: Float64[np.ndarray, "b n"] | None = None) -> Float64[np.ndarray, "*b p"]:
+        """The probability that a product is shown to anybody: 1 - prod_i (1 - share_i) ** w_i.
+
+        Who has tied products draws among them alone, independently of all others.
+
+        >>> top_lists(np.array([[0.3, 0.1, 0.1]]), k=2).of(np.zeros(3, int)).shown().tolist()
+        [1.0, 0.875, 0.875]
+        """
+        with np.errstate(divide="ignore"):
+            missed = np.maximum(np.log1p(-self.shares), NEVER)
+        return np.asarray(-np.expm1(self._sums(missed, weights)))
+
+    def novelty(self, counts: Real[np.ndarray, " p"]) -> Float64[np.ndarray, " n"]:
+        """Mean over each list of -log2((count + 1) / (all purchases + p)): the bits by which its products surprise.
+
+        >>> top_lists(np.array([[0.3, 0.1]]), k=1).novelty(np.array([0, 6])).tolist()  # 1 of 8
+        [3.0]
+        """
+        bits = np.log2(counts.sum() + self.total) - np.log2(counts + 1.0)
+        of_list = self._of_entry
+        different = len(self.starts) - 1
+        size = np.bincount(of_list, self.shares, different)
+        return np.asarray((np.bincount(of_list, self.shares * bits[self.products], different) / size)[self.rows])
+
+    @property
+    def _of_entry(self) -> Int[np.ndarray, " m"]:
+        return np.asarray(np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts)))
+
+    def _sums(
+        self, entries: Float64[np.ndarray, " m"], weights: Float64[np.ndarray, "b n"] | None
+    ) -> Float64[np.ndarray, "*b p"]:
+        if weights is None:
+            return np.asarray(self._sums(entries, np.ones((1, len(self.rows))))[0])
+        of_list, different = self._of_entry, len(self.starts) - 1
+        out = np.empty((len(weights), self.total))
+        # Row by row: the entries of one row fit the cache, those of all rows not the memory.
+        for row, weight in enumerate(weights):
+            times = np.bincount(self.rows, weight, different)
+            out[row] = np.bincount(self.products, times[of_list] * entries, self.total)
+        return out
+
+
+def top_lists(scores: Float[np.ndarray, "n p"], *, k: int) -> Lists:
+    """The list of each row of scores: what scores better than the k-th best, and its share of what ties with it.
+
+    >>> lists = top_lists(np.array([[0.9, 0.5, 0.5, 0.1]]), k=2)
+    >>> lists.products.tolist(), lists.shares.tolist()
+    ([0, 1, 2], [1.0, 0.5, 0.5])
+    """
+    n, total = scores.shape
+    k = min(k, total)
+    border = np.partition(scores, total - k, axis=1)[:, total - k]
+    listed = scores >= border[:, None]
+    size = listed.sum(axis=1)
+    plain, tied = np.flatnonzero(size == k), np.flatnonzero(size > k)
+    # Rows that tie alike share one list: else constant scores would list every product for every customer.
+    better = scores[tied] > border[tied, None]
+    bits = np.concatenate([np.packbits(listed[tied], axis=1), np.packbits(better, axis=1)], axis=1)
+    _, first, back = np.unique(bits.view(f"V{bits.shape[1]}")[:, 0], return_index=True, return_inverse=True)
+    rows = np.empty(n, np.int64)
+    rows[plain], rows[tied] = np.arange(len(plain)), len(plain) + back
+
+    source = np.concatenate([plain, tied[first]])
+    size = size[source]
+    of_list, products = np.nonzero(listed[source])
+    sure = scores[source[of_list], products] > border[source[of_list]]
+    certain = np.bincount(of_list, sure, len(source))
+    shares = np.where(sure, 1.0, ((k - certain) / (size - certain))[of_list])
+    return Lists(rows, np.concatenate([[0], np.cumsum(size)]), products.astype(np.int32), shares, total)
+
+
+def join_lists(parts: Sequence[Lists]) -> Lists:
+    """The lists of all parts' customers, one part after the other.
+
+    >>> scores = np.array([[0.3, 0.1], [0.1, 0.3]])
+    >>> join_lists([top_lists(scores[:1], k=1), top_lists(scores[1:], k=1)]).exposure().tolist()
+    [1.0, 1.0]
+    """
+    lists = np.cumsum([0, *(len(part.starts) - 1 for part in parts)])
+    entries = np.cumsum([0, *(len(part.products) for part in parts)])
+    return Lists(
+        np.concatenate([part.rows + lists[i] for i, part in enumerate(parts)]),
+        np.concatenate([[0], *(part.starts[1:] + entries[i] for i, part in enumerate(parts))]),
+        np.concatenate([part.products for part in parts]),
+        np.concatenate([part.shares for part in parts]),
+        parts[0].total,
+    )
+
+
+def coverage(shown: Float64[np.ndarray, "*b p"]) -> Float64[np.ndarray, "*b"]:
+    """Share of the products that anybody is shown, expected: the mean of `Lists.shown`.
+
+    >>> float(coverage(np.array([1.0, 0.5, 0.0, 0.0])))
+    0.375
+    """
+    return np.asarray(shown.mean(axis=-1))
+
+
+def gini(exposure: Float64[np.ndarray, "*b p"]) -> Float64[np.ndarray, "*b"]:
+    """Gini coefficient of `Lists.exposure`: 0, all products are shown alike; 1, one product has all.
+
+    sum_i (2 i - p - 1) x_i / ((p - 1) sum_i x_i), x ascending and i from 1; the same k products for everybody give
+    (p - k) / (p - 1). A product that has no others beside it gives 0.
+
+    >>> gini(np.array([[5.0, 5.0, 5.0], [0.0, 15.0, 0.0], [0.0, 5.0, 5.0]])).tolist()
+    [0.0, 1.0, 0.5]
+    """
+    total = exposure.shape[-1]
+    order = 2.0 * np.arange(1, total + 1) - total - 1
+    found = np.sort(exposure, axis=-1) @ order / (max(total - 1, 1) * exposure.sum(axis=-1))
+    return np.asarray(np.clip(found, 0.0, 1.0))  # rounding leaves -1e-17 of nothing
+
+
+@dataclass(frozen=True)
+class Queries:
+    """The queries of a fold, the candidates that are ranked for them, and what was bought in training."""
+
+    pairs: Int[np.ndarray, "n 2"]
+    """(customer row, product row) of each query."""
+    targets: Int[np.ndarray, " n"]
+    """The place of each target among the candidates."""
+    listed: Int[np.ndarray, " l"]
+    """The customers with a query, each once."""
+    candidates: Int[np.ndarray, " q"]
+    categories: Int[np.ndarray, " q"] | None
+    counts: Int[np.ndarray, " p"]
+    """How often each product was bought in training."""
+    ks: tuple[int, ...]
+
+    @classmethod
+    def of(cls, dataset: Dataset, fold: Fold, ks: Sequence[int]) -> "Queries":
+        """What a fold of the dataset asks; lists of the lengths `ks` are measured."""
+        queries = dataset.purchases[fold.queries]
+        total = len(dataset.product_ids)
+        candidates = np.arange(total) if fold.candidates is None else np.flatnonzero(fold.candidates)
+        place = np.full(total, -1)
+        place[candidates] = np.arange(len(candidates))
+        categories = dataset.categories
+        codes = None if categories is None else np.unique(np.asarray(categories), return_inverse=True)[1][candidates]
+        counts = np.bincount(dataset.purchases[fold.train, 1], minlength=total)
+        return cls(queries, place[queries[:, 1]], np.unique(queries[:, 0]), candidates, codes, counts, tuple(ks))
+
+    def values(
+        self, scorer: Scorer, *, with_lists: bool = True
+    ) -> tuple[dict[str, Float64[np.ndarray, " n"]], dict[int, Lists]]:
+        """The metrics of each query, and the lists by length. What shares its scores and target is computed once."""
+        groups = scorer.group if isinstance(scorer, Shared) else np.arange(self.listed[-1] + 1)
+        score = scorer.of_groups if isinstance(scorer, Shared) else scorer
+        asked, row = np.unique(groups[self.pairs[:, 0]], return_inverse=True)
+        products = len(self.candidates)
+        pairs, back = np.unique(row.astype(np.int64) * products + self.targets, return_inverse=True)
+        rows, targets = pairs // products, pairs % products  # ordered by row
+        step = max(1, 2**22 // products)  # a block of scores of at most 32 MB
+        parts, lists = [], []
+        for start in range(0, len(asked), step):
+            scores = score(asked[start : start + step])
+            if products < scores.shape[1]:
+                scores = scores[:, self.candidates]
+            here = slice(*np.searchsorted(rows, [start, start + step]))
+            parts.append(self._metrics(scores, rows[here] - start, targets[here], step))
+            if with_lists:
+                lists.append({k: top_lists(scores, k=k) for k in self.ks})
+        values = {metric: np.concatenate([part[metric] for part in parts])[back] for metric in parts[0]}
+        if not with_lists:
+            return values, {}
+        mine = np.searchsorted(asked, groups[self.listed])
+        return values, {k: self._unnumbered(join_lists([one[k] for one in lists]).of(mine)) for k in self.ks}
+
+    def _unnumbered(self, lists: Lists) -> Lists:
+        """The lists in the numbering of all products."""
+        return replace(lists, products=self.candidates[lists.products].astype(np.int32), total=len(self.counts))
+
+    def _metrics(
+        self, scores: Float[np.ndarray, "g q"], rows: Int[np.ndarray, " m"], targets: Int[np.ndarray, " m"], step: int
+    ) -> dict[str, Float64[np.ndarray, " m"]]:
+        ranked = metrics.ranks_in_rows(scores, rows, targets)
+        out = {f"hit@{k}": metrics.hit_at_k(ranked, k=k) for k in self.ks}
+        if self.categories is not None:
+            # All targets of a category ask a row of scores the same.
+            kinds = int(self.categories.max()) + 1
+            pairs, back = np.unique(rows * kinds + self.categories[targets], return_inverse=True)
+            found = [
+                metrics.category_ranks(scores[part // kinds], (part % kinds)[:, None] == self.categories[None, :])
+                for part in _chunks(pairs, step)
+            ]
+            better, equal, wanted = (np.concatenate(each)[back] for each in zip(*found, strict=True))
+            out |= {f"category_hit@{k}": metrics.category_hit((better, equal, wanted), k=k) for k in self.ks}
+        out["mrr"] = metrics.reciprocal_rank(ranked)
+        out |= {f"ndcg@{k}": metrics.ndcg_at_k(ranked, k=k) for k in self.ks}
+        counts = self.counts[self.candidates]
+        out["auc"] = np.concatenate(
+            [
+                metrics.count_matched_auc(scores[rows[part]], targets[part], counts)
+                for part in _chunks(np.arange(len(rows)), step)
+            ]
+        )
+        return out
+
+
+def _chunks(values: Int[np.ndarray, " n"], step: int) -> list[Int[np.ndarray, " m"]]:
+    return [values[start : start + step] for start in range(0, len(values), step)]
