@@ -126,6 +126,32 @@ def test_the_program_is_named_as_it_can_be_typed_here(tmp_path, monkeypatch, fil
         assert terminal.program() == str(folder / expected.removeprefix(".venv/bin/"))
 
 
+NAMED = [
+    *sorted((ROOT / "recsys_jax").rglob("*.py")),
+    *sorted((ROOT / "recsys_jax").rglob("*.toml")),
+    *sorted((ROOT / "scripts" / "benchmark").rglob("*.py")),
+    *sorted((ROOT / "docs").glob("*.md")),
+    ROOT / "README.md",
+    ROOT / "data" / "README.md",
+]
+
+
+def test_every_command_that_is_named_exists():
+    """The library names no door of scripts/: it may not be there."""
+    named = 0
+    for path in NAMED:
+        text = path.read_text("utf-8")
+        for words in re.findall(r"recsys-jax ([a-z]+(?:[ -][a-z]+)?)", text):
+            first = words.split()[0]
+            assert first in COMMANDS or (first in ("torch", "dataset") and words in COMMANDS), f"{path}: {words}"
+            named += 1
+        doors = re.findall(r"scripts/(\w+)\.py", text)
+        assert not (doors and "recsys_jax" in path.relative_to(ROOT).parts), f"{path}: {doors}"
+        for door in doors:
+            assert (ROOT / "scripts" / f"{door}.py").exists(), f"{path}: {door}"
+    assert named > 20
+
+
 def test_every_command_module_is_importable():
     for where, _ in COMMANDS.values():
         module, _, function = where.partition(":")
