@@ -20,7 +20,7 @@ from recsys_jax import Dataset, InputError, Recommender, fit, load_dataset, load
 from recsys_jax.cli import evaluate, recommend, train
 from recsys_jax.cli import personas as cluster_personas
 from recsys_jax.config import Config, parse_recipe, to_table, words
-from recsys_jax.console.places import MALL, following, made_customers, run_folder
+from recsys_jax.console.places import MALL, following, made_customers, make_mall, run_folder
 from recsys_jax.console.tables import Grid, Page, plus_minus, show, write_page
 from recsys_jax.console.terminal import console, errors, progress
 from recsys_jax.data.dataset import read_schema
@@ -78,6 +78,9 @@ def main(options: Options) -> str:
     dataset = (folder_of(options.dataset) if options.dataset.is_file() else options.dataset).resolve()
     if Path.cwd() in dataset.parents:  # as a person would type it
         dataset = dataset.relative_to(Path.cwd())
+    if dataset == MALL and not MALL.exists():
+        console.print(f"There is no {MALL} here: the synthetic mall is written there")
+        make_mall(MALL)
     standard = train.standard(dataset)
     run = run_folder(dataset, options.run)
     if read_schema(dataset).customers.file is None:

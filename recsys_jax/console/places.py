@@ -80,7 +80,7 @@ def following(command: str, *words: object) -> str:
     >>> following("train", Path("my mall"), "--seeds", 2)
     "train 'my mall' --seeds 2"
     """
-    return shlex.join([*command.removesuffix(".py").split(), *map(str, words)])
+    return shlex.join([*command.split(), *map(str, words)])
 
 
 def again(dataset: Path, run: Path, customers: Path | None = None) -> list[object]:

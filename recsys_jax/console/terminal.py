@@ -176,9 +176,3 @@ def progress(title: str) -> Iterator[Callable[..., None]]:
             bar.update(task, completed=done, total=total, word=word)
 
         yield update
-
-
-def __getattr__(name: str) -> Any:  # until evaluate, compare and run import these from where they are
-    from recsys_jax.console import places
-
-    return getattr(places, name)

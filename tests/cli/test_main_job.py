@@ -15,9 +15,9 @@ MALL = Path(__file__).parents[2] / "data" / "amoremall"
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
-    """The main job with an encoder that needs no model."""
+    """The main job with an encoder that needs no model, where there is no dataset yet."""
     cwd = tmp_path_factory.mktemp("job")
-    return cwd, done("run", MALL, "--encoder", "lsa", cwd=cwd)
+    return cwd, done("run", "--encoder", "lsa", cwd=cwd)
 
 
 def test_the_main_job(job):
@@ -55,7 +55,11 @@ def test_the_main_job(job):
     # It ends with where the files are and what to try next, after two recommendations of three products.
     assert result.stdout.count("product  ") == 2
     done(*result.next(), cwd=cwd)
-    assert result.next()[:2] == ["train", str(MALL)]
+    assert result.next()[:2] == ["train", "data/amoremall"]
+    # Where it runs alone, it makes its own mall: the one in the repository.
+    assert f"There is no {Path('data/amoremall')} here" in result.stdout
+    for name in ("dataset.toml", "personas.toml", "products.json"):
+        assert (cwd / "data" / "amoremall" / name).read_bytes() == (MALL / name).read_bytes()
 
 
 def test_the_files_say_what_they_are(job):

@@ -17,7 +17,7 @@ QUICK = ("deep", "--epochs", 2, "--batch-size", 4)
 WIDE = ("wide", "--own-l2", 10, "--attribute-l2", "inf", "--factor-l2", "inf")
 FEWER = {"evaluate": ("--folds", 2)}  # than as it is printed: each fold compiles its programs
 OTHERS = ("--customers", "other customers.json")
-RECIPES = '[quick]\nrecipe = "towers"\nepochs = 2\nbatch_size = 4\n'
+RECIPES = '[quick]\nrecipe = "deep"\nepochs = 2\nbatch_size = 4\n'
 
 
 @pytest.fixture(scope="module")
