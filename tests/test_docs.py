@@ -1,0 +1,123 @@
+"""The manuals speak of what exists: every command line parses, every path, name, module and link leads somewhere."""
+
+import ast
+import importlib
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from recsys_jax import cli
+from recsys_jax.config import parse_recipe
+from recsys_jax.console.terminal import parse
+
+ROOT = Path(__file__).parents[1]
+DOCS = sorted([ROOT / "README.md", ROOT / "data" / "README.md", *(ROOT / "docs").glob("*.md")])
+TEXT = {path.relative_to(ROOT).as_posix(): path.read_text("utf-8") for path in DOCS}
+FENCED = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
+
+
+def prose(text: str) -> str:
+    return FENCED.sub("", text)
+
+
+def command_lines(text: str) -> list[str]:
+    """Lines of a shell, and what stands between backticks and begins like a command, `recsys-jax` before it or not."""
+    blocks = [content for language, content in FENCED.findall(text) if language in ("", "sh")]
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("recsys-jax ")]
+    for span in SPAN.findall(prose(text)):
+        words = span.removeprefix("recsys-jax ").split()
+        named = words[0] in cli.COMMANDS or " ".join(words[:2]) in cli.COMMANDS
+        if span.startswith("recsys-jax ") or (named and any(word.startswith("-") for word in words)):
+            lines.append(span)
+    return [line.split(" #")[0] for line in lines]
+
+
+def whole(line: str) -> list[str]:
+    """The words of a command; what stands for more of the same is left out, and what is optional is given."""
+    words = [word.strip("[]") for word in shlex.split(line.removeprefix("recsys-jax "))]
+    return [word for word in words if word not in ("...", "…")]
+
+
+LINES = sorted({(name, line.strip()) for name, text in TEXT.items() for line in command_lines(text)})
+
+
+@pytest.mark.parametrize(("name", "line"), LINES, ids=[line for _, line in LINES])
+def test_every_command_line_parses(name, line):
+    words = whole(line)
+    if words[0] not in ("COMMAND", "--version"):
+        main, command, options = cli.find(words)
+        if options:  # else it is named, and not called
+            parse(main, command, options)
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_every_file_that_is_named_is_there(name):
+    """`recsys_jax/models/losses.py`, `docs/recipes.toml`; in developing.md also `models/losses.py`."""
+    inside = [ROOT, ROOT / "scripts" / "benchmark"] + [ROOT / "recsys_jax"] * (name == "docs/developing.md")
+    places = r"\w[\w-]*(?:/[\w.-]+)+\.(?:py|toml|txt|md)"
+    named = [span for span in SPAN.findall(prose(TEXT[name])) if re.fullmatch(places, span)]
+    named = [span for span in named if not span.startswith(("shop/", "runs/")) and "NAME" not in span]
+    assert [span for span in named if not any((folder / span).is_file() for folder in inside)] == []
+
+
+def test_every_name_that_developing_gives_a_file_is_in_it():
+    """`NAME` in `PATH`, or `PATH` (`NAME`)."""
+    text = TEXT["docs/developing.md"]
+    found = re.findall(r"`(\w+)`\s+in\s+`([\w/]+\.py)`", text)
+    found += [(word, path) for path, word in re.findall(r"`([\w/]+\.py)`\s+\(`(\w+)`", text)]
+    assert len(found) > 20
+    for word, path in found:
+        file = next(folder / path for folder in (ROOT, ROOT / "recsys_jax") if (folder / path).is_file())
+        assert re.search(rf"\b{word}\b", file.read_text("utf-8")), (word, path)
+
+
+def anchors(text: str) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", TEXT)
+def test_every_link_leads_somewhere(name):
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose(TEXT[name])):
+        if not link.startswith("http"):
+            file, _, anchor = link.partition("#")
+            path = (ROOT / name).parent / file if file else ROOT / name
+            assert path.exists(), link
+            assert not anchor or anchor in anchors(path.read_text("utf-8")), link
+
+
+@pytest.mark.parametrize("name", [name for name, text in TEXT.items() if "```python" in text])
+def test_what_the_examples_import_exists(name):
+    for language, content in FENCED.findall(TEXT[name]):
+        for node in ast.walk(ast.parse(content)) if language == "python" else ():
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(node.module or "")
+                assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+
+
+def test_the_files_that_the_layout_names_are_in_their_rooms():
+    tree = TEXT["README.md"].split("## Layout")[1].split("```")[1]
+    for line in tree.split("recsys_jax/\n")[1].split("\nscripts/")[0].splitlines():
+        first, *said = line.split()
+        room = ROOT / "recsys_jax" / (first if first.endswith("/") else ".")
+        files = [word for word in (one.strip("(),;") for one in [first, *said]) if word.endswith(".py")]
+        assert [file for file in files if not (room / file).is_file()] == [], line
+
+
+@pytest.mark.parametrize("name", [name for name, text in TEXT.items() if "```toml" in text])
+def test_recipes_in_toml_are_read(name):
+    for language, content in FENCED.findall(TEXT[name]):
+        if language == "toml":
+            for title, table in tomllib.loads(content).items():
+                if isinstance(table, dict) and "recipe" in table:
+                    parse_recipe(table, title, tell=pytest.fail)
+
+
+def test_the_recipes_that_docs_compare_are_read():
+    for title, table in tomllib.loads((ROOT / "docs" / "recipes.toml").read_text("utf-8")).items():
+        parse_recipe(table, title, tell=pytest.fail)
