@@ -35,6 +35,18 @@ from recsys_jax.evaluation.report import METRICS, Comparison, Row, compare
 Protocol = Literal["cross-validation", "hold-out", "time", "new-combinations", "new-products"]
 
 
+def translate(arguments: Sequence[str]) -> list[str]:
+    """The arguments with former names replaced, each told in a line."""
+    out = []
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        if name == "--search":
+            errors.print("note: --search is now called --tune")
+            name = "--tune"
+        out.append(f"{name}{equals}{value}")
+    return out
+
+
 @dataclass(frozen=True)
 class Options:
     """Ranks recipes by what they reach on the same queries, with paired differences."""
@@ -60,17 +72,7 @@ class Options:
     full: bool = False
     """Print all tables, which report.md has in any case."""
 
-
-def translate(arguments: Sequence[str]) -> list[str]:
-    """The arguments with former names replaced, each told in a line."""
-    out = []
-    for word in arguments:
-        name, equals, value = word.partition("=")
-        if name == "--search":
-            errors.print("note: --search is now called --tune")
-            name = "--tune"
-        out.append(f"{name}{equals}{value}")
-    return out
+    translate = staticmethod(translate)
 
 
 def main(options: Options) -> str:

@@ -35,6 +35,23 @@ from recsys_jax.evaluation.report import Report, report
 _FORMER = {"linear": "wide", "towers": "deep"}
 
 
+def translate(arguments: Sequence[str]) -> list[str]:
+    """The arguments with former names of recipes replaced, each told in a line.
+
+    >>> translate(["--recipe", "deep"])
+    ['--recipe', 'deep']
+    """
+    out: list[str] = []
+    for word in arguments:
+        name, equals, value = word.partition("=")
+        former = value if name == "--recipe" else word if out and out[-1] == "--recipe" else ""
+        if former in _FORMER:
+            errors.print(f"note: the recipe {former} is now called {_FORMER[former]}")
+            word = f"{name}{equals}{_FORMER[former]}" if equals else _FORMER[former]
+        out.append(word)
+    return out
+
+
 @dataclass(frozen=True)
 class Options:
     """The main job, end to end: personas, customers, training, evaluation, pictures, sample recommendations."""
@@ -52,22 +69,7 @@ class Options:
     seed: int = 0
     """Everything random follows from it."""
 
-
-def translate(arguments: Sequence[str]) -> list[str]:
-    """The arguments with former names of recipes replaced, each told in a line.
-
-    >>> translate(["--recipe", "deep"])
-    ['--recipe', 'deep']
-    """
-    out: list[str] = []
-    for word in arguments:
-        name, equals, value = word.partition("=")
-        former = value if name == "--recipe" else word if out and out[-1] == "--recipe" else ""
-        if former in _FORMER:
-            errors.print(f"note: the recipe {former} is now called {_FORMER[former]}")
-            word = f"{name}{equals}{_FORMER[former]}" if equals else _FORMER[former]
-        out.append(word)
-    return out
+    translate = staticmethod(translate)
 
 
 def main(options: Options) -> str:

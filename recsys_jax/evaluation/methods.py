@@ -99,9 +99,9 @@ def recipe(config: Config, seeds: Sequence[int] | None = None, *, ensemble: bool
     """A model of each seed, by default of the config's; fold i trains with the seeds + i.
 
     A recipe with one best fit is trained with the first of the seeds alone. With `ensemble`, the mean of the models'
-    scores is measured as well.
+    scores is measured as well. Raises `InputError` for a seed that is not allowed.
     """
-    own = tuple([config.seed] if seeds is None else seeds)
+    own = tuple(replace(config, seed=seed).seed for seed in ([config.seed] if seeds is None else seeds))
 
     def learn(dataset: Dataset, fold: Fold, number: int, say: Say) -> Learned:
         return _learned(_fit(dataset, fold, config, own, number, say), ensemble)

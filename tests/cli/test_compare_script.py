@@ -12,6 +12,8 @@ import pytest
 
 from recsys_jax import load_dataset
 from recsys_jax.cli import compare
+from recsys_jax.cli import run as main_job
+from recsys_jax.console.terminal import parse
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.splits import Fold, hold_out_split, product_split
 from recsys_jax.errors import InputError
@@ -241,6 +243,10 @@ def test_peers_need_the_package_that_asks_them(folder, tmp_path, monkeypatch):
         run(folder, tmp_path, peers=("lightfm",))
 
 
-def test_the_former_option_is_translated(capsys):
-    assert compare.translate(["shop", "--search", "3", "--search=4"]) == ["shop", "--tune", "3", "--tune=4"]
+def test_former_options_are_understood(capsys):
+    assert parse(compare.main, "compare", ["shop", "--search", "3"]).tune == 3
+    assert parse(compare.main, "compare", ["shop", "--search=4"]).tune == 4
     assert "--search is now called --tune" in capsys.readouterr().err
+    assert parse(main_job.main, "run", ["--recipe", "towers"]).recipe == "deep"
+    assert parse(main_job.main, "run", ["--recipe=linear"]).recipe == "wide"
+    assert "the recipe towers is now called deep" in capsys.readouterr().err
