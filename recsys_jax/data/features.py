@@ -1,7 +1,7 @@
 """Tables to arrays: vocabularies, scaling, and the policies for unseen and missing values."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -41,8 +41,7 @@ class FittedFeature:
     def fit(cls, feature: Feature, table: Table, rows: Sequence[int]) -> "FittedFeature":
         """Learns from the given rows. Raises `InputError` for a bad value or an empty vocabulary."""
         if isinstance(feature, Numeric):
-            read = [_number(feature, table, row) for row in rows]
-            numbers = [_scaled(feature, x) for x in read if x is not None]
+            numbers = [x for x in _numbers(feature, table, rows) if x is not None]
             mean = math.fsum(numbers) / len(numbers) if numbers else 0.0
             if numbers and min(numbers) == max(numbers):
                 mean = numbers[0]  # the rounding of a mean is no deviation
@@ -115,72 +114,61 @@ class FittedFeature:
         known: dict[str | None, int] = {value: row for row, value in enumerate(self.values)}
         return {text: known[value] for text, value in self.feature.meanings.items() if value in known} | known
 
-    def encode(self, table: Table) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
-        """The feature's array over all rows of the table. Raises `InputError` where a policy says "error"."""
-        if isinstance(self.feature, Numeric):
-            return self._encode_numbers(table)
-        column = table.column(self.feature.column)
-        if isinstance(self.feature, MultiCategorical):
-            return self._encode_bags(table, column)
-        out = np.empty(len(column), np.int32)
-        for i, value in enumerate(column):
-            key = as_key(value)
-            row = self._row_of.get(key)
-            out[i] = self._fallback(table, i, missing=key is None) if row is None else row
-        return out
+    def encode(
+        self, table: Table, bad: dict[int, InputError] | None = None
+    ) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
+        """The feature's array over all rows of the table.
 
-    def _encode_bags(self, table: Table, column: Sequence[Any]) -> Int32[np.ndarray, "n m"]:
-        assert isinstance(self.feature, MultiCategorical)
+        Raises `InputError` for a value that the feature refuses; with `bad`, such rows are added there instead.
+        """
+        feature = self.feature
+        column = table.column(feature.column)
+        if isinstance(feature, Numeric):
+            # A missing number becomes the mean; the flag beside it tells the two apart.
+            read = _numbers(feature, table, range(len(table)), bad)
+            numbers = [self.mean if x is None else x for x in read]
+            if feature.standardise:
+                numbers = [(x - self.mean) / self.deviation for x in numbers]
+            _refuse_large(feature, table, numbers, _LARGEST, bad)
+            flags = [[x is None for x in read]] if feature.missing == "flag" else []
+            return np.clip([numbers, *flags], -_LARGEST, _LARGEST).T.astype(np.float32, "C")
+        several = isinstance(feature, MultiCategorical)
         bags: list[list[int]] = []
         for i, value in enumerate(column):
-            rows: dict[int, None] = {}
-            for item in self.feature.items(value):
-                row = self._row_of.get(item)
-                if row is None:
-                    row = self._fallback(table, i, missing=False)
-                if row >= 0:
-                    rows[row] = None
-            if not rows:
-                row = self._fallback(table, i, missing=True)
-                rows = {row: None} if row >= 0 else {}
-            bags.append(list(rows))
+            try:
+                bag = {self._row(table, i, item): None for item in feature.items(value)} if several else {}
+                bag.pop(-1, None)
+                bags.append([*bag] or [self._row(table, i, None if several else as_key(value))])
+            except InputError as error:
+                if bad is None:
+                    raise
+                bad[i] = error
+                bags.append([-1])
+        if not several:
+            return np.array(bags, np.int32).reshape(len(bags))
         out = np.full((len(bags), max([self.width, *map(len, bags)])), -1, np.int32)
-        for i, bag in enumerate(bags):
-            out[i, : len(bag)] = bag
+        for i, rows in enumerate(bags):
+            out[i, : len(rows)] = rows
         return out
 
-    def _fallback(self, table: Table, row: int, *, missing: bool) -> int:
+    def _row(self, table: Table, row: int, item: str | None) -> int:
+        """The embedding row of an item, None where there is none; -1 where it is ignored."""
         assert not isinstance(self.feature, Numeric)
-        policy = self.feature.missing if missing else self.feature.unknown
+        known = self._row_of.get(item)
+        if known is not None:
+            return known
+        policy = self.feature.missing if item is None else self.feature.unknown
         if isinstance(policy, As):
             known = self._row_of.get(as_key(policy.value))
             if known is not None:
                 return known
         elif policy == "extra-row":
-            extra = self.missing_row if missing else self.unknown_row
+            extra = self.missing_row if item is None else self.unknown_row
             assert extra is not None
             return extra
         elif policy == "ignore":
             return -1
         raise table.error(row, self.feature.column, self.allowed())
-
-    def _encode_numbers(self, table: Table) -> Float32[np.ndarray, "n d"]:
-        assert isinstance(self.feature, Numeric)
-        feature = self.feature
-        table.column(feature.column)
-        read = [_number(feature, table, row) for row in range(len(table))]
-        # A missing number becomes the mean; the flag beside it tells the two apart.
-        numbers = [self.mean if x is None else _scaled(feature, x) for x in read]
-        if feature.standardise:
-            numbers = [(number - self.mean) / self.deviation for number in numbers]
-        if max(map(abs, numbers), default=0.0) > _LARGEST:
-            row = next(row for row, number in enumerate(numbers) if abs(number) > _LARGEST)
-            raise table.error(row, feature.column, f"a number from {-_LARGEST:g} to {_LARGEST:g} once scaled")
-        out = np.empty((len(read), self.input.size), np.float32)
-        out[:, 0] = numbers
-        if feature.missing == "flag":
-            out[:, 1] = [x is None for x in read]
-        return out
 
     def blank(self, count: int) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
         """An array of the shape and type that `encode` gives."""
@@ -256,22 +244,10 @@ class FeatureSpace:
         """The first reason for each row that `encode` refuses. Raises `InputError` for a missing column."""
         found: dict[int, InputError] = {}
         for fitted in self.features:
-            name = fitted.feature.column
-            alone = replace(table, columns={name: table.column(name)})
-            found |= _refused(fitted, alone, [row for row in range(len(table)) if row not in found])
+            bad: dict[int, InputError] = {}
+            fitted.encode(table, bad)
+            found = bad | found
         return dict(sorted(found.items()))
-
-
-def _refused(fitted: FittedFeature, table: Table, rows: Sequence[int]) -> dict[int, InputError]:
-    """The rows that the feature refuses, found by bisection: bad rows are few, so most halves have none."""
-    try:
-        fitted.encode(table.select(rows))
-    except InputError as error:
-        if len(rows) == 1:
-            return {rows[0]: error}
-        half = len(rows) // 2
-        return _refused(fitted, table, rows[:half]) | _refused(fitted, table, rows[half:])
-    return {}
 
 
 def unusable_values(features: Sequence[Feature], table: Table) -> dict[int, InputError]:
@@ -284,37 +260,21 @@ def unusable_values(features: Sequence[Feature], table: Table) -> dict[int, Inpu
     for feature in features:
         if feature.column not in table.columns:
             continue
+        bad: dict[int, InputError] = {}
         if isinstance(feature, Numeric):
-            bad = _unusable_numbers(feature, table)
+            read = _numbers(feature, table, range(len(table)), bad)
+            # Far beyond any number that is worth standardising, and its square is still finite.
+            _refuse_large(feature, table, read, 1e100 if feature.standardise else _LARGEST, bad)
         else:
-            bad = _nested_values(feature, table)
-            rest = [row for row in range(len(table)) if row not in bad]
+            nested = _nested_values(feature, table)
+            rest = [row for row in range(len(table)) if row not in nested]
             items = (item for row in rest for item in feature.items(table.columns[feature.column][row]))
             values = feature.values or tuple(dict.fromkeys(feature.aliases.get(item, item) for item in items))
             if values:  # an empty vocabulary is refused by training
-                bad |= _refused_values(FittedFeature(feature, values), table, rest)
+                FittedFeature(feature, values).encode(table, bad)
+            bad |= nested
         found = bad | found
     return dict(sorted(found.items()))
-
-
-def _refused_values(fitted: FittedFeature, table: Table, rows: Sequence[int]) -> dict[int, InputError]:
-    """The rows that a categorical feature refuses; each different value is tried once."""
-    assert not isinstance(fitted.feature, Numeric)
-    column = fitted.feature.column
-    alone = replace(table, columns={column: table.columns[column]})
-    try:
-        fitted.encode(alone.select(rows))
-        return {}
-    except InputError:
-        refused: dict[tuple[str, ...], bool] = {}
-        bad: dict[int, InputError] = {}
-        for row in rows:
-            items = tuple(fitted.feature.items(table.columns[column][row]))
-            if items not in refused:
-                refused[items] = bool(_refused(fitted, alone, [row]))
-            if refused[items]:
-                bad[row] = table.error(row, column, fitted.allowed())
-        return bad
 
 
 def _nested_values(feature: Categorical, table: Table) -> dict[int, InputError]:
@@ -329,19 +289,15 @@ def _nested_values(feature: Categorical, table: Table) -> dict[int, InputError]:
     return bad
 
 
-def _unusable_numbers(feature: Numeric, table: Table) -> dict[int, InputError]:
-    # Far beyond any number that is worth standardising, and its square is still finite.
-    largest = 1e100 if feature.standardise else _LARGEST
-    bad: dict[int, InputError] = {}
-    for row in range(len(table)):
-        try:
-            number = _number(feature, table, row)
-        except InputError as error:
-            bad[row] = error
-        else:
-            if number is not None and abs(_scaled(feature, number)) > largest:
-                bad[row] = table.error(row, feature.column, f"a number from {-largest:g} to {largest:g} once scaled")
-    return bad
+def _refuse_large(
+    feature: Numeric, table: Table, numbers: Iterable[float | None], largest: float, bad: dict[int, InputError] | None
+) -> None:
+    for row, number in enumerate(numbers):
+        if number is not None and abs(number) > largest:
+            error = table.error(row, feature.column, f"a number from {-largest:g} to {largest:g} once scaled")
+            if bad is None:
+                raise error
+            bad.setdefault(row, error)
 
 
 def combinations(space: FeatureSpace, features: Features) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " n"]]:
@@ -372,9 +328,21 @@ def with_product_id(features: Sequence[Feature], column: str) -> tuple[Feature, 
     return (*features, own)
 
 
-def _scaled(feature: Numeric, number: float) -> float:
-    scaled = number / feature.scale
-    return scaled if feature.clip is None else min(max(scaled, feature.clip[0]), feature.clip[1])
+def _numbers(
+    feature: Numeric, table: Table, rows: Iterable[int], bad: dict[int, InputError] | None = None
+) -> list[float | None]:
+    """The scaled numbers of these rows, None where they are missing; see `FittedFeature.encode`."""
+    out: list[float | None] = []
+    low, high = feature.clip or (-math.inf, math.inf)
+    for row in rows:
+        try:
+            number = _number(feature, table, row)
+        except InputError as error:
+            if bad is None:
+                raise
+            bad[row], number = error, None
+        out.append(None if number is None else min(max(number / feature.scale, low), high))
+    return out
 
 
 def _number(feature: Numeric, table: Table, row: int) -> float | None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
@@ -190,14 +190,20 @@ class Schema:
         """The schema in a parsed document; `where` names it in errors. Raises `InputError`."""
         top = Section(document, where)
         name = top.text("name")
-        products = _products(top.section("products"))
-        customers = _customers(top.section("customers"))
+        part = top.section("products")
+        products = Products(**_texts(Products, part), features=_features(part))
+        part.end()
+        part = top.section("customers")
+        customers = Customers(
+            **_texts(Customers, part),
+            repeated=part.choice("repeated", ("error", "first"), default="error"),
+            features=_features(part),
+        )
+        part.end()
         interactions = None
         if "interactions" in document:
             part = top.section("interactions")
-            interactions = Interactions(
-                part.text("file"), part.text("customer"), part.text("product"), part.optional_text("date")
-            )
+            interactions = Interactions(**_texts(Interactions, part))
             part.end()
         catalogue = None
         if "personas" in document:
@@ -221,34 +227,10 @@ class Schema:
         return cls(name, products, customers, interactions, catalogue, training, source)
 
 
-def _products(part: Section) -> Products:
-    products = Products(
-        file=part.text("file"),
-        id=part.text("id"),
-        name=part.optional_text("name"),
-        brand=part.optional_text("brand"),
-        category=part.optional_text("category"),
-        price=part.optional_text("price"),
-        reviews=part.optional_text("reviews"),
-        features=_features(part),
-    )
-    part.end()
-    return products
-
-
-def _customers(part: Section) -> Customers:
-    customers = Customers(
-        file=part.optional_text("file"),
-        id=part.text("id"),
-        segment=part.optional_text("segment"),
-        purchases=part.optional_text("purchases"),
-        separator=part.optional_text("separator"),
-        date=part.optional_text("date"),
-        repeated=part.choice("repeated", ("error", "first"), default="error"),
-        features=_features(part),
-    )
-    part.end()
-    return customers
+def _texts(kind: type[Products | Customers | Interactions], part: Section) -> dict[str, Any]:
+    """The fields of a class that are texts, as the section has them."""
+    readers = {str: part.text, str | None: part.optional_text}
+    return {field.name: readers[field.type](field.name) for field in fields(kind) if field.type in readers}  # type: ignore[index]
 
 
 def _policy(part: Section, key: str, *words: str) -> Policy:
@@ -281,36 +263,25 @@ def _feature(content: object, where: str) -> Feature:
     if kind == "numeric":
         feature = _numeric(part, name, column)
     else:
-        values = (
-            None
-            if part.get("values") == "learned"
-            else part.keys("values", "'learned', or a list of different texts or numbers")
-        )
+        values = None
+        if part.get("values") != "learned":
+            values = part.keys("values", "'learned', or a list of different texts or numbers")
         labels = part.keys("labels") if part.get("labels") is not None else None
         if labels is not None and (values is None or len(labels) != len(values)):
             raise part.error("labels", "as many labels as there are given values")
-        aliases = part.get("aliases")
-        if aliases is None:
-            aliases = {}
+        aliases = {} if part.get("aliases") is None else part.get("aliases")
         if not isinstance(aliases, Mapping):
             raise part.error("aliases", "a table { SPELLING = VALUE }")
         known = {str(alias): as_key(value) or "" for alias, value in aliases.items()}
         for alias, value in known.items():
             if values is not None and value not in values:
                 raise InputError(f"{part.where}: the alias {alias!r} means {value!r}; allowed: {choices(values)}")
-        if kind == "categorical":
-            unknown, missing = (
-                _policy(part, "unknown", "error", "extra-row"),
-                _policy(part, "missing", "error", "extra-row"),
-            )
-            feature = Categorical(name, column, values, labels, known, unknown, missing)
-        else:
-            unknown = _policy(part, "unknown", "error", "extra-row", "ignore")
-            missing = _policy(part, "missing", "error", "extra-row", "ignore")
-            separator = part.optional_text("separator")
-            feature = MultiCategorical(name, column, values, labels, known, unknown, missing, separator)
-        for key in ("unknown", "missing"):
-            policy = getattr(feature, key)
+        words = ("error", "extra-row", "ignore")[: 2 if kind == "categorical" else 3]
+        policies = {key: _policy(part, key, *words) for key in ("unknown", "missing")}
+        feature = Categorical(name, column, values, labels, known, **policies)
+        if kind == "multi-categorical":
+            feature = MultiCategorical(**vars(feature), separator=part.optional_text("separator"))
+        for key, policy in policies.items():
             if isinstance(policy, As) and values is not None and as_key(policy.value) not in values:
                 raise part.error(key, f"{{ as = one of {choices(values)} }}")
     part.end()
@@ -318,9 +289,7 @@ def _feature(content: object, where: str) -> Feature:
 
 
 def _numeric(part: Section, name: str, column: str) -> Numeric:
-    standardise = part.get("standardise")
-    if standardise is None:
-        standardise = False
+    standardise = False if part.get("standardise") is None else part.get("standardise")
     if not isinstance(standardise, bool):
         raise part.error("standardise", "true or false")
     scale = part.number("scale", 1.0)

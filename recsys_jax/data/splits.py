@@ -3,7 +3,7 @@
 import hashlib
 import heapq
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -182,23 +182,18 @@ def product_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:
     if not 2 <= folds <= products:
         raise InputError(f"folds: found {folds}; allowed: 2 to {products}, the number of products")
     fold = customer_folds(products, folds, seed, dataset.categories)
-    parts = _numbered(fold[dataset.purchases[:, 1]], folds, [fold == number for number in range(folds)])
+    parts = [
+        replace(part, candidates=fold == number)
+        for number, part in enumerate(_numbered(fold[dataset.purchases[:, 1]], folds))
+    ]
     return _split("new-products", f"new products, {folds} folds over products", dataset, parts)
-
-
-def _one_in(dataset: Dataset, folds: int, seed: int) -> Split:
-    return hold_out_split(dataset, _checked(folds))
-
-
-def _last_one_in(dataset: Dataset, folds: int, seed: int) -> Split:
-    return time_split(dataset, 1 / _checked(folds))
 
 
 SPLITS: Mapping[str, Callable[[Dataset, int, int], Split]] = MappingProxyType(
     {
         "cross-validation": cross_validation_split,
-        "hold-out": _one_in,
-        "time": _last_one_in,
+        "hold-out": lambda dataset, folds, seed: hold_out_split(dataset, _checked(folds)),
+        "time": lambda dataset, folds, seed: time_split(dataset, 1 / _checked(folds)),
         "new-combinations": combination_split,
         "new-products": product_split,
     }
@@ -220,14 +215,9 @@ def _split(name: str, title: str, dataset: Dataset, folds: Sequence[Fold]) -> Sp
     return Split(name, title, tuple(folds))
 
 
-def _numbered(
-    fold: Int[np.ndarray, " n"], folds: int, candidates: Sequence[Bool[np.ndarray, " p"]] | None = None
-) -> list[Fold]:
+def _numbered(fold: Int[np.ndarray, " n"], folds: int) -> list[Fold]:
     """Each fold's queries are the purchases of its number; the others are for training."""
-    return [
-        Fold(fold != number, fold == number, None if candidates is None else candidates[number])
-        for number in range(folds)
-    ]
+    return [Fold(fold != number, fold == number) for number in range(folds)]
 
 
 def _combinations(dataset: Dataset) -> Int[np.ndarray, " n"]:

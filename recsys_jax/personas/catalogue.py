@@ -1,11 +1,11 @@
 """The persona catalogue: kinds of customers, read from TOML."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from recsys_jax.data.files import read_toml
+from recsys_jax.data.files import Section, read_toml
 from recsys_jax.errors import InputError, choices
 from recsys_jax.personas.profiles import SKIN_CONCERNS, SKIN_TYPES
 
@@ -43,19 +43,16 @@ def read_catalogue(path: Path) -> tuple[Persona, ...]:
 def parse_persona(table: Mapping[str, Any], where: str) -> Persona:
     """The persona that a table describes; `where` names it in errors. Raises `InputError`."""
 
+    part = Section(table, where)
+
     def check(key: str, allowed: str, valid: bool) -> None:
         if not valid:
-            found = f"found {table[key]!r}" if key in table else "it is not given"
-            raise InputError(f"{where}: {key}: {found}; allowed: {allowed}")
+            raise part.error(key, allowed)
 
-    known = [field.name for field in fields(Persona)]
-    for key in table:
-        if key not in known:
-            raise InputError(f"{where}: found the key {key!r}; allowed: {choices(known)}")
-    value = table.get
     for key in ("name", "description"):
-        text = value(key)
+        text = part.get(key)
         check(key, "a text", isinstance(text, str) and bool(text.strip()))
+    value = part.get
     keywords, ages, share = value("keywords"), value("age"), value("female_share")
     words = isinstance(keywords, list) and all(isinstance(word, str) and word.strip() for word in keywords)
     check("keywords", "a list of different texts", words and 0 < len(keywords or ()) == len(set(keywords or ())))
@@ -65,4 +62,5 @@ def parse_persona(table: Mapping[str, Any], where: str) -> Persona:
     youngest, oldest = ages if whole and ages else (0, 0)
     check("age", "[YOUNGEST, OLDEST], whole numbers from 1 to 120", 1 <= youngest <= oldest <= 120)
     check("female_share", "a number from 0 to 1", type(share) in (int, float) and 0 <= (share or 0) <= 1)
+    part.end()
     return Persona(**{**table, "keywords": tuple(keywords or ()), "age": tuple(ages or ())})

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -32,14 +32,6 @@ __all__ = ["catalogue", "load_checkpoint", "published_schema", "save_checkpoint"
 
 Spaces = Mapping[str, FeatureSpace]
 """The features of the "customer" and of the "product" tower."""
-
-
-class _Sizes(NamedTuple):
-    """The widths that the tensors' shapes tell."""
-
-    embedding_dim: int
-    hidden_dim: int
-    output_dim: int
 
 
 _STATE, _EXTRA_ROWS, _COUNTER = "model_state_dict", "extra_rows", "2.num_batches_tracked"
@@ -107,7 +99,7 @@ def load_checkpoint(
         side: FeatureSpace(tuple(_fitted(feature, checkpoint, path) for feature in features))
         for side, features in (("customer", schema.customers.features), ("product", schema.products.features))
     }
-    tensors, sizes = _tensors(checkpoint, spaces, path)
+    config, tensors = _tensors(checkpoint, spaces, path)
     batches = {side: int(tensors.pop(f"{side}_mlp.{_COUNTER}")) for side in spaces}
     encoded = spaces["product"].encode(products)
     for side, space in spaces.items():
@@ -118,12 +110,13 @@ def load_checkpoint(
                 used = encoded[fitted.feature.name] if side == "product" else np.arange(len(table))
                 tensors[weight] = np.concatenate([table, _extra_rows(checkpoint, weight, table, count, used, path)])
     variables: dict[str, Any] = {}
-    for name, (*branches, leaf) in _paths(spaces).items():
-        node = variables
-        for branch in branches:
-            node = node.setdefault(branch, {})
-        node[leaf] = np.ascontiguousarray(tensors[name].T) if leaf == "kernel" else tensors[name]
-    config = DeepConfig(**sizes._asdict())
+    for name, path_to in _paths(spaces).items():
+        if path_to:
+            *branches, leaf = path_to
+            node = variables
+            for branch in branches:
+                node = node.setdefault(branch, {})
+            node[leaf] = np.ascontiguousarray(tensors[name].T) if leaf == "kernel" else tensors[name]
     module = two_tower(config, spaces["customer"], spaces["product"])
     embeddings = np.asarray(encode_products(module, variables, encoded))
     if not np.isfinite(embeddings).all():
@@ -160,19 +153,17 @@ def save_checkpoint(model: TrainedModel, path: str | Path) -> None:
         if getattr(model.config, name):
             raise InputError(f"{path}: a checkpoint can't hold this model: found {name}; allowed: a model without it")
     spaces = {"customer": model.customers, "product": model.products}
-    sizes = _Sizes(*(getattr(model.config, name) for name in _Sizes._fields))
-    paths = _paths(spaces)
     state: dict[str, Any] = {}
     extra: dict[str, Any] = {}
     document: dict[str, Any] = {_STATE: state}
-    for name in _shapes(spaces, sizes):
-        if name.endswith(_COUNTER):
+    for name, path_to in _paths(spaces).items():
+        if not path_to:
             state[name] = torch.tensor(model.batches[name.removesuffix(f"_mlp.{_COUNTER}")])
             continue
         leaf: Any = model.variables
-        for branch in paths[name]:
+        for branch in path_to:
             leaf = leaf[branch]
-        state[name] = torch.from_numpy(np.array(leaf.T if paths[name][-1] == "kernel" else leaf, order="C"))
+        state[name] = torch.from_numpy(np.array(leaf.T if path_to[-1] == "kernel" else leaf, order="C"))
     for fitted in (*model.customers, *model.products):
         if not isinstance(fitted.feature, Numeric):
             weight, count = f"{fitted.feature.name}_emb.weight", len(fitted.values)
@@ -232,46 +223,25 @@ def _fitted(feature: Feature, checkpoint: Mapping[str, Any], path: Path) -> Fitt
     return FittedFeature(feature, values=tuple(str(value) for value in sorted(row_of, key=row_of.__getitem__)))
 
 
-def _shapes(spaces: Spaces, sizes: _Sizes) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor, in the order in which the modules are declared."""
-    tables: dict[str, tuple[int, ...]] = {}
-    layers: dict[str, tuple[int, ...]] = {}
-    for side, space in spaces.items():
-        width = 0
-        for fitted in space:
-            name, kind, size = fitted.input
-            width += size if kind == "numeric" else sizes.embedding_dim
-            if kind != "numeric":
-                tables[f"{name}_emb.weight"] = (len(fitted.values), sizes.embedding_dim)
-        special: dict[str, tuple[int, ...]] = {
-            "0.weight": (sizes.hidden_dim, width),
-            _COUNTER: (),
-            "4.weight": (sizes.output_dim, sizes.hidden_dim),
-            "4.bias": (sizes.output_dim,),
-        }
-        layers |= {f"{side}_mlp.{layer}": special.get(layer, (sizes.hidden_dim,)) for layer in _LAYERS}
-    return tables | layers
-
-
 def _paths(spaces: Spaces) -> dict[str, tuple[str, ...]]:
-    """Where each tensor lives in our tree."""
-    paths: dict[str, tuple[str, ...]] = {}
-    for side, space in spaces.items():
-        for name, kind, _ in space.inputs:
-            if kind != "numeric":
-                paths[f"{name}_emb.weight"] = ("params", side, "deep", f"{name}_emb")
-        for layer, (collection, *rest) in ((layer, path) for layer, path in _LAYERS.items() if path):
-            paths[f"{side}_mlp.{layer}"] = (collection, side, *rest)
+    """Where each tensor lives in our tree, in the order in which the modules are declared; () for a counter."""
+    paths: dict[str, tuple[str, ...]] = {
+        f"{name}_emb.weight": ("params", side, "deep", f"{name}_emb")
+        for side, space in spaces.items()
+        for name, kind, _ in space.inputs
+        if kind != "numeric"
+    }
+    for side in spaces:
+        paths |= {f"{side}_mlp.{layer}": (*to[:1], side, *to[1:]) if to else () for layer, to in _LAYERS.items()}
     return paths
 
 
-def _tensors(checkpoint: Mapping[str, Any], spaces: Spaces, path: Path) -> tuple[dict[str, np.ndarray], _Sizes]:
-    """The state's tensors, each of the shape that the features ask for, and the sizes that they tell."""
-    torch, state = torch_module(), checkpoint[_STATE]
-    names = list(_shapes(spaces, _Sizes(1, 1, 1)))
-    allowed = f"exactly {choices(names, limit=len(names))}"
-    for name in [*names, *state]:
-        if name not in names or not isinstance(state.get(name), torch.Tensor):
+def _tensors(checkpoint: Mapping[str, Any], spaces: Spaces, path: Path) -> tuple[DeepConfig, dict[str, np.ndarray]]:
+    """The published recipe with the sizes of the state's tensors, and these, as the features ask for them."""
+    torch, state, paths = torch_module(), checkpoint[_STATE], _paths(spaces)
+    allowed = f"exactly {choices(paths, limit=len(paths))}"
+    for name in [*paths, *state]:
+        if name not in paths or not isinstance(state.get(name), torch.Tensor):
             found = type(state[name]).__name__ if name in state else "nothing"
             raise InputError(f"{path}: {_STATE}, {name}: found {found}; the dataset's features allow {allowed}")
 
@@ -279,22 +249,30 @@ def _tensors(checkpoint: Mapping[str, Any], spaces: Spaces, path: Path) -> tuple
         shape: tuple[int, ...] = tuple(state[name].shape)
         if len(shape) != 2 or 0 in shape:
             raise InputError(f"{path}: {_STATE}, {name}: found {shape}; allowed: two dimensions, neither empty")
-        return shape[axis]
+        return len(_array(state[name], shape, torch.float32, f"{path}: {_STATE}, {name}").swapaxes(0, axis))
 
-    tables = [name for name in names if name.endswith("_emb.weight")]
-    sizes = _Sizes(
+    tables = [name for name in paths if name.endswith("_emb.weight")]
+    config = DeepConfig(
         embedding_dim=length(tables[0], 1) if tables else DeepConfig().embedding_dim,
         hidden_dim=length("product_mlp.0.weight", 0),
         output_dim=length("product_mlp.4.weight", 0),
     )
+    module = two_tower(config, spaces["customer"], spaces["product"])
+    tree = module.shapes(*(space.blank(1) for space in spaces.values()))
+    learned = {f"{fitted.feature.name}_emb.weight": len(fitted.values) for one in spaces.values() for fitted in one}
     out = {}
-    for name, shape in _shapes(spaces, sizes).items():
-        counter = name.endswith(_COUNTER)
-        kind, lowest = torch.int64 if counter else torch.float32, 0.0
-        if not counter and not name.endswith("running_var"):
-            lowest = -np.inf
+    for name, path_to in paths.items():
+        leaf: Any = tree
+        for branch in path_to:
+            leaf = leaf[branch]
+        shape = leaf.shape[::-1] if path_to else ()
+        if name in learned:  # without the rows of unknown values
+            shape = (learned[name], config.embedding_dim)
+        kind, lowest = (torch.float32, -np.inf) if path_to else (torch.int64, 0.0)
+        if name.endswith("running_var"):
+            lowest = 0.0
         out[name] = _array(state[name], shape, kind, f"{path}: {_STATE}, {name}", lowest)
-    return out, sizes
+    return config, out
 
 
 def _extra_rows(
