@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float, Float64, Int, Real
 
 __all__ = [
     "category_hit",
-    "category_hit_at_k",
     "category_ranks",
     "count_matched_auc",
     "hit_at_k",
@@ -120,17 +119,6 @@ def category_hit(ranked: CategoryRanks, *, k: int) -> Float64[np.ndarray, " n"]:
     for i in range(int(places.max(initial=0))):
         none *= np.where(i < places, np.maximum(equal - wanted - i, 0) / np.maximum(equal - i, 1), 1.0)
     return np.asarray(1.0 - none)
-
-
-def category_hit_at_k(
-    scores: Float[np.ndarray, "n p"], same_category: Bool[np.ndarray, "n p"], *, k: int
-) -> Float64[np.ndarray, " n"]:
-    """`category_hit` of scores, for one k.
-
-    >>> category_hit_at_k(np.zeros((1, 4)), np.array([[True, False, False, False]]), k=2).tolist()
-    [0.5]
-    """
-    return category_hit(category_ranks(scores, same_category), k=k)
 
 
 def count_matched_auc(

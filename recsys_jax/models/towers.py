@@ -19,14 +19,13 @@ __all__ = ["BatchNorm", "Tower", "TwoTower", "Variables", "encode_customers", "e
 Variables = Mapping[str, Any]
 
 
-def _uniform_by_fan_in(fan_in: int) -> nn.initializers.Initializer:
-    """U(-1/sqrt(fan_in), 1/sqrt(fan_in)): how `torch.nn.Linear` draws its weight and its bias."""
-    bound = fan_in**-0.5
-    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
-
-
 def _dense(name: str, width: int, fan_in: int) -> nn.Dense:
-    init = _uniform_by_fan_in(fan_in)
+    """A layer whose weight and bias are U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as `torch.nn.Linear` draws them."""
+    bound = fan_in**-0.5
+
+    def init(key: Array, shape: Any, dtype: Any = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
     return nn.Dense(width, kernel_init=init, bias_init=init, name=name)
 
 
@@ -246,11 +245,6 @@ class TwoTower(nn.Module):
         """The product tower alone; the arguments are those of `Tower`."""
         return self.product(features, **kwargs)
 
-    @property
-    def meeting_dim(self) -> int:
-        """The dimensions in which both sides have numbers: without the two that bring a ball to unit length."""
-        return self.wide_dim + (self.output_dim if self.deep else 0)
-
     def shapes(self, customers: Mapping[str, Any], products: Mapping[str, Any]) -> dict[str, Any]:
         """The tree that `init` gives for a row of features each, as shapes and types: nothing is computed."""
         tree: dict[str, Any] = jax.eval_shape(lambda *sides: self.init(jax.random.key(0), *sides), customers, products)
@@ -260,13 +254,9 @@ class TwoTower(nn.Module):
 def initial_variables(
     model: TwoTower, customers: Mapping[str, Any], products: Mapping[str, Any], *, seed: np.random.SeedSequence
 ) -> dict[str, Any]:
-    """What `model.init` gives, from the same distributions, but drawn by NumPy: XLA would compile it for two seconds.
+    """What `model.init` gives of a row of features each, from the same distributions, but drawn by NumPy.
 
-    Args:
-        model: the towers.
-        customers: a row of features; only its shapes matter.
-        products: the same of products.
-        seed: everything follows from it.
+    XLA would compile it for two seconds. Only the shapes of the rows matter.
     """
     tree = model.shapes(customers, products)
     rng = np.random.default_rng(seed)

@@ -97,6 +97,7 @@ def fit_personas(
 
     Raises `InputError` where `k` is not a number of clusters that these reviews allow, or `seed` is out of range.
     """
+    from scipy.optimize import linear_sum_assignment
     from sklearn.cluster import KMeans
     from sklearn.decomposition import PCA
     from sklearn.metrics import silhouette_score
@@ -123,7 +124,9 @@ def fit_personas(
     labels, size = best.labels_, len(best.cluster_centers_)
     words = distinctive_keywords(cleaned, labels, size)
     evidence = keyword_evidence(cleaned, labels, size, [persona.keywords for persona in catalogue])
-    named, nearest = _match(evidence), evidence.argmax(axis=1)
+    # The one-to-one matching with the greatest sum of evidence (the Hungarian method).
+    named = dict(zip(*(side.tolist() for side in linear_sum_assignment(-evidence)), strict=True))
+    nearest = evidence.argmax(axis=1)
     for cluster, persona in named.items():
         if evidence[cluster, persona] == evidence[cluster].max():  # ties go to the name it got
             nearest[cluster] = persona
@@ -164,13 +167,6 @@ def assign(
     squares = np.stack([((points - centre) ** 2).sum(axis=1) for centre in model.centres], axis=1)  # (n, k)
     labels = squares.argmin(axis=1)
     return labels, np.sqrt(squares[np.arange(len(labels)), labels])
-
-
-def _match(evidence: Float[np.ndarray, "clusters personas"]) -> dict[int, int]:
-    """The one-to-one matching of clusters to personas with the greatest sum of evidence (the Hungarian method)."""
-    from scipy.optimize import linear_sum_assignment
-
-    return {int(row): int(column) for row, column in zip(*linear_sum_assignment(-evidence), strict=True)}
 
 
 def _unused(name: str, personas: Sequence[Persona]) -> str:

@@ -45,10 +45,6 @@ class Penalties(NamedTuple):
     attribute: float
     factor: float
 
-    def by_field(self) -> dict[str, float]:
-        """By the names of the recipe's fields."""
-        return {f"{name}_l2": value for name, value in self._asdict().items()}
-
 
 @dataclass(frozen=True)
 class TrainingPurchases:

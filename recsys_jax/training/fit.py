@@ -33,18 +33,11 @@ def fit(
     """Trains on the purchases of a dataset for which `train` is true (all by default).
 
     Vocabularies, scaling and popularity come from those purchases' customers and from the product catalogue alone. With
-    `checkpoints` a training that was killed goes on to the same bytes as one that was not.
+    `checkpoints` a training that was killed goes on to the same bytes as one that was not. `progress` is called with
+    how much is done, of how much, and a word on the state.
 
-    Args:
-        dataset: what is learned from.
-        config: the recipe.
-        train: which purchases count (n,).
-        progress: called with how much is done, of how much, and a word on the state.
-        checkpoints: where a training saves how far it is.
-
-    Raises:
-        InputError: where there is nothing to learn from; `Diverged` where the loss is no finite number.
-        Stopped: where the checkpoints say so.
+    Raises `InputError` where there is nothing to learn from, `Diverged` where the loss is no finite number, and
+    `Stopped` where the checkpoints say so.
     """
     prepared = prepare(dataset, config, train)
     if isinstance(config, WideConfig):
@@ -100,11 +93,9 @@ def of_seeds(config: Config, seeds: Sequence[int]) -> list[DeepConfig]:
         raise InputError(f"seeds: found {len(seeds)}; allowed: one with the {config.recipe} recipe, which has one fit")
     if not seeds:
         raise InputError("seeds: found none; allowed: one or more")
-    seen: set[int] = set()
-    for seed in seeds:
-        if seed in seen:
+    for place, seed in enumerate(seeds):
+        if seed in seeds[:place]:
             raise InputError(f"seeds: found {seed} more than once; allowed: each seed once")
-        seen.add(seed)
     return [replace(config, seed=seed) for seed in seeds]
 
 
@@ -112,8 +103,7 @@ def _deep(
     prepared: Prepared, config: DeepConfig, data: TrainData, variables: dict[str, Any], losses: np.ndarray, steps: int
 ) -> Fitted:
     """What a run on `data` gives; the `variables` are changed in place."""
-    purchases = prepared.purchases
-    used = prepared.products
+    purchases, used = prepared.purchases, prepared.products
     if config.negatives_among == "purchased":
         used = {name: column[purchases > 0] for name, column in used.items()}
     customers = {name: np.asarray(column)[: int(data.customer_count)] for name, column in data.customers.items()}
@@ -128,14 +118,8 @@ def _fill_untrained_rows(
     """Gives embedding rows that training never used the mean of those that it used.
 
     Such a row still holds its random start: an unknown brand would point anywhere. The mean makes it an average one.
-    Where no row was used at all, it is zeros, as what training saw.
-
-    Args:
-        params: the trained parameters, changed in place.
-        config: which rows dropout trained.
-        prepared: the features.
-        customers: the customers that training used.
-        products: the products that training used.
+    Where no row was used at all, it is zeros, as what training saw. `params` are changed in place; `customers` and
+    `products` are those that training used.
     """
     spaces = {"customer": prepared.customer_space, "product": prepared.product_space}
     hidden = {("customer", f.feature.name): f.missing_row for f in spaces["customer"] if config.attribute_dropout}
@@ -150,8 +134,7 @@ def _fill_untrained_rows(
             table = tables[f"{name}_emb"]
             mean = used.astype(np.float32) @ table / np.float32(max(used.sum(), 1))
             untrained = used == 0
-            trained_by_hiding = hidden.get((side, name))
-            if trained_by_hiding is not None:
+            if (trained_by_hiding := hidden.get((side, name))) is not None:
                 untrained[trained_by_hiding] = False
             tables[f"{name}_emb"] = np.where(untrained[:, None], mean, table)
 

@@ -66,11 +66,7 @@ def _epochs(
         columns = (customers, products, negatives, places < data.total)
         batches = Batch(*(column.reshape(-1, size) for column in columns))
 
-        def step(state: TrainState, batch: Batch) -> tuple[TrainState, Array]:
-            return train_step(
-                state, batch, data, model=model, loss=loss, optimiser=optimiser, augmentation=augmentation
-            )
-
+        step = partial(train_step, data=data, model=model, loss=loss, optimiser=optimiser, augmentation=augmentation)
         state, totals = jax.lax.scan(step, state, batches)
         return state, (totals.sum() / data.total, jnp.argmax(~jnp.isfinite(totals)))
 
@@ -123,7 +119,9 @@ def run_seeds(
     states = [init_state(model, data, optimiser, seed=one.seed) for data, one in zip(each, configs, strict=True)]
     filled = [*range(len(configs)), *[0] * (-len(configs) % jax.local_device_count())]
     shared = all(data is each[0] for data in each)
-    own = None if shared else _divided(_stack_own([each[i] for i in filled]))
+    # As leaves, since the parts of the tree promise other shapes.
+    leaves = [] if shared else zip(*(jax.tree.leaves(_own(each[i])) for i in filled), strict=True)
+    own = None if shared else _divided([np.stack(one) for one in leaves])
     stacked = _divided(_stack_states([states[i] for i in filled]))
     stacked, curves = _train(partial(_epochs_of_seeds, own=own), stacked, each[0], model, configs[0], progress)
     variables, steps = _variables(stacked), np.asarray(stacked.step)
@@ -140,7 +138,8 @@ def _train(
     checkpoints: Checkpoints | None = None,
 ) -> tuple[TrainState, np.ndarray]:
     """All epochs, some per call of `epochs`: the last state, and the losses with the epochs on the last axis."""
-    chunk = _chunk(config.epochs)
+    # Epochs per call: the largest divisor within reach, so that one compiled program serves every call.
+    chunk = max(size for size in range(1, 26) if config.epochs % size == 0)
     compiled = {
         "model": model,
         "loss": loss_of(config),
@@ -215,16 +214,6 @@ def _stack_states(states: Sequence[TrainState]) -> TrainState:
     """One tree with the states along a new first axis; by NumPy but for the keys, so that nothing is compiled."""
     leaves = jax.tree.map(lambda *each: np.stack(each), *(state._replace(key=()) for state in states))  # type: ignore[arg-type]
     return leaves._replace(key=jnp.stack([state.key for state in states]))  # type: ignore[no-any-return]
-
-
-def _stack_own(each: Sequence[TrainData]) -> list[np.ndarray]:
-    """The leaves of `_own` along a new first axis; not as a tree, whose parts promise other shapes."""
-    return [np.stack(leaves) for leaves in zip(*(jax.tree.leaves(_own(data)) for data in each), strict=True)]
-
-
-def _chunk(epochs: int, most: int = 25) -> int:
-    """Epochs per call: the largest divisor within reach, so that one compiled program serves every call."""
-    return max(size for size in range(1, most + 1) if epochs % size == 0)
 
 
 def _divided(stacked: Any) -> Any:

@@ -13,7 +13,6 @@ from jax.extend.random import threefry_2x32
 from jaxtyping import Array, Bool, Float, Int, UInt16
 
 from recsys_jax.config import DeepConfig
-from recsys_jax.data.features import Features
 from recsys_jax.models import losses
 from recsys_jax.models.precision import full_precision
 from recsys_jax.models.towers import TwoTower, initial_variables
@@ -119,7 +118,7 @@ class _InBatch:
 
     @staticmethod
     def _negatives(batch: Batch, data: TrainData) -> Bool[Array, "b b"]:
-        """Which of the batch's products is a negative for which of its customers: (b, 1), (1, b) -> (b, b)."""
+        """Which of the batch's products is a negative for which of its customers."""
         square = (len(batch.mask), len(batch.mask))
         buyers, bought = jnp.broadcast_to(batch.customers[:, None], square), jnp.broadcast_to(batch.products, square)
         return ~data.bought.contains(buyers, bought) & batch.mask
@@ -185,13 +184,13 @@ class Softmax:
 
 def loss_of(config: DeepConfig) -> Loss:
     """The loss that a recipe names."""
-    triplet: Loss = Triplet(config.margin)
-    if config.negatives != "random":
-        triplet = MinedTriplet(config.margin, config.negatives)
-    # The popularity in the score and the correction for sampling by popularity cancel each other.
-    sampled = InfoNCE(config.temperature, int(config.popularity_bias) - int(config.log_q))
-    softmax = Softmax(config.temperature, config.popularity_bias)
-    by_name: dict[str, Loss] = {"triplet": triplet, "infonce": sampled, "softmax": softmax}
+    margin, temperature = config.margin, config.temperature
+    by_name: dict[str, Loss] = {
+        "triplet": Triplet(margin) if config.negatives == "random" else MinedTriplet(margin, config.negatives),
+        # The popularity in the score and the correction for sampling by popularity cancel each other.
+        "infonce": InfoNCE(temperature, int(config.popularity_bias) - int(config.log_q)),
+        "softmax": Softmax(temperature, config.popularity_bias),
+    }
     return by_name[config.loss]
 
 
@@ -238,7 +237,7 @@ def train_step(
     """One step of the optimiser on one batch: the new state, and the sum of the rows' losses before the step."""
 
     def objective(params: Any) -> tuple[Array, tuple[Any, Array]]:
-        customers = _rows(data.customers, batch.customers)
+        customers = {name: column[batch.customers] for name, column in data.customers.items()}
         if augmentation.number_jitter:
             customers = jitter_numbers(key_of(state, Purpose.JITTER, state.step), customers, data.deviations)
         if augmentation.attribute_dropout:
@@ -246,7 +245,7 @@ def train_step(
             key = key_of(state, Purpose.ATTRIBUTES, state.step)
             customers = hide_attributes(key, customers, *others, share=augmentation.attribute_dropout)
         chosen = loss.products(batch, len(data.popularity))
-        products = _rows(data.products, chosen)
+        products = {name: column[chosen] for name, column in data.products.items()}
         if augmentation.id_dropout:
             key = key_of(state, Purpose.IDS, state.step)
             products = hide_ids(key, products, data.unknown_id, share=augmentation.id_dropout)
@@ -305,7 +304,3 @@ def _noise(state: TrainState, shape: tuple[int, int]) -> UInt16[Array, "n h"]:
     steps = jnp.full(words, state.step, jnp.uint32)
     bits = threefry_2x32(jax.random.key_data(state.key), jnp.concatenate([steps, counts]))
     return jax.lax.bitcast_convert_type(bits, jnp.uint16).ravel()[: shape[0] * shape[1]].reshape(shape)
-
-
-def _rows(features: Features, rows: Array) -> Features:
-    return {name: column[rows] for name, column in features.items()}

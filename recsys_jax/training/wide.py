@@ -52,7 +52,13 @@ def fit_wide(
     # A cosine is log-odds divided by both radii, and a score is half of a cosine.
     scale = 0.5 * (1.0 / float(radii[0] * radii[1]))
     kept = learned.kept(counts, scale, data.attributes, data.product_design)
-    return Fitted(variables, kept, np.asarray(fit.losses, np.float32), 0, penalties.by_field())
+    return Fitted(
+        variables,
+        kept,
+        np.asarray(fit.losses, np.float32),
+        0,
+        {f"{name}_l2": value for name, value in penalties._asdict().items()},
+    )
 
 
 def _variables(

@@ -159,12 +159,10 @@ def test_shared_scores_mean_the_same_as_each_query_by_itself():
     for i, (customer, target) in enumerate(data.purchases):
         scores, targets = table[[customer // 100]], np.array([target])
         ranked = metrics.ranks(scores, targets)
+        of_category = metrics.category_ranks(scores, codes[targets][:, None] == codes[None])
         expected = {
             **{f"hit@{k}": metrics.hit_at_k(ranked, k=k) for k in (1, 3)},
-            **{
-                f"category_hit@{k}": metrics.category_hit_at_k(scores, codes[targets][:, None] == codes[None], k=k)
-                for k in (1, 3)
-            },
+            **{f"category_hit@{k}": metrics.category_hit(of_category, k=k) for k in (1, 3)},
             "mrr": metrics.reciprocal_rank(ranked),
             **{f"ndcg@{k}": metrics.ndcg_at_k(ranked, k=k) for k in (1, 3)},
             "auc": metrics.count_matched_auc(scores, targets, counts),

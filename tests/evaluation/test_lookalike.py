@@ -111,7 +111,7 @@ def test_the_planted_truth_as_the_datasheet_quotes_it(mall):
     def figures(scores):
         ranked = metrics.ranks(scores, bought)
         found = metrics.reciprocal_rank(ranked), metrics.hit_at_k(ranked, k=3)
-        return [float(x.mean()) for x in (*found, metrics.category_hit_at_k(scores, same, k=3))]
+        return [float(x.mean()) for x in (*found, metrics.category_hit(metrics.category_ranks(scores, same), k=3))]
 
     counted = []
     for split in range(10):

@@ -39,7 +39,8 @@ def test_ties_count_by_expectation(scores, data, k):
     assert metrics.hit_at_k(ranked, k=k)[0] == pytest.approx(wanted["hit"])
     assert metrics.reciprocal_rank(ranked)[0] == pytest.approx(wanted["mrr"])
     assert metrics.ndcg_at_k(ranked, k=k)[0] == pytest.approx(wanted["ndcg"])
-    assert metrics.category_hit_at_k(line, np.array([same]), k=k)[0] == pytest.approx(wanted["category"])
+    of_category = metrics.category_ranks(line, np.array([same]))
+    assert metrics.category_hit(of_category, k=k)[0] == pytest.approx(wanted["category"])
 
 
 def test_random_on_the_mall_is_the_known_figure():
@@ -52,7 +53,7 @@ def test_random_on_the_mall_is_the_known_figure():
     scores = np.zeros((277, 93))
     ranked = metrics.ranks(scores, targets)
     assert metrics.hit_at_k(ranked, k=3).mean() == pytest.approx(3 / 93)
-    found = metrics.category_hit_at_k(scores, category[targets][:, None] == category, k=3).mean()
+    found = metrics.category_hit(metrics.category_ranks(scores, category[targets][:, None] == category), k=3).mean()
     assert found == pytest.approx(by_hand)
     assert round(found, 3) == 0.500
 
@@ -62,7 +63,7 @@ def test_one_count_serves_lists_of_any_length():
     scores, same = rng.integers(0, 4, (40, 9)).astype(float), rng.random((40, 9)) < 0.3
     ranked = metrics.category_ranks(scores, same)
     for k in range(1, 11):
-        at_k = metrics.category_hit_at_k(scores, same, k=k)
+        at_k = metrics.category_hit(metrics.category_ranks(scores, same), k=k)
         np.testing.assert_array_equal(metrics.category_hit(ranked, k=k), at_k)
         # No product of the category: never hit, whatever the length.
         np.testing.assert_allclose(at_k[~same.any(axis=1)], 0.0)

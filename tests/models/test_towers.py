@@ -258,7 +258,7 @@ def test_init_has_finite_gradients(paths):
 def test_vectors_have_unit_length_and_the_width_of_both_paths(paths):
     c, p = every_kind(5), every_kind(7)
     variables = paths.init(jax.random.key(0), c, p)
-    width = paths.meeting_dim + (2 if paths.wide_dim else 0)
+    width = paths.wide_dim + paths.deep * paths.output_dim + (2 if paths.wide_dim else 0)
     for vectors in paths.apply(variables, c, p):
         assert vectors.shape[1] == width
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
