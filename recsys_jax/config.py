@@ -256,11 +256,9 @@ def words(config: Config) -> list[str]:
     ['deep', '--loss', 'infonce', '--log-q']
     """
     out = [config.recipe]
-    standard = asdict(type(config)())
-    for name, value in asdict(config).items():
-        if value != standard[name]:
-            flag = name.replace("_", "-")
-            out += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    for name, value in _changed(config):
+        flag = name.replace("_", "-")
+        out += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
     return out
 
 
@@ -272,13 +270,14 @@ def describe(config: Config) -> str:
     >>> describe(DeepConfig(loss="softmax", epochs=10))
     'deep (loss softmax, epochs 10)'
     """
-    standard = asdict(type(config)())
-    said = [
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in asdict(config).items()
-        if name != "seed" and value != standard[name]
-    ]
+    said = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in _changed(config)]
+    said = [one for one in said if not one.startswith("seed ")]
     return f"{config.recipe} ({', '.join(said)})" if said else config.recipe
+
+
+def _changed(config: Config) -> list[tuple[str, Any]]:
+    standard = asdict(type(config)())
+    return [(name, value) for name, value in asdict(config).items() if value != standard[name]]
 
 
 def _renamed(name: Any, former: Mapping[str, str], renamed: dict[str, str]) -> Any:

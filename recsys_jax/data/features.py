@@ -77,9 +77,8 @@ class FittedFeature:
     @property
     def unknown_row(self) -> int | None:
         """The embedding row that unseen values share, after the vocabulary; None without such a policy."""
-        return (
-            len(self.values) if not isinstance(self.feature, Numeric) and self.feature.unknown == "extra-row" else None
-        )
+        extra = not isinstance(self.feature, Numeric) and self.feature.unknown == "extra-row"
+        return len(self.values) if extra else None
 
     @property
     def missing_row(self) -> int | None:

@@ -280,9 +280,8 @@ def _read_csv(path: Path) -> Table:
         header = next(reader, [])
         rows = [row for row in reader if row]
     except csv.Error as error:
-        closes = (
-            "; a quotation mark before it opens a value that never closes" if "unexpected end" in str(error) else ""
-        )
+        open_ = "unexpected end" in str(error)
+        closes = "; a quotation mark before it opens a value that never closes" if open_ else ""
         raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}{closes}") from None
     _different(header, str(path))
     problems: dict[int, InputError] = {}

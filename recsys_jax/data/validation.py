@@ -45,16 +45,10 @@ class Validation:
 def unusable_rows(
     table: Table, id_column: str, shown: Sequence[str | None], features: Sequence[Feature]
 ) -> dict[int, InputError]:
-    """The rows with a value of their own that cannot be used, each with its first reason.
+    """The rows of products or customers with a value of their own that cannot be used, each with its first reason.
 
-    Args:
-        table: the products or customers as read.
-        id_column: the column with their ids.
-        shown: the columns that people see, None where the schema names none.
-        features: the features of that side.
-
-    Raises:
-        InputError: where the id column is missing.
+    Looked at are the column of ids, those `shown` to people (None: the schema names none) and the features. Raises
+    `InputError` where the id column is missing.
     """
     found: dict[int, InputError] = {}
     for row, value in enumerate(table.column(id_column)):

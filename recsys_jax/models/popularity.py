@@ -36,13 +36,7 @@ class LogPopularity(NamedTuple):
     def bias_of_new(
         self, inputs: Sequence[TowerInput], knots: Mapping[str, Any], features: Mapping[str, Any]
     ) -> Float32[np.ndarray, " n"]:
-        """The same of n products that nobody has bought, by their attributes.
-
-        Args:
-            inputs: the product tower's.
-            knots: of each number.
-            features: the products' (n rows).
-        """
+        """The same of n products that nobody has bought, by the features that the product tower reads."""
         expected = np.full(len(next(iter(features.values()))), float(self.constant))
         for name, kind, size in inputs:
             if name not in self.attributes:
@@ -77,9 +71,8 @@ class Popularity:
         self, purchases: Float64[np.ndarray, " p"], attributes: Float64[np.ndarray, "p a"] | None = None
     ) -> Float64[np.ndarray, " p"]:
         """Log-popularity of products bought n times; without `attributes` all are expected alike."""
-        if attributes is None:
-            attributes = np.zeros((len(purchases), 0))
-        return np.asarray(np.log(self.weight * purchases + self.pseudo_count * np.exp(self.expected(attributes))))
+        expected = self.constant if attributes is None else self.expected(attributes)
+        return np.asarray(np.log(self.weight * purchases + self.pseudo_count * np.exp(expected)))
 
     def kept(
         self,
@@ -88,13 +81,9 @@ class Popularity:
         attributes: Float64[np.ndarray, "p a"] | None = None,
         design: Design | None = None,
     ) -> LogPopularity:
-        """What a trained model keeps of it, for products bought n times.
+        """What a trained model keeps of it, for a catalogue with so many purchases of each product.
 
-        Args:
-            purchases: of each product of the catalogue (p,).
-            scale: what a score has of it.
-            attributes: the products' design, times the root of its prior covariance (p, a).
-            design: the columns that the coefficients are of.
+        A score has `scale` of it; `design` has the columns of the attributes.
         """
         average = np.log(self.weight * purchases.mean() + self.pseudo_count)
         tables: dict[str, np.ndarray] = {}
@@ -123,11 +112,7 @@ def learn_popularity(
     as with three reviews to every product, all products are equally popular, whatever their counts.
 
     The expectation is a generalised linear model with a logarithmic link between Poisson and Gamma (Tweedie, power
-    1.5): a bestseller must not outweigh all others.
-
-    Args:
-        purchases: of the products that anybody bought (p,).
-        attributes: their design (p, a); None: all are expected alike.
+    1.5): a bestseller must not outweigh all others. The products are those that anybody bought.
     """
     mean, variance = float(purchases.mean()), float(purchases.var())
     pseudo_count = max(mean**2 / (variance - mean), 1.0) if variance > mean else UNIFORM

@@ -50,13 +50,6 @@ class Request(NamedTuple):
         return {"top_n": self.top_n, "categories": self.categories or None}
 
 
-class Schemas(NamedTuple):
-    """The columns of the two files."""
-
-    recommended: Any
-    rejected: Any
-
-
 @dataclass
 class Counts:
     """What became of the rows so far."""
@@ -114,8 +107,9 @@ def score_file(
             if parts.files:
                 tell(f"continuing after {counts.rows:,} of {source.total:,} rows")
                 progress(counts.rows, source.total)
-            _score(source, request, parts, counts, progress)
-            _write(source, parts, out, counts)
+            schemas = _recommended_schema(source), _rejected_schema(source)
+            _score(source, request, parts, counts, schemas, progress)
+            _write(parts, out, counts, schemas)
         except (InputError, OSError) as error:
             old = f"; {out} is unchanged" if out.exists() else ""
             raise InputError(f"{error}{old}" + (f"; {kept(parts, source.total)}" if parts.files else "")) from error
@@ -151,14 +145,20 @@ def _job(customers: Path, run: Path, request: Request, boosts: Path | None) -> d
     }
 
 
-def _score(source: Source, request: Request, parts: Parts, counts: Counts, progress: Callable[..., None]) -> None:
+def _score(
+    source: Source,
+    request: Request,
+    parts: Parts,
+    counts: Counts,
+    schemas: tuple[Any, Any],
+    progress: Callable[..., None],
+) -> None:
     """Streams the customers that are left through the model into parts, and counts."""
     places = min(request.top_n, len(source.rec.product_ids))
     # A power of two: the recommender pads to one.
     size = 1 << (max(1, min(CUSTOMERS, PLACES // places)).bit_length() - 1)
     # All columns are read again only where rows are rejected, front to back too: so many portions so far.
     again, number, complete = 0, 0, source.portions(size, whole=True, after=counts.rows)
-    schemas = Schemas(_recommended_schema(source), _rejected_schema(source))
     portions = source.portions(size, whole=False, after=counts.rows)
     portion = next(portions, None)
     quickly = arrow.ipc.IpcWriteOptions(compression="lz4")
@@ -171,12 +171,12 @@ def _score(source: Source, request: Request, parts: Parts, counts: Counts, progr
             rows, ranking, reasons = rank(source, table, request)
             found = rejected = None
             if ranking is not None:
-                found = recommended(source, portion, table, rows, ranking, schemas.recommended)
+                found = recommended(source, portion, table, rows, ranking, schemas[0])
                 counts.recommendations += found.num_rows
             if reasons:
                 whole = next(islice(complete, number - again, None))
                 again = number + 1
-                rejected = _with_reasons(whole, table, reasons, schemas.rejected)
+                rejected = _with_reasons(whole, table, reasons, schemas[1])
                 row, reason = next(iter(reasons.items()))
                 counts.first = counts.first or f"row {table.number(row):,}: {reason}"
             for schema, rows_of in zip(schemas, (found, rejected), strict=True):
@@ -195,9 +195,9 @@ def _score(source: Source, request: Request, parts: Parts, counts: Counts, progr
         parts.add(fill, lambda: asdict(counts))
 
 
-def _write(source: Source, parts: Parts, out: Path, counts: Counts) -> None:
+def _write(parts: Parts, out: Path, counts: Counts, schemas: tuple[Any, Any]) -> None:
     """Writes the two Parquet files of all parts, a row group for each portion, and then gives them their names."""
-    schemas, side = Schemas(_recommended_schema(source), _rejected_schema(source)), rejected_file(out)
+    side = rejected_file(out)
     made = [parts.folder / path.name for path in (out, side)]  # with the parts, where a killed process may leave them
 
     def copy(*streams: IO[bytes]) -> None:

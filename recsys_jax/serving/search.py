@@ -20,11 +20,9 @@ QUANTISED_FROM, QUANTISED_DIMENSIONS = 2**16, 128
 
 
 class SingleSearch:
-    """Products, prepared to find the best ones for one customer at a time.
+    """Vectors of products, prepared to find the best ones for one customer at a time.
 
-    Args:
-        products: their vectors (p, d).
-        quantised_from: the number of products from which on the bytes are read first.
+    From `quantised_from` products on, the bytes are read first.
     """
 
     def __init__(self, products: Float32[np.ndarray, "p d"], *, quantised_from: int = QUANTISED_FROM) -> None:
@@ -39,16 +37,9 @@ class SingleSearch:
         exclude: Sequence[int] = (),
         allowed: Bool[np.ndarray, " p"] | None = None,
     ) -> tuple[Float32[np.ndarray, " m"], Int[np.ndarray, " m"]]:
-        """The k products with the greatest dot products, best first; ties go to the lower index.
+        """Dot products and rows of the k products with the greatest, best first; ties go to the lower index.
 
-        Args:
-            customer: the vector (d,).
-            k: how many; where fewer remain, fewer come back.
-            exclude: rows of products that must not be among them.
-            allowed: the products that may be; by default all.
-
-        Returns:
-            Dot products and rows of products.
+        Without the rows `exclude`, and of the `allowed` products alone. Where fewer than k remain, fewer come back.
         """
         rows = None
         if self._quantise:

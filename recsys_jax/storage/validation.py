@@ -69,15 +69,10 @@ def shapes_of(tensors: Mapping[str, np.ndarray]) -> dict[str, Shape]:
 def needed_shapes(
     found: Mapping[str, Shape], config: Config, customers: FeatureSpace, products: FeatureSpace, count: int
 ) -> dict[str, Shape]:
-    """The shapes that a model's tensors must have, by path.
+    """The shapes that the tensors of a model of `count` products must have, by path.
 
-    Args:
-        found: the shapes, of which two say what no option decides: how many steps the training took, and the width of
-            the vectors, which the wide fit chooses up to `output_dim`.
-        config: the recipe.
-        customers: the customers' features.
-        products: the products' features.
-        count: how many products the model recommends.
+    Two shapes `found` say what no option decides: how many steps the training took, and the width of the vectors, which
+    the wide fit chooses up to `output_dim`.
     """
     steps, width = (found.get(name, ("", ()))[1][-1:] for name in ("losses", "product_embeddings"))
     dim = config.output_dim

@@ -15,14 +15,8 @@ def item_factors(
 
     Eigenvectors, times the root of their eigenvalues, of $(c_{ij} - e_{ij}) / \sqrt{(n_i + s)(n_j + s)}$ for i other
     than j: c how many customers bought both, e how many would if they chose by popularity alone, n how often each was
-    bought, s the pseudo-count. The products' mean variance, weighted by n, is 1.
-
-    Args:
-        pairs: (customer, product) of each purchase.
-        customers: how many there are.
-        products: how many there are.
-        count: the most directions.
-        pseudo_count: added to each n.
+    bought, s the pseudo-count. The products' mean variance, weighted by n, is 1. `pairs` are the (customer, product) of
+    each purchase; `count` directions are the most.
     """
     bought = csr_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(customers, products))
     each = np.asarray(bought.sum(axis=1))

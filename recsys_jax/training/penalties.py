@@ -43,13 +43,7 @@ def choose_penalties(
     concerns all products, also those far from the top: there the likelihood tells alone, and where it hardly changes,
     the top is better left alone. Few penalties are compared: of many, the luckiest would be chosen.
 
-    Args:
-        data: the training purchases.
-        config: the penalties that are given, and the inner folds.
-        progress: called with the fits done, of how many, and the penalties of the last.
-        checkpoints: where what was measured is saved after each penalties, and read from.
-
-    Raises `Stopped` where the checkpoints say so.
+    What was measured is saved in the `checkpoints`, and read from there. Raises `Stopped` where they say so.
     """
     asked = (config.own_l2, config.attribute_l2, config.factor_l2)
 
@@ -81,8 +75,8 @@ def choose_penalties(
         for number, one in enumerate(folds):
             sums += one.measure(data, tried)
             if progress is not None:
-                word = "penalties {:g}, {:g}, {:g}".format(*tried)
-                progress(len(folds) * len(found) + number + 1, total, word)
+                done = len(folds) * len(found) + number + 1
+                progress(done, total, "penalties {:g}, {:g}, {:g}".format(*tried))
         found[tried] = sums
         if checkpoints is not None:
             arrays = {"tried": np.array(list(found)), "sums": np.array(list(found.values()))}
@@ -101,15 +95,14 @@ def choose_penalties(
 
     for tried in first:
         measure(tried)
-    for tried in [best()._replace(factor=factor) for factor in second]:
-        measure(tried)
+    for factor in second:
+        measure(best()._replace(factor=factor))
     chosen = best()
     alternatives = [chosen._replace(own=own) for own in third]
     for tried in alternatives:
         measure(tried)
-    gains = {tried: float(found[tried][2] - found[chosen][2]) for tried in alternatives}
-    better = {tried: gain for tried, gain in gains.items() if gain > LEAST * queries}
-    return max(better, key=lambda tried: better[tried], default=chosen)
+    better = [tried for tried in alternatives if found[tried][2] - found[chosen][2] > LEAST * queries]
+    return max(better, key=lambda tried: found[tried][2], default=chosen)
 
 
 def inner_folds(data: TrainingPurchases, config: WideConfig) -> "list[InnerFold]":
