@@ -8,13 +8,13 @@ Interrupted at any moment, the same command continues where it stopped.
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
 from recsys_jax import InputError
 from recsys_jax.console.terminal import console, progress
-from recsys_jax.serving.batch import Counts, Request, rejected_file, score_file
+from recsys_jax.serving.batch import Counts, rejected_file, score_file
 
 
 @dataclass(frozen=True)
@@ -39,12 +39,10 @@ class Options:
 def main(options: Options) -> None:
     """Scores, writes and counts."""
     began = time.perf_counter()
-    request = Request(options.top_n, options.categories)
     run = options.run or only_run()
     with progress("scoring (compiling first)") as bar:
-        counts, before = score_file(
-            options.customers, options.out, run, request, boosts=options.boosts, progress=bar, tell=console.print
-        )
+        wanted: dict[str, Any] = {"top_n": options.top_n, "categories": options.categories, "boosts": options.boosts}
+        counts, before = score_file(options.customers, options.out, run, **wanted, progress=bar, tell=console.print)
     _tell(counts, before, options.out, time.perf_counter() - began)
 
 

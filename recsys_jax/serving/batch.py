@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import jax
 import numpy as np
@@ -29,25 +29,13 @@ try:
 except ImportError:  # `Source` says so
     arrow = parquet = None
 
-__all__ = ["Counts", "Request", "rejected_file", "score_file"]
+__all__ = ["Counts", "rejected_file", "score_file"]
 
 # Customers at once, and recommendations at once: of both so few that memory stays small, whatever the files hold.
 CUSTOMERS, PLACES = 8192, 2**20
 # A part of the job is finished after so many seconds: no more is lost by an interruption, and its notes take no time.
 SECONDS = 5.0
 RECOMMENDED = ("place", "product_id", "score", "boost")
-
-
-class Request(NamedTuple):
-    """What every customer is recommended."""
-
-    top_n: int = 10
-    categories: tuple[str, ...] = ()
-    """Only products of these; empty: of all."""
-
-    def words(self) -> dict[str, Any]:
-        """The arguments of `Recommender.rank_batch`."""
-        return {"top_n": self.top_n, "categories": self.categories or None}
 
 
 @dataclass
@@ -75,8 +63,9 @@ def score_file(
     customers: Path,
     out: Path,
     run: Path,
-    request: Request,
     *,
+    top_n: int = 10,
+    categories: tuple[str, ...] = (),
     boosts: Path | None = None,
     progress: Callable[..., None],
     tell: Callable[[str], None],
@@ -93,10 +82,11 @@ def score_file(
         InputError: for files and requests that cannot be used; `out` is then as it was, and what is finished is kept.
     """
     check_places(customers, out)
-    parts = Parts(out.with_name(f".{out.name}.parts"), _job(customers, run, request, boosts))
+    parts = Parts(out.with_name(f".{out.name}.parts"), _job(customers, run, top_n, categories, boosts))
+    request = {"top_n": top_n, "categories": categories or None}
     rec = Recommender.load(run, boosts)
     source = Source(customers, rec)
-    source.check(request.words())
+    source.check(request)
     busy = f"{out}: found another process that is writing this file; allowed: one at a time"
     with parts.alone(busy) as said, stopping(parts, source.total):
         if said:
@@ -131,14 +121,15 @@ def check_places(customers: Path, out: Path) -> None:
             raise InputError(f"{path}: found the file with the customers; allowed: another one to write to")
 
 
-def _job(customers: Path, run: Path, request: Request, boosts: Path | None) -> dict[str, Any]:
+def _job(customers: Path, run: Path, top_n: int, categories: tuple[str, ...], boosts: Path | None) -> dict[str, Any]:
     """All that decides what is written. Taken before anything is read: what is read is never older than that."""
     versions = {name: version(name) for name in ("recsys_jax", "jax", "jaxlib", "numpy")}
     return {
         "customers": fingerprint(customers),
         "model": fingerprint(run / "model.json"),  # where the checksum of the model's numbers stands
         "boosts": fingerprint(boosts),
-        **request._asdict(),
+        "top_n": top_n,
+        "categories": categories,
         "portions": (CUSTOMERS, PLACES),
         "device": jax.devices()[0].device_kind,  # another one rounds otherwise
         "versions": {**versions, "pyarrow": getattr(arrow, "__version__", "")},
@@ -147,14 +138,14 @@ def _job(customers: Path, run: Path, request: Request, boosts: Path | None) -> d
 
 def _score(
     source: Source,
-    request: Request,
+    request: Mapping[str, Any],
     parts: Parts,
     counts: Counts,
     schemas: tuple[Any, Any],
     progress: Callable[..., None],
 ) -> None:
     """Streams the customers that are left through the model into parts, and counts."""
-    places = min(request.top_n, len(source.rec.product_ids))
+    places = min(request["top_n"], len(source.rec.product_ids))
     # A power of two: the recommender pads to one.
     size = 1 << (max(1, min(CUSTOMERS, PLACES // places)).bit_length() - 1)
     # All columns are read again only where rows are rejected, front to back too: so many portions so far.
@@ -221,7 +212,9 @@ def _write(parts: Parts, out: Path, counts: Counts, schemas: tuple[Any, Any]) ->
     sync_folder(out.parent)
 
 
-def rank(source: Source, table: Table, request: Request) -> tuple[Sequence[int], Ranking | None, dict[int, str]]:
+def rank(
+    source: Source, table: Table, request: Mapping[str, Any]
+) -> tuple[Sequence[int], Ranking | None, dict[int, str]]:
     """The rows that can be used, what is recommended to them, and why each of the others can't be."""
     bad: dict[int, InputError] = {}
     bought: list[list[str]] = []
@@ -240,7 +233,7 @@ def rank(source: Source, table: Table, request: Request) -> tuple[Sequence[int],
         if not rows:
             return rows, None
         lists = [bought[row] for row in rows]
-        return rows, source.rec.rank_batch(table.select(rows), purchased_products=lists, **request.words())
+        return rows, source.rec.rank_batch(table.select(rows), purchased_products=lists, **request)
 
     try:
         rows, ranking = of_the_others()
@@ -252,7 +245,7 @@ def rank(source: Source, table: Table, request: Request) -> tuple[Sequence[int],
         rows, ranking = of_the_others()
     reasons = {row: str(e).removeprefix(f"{table.source}, row {table.number(row)}, ") for row, e in bad.items()}
     if ranking is not None:
-        goods = "products of the categories asked for" if request.categories else "products"
+        goods = "products of the categories asked for" if request["categories"] else "products"
         for place in np.flatnonzero((ranking.products < 0).all(axis=1)).tolist():
             reasons[rows[place]] = f"no product remains: all {goods} were bought already"
     return rows, ranking, dict(sorted(reasons.items()))
