@@ -310,10 +310,8 @@ def _is_of(value: object, hint: Any) -> bool:
         return hint is bool and isinstance(value, bool)
     if value is None:
         return bool(hint == float | None)
-    if not isinstance(value, Integral if hint is int else Real):
-        return False
     with suppress(OverflowError):  # a whole number may be too large to be a float
-        return not isnan(float(value))
+        return isinstance(value, Integral if hint is int else Real) and not isnan(float(value))
     return False
 
 

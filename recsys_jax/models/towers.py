@@ -162,12 +162,9 @@ class Tower(nn.Module):
     embedding_dim: int = 16
     hidden_dim: int = 64
     output_dim: int = 32
-    """Of the deep path."""
     dropout: float = 0.2
     wide_dim: int = 0
-    """Of the wide path; 0: there is none."""
     deep: bool = True
-    """Whether there is a deep path."""
     side: int = 0
     """0: customers, 1: products."""
 

@@ -28,7 +28,7 @@ __all__ = ["CATEGORIES", "PERSONAS", "Mall", "generator", "mall", "sentence_bank
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Words = dict[str, Any]
-Pools = tuple[list[str], list[str], list[str], list[str]]
+Pools = Sequence[list[str]]
 
 CATEGORIES = (97, 98, 99, 101, 103)  # skincare, makeup, perfume, accessories, men
 PERSONAS = ("Dry_Winter", "Anti_Aging", "Gift_Buyer", "Loyal_Repurchase", "Sensitive_Calming", "Detail_Reviewer")
@@ -109,12 +109,13 @@ def mall(seed: int) -> Mall:
     product, persona = np.concatenate(slots), np.concatenate(writers)
     category = np.repeat(np.arange(len(CATEGORIES)), [len(slot) for slot in slots])
     profiles = [_writer(int(who), int(at), rng) for who, at in zip(persona, category, strict=True)]
-    texts = _texts(product, persona, category, items, profiles, words, rng)
+    texts = _texts((product, persona, category), items, profiles, words, rng)
     for row, text, said in zip(product, texts, profiles, strict=True):
         profile = _profile(said) if rng.random() < PROFILES else ""
         head = {"reviewer": "", "rating": 0, "content": text, "date": ""}
         products[row]["reviews"].append({**head, "profile_info": profile})
-    return Mall(products, _truth(seed, products, product, persona, profiles, _expected(utilities, reviews)))
+    ids = [entry["product_id"] for entry in products]
+    return Mall(products, _truth(seed, ids, product, persona, profiles, _expected(utilities, reviews)))
 
 
 def _category(index: int, words: Words, rng: Generator) -> tuple[list[tuple[str, str]], Ints, Ints]:
@@ -176,17 +177,14 @@ def _brands(counts: Ints, twins: Ints, rng: Generator) -> Ints:
     return brands
 
 
-def _price_utility(prices: Ints) -> Floats:
-    """Each persona's utility of each price: a bell around its ideal level in the category's range."""
-    level = np.searchsorted(np.sort(prices), prices) / (len(prices) - 1)
-    bell: Floats = -0.5 * ((level - PRICE_IDEAL[:, None]) / PRICE_WIDTH) ** 2
-    return bell
-
-
 def _utilities(catalogue: Sequence[tuple[Any, Ints, Ints]], brands: int, rng: Generator) -> list[Floats]:
-    """Each persona's utility of each product of each category: by price and by brand."""
+    """Each persona's utility of each product of each category: by brand, and a bell around its ideal price level."""
     of_brand = rng.standard_normal((len(PERSONAS), brands)) * BRAND_STRENGTH
-    return [of_brand[:, brand] + _price_utility(prices) for _, brand, prices in catalogue]
+    utilities = []
+    for _, brand, prices in catalogue:
+        level = np.searchsorted(np.sort(prices), prices) / (len(prices) - 1)
+        utilities.append(of_brand[:, brand] - 0.5 * ((level - PRICE_IDEAL[:, None]) / PRICE_WIDTH) ** 2)
+    return utilities
 
 
 def _expected(utilities: Sequence[Floats], reviews: Sequence[Ints], rounds: int = 2000) -> Floats:
@@ -233,14 +231,8 @@ def _profile(said: Profile) -> str:
 
 
 def _truth(
-    seed: int,
-    products: list[dict[str, Any]],
-    product: Ints,
-    persona: Ints,
-    profiles: Sequence[Profile],
-    expected: Floats,
+    seed: int, ids: list[str], product: Ints, persona: Ints, profiles: Sequence[Profile], expected: Floats
 ) -> dict[str, Any]:
-    ids = [entry["product_id"] for entry in products]
     place = np.arange(len(product)) - np.searchsorted(product, product)
     # Six decimals are the same on every machine.
     shares = np.round(expected / expected.sum(axis=1, keepdims=True), 6)
@@ -261,21 +253,15 @@ def _truth(
 
 
 def _texts(
-    product: Ints,
-    persona: Ints,
-    category: Ints,
-    items: list[str],
-    profiles: Sequence[Profile],
-    words: Words,
-    rng: Generator,
+    reviews: tuple[Ints, Ints, Ints], items: list[str], profiles: Sequence[Profile], words: Words, rng: Generator
 ) -> list[str]:
     """A text for each review, on its writer's theme and without contradicting the writer's profile."""
+    product, persona, category = reviews
     lengths = _lengths(category, rng).tolist()
     texts: list[str] = []
     for row, said in enumerate(profiles):
         every = _pools(PERSONAS[persona[row]], CATEGORIES[category[row]], lengths[row], words)
-        opening, theme, there, neutral = ([line for line in pool if _fits(line, said)] for pool in every)
-        pools = opening, theme, there, neutral
+        pools = [[line for line in pool if _fits(line, said)] for pool in every]
         texts.append(_text(pools, items[product[row]], lengths[row], set(texts), words, rng))
     # A few writers post one text under two products: among texts of nearly equal length, to keep the lengths.
     kinds = np.unique([_profile(said) for said in profiles], return_inverse=True)[1]

@@ -59,9 +59,9 @@ def fit_seeds(
 ) -> list[TrainedModel]:
     """The models that `fit` gives with each of the seeds, but for rounding; trained together in one compiled program.
 
-    Every seed needs room for its parameters, three times with Adam's averages, for what a step computes, and with
-    extra customers for data of its own. So at most `at_once` train together, one portion after the other, divided
-    among JAX's devices. Raises `InputError` as `fit` does, and for seeds that `of_seeds` refuses.
+    Every seed needs room for its parameters, three times with Adam's averages, and for what a step computes. So at most
+    `at_once` train together, one portion after the other, divided among JAX's devices; with extra customers, which each
+    seed draws anew, one. Raises `InputError` as `fit` does, and for seeds that `of_seeds` refuses.
     """
     if at_once < 1:
         raise InputError(f"at_once: found {at_once}; allowed: 1 or more")
@@ -69,7 +69,8 @@ def fit_seeds(
     prepared = prepare(dataset, config, train)
     module = two_tower(config, prepared.customer_space, prepared.product_space)
     shared = None if config.extra_customers else prepared.data(configs[0])
-    size = -(-len(configs) // -(-len(configs) // at_once))  # portions as equal as can be
+    most = at_once if shared is not None else 1
+    size = -(-len(configs) // -(-len(configs) // most))  # portions as equal as can be
     models: dict[int, TrainedModel] = {}
     for start in range(0, len(configs), size):
         # The last portion is filled up with seeds that are done: a shorter one would be compiled anew.
@@ -80,9 +81,8 @@ def fit_seeds(
             if progress is not None:
                 progress(start * total + done * new, len(configs) * total, word)
 
-        each = [prepared.data(one) if shared is None else shared for one in portion]
-        trained = run_seeds(module, each, portion, progress=update)
-        for one, data, found in zip(portion, each, trained, strict=True):
+        data = prepared.data(portion[0]) if shared is None else shared
+        for one, found in zip(portion, run_seeds(module, data, portion, progress=update), strict=True):
             models[one.seed] = _model(prepared, one, _deep(prepared, one, data, *found))
     return [models[one.seed] for one in configs]
 

@@ -75,20 +75,10 @@ def _epochs(
 
 @partial(jax.jit, static_argnames=("model", "loss", "optimiser", "augmentation", "size", "epochs"), donate_argnums=0)
 def _epochs_of_seeds(
-    states: TrainState, data: TrainData, first_epoch: Array, *, own: Sequence[Array] | None = None, **options: Any
+    states: TrainState, data: TrainData, first_epoch: Array, **options: Any
 ) -> tuple[TrainState, tuple[Float[Array, "s e"], Int[Array, "s e"]]]:
-    """The same epochs of several seeds, whose states are stacked; `own` replaces the leaves of `_own(data)`."""
-
-    def one(state: TrainState, own: Sequence[Array] | None) -> Any:
-        read = data if own is None else data._replace(**jax.tree.unflatten(jax.tree.structure(_own(data)), own))
-        return _epochs(state, read, first_epoch, **options)
-
-    return jax.vmap(one)(states, own)  # type: ignore[no-any-return]
-
-
-def _own(data: TrainData) -> dict[str, Any]:
-    """What each seed has its own of where extra customers are drawn; all else the seeds share."""
-    return {name: getattr(data, name) for name in ("customers", "pairs", "bought", "missing", "deviations")}
+    """The same epochs of several seeds, whose states are stacked."""
+    return jax.vmap(lambda state: _epochs(state, data, first_epoch, **options))(states)  # type: ignore[no-any-return]
 
 
 def run(
@@ -109,21 +99,16 @@ def run(
 
 
 def run_seeds(
-    model: TwoTower, each: Sequence[TrainData], configs: Sequence[DeepConfig], *, progress: Progress | None = None
+    model: TwoTower, data: TrainData, configs: Sequence[DeepConfig], *, progress: Progress | None = None
 ) -> list[tuple[dict[str, Any], np.ndarray, int]]:
     """`run` for each config, which differ in their seed, in one compiled program, divided among JAX's devices.
 
-    `each` holds the data of every seed: one and the same object, or data of its own for each. Progress is of one seed.
+    Progress is of one seed.
     """
     optimiser = adam(configs[0].learning_rate)
-    states = [init_state(model, data, optimiser, seed=one.seed) for data, one in zip(each, configs, strict=True)]
-    filled = [*range(len(configs)), *[0] * (-len(configs) % jax.local_device_count())]
-    shared = all(data is each[0] for data in each)
-    # As leaves, since the parts of the tree promise other shapes.
-    leaves = [] if shared else zip(*(jax.tree.leaves(_own(each[i])) for i in filled), strict=True)
-    own = None if shared else _divided([np.stack(one) for one in leaves])
-    stacked = _divided(_stack_states([states[i] for i in filled]))
-    stacked, curves = _train(partial(_epochs_of_seeds, own=own), stacked, each[0], model, configs[0], progress)
+    states = [init_state(model, data, optimiser, seed=one.seed) for one in configs]
+    filled = [*states, *states[:1] * (-len(configs) % jax.local_device_count())]
+    stacked, curves = _train(_epochs_of_seeds, _divided(_stack_states(filled)), data, model, configs[0], progress)
     variables, steps = _variables(stacked), np.asarray(stacked.step)
     return [(jax.tree.map(lambda leaf, i=i: leaf[i], variables), curves[i], int(steps[i])) for i in range(len(configs))]
 

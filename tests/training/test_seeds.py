@@ -93,8 +93,9 @@ def test_the_order_of_the_seeds_does_not_matter():
     assert training._epochs_of_seeds._cache_size() == before  # and other seeds run the same program
 
 
-@pytest.mark.parametrize("name", ["triplet", "softmax"])  # shared data, and data of each seed's own
-def test_portions_give_the_same_as_all_at_once(name):
+# Of shared data three seeds at once; of extra customers, which each seed draws anew, one.
+@pytest.mark.parametrize(("name", "size", "done"), [("triplet", 3, [3, 5]), ("softmax", 1, [1, 2, 3, 4, 5])])
+def test_portions_give_the_same_as_all_at_once(name, size, done):
     """Five seeds, three at once: the second portion is filled up, and each seed comes back once, in its place."""
     models = together(name)
     before = training._epochs_of_seeds._cache_size()
@@ -106,9 +107,9 @@ def test_portions_give_the_same_as_all_at_once(name):
     for model, again in zip(models, found[::2], strict=True):
         close(model, again)
     assert training._epochs_of_seeds._cache_size() == before  # both portions run the program of three
-    assert [one[:2] for one in told] == [(3 * EPOCHS, 5 * EPOCHS), (5 * EPOCHS, 5 * EPOCHS)]  # summed over the seeds
-    for (*_, said), portion in zip(told, (found[:3], found[2:]), strict=True):
-        mean = sum(float(model.losses[-1]) for model in portion) / 3
+    assert [one[:2] for one in told] == [(number * EPOCHS, 5 * EPOCHS) for number in done]  # summed over the seeds
+    for (*_, said), last in zip(told, done, strict=True):
+        mean = sum(float(model.losses[-1]) for model in found[last - size : last]) / size
         assert float(said.removeprefix("loss ")) == pytest.approx(mean, rel=1e-3)
 
 
