@@ -251,7 +251,7 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
     else:
         table, purchases = _interactions(schema.interactions, folder, customer_row, product_row, customers, products)
         tables, dated = [products, customers, table], schema.interactions.date is not None
-    validations = tuple(Validation.of(table) for table in tables)
+    validations = tuple(Validation(table.source, len(table), table.set_aside) for table in tables)
     notes = [note for validation in validations for note in validation.notes]
     if not purchases:
         raise InputError(f"{tables[-1].source}: nobody bought anything: there are no purchases to learn from")

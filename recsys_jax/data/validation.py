@@ -22,11 +22,6 @@ class Validation:
     rows: str = "rows"
     """What the rows are: rows, or reviews."""
 
-    @classmethod
-    def of(cls, table: Table) -> "Validation":
-        """The counts of a table of usable rows."""
-        return cls(table.source, len(table), table.set_aside)
-
     @property
     def read(self) -> int:
         """The rows of the file."""

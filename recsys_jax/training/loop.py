@@ -34,8 +34,6 @@ __all__ = ["Progress", "run", "run_seeds"]
 Progress = Callable[[int, int, str], None]
 """Called with how much is done, of how much, and a word on the state."""
 
-_Epochs = Callable[..., tuple[TrainState, tuple[Array, Array]]]
-
 
 @partial(jax.jit, static_argnames=("model", "loss", "optimiser", "augmentation", "size", "epochs"), donate_argnums=0)
 def _epochs(
@@ -114,7 +112,7 @@ def run_seeds(
 
 
 def _train(
-    epochs: _Epochs,
+    epochs: Callable[..., tuple[TrainState, tuple[Array, Array]]],
     state: TrainState,
     data: TrainData,
     model: TwoTower,
