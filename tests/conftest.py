@@ -171,7 +171,7 @@ def write_mall(folder: Path) -> Path:
     return folder
 
 
-# Several genres and languages in one cell, missing numbers, learned vocabularies, column names unlike feature names,
+# Several genres and languages in one field, missing numbers, learned vocabularies, column names unlike feature names,
 # two features on one column, purchases in a table of their own.
 FILMS_TOML = """\
 name = "films"

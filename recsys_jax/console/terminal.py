@@ -165,7 +165,7 @@ def _typed(path: Path) -> str:
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[..., None]]:
-    """A bar; what it gives is called with how much is done, of how much, and with a word on the state."""
+    """A progress bar: a function of how much is done, of how much, and a short description of the current state."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     word = TextColumn("{task.fields[word]}")
     # Where nobody watches, a bar leaves an empty line behind.

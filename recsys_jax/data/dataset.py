@@ -71,11 +71,6 @@ class Dataset:
         return [row for validation in self.validations for row in validation.set_aside]
 
     @property
-    def intakes(self) -> tuple[Validation, ...]:
-        """The former name of `validations`."""
-        return self.validations
-
-    @property
     def fingerprint(self) -> str:
         """A checksum of the training data: the customers' ids and features, and who bought what."""
         columns = {f.column: list(map(str, self.customers.column(f.column))) for f in self.schema.customers.features}

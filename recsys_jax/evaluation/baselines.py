@@ -16,7 +16,7 @@ from recsys_jax.data.splits import Fold, customer_folds
 from recsys_jax.evaluation.methods import Learned, Method, Say, model_scorer
 from recsys_jax.evaluation.queries import Scorer, Shared, attribute_rows
 from recsys_jax.models import metrics
-from recsys_jax.models.basis import hats
+from recsys_jax.models.basis import hats, quantiles
 from recsys_jax.training.batches import prepare
 from recsys_jax.training.convex import Penalties, TrainingPurchases
 from recsys_jax.training.fit import fit
@@ -24,7 +24,7 @@ from recsys_jax.training.penalties import inner_folds
 
 __all__ = [
     "ALPHAS",
-    "KNOTS",
+    "NUMBER_KNOTS",
     "PENALTIES",
     "NaiveBayes",
     "SoftValues",
@@ -42,8 +42,8 @@ ALPHAS = (5, 10, 20, 50, 100, 200, 500, 1000)
 PENALTIES = (100.0, 3.0, 10.0, 30.0, 300.0, 1000.0)
 """The L2 penalties that logistic regression chooses from; the first is taken where there is nothing to choose by."""
 
-KNOTS = 8
-"""How many overlapping ranges a number is divided into."""
+NUMBER_KNOTS = 8
+"""How many quantiles of a number naive Bayes takes as its values; the wide recipe has `basis.KNOTS`."""
 
 DEALS = 3
 """How often the training customers are dealt into inner folds: by one deal alone the strength would be a lucky one."""
@@ -137,16 +137,16 @@ class SoftValues:
         """How often each product was bought with each value; `purchases` are of (row, product)."""
         columns, weights = self.columns[purchases[:, 0]], self.weights[purchases[:, 0]]
         there = columns >= 0
-        cells = (columns * products + purchases[:, 1:])[there]
-        summed = np.bincount(cells, weights[there], self.total * products)
+        places = (columns * products + purchases[:, 1:])[there]
+        summed = np.bincount(places, weights[there], self.total * products)
         return summed.reshape(self.total, products).astype(np.float64)  # of nothing, the sum is an integer
 
     def dense(self, rows: Int[np.ndarray, " n"]) -> Float64[np.ndarray, "n a"]:
         """The weight of every value in the given rows."""
         columns, weights = self.columns[rows], self.weights[rows]
         there = columns >= 0
-        cells = (np.arange(len(rows))[:, None] * self.total + columns)[there]
-        found = np.bincount(cells, weights[there], len(rows) * self.total)
+        places = (np.arange(len(rows))[:, None] * self.total + columns)[there]
+        found = np.bincount(places, weights[there], len(rows) * self.total)
         return found.reshape(len(rows), self.total).astype(np.float64)
 
 
@@ -207,7 +207,7 @@ def naive_bayes(
         fold = customer_folds(len(buyers), folds, deal)[np.searchsorted(buyers, bought[:, 0])]
         asked = purchases[fold == number]
         known = counts - values.counts(asked, total), popularity - np.bincount(asked[:, 1], minlength=total)
-        # Who states the same and bought the same is one query, so many times.
+        # Aggregated by identical attribute rows and products: each is ranked once and counts as often as it occurs.
         queries, times = np.unique(asked, axis=0, return_counts=True)
         rows = np.unique(queries[:, 0])
         if len(rows) * total > INNER_SCORES:
@@ -258,11 +258,11 @@ def _smoothed(
 
 
 def soft_values(dataset: Dataset, first: Int[np.ndarray, " r"], training: Int[np.ndarray, " t"]) -> SoftValues:
-    """The attributes of one customer per combination, by what the features make of the cells.
+    """The attributes of one customer per combination, by what the features make of the values.
 
-    Vocabularies and knots come from the training customers alone. A missing value is none, and says nothing: as a
-    value of its own it would speak, of much that is missing together, once for each. Raises `InputError` for a cell
-    that no policy admits.
+    Vocabularies and knots come from the training customers alone. A missing value is ignored: as a value
+    of its own it would count once for each of several attributes that are missing together. Raises `InputError` for a
+    value that no policy admits.
 
     Args:
         dataset: whose customers they are.
@@ -279,7 +279,7 @@ def soft_values(dataset: Dataset, first: Int[np.ndarray, " r"], training: Int[np
             missing = encoded[:, 1] > 0 if encoded.shape[1] > 1 else np.zeros(len(x), bool)
             stated = x[training][~missing[training]]
             # Quantiles of the training customers, so that each knot has about as many of them.
-            knots = np.unique(np.quantile(stated, np.linspace(0, 1, KNOTS))) if len(stated) else np.zeros(1)
+            knots = np.unique(quantiles(stated, NUMBER_KNOTS))
             weight, size = hats(x, knots, np), len(knots)
             own = np.where(missing[:, None], -1, np.arange(size))
         else:

@@ -59,18 +59,18 @@ class Shared:
 
 
 def attribute_rows(dataset: Dataset) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " c"]]:
-    """One customer of each different combination of attribute cells, and the combination of each customer.
+    """One customer of each different combination of attribute values, and the combination of each customer.
 
-    Thousands of customers state but hundreds of combinations: whoever reads attributes alone is done sooner. Cells
-    are compared as they are written, so some combinations may mean the same.
+    Thousands of customers share some hundreds of combinations, so what reads attributes alone is computed once for
+    each. Values are compared as they are written, so some combinations may mean the same.
     """
     columns = [dataset.customers.column(feature.column) for feature in dataset.schema.customers.features]
     seen: dict[tuple[str, ...], int] = {}
     group = np.empty(len(dataset.customers), np.int64)
     first: list[int] = []
-    for row, cells in enumerate(zip(*columns, strict=True)):
-        # repr, not str: None is a missing cell and "None" a value.
-        key = tuple(map(repr, cells))
+    for row, values in enumerate(zip(*columns, strict=True)):
+        # repr, not str: None is a missing value and "None" a text.
+        key = tuple(map(repr, values))
         if key not in seen:
             seen[key] = len(first)
             first.append(row)

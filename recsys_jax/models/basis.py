@@ -10,7 +10,7 @@ from jaxtyping import Float, Float64
 
 from recsys_jax.data.features import FeatureSpace
 
-__all__ = ["KNOTS", "Design", "hats"]
+__all__ = ["KNOTS", "Design", "hats", "quantiles"]
 
 KNOTS = 9
 """Knots of the curve that a number runs along; its vector is interpolated between two of them."""
@@ -36,6 +36,15 @@ def hats(x: Float[Any, " n"], knots: Float[Any, " k"], like: Any = jnp) -> Float
     ones = like.ones((len(x), 1), rising.dtype)
     up, down = like.concatenate([ones, rising], 1), like.concatenate([1.0 - rising, ones], 1)
     return like.clip(like.minimum(up, down), 0.0, 1.0)
+
+
+def quantiles(known: Float64[np.ndarray, " n"], count: int) -> Float64[np.ndarray, " k"]:
+    """`count` quantiles of the numbers, smallest to largest, so that about as many lie between any two; of none, 0.
+
+    >>> quantiles(np.array([1.0, 2.0, 4.0]), 3).tolist()
+    [1.0, 2.0, 4.0]
+    """
+    return np.asarray(np.quantile(known, np.linspace(0, 1, count)) if len(known) else np.zeros(1))
 
 
 @dataclass(frozen=True)
@@ -102,8 +111,7 @@ class Design:
 def _knots(known: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " k"]:
     """Quantiles of numbers, each once; where there are fewer values, more knots between them. Distinct as float32."""
     # Of no value and of one: any curve will do.
-    quantiles = np.quantile(known, np.linspace(0, 1, KNOTS)) if len(known) else np.zeros(1)
-    found = np.unique(quantiles.astype(np.float32)).astype(np.float64)
+    found = np.unique(quantiles(known, KNOTS).astype(np.float32)).astype(np.float64)
     between = np.interp(np.linspace(0, len(found) - 1, KNOTS), np.arange(len(found)), found).astype(np.float32)
     if (np.diff(between) > 0).all():
         return between.astype(np.float64)

@@ -90,7 +90,7 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
         "customers": {fitted.feature.name: fitted.learned() for fitted in model.customers},
         "products": {fitted.feature.name: fitted.learned() for fitted in model.products},
         "product_ids": list(model.product_ids),
-        "product_rows": {column: list(cells) for column, cells in model.product_rows.items()},
+        "product_rows": {column: list(values) for column, values in model.product_rows.items()},
     }
     text = json.dumps(document, indent=1, default=_plain) + "\n"
     own = hashlib.sha256(text.encode()).hexdigest()
@@ -285,5 +285,5 @@ def _tensors(
 
 
 def _plain(value: object) -> object:
-    """A cell of a table as JSON: NumPy's scalars as Python's, dates as text."""
+    """A value of a table as JSON: NumPy's scalars as Python's, dates as text."""
     return value.item() if isinstance(value, np.generic) else str(value)

@@ -31,7 +31,7 @@ __all__ = [
 Shape = tuple[str, tuple[int, ...]]
 """The type and the lengths of a tensor: `("float32", (3, 16))`."""
 
-_DEEPEST = 32  # Of lists within lists in a cell.
+_DEEPEST = 32  # Of lists within lists in a value.
 _PLAIN = {str, int, float, bool, type(None)}
 _RADII = 1e-12, 1e12
 
@@ -151,18 +151,18 @@ def check_catalogue(schema: Schema, ids: Sequence[str], rows: Mapping[str, Seque
     """Raises `InputError` unless the rows are those of the products with these ids, in the columns that are needed."""
     for name, column in product_rows(schema, Table(where, rows)).items():
         if not isinstance(column, Sequence) or isinstance(column, str) or len(column) != len(ids):
-            raise InputError(f"{where}: {name}: found {shown(column)}; allowed: a list of {len(ids)} cells")
-        for cell in column:
+            raise InputError(f"{where}: {name}: found {shown(column)}; allowed: a list of {len(ids)} values")
+        for value in column:
             # By the type first: to tell an instance of an abstract class takes many times as long.
-            if type(cell) not in _PLAIN and not _is_shallow(cell, _DEEPEST):
+            if type(value) not in _PLAIN and not _is_shallow(value, _DEEPEST):
                 raise InputError(f"{where}: {name}: found lists in lists, {_DEEPEST} deep; allowed: fewer")
-    found = [as_key(cell) for cell in rows[schema.products.id]]
+    found = [as_key(value) for value in rows[schema.products.id]]
     if not ids or found != list(ids) or len(set(ids)) != len(ids):
         raise InputError(f"{where}: found the ids {shown(ids)}; allowed: those of the products, each once")
 
 
-def _is_shallow(cell: object, deepest: int) -> bool:
-    if isinstance(cell, str) or not isinstance(cell, Mapping | Sequence):
+def _is_shallow(value: object, deepest: int) -> bool:
+    if isinstance(value, str) or not isinstance(value, Mapping | Sequence):
         return True
-    parts = cell.values() if isinstance(cell, Mapping) else cell
+    parts = value.values() if isinstance(value, Mapping) else value
     return deepest > 0 and all(_is_shallow(part, deepest - 1) for part in parts)

@@ -45,7 +45,7 @@ PRICES = (
     (2700, 5515, 15100, 24188, 80000),
     (17640, 28500, 47250, 62600, 112500),
 )
-TWINS = (2, 2, 1, 0, 2)  # products of each category that share brand and price with another
+PAIRS = (2, 2, 1, 0, 2)  # pairs of products of each category with the same brand and price
 ODD_PRICES = 11  # products whose price is no multiple of 100
 RATINGS = {4.5: 2, 4.6: 3, 4.7: 18, 4.8: 32, 4.9: 35, 5.0: 3}
 LENGTHS = ((0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1), (20, 38, 124, 168, 331, 552, 752, 796, 840))
@@ -125,11 +125,11 @@ def _category(index: int, words: Words, rng: Generator) -> tuple[list[tuple[str,
     size = int(counts.sum())
     odd = ODD_PRICES * (index + 1) // len(CATEGORIES) - ODD_PRICES * index // len(CATEGORIES)
     while True:
-        twins = np.sort(rng.choice(_twin_places(size), TWINS[index], replace=False))
-        prices = _prices(PRICES[index], size, twins, odd, rng)
-        brands = _brands(counts, twins, rng)
+        starts = np.sort(rng.choice(_pair_places(size), PAIRS[index], replace=False))
+        prices = _prices(PRICES[index], size, starts, odd, rng)
+        brands = _brands(counts, starts, rng)
         # By chance, two more products may share brand and price, or rounding may move a price past its neighbour.
-        if len(set(zip(brands, prices, strict=True))) == size - TWINS[index] and (np.diff(prices) >= 0).all():
+        if len(set(zip(brands, prices, strict=True))) == size - PAIRS[index] and (np.diff(prices) >= 0).all():
             break
     pairs = [(line, product.split("|")) for line in words_here["lines"] for product in words_here["products"]]
     chosen = [pairs[row] for row in rng.permutation(len(pairs))[:size]]
@@ -138,17 +138,17 @@ def _category(index: int, words: Words, rng: Generator) -> tuple[list[tuple[str,
     return names, brands[order], prices[order]
 
 
-def _twin_places(size: int) -> list[int]:
+def _pair_places(size: int) -> list[int]:
     """Indices of the sorted prices where two neighbours may be equal without moving a quartile."""
     fixed = {0, size - 1} | {int(q * (size - 1)) + up for q in (0.25, 0.5, 0.75) for up in (0, 1)}
     return [place for place in range(1, size - 2, 2) if not fixed & {place, place + 1}]
 
 
-def _prices(quartiles: tuple[int, ...], size: int, twins: Ints, odd: int, rng: Generator) -> Ints:
+def _prices(quartiles: tuple[int, ...], size: int, starts: Ints, odd: int, rng: Generator) -> Ints:
     """Sorted prices with the given minimum, quartiles and maximum, `odd` of them no multiple of 100."""
     places = np.arange(size) + np.where(np.isin(np.arange(size), [0, size - 1]), 0, rng.uniform(-0.4, 0.4, size))
     prices = np.interp(places / (size - 1), np.linspace(0, 1, 5), quartiles)
-    prices[twins + 1] = prices[twins]
+    prices[starts + 1] = prices[starts]
     prices = np.round(prices, -2)
     prices[[0, -1]] = np.array(quartiles)[[0, -1]]
     for quantile, wanted in zip((0.25, 0.5, 0.75), quartiles[1:4], strict=True):
@@ -159,19 +159,19 @@ def _prices(quartiles: tuple[int, ...], size: int, twins: Ints, odd: int, rng: G
             prices[low + 1] = np.round((wanted - (1 - share) * prices[low]) / share, -2)
         else:
             prices[low] = np.round((wanted - share * prices[low + 1]) / (1 - share), -2)
-    free = [place for place in range(1, size - 1) if place not in {*twins, *(twins + 1)}]
+    free = [place for place in range(1, size - 1) if place not in {*starts, *(starts + 1)}]
     odd -= int((prices % 100 > 0).sum())
     chosen = np.array(free)[rng.permutation(len(free))[:odd]]
     prices[chosen] += 10 * rng.integers(1, 10, len(chosen))
     return prices.astype(np.int64)
 
 
-def _brands(counts: Ints, twins: Ints, rng: Generator) -> Ints:
-    """A brand number for each of the sorted prices; both products of a twin get the same brand."""
+def _brands(counts: Ints, starts: Ints, rng: Generator) -> Ints:
+    """A brand number for each of the sorted prices; the two products of a pair get the same brand."""
     left, brands = counts.copy(), np.full(counts.sum(), -1)
-    for twin in twins:
+    for first in starts:
         brand = rng.choice(np.flatnonzero(left >= 2))
-        brands[[twin, twin + 1]] = brand
+        brands[[first, first + 1]] = brand
         left[brand] -= 2
     brands[brands < 0] = rng.permutation(np.repeat(np.arange(len(counts)), left))
     return brands

@@ -34,7 +34,7 @@ def fit(
 
     Vocabularies, scaling and popularity come from those purchases' customers and from the product catalogue alone. With
     `checkpoints` a training that was killed goes on to the same bytes as one that was not. `progress` is called with
-    how much is done, of how much, and a word on the state.
+    how much is done, of how much, and a short description of the current state.
 
     Raises `InputError` where there is nothing to learn from, `Diverged` where the loss is no finite number, and
     `Stopped` where the checkpoints say so.

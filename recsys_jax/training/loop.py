@@ -32,7 +32,7 @@ from recsys_jax.training.step import (
 __all__ = ["Progress", "run", "run_seeds"]
 
 Progress = Callable[[int, int, str], None]
-"""Called with how much is done, of how much, and a word on the state."""
+"""Called with how much is done, of how much, and a short description of the current state."""
 
 
 @partial(jax.jit, static_argnames=("model", "loss", "optimiser", "augmentation", "size", "epochs"), donate_argnums=0)

@@ -98,7 +98,7 @@ def test_the_strongest_pytorch_trains_what_the_common_one_trains(mall):
     assert all(map(torch.equal, again.state_dict().values(), model.state_dict().values()))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="PyTorch compiles a whole epoch")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler uses what PyTorch deprecates
 def test_compiled_the_strongest_pytorch_is_the_same(mall):
     customers, products = reference.read_rows(mall / "customers.json"), reference.read_rows(mall / "products.json")
@@ -176,8 +176,11 @@ PARTS = ("training", "step", "seeds", "requests", "scoring")  # the others have 
     ("parts", "trained"),
     [
         (("training", "scoring"), (training.COMMON, training.OURS)),
-        # Twenty processes, each with its imports.
-        pytest.param(PARTS, (training.COMMON, EAGER, training.OURS), marks=pytest.mark.slow),
+        pytest.param(
+            PARTS,
+            (training.COMMON, EAGER, training.OURS),
+            marks=pytest.mark.slow(reason="twenty processes, each with its imports"),
+        ),
     ],
 )
 def test_a_tiny_run(parts, trained, mall, tmp_path, monkeypatch, capsys):

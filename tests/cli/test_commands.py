@@ -49,10 +49,10 @@ def test_the_examples_of_the_readme_run(cwd):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.S)
     assert len(blocks) == 3
     shutil.copytree(MALL, cwd / "data" / "amoremall", dirs_exist_ok=True)
-    options = ("--run", "runs/amoremall-towers", "--customers", "runs/amoremall/customers.json")
+    options = ("--run", "runs/amoremall-deep", "--customers", "runs/amoremall/customers.json")
     done("train", MALL, "deep", "--epochs", 20, *options, cwd=cwd)
     told(run("torch", "export", "runs/amoremall", "model.pth", cwd=cwd), "a checkpoint can't hold this model: found")
-    done("torch", "export", "runs/amoremall-towers", "model.pth", cwd=cwd)
+    done("torch", "export", "runs/amoremall-deep", "model.pth", cwd=cwd)
     checks = "\nassert values.shape == ids.shape == (1, 3)\nassert not {0, 5} & set(ids[0].tolist())"
     said = StringIO()
     with chdir(cwd), redirect_stdout(said):

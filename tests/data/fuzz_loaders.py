@@ -7,7 +7,7 @@ random files there. In a virtual environment with this project:
     python tests/data/fuzz_loaders.py json -max_total_time=300
 
 What is fuzzed: toml (dataset.toml, personas.toml and boosts.toml in turn), json, csv or parquet (each file as products,
-as customers, as purchases and as reviews), or cells (the same of JSON files that are right but for some cells).
+as customers, as purchases and as reviews), or values (the same of JSON files that are right but for some values).
 What follows goes to libFuzzer: -runs=N, -seed=N, a folder for the corpus.
 A finding ends it with the traceback, and the bytes lie in crash-... in the working directory.
 """
@@ -88,7 +88,7 @@ def check(dataset: Dataset, rows: int | None = None) -> None:
     schema = dataset.schema
     shown = (schema.products.name, schema.products.brand, schema.products.category)
     texts = [*dataset.product_ids, *dataset.customer_ids, *(dataset.segments or []), *dataset.notes]
-    texts += [cell for name in shown if name for cell in dataset.products.column(name) if isinstance(cell, str)]
+    texts += [value for name in shown if name for value in dataset.products.column(name) if isinstance(value, str)]
     "".join([*texts, *map(str, dataset.set_aside)]).encode()
     sides = ((dataset.products, dataset.schema.products), (dataset.customers, dataset.schema.customers))
     for table, part in sides:
@@ -218,8 +218,8 @@ def of_toml(ending: str) -> Callable[[bytes], None]:
     return one
 
 
-def of_cells(ending: str) -> Callable[[bytes], None]:
-    """Takes the bytes as changes to cells of right tables, which JSON holds."""
+def of_values(ending: str) -> Callable[[bytes], None]:
+    """Takes the bytes as changes to values of right tables, which JSON holds."""
     as_table = of_tables("json")
 
     def one(content: bytes) -> None:
@@ -228,9 +228,9 @@ def of_cells(ending: str) -> Callable[[bytes], None]:
         for _ in range(1 + draw.ConsumeUInt(1) % 3):
             row = pick(draw, rows)
             name = pick(draw, list(row))
-            row[name] = cell(draw)
+            row[name] = value(draw)
             if name == "reviews" and draw.ConsumeBool():
-                row[name] = [{"content": cell(draw), "profile_info": cell(draw)}]
+                row[name] = [{"content": value(draw), "profile_info": value(draw)}]
         as_table(json.dumps(rows).encode())
 
     return one
@@ -242,10 +242,10 @@ def pick(draw: atheris.FuzzedDataProvider, values: Sequence[Any]) -> Any:
 
 
 # What loaders have reason to treat in a way of its own.
-CELLS = ("p1.0", "u1.0", " p1.1 ", "32", "nan", "-1", "1e999", "2024-13-01", "dry", "\ud800", "a\0", 10**400, math.nan)
+VALUES = ("p1.0", "u1.0", " p1.1 ", "32", "nan", "-1", "1e999", "2024-13-01", "dry", "\ud800", "a\0", 10**400, math.nan)
 
 
-def cell(draw: atheris.FuzzedDataProvider, depth: int = 2) -> object:
+def value(draw: atheris.FuzzedDataProvider, depth: int = 2) -> object:
     """Anything that JSON can hold, and what Python writes there beside it."""
     kinds: list[Callable[[], object]] = [
         lambda: None,
@@ -253,9 +253,9 @@ def cell(draw: atheris.FuzzedDataProvider, depth: int = 2) -> object:
         lambda: draw.ConsumeInt(4),
         draw.ConsumeFloat,
         lambda: draw.ConsumeUnicode(draw.ConsumeUInt(1) % 20),
-        lambda: pick(draw, CELLS),
-        lambda: [cell(draw, depth - 1) for _ in range(draw.ConsumeUInt(1) % 4)],
-        lambda: {draw.ConsumeUnicode(3): cell(draw, depth - 1)},
+        lambda: pick(draw, VALUES),
+        lambda: [value(draw, depth - 1) for _ in range(draw.ConsumeUInt(1) % 4)],
+        lambda: {draw.ConsumeUnicode(3): value(draw, depth - 1)},
     ]
     return pick(draw, kinds if depth else kinds[:-2])()
 
@@ -264,7 +264,7 @@ def seeds(kind: str) -> list[bytes]:
     """Files that are right, to begin with."""
     if kind == "toml":
         return [text.encode() for text in (MALL_TOML, FILMS_TOML, CATALOGUE, BOOSTS)]
-    if kind == "cells":
+    if kind == "values":
         return [bytes(range(first, first + 64)) for first in (0, 64, 128)]
     return [written(rows, kind) for rows in good_rows().values()]
 
@@ -272,7 +272,7 @@ def seeds(kind: str) -> list[bytes]:
 def main() -> None:
     """Fuzzes what the first argument names."""
     kind = sys.argv.pop(1) if len(sys.argv) > 1 else ""
-    makers = {"toml": of_toml, "json": of_tables, "csv": of_tables, "parquet": of_tables, "cells": of_cells}
+    makers = {"toml": of_toml, "json": of_tables, "csv": of_tables, "parquet": of_tables, "values": of_values}
     if kind not in makers:
         sys.exit(f"found {kind!r}; allowed: {', '.join(makers)}")
     corpus = FOLDER / "corpus"

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from recsys_jax import DeepConfig, InputError, Recommender, fit, load_dataset
 from recsys_jax.cli import recommend, run, score, train
-from recsys_jax.console.terminal import console, errors, write_set_aside
+from recsys_jax.console.places import write_set_aside
+from recsys_jax.console.terminal import console, errors
 from recsys_jax.data.dataset import Dataset, read_reviews
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Schema
@@ -133,7 +134,7 @@ def written(rows: list[dict[str, Any]], ending: str) -> bytes:
     """The rows as a file of this kind."""
     if ending == "json":
         return json.dumps(rows).encode()
-    frame = pd.DataFrame([{name: cell for name, cell in row.items() if name != "reviews"} for row in rows])
+    frame = pd.DataFrame([{name: value for name, value in row.items() if name != "reviews"} for row in rows])
     if ending == "csv":
         return frame.to_csv(index=False).encode()
     stream = io.BytesIO()
@@ -201,7 +202,7 @@ def test_the_shop_has_no_mistake(shop):
     assert dataset.validations[0].notes == []
 
 
-# One bad cell: its row is set aside
+# One bad value: its row is set aside
 
 ID = "allowed: an id, a text or a number that is not empty"
 DATE = "allowed: a date such as 2024-03-01"
@@ -209,12 +210,12 @@ DEEP: Any = []
 for _ in range(900):  # deeper than Python prints, and not deeper than it reads
     DEEP = [DEEP]
 
-CELLS = [
+VALUES = [
     # ids
-    *(("products", "sku", cell, ID) for cell in (None, "", "  ", True, ["T7"], {"id": 7}, "T\x007", "T\x1b[31m7")),
-    *(("products", "sku", cell, ID) for cell in ("T\ud8007", float("nan"), float("inf"), [], DEEP)),
-    *(("customers", "who", cell, ID) for cell in (None, "", False, ["c7"], "c\t7", "c\udfff")),
-    *(("bought", "who", cell, ID) for cell in (None, "", True, {}, [["c7"]])),
+    *(("products", "sku", value, ID) for value in (None, "", "  ", True, ["T7"], {"id": 7}, "T\x007", "T\x1b[31m7")),
+    *(("products", "sku", value, ID) for value in ("T\ud8007", float("nan"), float("inf"), [], DEEP)),
+    *(("customers", "who", value, ID) for value in (None, "", False, ["c7"], "c\t7", "c\udfff")),
+    *(("bought", "who", value, ID) for value in (None, "", True, {}, [["c7"]])),
     ("products", "sku", "T3", "found 'T3'; allowed: an id that no other row has; row 3 has the same one"),
     ("products", "sku", " T3 ", "row 3 has the same one"),
     ("customers", "who", "c3", "found 'c3'; allowed: an id that no other row has; row 3 has the same one"),
@@ -222,19 +223,22 @@ CELLS = [
     ("bought", "sku", "T99", "found 'T99'; allowed: an id that stands in"),
     ("bought", "sku", "t7", "found 't7'; allowed: an id that stands in"),
     # numbers
-    *(("customers", "age", cell, "allowed: a number from 1 to 120") for cell in (0, 300, -5, "서른", None, "", True)),
-    *(("customers", "age", cell, "allowed: a number from 1 to 120") for cell in ([32], {"age": 32}, "32세", 1e999)),
-    *(("customers", "age", cell, "allowed: a number from 1 to 120") for cell in (float("nan"), "nan", "1e999", "0x20")),
+    *(("customers", "age", value, "allowed: a number from 1 to 120") for value in (0, 300, -5, "서른", None, "", True)),
+    *(("customers", "age", value, "allowed: a number from 1 to 120") for value in ([32], {"age": 32}, "32세", 1e999)),
     *(
-        ("products", "price", cell, "allowed: a number from 0")
-        for cell in (-1, "-1", "free", "46,000", "₩46000", 1e999)
+        ("customers", "age", value, "allowed: a number from 1 to 120")
+        for value in (float("nan"), "nan", "1e999", "0x20")
+    ),
+    *(
+        ("products", "price", value, "allowed: a number from 0")
+        for value in (-1, "-1", "free", "46,000", "₩46000", 1e999)
     ),
     ("products", "price", 10**400, "allowed: a number from 0"),
     ("products", "price", 1e200, "allowed: a number from -1e+100 to 1e+100 once scaled"),
     # values
     *(
-        ("customers", "skin", cell, "allowed: 'dry', 'oily'")
-        for cell in ("Dry", "건성", "dr\u200by", None, "", 7, True)
+        ("customers", "skin", value, "allowed: 'dry', 'oily'")
+        for value in ("Dry", "건성", "dr\u200by", None, "", 7, True)
     ),
     ("customers", "skin", ["dry"], "allowed: one value, a text or a number"),
     ("customers", "skin", DEEP, "allowed: one value, a text or a number"),
@@ -247,15 +251,18 @@ CELLS = [
     ("products", "brand", ["Kumo"], "allowed: one value, a text or a number"),
     ("products", "kind", "white", "allowed: 'black', 'green'"),
     # dates
-    *(("bought", "when", cell, DATE) for cell in (None, "", "1.3.2024", "03/01/2024", "2024-02-30", "yesterday", True)),
-    *(("bought", "when", cell, DATE) for cell in (1709251200000, [2024, 3, 1], float("nan"), "2024년 3월 1일")),
+    *(
+        ("bought", "when", value, DATE)
+        for value in (None, "", "1.3.2024", "03/01/2024", "2024-02-30", "yesterday", True)
+    ),
+    *(("bought", "when", value, DATE) for value in (1709251200000, [2024, 3, 1], float("nan"), "2024년 3월 1일")),
 ]
 
 
-@pytest.mark.parametrize(("name", "column", "cell", "reason"), CELLS, ids=lambda value: repr(value)[:24])
-def test_a_bad_cell_sets_its_row_aside(shop, name, column, cell, reason):
+@pytest.mark.parametrize(("name", "column", "value", "reason"), VALUES, ids=lambda value: repr(value)[:24])
+def test_a_bad_value_sets_its_row_aside(shop, name, column, value, reason):
     rows = tables()[name]
-    rows[6][column] = cell
+    rows[6][column] = value
     (shop / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
     dataset = load_dataset(shop)
     lost = balanced(dataset)
@@ -276,7 +283,7 @@ def test_a_bad_cell_sets_its_row_aside(shop, name, column, cell, reason):
             assert all(f"; row 7 there is set aside: {one.reason}" in row.reason for row in lost["bought"])
 
 
-# Odd cells that are used as they are, or corrected
+# Odd values that are used as they are, or corrected
 
 USED = [
     ("products", "sku", " T7 ", lambda d: d.product_ids[6] == "T7"),
@@ -302,10 +309,10 @@ USED = [
 ]
 
 
-@pytest.mark.parametrize(("name", "column", "cell", "holds"), USED, ids=lambda value: repr(value)[:24])
-def test_an_odd_cell_that_is_used(shop, name, column, cell, holds):
+@pytest.mark.parametrize(("name", "column", "value", "holds"), USED, ids=lambda value: repr(value)[:24])
+def test_an_odd_value_that_is_used(shop, name, column, value, holds):
     rows = tables()[name]
-    rows[6][column] = cell
+    rows[6][column] = value
     (shop / f"{name}.json").write_text(json.dumps(rows), encoding="utf-8")
     dataset = load_dataset(shop)
     assert not any(balanced(dataset).values())
@@ -431,7 +438,7 @@ def test_more_than_one_row_in_ten_is_no_slip(shop, bad, used):
 
 
 def test_the_limit_counts_what_the_reader_and_the_schema_set_aside(shop):
-    """One row of too many cells, one of a bad price, and a third, together more than one in ten of 20."""
+    """One row of too many values, one of a bad price, and a third, together more than one in ten of 20."""
     text = written(tables()["products"], "csv").decode()
     two = text.replace("T7,", "T7,x,").replace("Kumo,green,9", "Kumo,green,-9")
     put(shop, "products", two.encode(), "csv")
@@ -558,7 +565,7 @@ def test_a_review_of_a_megabyte_is_read_in_seconds(shop, text):
     assert os.times().user - before < 10
 
 
-def test_a_megabyte_in_a_cell_of_csv(shop):
+def test_a_megabyte_in_a_value_of_csv(shop):
     text = written(tables()["products"], "csv").decode().replace("Tea 7", '"' + "차, " * 300_000 + '"')
     put(shop, "products", text.encode(), "csv")
     dataset = load_dataset(shop)
@@ -851,8 +858,8 @@ def test_a_call_with_bad_data_is_refused(mall_model, call, words):
 
 def test_rows_that_score_cannot_use(mall_run, tmp_path):
     """As many rows come in as are scored and rejected, each of these with its reason."""
-    cells = [32, 0, 300, None, -1]
-    rows = [{**NOBODY, "user_id": f"u{n}", "age": age} for n, age in enumerate(cells)]
+    values = [32, 0, 300, None, -1]
+    rows = [{**NOBODY, "user_id": f"u{n}", "age": age} for n, age in enumerate(values)]
     rows += [{**rows[0], "user_id": "u5", "skin_type": "\u200b"}, {**rows[0], "user_id": "u6", "gender": ""}]
     parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
     score.main(score.Options(tmp_path / "in.parquet", tmp_path / "out.parquet", mall_run, top_n=1))
@@ -941,8 +948,8 @@ ODD: st.SearchStrategy[Any] = st.recursive(
 
 @settings(max_examples=120)
 @given(data=st.data())
-def test_any_cells_are_used_set_aside_or_refused(tmp_path_factory, data):
-    folder = tmp_path_factory.getbasetemp() / "any-cells"
+def test_any_values_are_used_set_aside_or_refused(tmp_path_factory, data):
+    folder = tmp_path_factory.getbasetemp() / "any-values"
     folder.mkdir(exist_ok=True)
     (folder / "dataset.toml").write_text(TOML, encoding="utf-8")
     counts = {}
@@ -1007,8 +1014,8 @@ def _places(value: Any) -> Iterator[tuple[Any, Any]]:
             yield from _places(inner)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="5,000 random shops; the gate has 120")
 @settings(max_examples=5_000)
 @given(data=st.data())
-def test_any_cells_many_times(tmp_path_factory, data):
-    test_any_cells_are_used_set_aside_or_refused.hypothesis.inner_test(tmp_path_factory, data)
+def test_any_values_many_times(tmp_path_factory, data):
+    test_any_values_are_used_set_aside_or_refused.hypothesis.inner_test(tmp_path_factory, data)

@@ -445,7 +445,7 @@ MARCH = 1709251200.0  # the first second of 2024-03-01 in UTC
 
 
 @pytest.mark.parametrize(
-    ("cell", "seconds"),
+    ("value", "seconds"),
     [
         ("2024-03-01", MARCH),
         (" 2024-03-01\n", MARCH),
@@ -473,14 +473,14 @@ MARCH = 1709251200.0  # the first second of 2024-03-01 in UTC
     ],
     ids=repr,
 )
-def test_a_date_is_seconds_in_utc(cell, seconds):
-    found = parse_date(cell)
+def test_a_date_is_seconds_in_utc(value, seconds):
+    found = parse_date(value)
     assert isinstance(found, float)
     assert found == seconds
 
 
 @pytest.mark.parametrize(
-    "cell",
+    "value",
     [
         *(None, "", " ", float("nan"), pd.NaT, pd.NA, np.datetime64("NaT"), float("inf"), "inf", "nan"),
         *(True, "true", "yesterday", "01/03/2024", "2024-13-01", "2023-02-29", "2024-03-01T25:00", "12:30", [], {}),
@@ -488,9 +488,9 @@ def test_a_date_is_seconds_in_utc(cell, seconds):
     ],
     ids=repr,
 )
-def test_what_is_no_date(cell):
+def test_what_is_no_date(value):
     """Among it milliseconds since 1970, which would lie in the year 56133."""
-    assert parse_date(cell) is None
+    assert parse_date(value) is None
 
 
 @given(st.datetimes(timezones=st.none() | st.timezones()))
@@ -584,12 +584,12 @@ def test_each_repeated_row_has_its_own_date(mall):
 @pytest.mark.parametrize("kind", [pa.timestamp("us"), pa.timestamp("ns", tz="Asia/Seoul"), pa.date32(), pa.int64()])
 def test_dates_of_parquet_files(mall, kind):
     moments = [datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 3, 2, tzinfo=UTC)]
-    cells = [int(m.timestamp()) for m in moments] if kind == pa.int64() else moments
+    values = [int(m.timestamp()) for m in moments] if kind == pa.int64() else moments
     if kind == pa.timestamp("us"):
-        cells = [m.replace(tzinfo=None) for m in moments]
+        values = [m.replace(tzinfo=None) for m in moments]
     columns = {"user_id": ["a", "b"], "persona_name": ["P", "P"], "purchased_product_id": ["p1", "p2"]}
     dated_mall(mall, [], first=False)
-    parquet.write_table(pa.table({**columns, "when": pa.array(cells, kind)}), mall / "c.parquet")
+    parquet.write_table(pa.table({**columns, "when": pa.array(values, kind)}), mall / "c.parquet")
     dataset = load_dataset(mall, mall / "c.parquet")
     assert dates(dataset) == {("a", "p1"): MARCH, ("b", "p2"): MARCH + DAY}
 

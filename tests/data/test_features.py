@@ -1,4 +1,4 @@
-"""Tables to arrays: the mall's codes exactly, several values in a cell, numbers, nothing from held-out rows."""
+"""Tables to arrays: the mall's codes exactly, several values in one field, numbers, nothing from held-out rows."""
 
 import json
 import math
@@ -44,15 +44,15 @@ def number(
     return Numeric("x", "x", scale, clip, standardise, float(low), float(high), unknown, missing)
 
 
-def fitted(feature, cells=("a",)) -> FittedFeature:
-    cells = list(cells)
-    return FittedFeature.fit(feature, table(x=cells), range(len(cells)))
+def fitted(feature, values=("a",)) -> FittedFeature:
+    values = list(values)
+    return FittedFeature.fit(feature, table(x=values), range(len(values)))
 
 
-def encoded(feature, cells, train=None) -> list:
-    """The array of the cells as a list; learned from `train`, by default from the cells themselves."""
-    cells = list(cells)
-    return fitted(feature, cells if train is None else train).encode(table(x=cells)).tolist()
+def encoded(feature, values, train=None) -> list:
+    """The array of the values as a list; learned from `train`, by default from the values themselves."""
+    values = list(values)
+    return fitted(feature, values if train is None else train).encode(table(x=values)).tolist()
 
 
 # The mall, exactly
@@ -90,10 +90,10 @@ def test_the_malls_customers(customers, name, codes):
 
 
 @pytest.mark.parametrize(
-    ("name", "cell"), [("skin_type", "Dry"), ("skin_concern", "acne"), ("gender", "female"), ("gender", "f")]
+    ("name", "value"), [("skin_type", "Dry"), ("skin_concern", "acne"), ("gender", "female"), ("gender", "f")]
 )
-def test_the_malls_customers_have_no_other_values(customers, name, cell):
-    says(lambda: customers[name].encode(table(**{name: [cell]})), "row 1", name, repr(cell), "allowed")
+def test_the_malls_customers_have_no_other_values(customers, name, value):
+    says(lambda: customers[name].encode(table(**{name: [value]})), "row 1", name, repr(value), "allowed")
     says(lambda: customers[name].encode(table(**{name: [None]})), "row 1", name, "found nothing", "allowed")
 
 
@@ -101,8 +101,8 @@ def test_the_malls_ages(customers):
     ages = customers["age"].encode(table(age=[1, 25, 50, "32", 120, 29.5]))
     assert ages.dtype == np.float32
     np.testing.assert_allclose(ages, [[1 / 50], [25 / 50], [50 / 50], [32 / 50], [120 / 50], [29.5 / 50]], rtol=1e-6)
-    for cell in (0, 121, -5, "abc", None, True, "nan"):
-        says(lambda cell=cell: customers["age"].encode(table(age=[30, cell])), "row 2", "age", "from 1 to 120")
+    for value in (0, 121, -5, "abc", None, True, "nan"):
+        says(lambda value=value: customers["age"].encode(table(age=[30, value])), "row 2", "age", "from 1 to 120")
 
 
 def test_the_malls_products():
@@ -123,9 +123,9 @@ def test_the_malls_products():
     assert space.inputs == (("category", "categorical", 5), ("brand", "categorical", 5), ("price", "numeric", 1))
     new = table(category=["Men"], brand_name=["never seen"], price=["46210"])
     assert space["brand"].encode(new).tolist() == [4]
-    for column, cell in [("category", 100), ("category", "skincare"), ("price", -1), ("price", "46,210")]:
-        bad = Table.of({**new.columns, column: [cell]}, "new")
-        says(lambda bad=bad: space.encode(bad), "new, row 1", column, repr(cell), "allowed")
+    for column, value in [("category", 100), ("category", "skincare"), ("price", -1), ("price", "46,210")]:
+        bad = Table.of({**new.columns, column: [value]}, "new")
+        says(lambda bad=bad: space.encode(bad), "new, row 1", column, repr(value), "allowed")
 
 
 def test_the_committed_products_brands_are_in_order_of_appearance():
@@ -164,17 +164,17 @@ def test_learned_values_are_in_order_of_appearance():
 def test_unknown_and_missing(unknown, missing, size, rows):
     feature = fitted(one(unknown=unknown, missing=missing))
     assert feature.input == ("x", "categorical", size)
-    for cell, row in zip(("zzz", None), rows or (None, None), strict=True):
+    for value, row in zip(("zzz", None), rows or (None, None), strict=True):
         if row is None:
             says(
-                lambda cell=cell: feature.encode(table(x=[cell])),
+                lambda value=value: feature.encode(table(x=[value])),
                 "row 1",
                 "x",
-                f"found {cell!r}" if cell else "found nothing",
+                f"found {value!r}" if value else "found nothing",
                 "'a', 'b'",
             )
         else:
-            assert feature.encode(table(x=["a", cell, "b"])).tolist() == [0, row, 1]
+            assert feature.encode(table(x=["a", value, "b"])).tolist() == [0, row, 1]
 
 
 @pytest.mark.parametrize("empty", [None, "", "  ", float("nan"), pd.NA])
@@ -235,9 +235,9 @@ def test_lists_and_separated_texts_are_the_same_bags():
     texts = ["a|c", "b", " c | b |a", ""]
     tuples_and_arrays = [("a", "c"), np.array(["b"]), np.array(["c", "b", "a"]), ()]
     wanted = [[0, 2, -1], [1, -1, -1], [2, 1, 0], [-1, -1, -1]]
-    for cells in (lists, texts, tuples_and_arrays):
-        for separator in ("|", None) if cells is not texts else ("|",):
-            assert encoded(several(missing="ignore", separator=separator), cells) == wanted
+    for values in (lists, texts, tuples_and_arrays):
+        for separator in ("|", None) if values is not texts else ("|",):
+            assert encoded(several(missing="ignore", separator=separator), values) == wanted
 
 
 def test_without_a_separator_a_text_is_one_value():
@@ -266,7 +266,7 @@ def test_width_is_the_trainings_or_more():
 @pytest.mark.parametrize(
     ("unknown", "missing", "size", "bags"),
     [
-        # cells: "a|zzz", "zzz|yyy", None
+        # values: "a|zzz", "zzz|yyy", None
         ("extra-row", "extra-row", 5, [[0, 3], [3, -1], [4, -1]]),
         ("ignore", "extra-row", 4, [[0, -1], [3, -1], [3, -1]]),
         ("ignore", "ignore", 3, [[0, -1], [-1, -1], [-1, -1]]),
@@ -286,16 +286,16 @@ def test_errors_in_bags():
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(st.sampled_from(["a", "b", "c", "zzz"]), max_size=5), min_size=1, max_size=5))
-def test_bags_hold_what_the_cells_hold(cells):
+def test_bags_hold_what_the_values_hold(values):
     arrays = [
-        fitted(several(unknown="ignore", missing="ignore"), cells).encode(table(x=form))
-        for form in (cells, ["|".join(cell) for cell in cells])
+        fitted(several(unknown="ignore", missing="ignore"), values).encode(table(x=form))
+        for form in (values, ["|".join(value) for value in values])
     ]
     np.testing.assert_array_equal(*arrays)
-    for bag, cell in zip(arrays[0].tolist(), cells, strict=True):
+    for bag, value in zip(arrays[0].tolist(), values, strict=True):
         known = [row for row in bag if row >= 0]
         assert bag == known + [-1] * (len(bag) - len(known))  # padding only at the end
-        assert {"abc"[row] for row in known} == set(cell) - {"zzz"}
+        assert {"abc"[row] for row in known} == set(value) - {"zzz"}
         assert len(known) == len(set(known))
 
 
@@ -303,35 +303,35 @@ def test_bags_hold_what_the_cells_hold(cells):
 
 
 def test_text_numbers_and_scale():
-    cells = [12, "12", " 12.0 ", "1.2e1", 12.0, np.float32(12), np.int64(12)]
-    assert encoded(number(scale=4.0), cells) == [[3.0]] * 7
+    values = [12, "12", " 12.0 ", "1.2e1", 12.0, np.float32(12), np.int64(12)]
+    assert encoded(number(scale=4.0), values) == [[3.0]] * 7
 
 
 @pytest.mark.parametrize(
-    "cell",
+    "value",
     ["abc", "nan", "inf", math.inf, -math.inf, True, False, np.True_, "1,000", "12 years", [1], {}, 10**400, "0x10"],
 )
-def test_what_is_no_number(cell):
-    says(lambda: encoded(number(), [cell], train=[1]), "rows.csv, row 1", "x", "a number")
-    assert encoded(number(unknown=As(7)), [cell], train=[1]) == [[7.0]]
-    assert encoded(number(unknown="missing", missing="flag"), [1, cell], train=[1, 3]) == [[1.0, 0.0], [2.0, 1.0]]
+def test_what_is_no_number(value):
+    says(lambda: encoded(number(), [value], train=[1]), "rows.csv, row 1", "x", "a number")
+    assert encoded(number(unknown=As(7)), [value], train=[1]) == [[7.0]]
+    assert encoded(number(unknown="missing", missing="flag"), [1, value], train=[1, 3]) == [[1.0, 0.0], [2.0, 1.0]]
 
 
-@pytest.mark.parametrize("cell", [None, "", " ", math.nan, np.float32("nan"), pd.NA])
-def test_missing_numbers(cell):
-    says(lambda: encoded(number(unknown=As(7)), [cell], train=[1]), "rows.csv, row 1", "x", "a number")
-    assert encoded(number(missing=As(7)), [cell], train=[1]) == [[7.0]]
+@pytest.mark.parametrize("value", [None, "", " ", math.nan, np.float32("nan"), pd.NA])
+def test_missing_numbers(value):
+    says(lambda: encoded(number(unknown=As(7)), [value], train=[1]), "rows.csv, row 1", "x", "a number")
+    assert encoded(number(missing=As(7)), [value], train=[1]) == [[7.0]]
     # The flag is 1 where the number is missing, and the number counts as the training mean (1 + 3) / 2.
-    assert encoded(number(missing="flag"), [cell, 5], train=[1, 3]) == [[2.0, 1.0], [5.0, 0.0]]
+    assert encoded(number(missing="flag"), [value, 5], train=[1, 3]) == [[2.0, 1.0], [5.0, 0.0]]
     # Standardised, the mean is 0.
-    assert encoded(number(standardise=True, missing="flag"), [cell], train=[1, 3]) == [[0.0, 1.0]]
+    assert encoded(number(standardise=True, missing="flag"), [value], train=[1, 3]) == [[0.0, 1.0]]
 
 
 def test_bounds_are_of_the_number_before_scaling():
     feature = number(scale=50.0, low=1, high=120)
     assert encoded(feature, [1, 120]) == [[np.float32(1 / 50)], [np.float32(120 / 50)]]
-    for cell in (0.99, 120.01, -30):
-        says(lambda cell=cell: encoded(feature, [cell]), "row 1", "from 1 to 120")
+    for value in (0.99, 120.01, -30):
+        says(lambda value=value: encoded(feature, [value]), "row 1", "from 1 to 120")
 
 
 def test_a_stand_in_is_scaled_too():
@@ -379,11 +379,11 @@ def test_all_missing():
     assert encoded(number(standardise=True, missing="flag"), [None, None]) == [[0.0, 1.0], [0.0, 1.0]]
 
 
-@pytest.mark.parametrize("cell", [1e300, -1e300, "1e39"])
-def test_numbers_that_float32_cannot_hold(cell):
+@pytest.mark.parametrize("value", [1e300, -1e300, "1e39"])
+def test_numbers_that_float32_cannot_hold(value):
     """An infinity would make every score of the row NaN."""
     try:
-        found = encoded(number(), [cell], train=[1])
+        found = encoded(number(), [value], train=[1])
     except InputError:
         return
     assert np.isfinite(found).all()
@@ -391,7 +391,7 @@ def test_numbers_that_float32_cannot_hold(cell):
 
 @settings(deadline=None, max_examples=100)
 @given(
-    cell=st.one_of(st.text(max_size=5), st.floats(), st.integers(), st.booleans(), st.none(), st.lists(st.integers())),
+    value=st.one_of(st.text(max_size=5), st.floats(), st.integers(), st.booleans(), st.none(), st.lists(st.integers())),
     feature=st.sampled_from(
         [
             number(scale=50.0, low=1, high=120),
@@ -403,10 +403,10 @@ def test_numbers_that_float32_cannot_hold(cell):
         ]
     ),
 )
-def test_no_cell_raises_anything_else(cell, feature):
+def test_no_value_raises_anything_else(value, feature):
     model = fitted(feature, [1] if isinstance(feature, Numeric) else ["a"])
     try:
-        said = "" if np.isfinite(model.encode(table(x=[cell]))).all() else "not finite"
+        said = "" if np.isfinite(model.encode(table(x=[value]))).all() else "not finite"
     except InputError as error:
         said = str(error)
     assert said == "" or said.startswith("rows.csv, row 1, x: found ")
@@ -447,12 +447,12 @@ def test_an_error_in_a_training_row_names_the_row():
 
 
 def test_learned_is_json_and_restores():
-    for feature, cells in [
+    for feature, values in [
         (one(values=None), ["b", "a"]),
         (several(values=None), ["b|a", "c"]),
         (number(standardise=True, scale=3.0), [1, 2, 4]),
     ]:
-        before = fitted(feature, cells)
+        before = fitted(feature, values)
         after = FittedFeature.restore(feature, json.loads(json.dumps(before.learned())))
         assert after == before
 

@@ -351,7 +351,7 @@ def test_numpy_scalars_are_keys_like_pythons():
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", "\t\n", float("nan"), np.nan, pd.NA, pd.NaT])
-def test_empty_cells_have_no_key(value):
+def test_empty_values_have_no_key(value):
     assert as_key(value) is None
 
 

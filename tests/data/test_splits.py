@@ -306,7 +306,7 @@ def test_no_dates_or_one_is_a_sentence(films):
 
 
 def attributes(dataset: Dataset) -> list[tuple]:
-    """What each customer's cells mean, read by other code than the library's."""
+    """What each customer's values mean, read by other code than the library's."""
     columns = dataset.customers.columns
     return [
         (group, frozenset((likes or "").split("|")), None if age is None else float(age))
@@ -357,7 +357,7 @@ UNLIKE = [
 
 
 @pytest.mark.parametrize(("one", "other"), ALIKE, ids=str)
-def test_cells_that_mean_the_same_are_one_combination(one, other):
+def test_values_that_mean_the_same_are_one_combination(one, other):
     dataset = shop([{"age": 70, "likes": "z"}, one, other])
     for seed in range(4):
         sizes = {tuple(fold.queries.tolist()) for fold in combination_split(dataset, 2, seed).folds}
@@ -367,7 +367,7 @@ def test_cells_that_mean_the_same_are_one_combination(one, other):
 
 
 @pytest.mark.parametrize(("one", "other"), UNLIKE, ids=str)
-def test_cells_that_mean_something_else_are_two(one, other):
+def test_values_that_mean_something_else_are_two(one, other):
     (first, second) = combination_split(shop([one, other]), 2, 0).folds
     assert {tuple(first.queries.tolist()), tuple(second.queries.tolist())} == {(True, False), (False, True)}
 
@@ -391,7 +391,7 @@ def test_fewer_combinations_than_folds():
     assert combination_split(dataset, 3, 0).title.endswith("3 folds over 3 combinations")
 
 
-def test_a_cell_that_the_schema_refuses():
+def test_a_value_that_the_schema_refuses():
     said = refused(lambda: combination_split(shop([{"bought": []}, {"age": 30}, {"age": "old"}]), 2, 0))
     assert said.startswith("c.json, row 3, age: found 'old'")
 

@@ -19,7 +19,7 @@ KINDS = ["kind1", "kind1", "kind2", "kind2", "kind3"]
 
 
 def shop(rows: list[dict], *features: dict, segment: str | None = None, products: int = 5) -> Dataset:
-    """Products p0, p1, ... and customers with the given cells."""
+    """Products p0, p1, ... and customers with the given values."""
     kind = {"name": "kind", "kind": "categorical", "values": "learned", "unknown": "error", "missing": "error"}
     customers = {"file": "c.json", "id": "id", "purchases": "bought", "features": list(features)}
     schema = Schema.parse(
@@ -63,8 +63,8 @@ def learned(methods: dict, data: Dataset, fold: Fold) -> dict:
     return {name: method.learn(data, fold, 0, lambda word: None).scorers(data)[0] for name, method in methods.items()}
 
 
-def customer(bought: list[int], **cells: object) -> dict:
-    return {**cells, "bought": [f"p{i}" for i in bought]}
+def customer(bought: list[int], **values: object) -> dict:
+    return {**values, "bought": [f"p{i}" for i in bought]}
 
 
 ROWS = [
@@ -90,7 +90,7 @@ def test_naive_bayes_by_hand():
     expected_p0 = [
         math.log(3.5) + term(2, 3, dry) + term(1, 3, lines) + term(2, 3, redness),
         math.log(3.5) + term(2, 3, dry) + term(2, 3, redness),
-        math.log(3.5) + term(1, 3, oily),  # no concern is no statement: ignored
+        math.log(3.5) + term(1, 3, oily),  # no concern is stated: ignored
         math.log(3.5) + term(1, 3, lines),
     ]
     assert scores[:, 0] == pytest.approx(expected_p0, abs=1e-8)

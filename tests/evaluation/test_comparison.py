@@ -155,14 +155,25 @@ def test_one_customer_has_no_interval_and_is_drawn_all_the_same(tmp_path):
 def test_recipes_are_read_as_written(tmp_path):
     path = tmp_path / "my.toml"
     path.write_text(
-        '["wide"]\nrecipe = "towers"\nloss = "softmax"\nhidden_dim = 128\npopularity_bias = true\ntemperature = 1\n'
-        '[plain]\nrecipe = "linear"\nown_l2 = 30\nfactor_l2 = inf\n',
+        '["my own"]\nrecipe = "deep"\nloss = "softmax"\nhidden_dim = 128\npopularity_bias = true\ntemperature = 1\n'
+        '[plain]\nrecipe = "wide"\nown_l2 = 30\nfactor_l2 = inf\n',
         encoding="utf-8",
     )
     assert read_configs(path) == {
-        "wide": DeepConfig(loss="softmax", hidden_dim=128, popularity_bias=True, temperature=1.0),
+        "my own": DeepConfig(loss="softmax", hidden_dim=128, popularity_bias=True, temperature=1.0),
         "plain": WideConfig(own_l2=30.0, factor_l2=math.inf),
     }
+
+
+def test_former_names_are_understood():
+    told: list[str] = []
+    document = {"a": {"recipe": "towers", "epochs": 3}, "b": {"recipe": "linear", "own_penalty": 30, "tastes": 4}}
+    found = parse_configs(document, "my.toml", told.append)
+    assert found == {"a": DeepConfig(epochs=3), "b": WideConfig(own_l2=30.0, item_factors=4)}
+    assert "towers is now called deep" in told[0]
+    assert all(
+        word in told[1] for word in ("linear is now called wide", "own_penalty is now called own_l2", "item_factors")
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,21 +184,21 @@ def test_recipes_are_read_as_written(tmp_path):
         ("[a]\nepochs = 3", r"my\.toml, \[a\]: recipe: found none; allowed: 'deep', 'wide'"),
         ('[a]\nrecipe = "forest"', r"\[a\]: recipe: found 'forest'; allowed: 'deep', 'wide'"),
         (
-            '[a]\nrecipe = "linear"\nepochs = 3',
+            '[a]\nrecipe = "wide"\nepochs = 3',
             r"\[a\]: found the field 'epochs'; allowed with recipe = 'wide': 'own_",
         ),
-        ('[a]\nrecipe = "towers"\nepochs = 1.5', r"\[a\]: epochs: found 1.5; allowed: a whole number"),
-        ('[a]\nrecipe = "towers"\nepochs = 0', r"\[a\]: epochs: found 0; allowed: 1 or more"),
-        ('[a]\nrecipe = "towers"\nepochs = true', r"\[a\]: epochs: found True; allowed: a whole number"),
-        ('[a]\nrecipe = "towers"\nlog_q = 1', r"\[a\]: log_q: found 1; allowed: true or false"),
+        ('[a]\nrecipe = "deep"\nepochs = 1.5', r"\[a\]: epochs: found 1.5; allowed: a whole number"),
+        ('[a]\nrecipe = "deep"\nepochs = 0', r"\[a\]: epochs: found 0; allowed: 1 or more"),
+        ('[a]\nrecipe = "deep"\nepochs = true', r"\[a\]: epochs: found True; allowed: a whole number"),
+        ('[a]\nrecipe = "deep"\nlog_q = 1', r"\[a\]: log_q: found 1; allowed: true or false"),
         (
-            '[a]\nrecipe = "towers"\nloss = "hinge"',
+            '[a]\nrecipe = "deep"\nloss = "hinge"',
             r"\[a\]: loss: found 'hinge'; allowed: 'triplet', 'infonce', 'softm",
         ),
-        ('[a]\nrecipe = "towers"\nloss = ["triplet"]', r"\[a\]: loss: found \['triplet'\]; allowed: 'triplet'"),
-        ('[a]\nrecipe = "linear"\nown_l2 = "big"', r"\[a\]: own_l2: found 'big'; allowed: a number"),
-        ('[a]\nrecipe = "linear"\nown_l2 = -1', r"\[a\]: own_l2: found -1.0; allowed: above 0"),
-        ('[a]\nrecipe = "linear"\nseed = 1', r"\[a\]: found seed; allowed: --seed and --seeds"),
+        ('[a]\nrecipe = "deep"\nloss = ["triplet"]', r"\[a\]: loss: found \['triplet'\]; allowed: 'triplet'"),
+        ('[a]\nrecipe = "wide"\nown_l2 = "big"', r"\[a\]: own_l2: found 'big'; allowed: a number"),
+        ('[a]\nrecipe = "wide"\nown_l2 = -1', r"\[a\]: own_l2: found -1.0; allowed: above 0"),
+        ('[a]\nrecipe = "wide"\nseed = 1', r"\[a\]: found seed; allowed: --seed and --seeds"),
         ("[a", r"my\.toml: not readable as TOML"),
     ],
 )
@@ -198,9 +209,9 @@ def test_a_wrong_file_is_a_sentence(tmp_path, content, sentence):
         read_configs(path)
 
 
-@pytest.mark.parametrize(("recipe", "kind"), [("linear", WideConfig), ("towers", DeepConfig)])
+@pytest.mark.parametrize(("recipe", "kind"), [("wide", WideConfig), ("deep", DeepConfig)])
 def test_every_field_but_the_seed_can_be_written(recipe, kind):
-    loss = {"loss": "softmax"} if recipe == "towers" else {}
+    loss = {"loss": "softmax"} if recipe == "deep" else {}
     for field in fields(kind):
         value = 300.0 if field.default is None else field.default
         if field.name not in ("seed", "loss"):

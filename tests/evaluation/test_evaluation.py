@@ -205,12 +205,12 @@ def test_the_model_scores_as_embeddings_say(counted, model):
     np.testing.assert_allclose(scorer(np.arange(10)), expected, atol=1e-6)
 
 
-def test_attribute_rows_tell_a_missing_cell_from_a_word(counted):
-    cells = ["a", None, "None", "a", ["a"], "['a']"]
-    columns = {"id": list("123456"), "group": cells, "bought": [["p0"]] * 6}
-    first, group = attribute_rows(replace(counted, customers=Table("cells", columns)))
+def test_attribute_rows_tell_a_missing_value_from_a_word(counted):
+    values = ["a", None, "None", "a", ["a"], "['a']"]
+    columns = {"id": list("123456"), "group": values, "bought": [["p0"]] * 6}
+    first, group = attribute_rows(replace(counted, customers=Table("values", columns)))
     assert group.tolist() == [0, 1, 2, 0, 3, 4]
-    assert [cells[row] for row in first] == ["a", None, "None", ["a"], "['a']"]
+    assert [values[row] for row in first] == ["a", None, "None", ["a"], "['a']"]
 
 
 def test_only_candidates_are_ranked():

@@ -65,7 +65,7 @@ def surely_above(a, b) -> bool:
 @pytest.mark.parametrize(
     "config",
     [WideConfig(), DeepConfig(loss="triplet"), DeepConfig(loss="infonce")],
-    ids=["linear", "triplet", "infonce"],
+    ids=["wide", "triplet", "infonce"],
 )
 def test_cross_validated_above_popularity_per_persona(config, mall, request):
     """On held-out customers; each review's figure is its mean over the splits."""

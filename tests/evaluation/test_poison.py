@@ -50,7 +50,7 @@ SCHEMA = Schema.parse(
 )
 PRODUCTS = [{"id": f"p{i}", "kind": f"kind{i % 3}"} for i in range(9)]
 RECIPES = {
-    "linear": WideConfig(),
+    "wide": WideConfig(),
     "triplet": DeepConfig(epochs=2),
     "softmax": DeepConfig(loss="softmax", popularity_bias=True, id_embedding=True, attribute_dropout=0.2, epochs=2),
     "extra customers": DeepConfig(loss="infonce", log_q=True, extra_customers=40, number_jitter=0.1, epochs=2),
@@ -156,8 +156,8 @@ def masks(name: str) -> list[np.ndarray]:
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("name", ["cross-validation", "hold-out", "new-combinations"])
 def test_nothing_learned_moves(name, recipe, monkeypatch):
-    # Of the towers, the published recipe is trained in all folds and its variations in one.
-    for known in masks(name)[: None if recipe in ("linear", "triplet") else 1]:
+    # Of `deep`, the published recipe is trained in all folds and its variations in one.
+    for known in masks(name)[: None if recipe in ("wide", "triplet") else 1]:
         clean, poisoned = (
             everything_learned(made(rows), known, RECIPES[recipe], monkeypatch)
             for rows in (clean_rows(), poisoned_rows(known))
@@ -230,7 +230,7 @@ def test_no_persona_moves(mall, tmp_path, monkeypatch):
     """Encoder, clusters, names and the training customers' attributes are those of the training reviews alone."""
     reviews, columns, personas = mall
     (tmp_path / "customers.json").write_text(
-        json.dumps([dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]), "utf-8"
+        json.dumps([dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]), "utf-8"
     )
     dataset = load_dataset(MALL, tmp_path / "customers.json")
     known = np.arange(len(reviews)) % 5 != 0
@@ -248,22 +248,22 @@ def test_no_persona_moves(mall, tmp_path, monkeypatch):
     assert one.encoder.terms == other.encoder.terms
     assert one.encoder.components.tobytes() == other.encoder.components.tobytes()
 
-    def cells(view, rows):
+    def values(view, rows):
         names = [feature.column for feature in view.schema.customers.features] + ["persona_name"]
         return [[view.customers.column(name)[row] for name in names] for row in rows]
 
     training, held_out = np.flatnonzero(known), np.flatnonzero(~known)
     clean, poisoned = views
     assert (
-        cells(clean.dataset, training)
-        == cells(poisoned.dataset, training)
-        == cells(clean.leak_free, training)
-        == cells(poisoned.leak_free, training)
+        values(clean.dataset, training)
+        == values(poisoned.dataset, training)
+        == values(clean.leak_free, training)
+        == values(poisoned.leak_free, training)
     )
     # The held-out customers' own view sees the poison; without the leak, nothing of the text is seen.
-    persona = [[row[-1] for row in cells(view, held_out)] for view in (clean.dataset, poisoned.dataset)]
+    persona = [[row[-1] for row in values(view, held_out)] for view in (clean.dataset, poisoned.dataset)]
     assert persona[0] != persona[1]
-    drawn = [[row[-1] for row in cells(view, held_out)] for view in (clean.leak_free, poisoned.leak_free)]
+    drawn = [[row[-1] for row in values(view, held_out)] for view in (clean.leak_free, poisoned.leak_free)]
     assert drawn[0] == drawn[1]
 
 
@@ -271,7 +271,7 @@ def test_without_the_leak_only_the_profile_speaks(mall, tmp_path):
     """Held-out customers keep what their profile states, and have personas in the training customers' shares."""
     reviews, columns, personas = mall
     (tmp_path / "customers.json").write_text(
-        json.dumps([dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]), "utf-8"
+        json.dumps([dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]), "utf-8"
     )
     dataset = load_dataset(MALL, tmp_path / "customers.json")
     known = np.arange(len(reviews)) % 2 == 0

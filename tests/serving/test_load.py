@@ -88,7 +88,7 @@ def at_once(jobs: list[Callable[[], Any]]) -> list[Any]:
 
 @pytest.mark.parametrize(
     ("different", "each", "batch"),
-    [(60, 25, 8), pytest.param(2_000, 3_125, 40, marks=pytest.mark.slow)],
+    [(60, 25, 8), pytest.param(2_000, 3_125, 40, marks=pytest.mark.slow(reason="100,000 requests"))],
     ids=["gate", "100,000"],
 )
 def test_threads_get_what_one_alone_gets(served, hasty, different, each, batch):
@@ -146,7 +146,9 @@ def additions(name: str, count: int) -> list[list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize(
-    ("pairs", "readers"), [(4, 8), pytest.param(40, 28, marks=pytest.mark.slow)], ids=["gate", "longer"]
+    ("pairs", "readers"),
+    [(4, 8), pytest.param(40, 28, marks=pytest.mark.slow(reason="ten times the additions of the gate"))],
+    ids=["gate", "longer"],
 )
 def test_readers_see_the_old_or_the_new_catalogue(served, hasty, pairs, readers):
     """Four threads add, the others ask: every answer is that of a recommender to which some of the additions were
@@ -277,7 +279,7 @@ def serve(run: str, requests: int, added: int) -> None:
     print(json.dumps({"served": served, "grown": grown, "arrays": len(jax.live_arrays())}))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a million requests")
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is measured as Linux tells it")
 def test_a_million_requests_need_no_more_memory_and_a_thousand_additions_little(served_run):
     """In a process of its own; a growth of 20 MB would be 20 bytes a request. Each addition comes with three requests:

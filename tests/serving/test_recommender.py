@@ -586,9 +586,9 @@ def test_a_new_product_by_hand(mall_model):
     assert by_id(rec.recommend(**DRY, top_n=9))["n1"]["score"] == pytest.approx((1 + c @ p) / 2, abs=1e-5)
 
 
-def test_a_twin_is_where_its_twin_is(served, mall_rec):
-    """Where products have weights of their own, only a new product's twin is another new one."""
-    twins = [
+def test_equal_products_have_equal_scores(served, mall_rec):
+    """Where products have weights of their own, only another new product can equal a new one."""
+    new = [
         {"product_id": "n1", "product_name": "?", "brand_name": "Isul", "category": 97, "price": 46000},
         {
             "product_id": "n8",
@@ -598,8 +598,8 @@ def test_a_twin_is_where_its_twin_is(served, mall_rec):
             "price": 999999,
         },  # both clipped
     ]
-    mall_rec.add_products(twins)
-    mall_rec.add_products([dict(twin, product_id=f"{twin['product_id']}b") for twin in twins])
+    mall_rec.add_products(new)
+    mall_rec.add_products([dict(one, product_id=f"{one['product_id']}b") for one in new])
     pairs = [("n1b", "n1"), ("n8b", "n8")]
     if not served.config.id_embedding:
         pairs += [("n1", "p1"), ("n8", "p8")]
@@ -822,12 +822,12 @@ SIZES = sorted({*range(1, 20), 47, 300, 1_500, *(2**n + d for n in range(3, 13) 
 def test_all_sizes_run_ten_programs_each(served, compiled):
     """Powers of two from 8 to 4,096, once for the tower and once for the search."""
     rec = Recommender(served)
-    people = {name: [cell] for name, cell in DRY.items()}
+    people = {name: [value] for name, value in DRY.items()}
     for size in SIZES:
-        rec.rank_batch({name: cells * size for name, cells in people.items()})
+        rec.rank_batch({name: values * size for name, values in people.items()})
     assert len(compiled) == 20
     for size in range(1, 30):
-        rec.recommend_batch({name: cells * 50 for name, cells in people.items()}, top_n=size)
+        rec.recommend_batch({name: values * 50 for name, values in people.items()}, top_n=size)
         rec.recommend(**DRY, top_n=size)
     assert len(compiled) == 21  # up to eight products, which is all of them
 

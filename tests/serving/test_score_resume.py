@@ -388,7 +388,7 @@ def test_killed_at_random_times(processes, tmp_path, whole):
         assert result(folder) == whole
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a job for each call that changes a file")
 def test_killed_at_every_call_that_changes_files(processes, tmp_path, whole):
     status, said = processes.call(write(tmp_path / "counted"))
     calls = int(said.split("calls ")[1].split()[0])
@@ -401,7 +401,7 @@ def test_killed_at_every_call_that_changes_files(processes, tmp_path, whole):
     print(f"{calls} calls, a kill at each")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a hundred kills at random times")
 def test_killed_at_a_hundred_random_times(processes, tmp_path, whole):
     kills, jobs, rng = 0, 0, random.Random(1)
     while kills < 100:
@@ -440,7 +440,7 @@ def test_a_full_disk_is_a_sentence_and_with_room_it_goes_on(processes, tmp_path,
     assert (kept or "unchanged\n") in said
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a job for each limit of file size")
 def test_a_disk_that_is_full_at_any_byte(processes, tmp_path, whole):
     largest = max(map(len, whole.values()))
     limits = range(1_000, largest + 300, 97)  # what is said goes to files, too

@@ -88,7 +88,7 @@ def test_batch_equals_single():
 
 
 def full_sort(customers, products, k, bias=None, exclude=None, allowed=None):
-    """Sorts all float64 scores; of equals the earlier row first."""
+    """Sorts all float64 scores; ties go to the lower index."""
     scores = (1.0 + customers.astype(np.float64) @ products.astype(np.float64).T) / 2.0
     scores = scores if bias is None else scores + bias
     if allowed is not None:

@@ -44,9 +44,9 @@ def refused(folder: Path, *words: str) -> None:
 def same_tree(one, other) -> None:
     leaves, others = (jax.tree_util.tree_leaves_with_path(tree) for tree in (one, other))
     assert [path for path, _ in leaves] == [path for path, _ in others]
-    for (_, leaf), (_, twin) in zip(leaves, others, strict=True):
-        assert np.asarray(leaf).dtype == np.asarray(twin).dtype
-        np.testing.assert_array_equal(leaf, twin)
+    for (_, leaf), (_, same) in zip(leaves, others, strict=True):
+        assert np.asarray(leaf).dtype == np.asarray(same).dtype
+        np.testing.assert_array_equal(leaf, same)
 
 
 def same_model(one, other) -> None:
@@ -78,7 +78,7 @@ def test_the_mall_comes_back_the_same(mall_model, mall_run):
 
 
 def test_the_films_come_back_the_same(films_model, tmp_path):
-    """With a popularity bias, ids, several values per cell, missing numbers and standardisation."""
+    """With a popularity bias, ids, several values in one field, missing numbers and standardisation."""
     save_model(films_model, tmp_path / "new" / "folder")
     loaded = load_model(tmp_path / "new" / "folder")
     same_model(films_model, loaded)
@@ -232,7 +232,7 @@ def test_every_flipped_byte_is_refused(tiny, name):
     same_model(model, load_model(folder))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="every bit of two files; the gate flips one in every byte")
 def test_every_flipped_bit_is_refused(tiny):
     folder, model = tiny
     print(sum(refuse_flipped(folder, name, lambda _: range(8)) for name in FILES), "flipped bits refused")
@@ -399,7 +399,7 @@ def test_a_feature_may_have_a_slash_in_its_name(mall_model, tmp_path):
     same_tree(variables, load_model(tmp_path).variables)
 
 
-def test_cells_of_every_kind_are_kept(mall_model, tmp_path):
+def test_values_of_every_kind_are_kept(mall_model, tmp_path):
     """What NumPy, Parquet and JSON can hold in a column that is shown."""
     prices = [np.int64(46000), np.float32(0.5), None, 18000, 2.5, np.float64(9), "9,000", True]
     names = ["수분 크림", "“quotes”", "", None, "a\nb", "\u2028", "💕", np.str_("x")]

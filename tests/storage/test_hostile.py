@@ -123,7 +123,7 @@ def test_whoever_loads_while_others_save_sees_one_model_whole(tiny, tmp_path):  
     load_during_saves(*tiny, tmp_path, 40)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="600 saves; the gate has 80")
 def test_many_loads_during_saves(tiny, tmp_path):  # noqa: F811
     print(load_during_saves(*tiny, tmp_path, 300), "loads during 600 saves by two processes")
 
@@ -358,12 +358,12 @@ def test_a_forged_document_of_a_shop_with_everything_else_too(served_films_run):
     forged_documents(served_films_run, 100)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="10,000 documents; the gate has 100")
 def test_ten_thousand_forged_documents(served_run):
     forged_documents(served_run, 10_000)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="10,000 documents; the gate has 100")
 def test_ten_thousand_forged_documents_of_a_shop_with_everything_else(served_films_run):
     forged_documents(served_films_run, 10_000)
 

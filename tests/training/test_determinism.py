@@ -42,8 +42,8 @@ def test_two_processes_write_the_same_bytes(tmp_path):
     assert found[0] == found[1]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["linear", "towers"])
+@pytest.mark.slow(reason="the main job four times, each compiled anew")
+@pytest.mark.parametrize("recipe", ["wide", "deep"])
 def test_the_main_job_writes_the_same_bytes(recipe, tmp_path):
     """With its evaluations and pictures, each time compiled anew."""
     found = []

@@ -17,8 +17,8 @@ from recsys_jax import DeepConfig, InputError, WideConfig, fit, load_dataset, lo
 from recsys_jax.storage.checkpoints import BEFORE, NEWEST, Checkpoints, Stopped
 
 ROOT = Path(__file__).resolve().parents[2]
-TOWERS = DeepConfig(epochs=40, batch_size=4, hidden_dim=12, output_dim=6)
-LINEAR = WideConfig(inner_folds=2)
+DEEP = DeepConfig(epochs=40, batch_size=4, hidden_dim=12, output_dim=6)
+WIDE = WideConfig(inner_folds=2)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def saved(model, folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def uninterrupted(dataset, tmp_path_factory):
-    return {config: saved(fit(dataset, config), tmp_path_factory.mktemp("run")) for config in (TOWERS, LINEAR)}
+    return {config: saved(fit(dataset, config), tmp_path_factory.mktemp("run")) for config in (DEEP, WIDE)}
 
 
 class Stop:
@@ -52,7 +52,7 @@ class Stop:
         return self.left < 0
 
 
-@pytest.mark.parametrize("config", [TOWERS, LINEAR], ids=["towers", "linear"])
+@pytest.mark.parametrize("config", [DEEP, WIDE], ids=["deep", "wide"])
 def test_a_stopped_training_goes_on_to_the_same_bytes(config, dataset, uninterrupted, tmp_path):
     with pytest.raises(Stopped, match=r"epoch 20 of 40|1 of \d+ penalties"):
         fit(dataset, config, checkpoints=Checkpoints(tmp_path / "run", stop=Stop(0)))
@@ -64,23 +64,23 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(config, dataset, uninterru
 
 
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(dataset, uninterrupted, tmp_path):
-    config = TOWERS
+    config = DEEP
     for stops in (0, 0):
         with pytest.raises(Stopped):
-            fit(dataset, LINEAR, checkpoints=Checkpoints(tmp_path, resume=True, stop=Stop(stops)))
+            fit(dataset, WIDE, checkpoints=Checkpoints(tmp_path, resume=True, stop=Stop(stops)))
     content = bytearray((tmp_path / NEWEST).read_bytes())
     content[-1] ^= 1
     (tmp_path / NEWEST).write_bytes(content)
     told: list[str] = []
-    model = fit(dataset, LINEAR, checkpoints=Checkpoints(tmp_path, resume=True, tell=told.append))
+    model = fit(dataset, WIDE, checkpoints=Checkpoints(tmp_path, resume=True, tell=told.append))
     assert "damaged, passed over" in told[0]
     assert told[1].startswith("Goes on after 1 of ")
-    assert saved(model, tmp_path / "model") == uninterrupted[LINEAR]
+    assert saved(model, tmp_path / "model") == uninterrupted[WIDE]
     (tmp_path / NEWEST).write_bytes(b"")
     (tmp_path / BEFORE).unlink()
     told.clear()
     checkpoints = Checkpoints(tmp_path, resume=True, tell=told.append)
-    assert saved(fit(dataset, config, checkpoints=checkpoints), tmp_path / "towers") == uninterrupted[config]
+    assert saved(fit(dataset, config, checkpoints=checkpoints), tmp_path / "deep") == uninterrupted[config]
     assert "damaged" in told[0]
     assert told[1].endswith("training begins")
 
@@ -136,15 +136,15 @@ def test_a_kill_while_saving_leaves_the_last_good_checkpoint(tmp_path):
 
 def test_a_checkpoint_of_something_else_is_refused(dataset, tmp_path):
     with pytest.raises(Stopped):
-        fit(dataset, TOWERS, checkpoints=Checkpoints(tmp_path, stop=Stop(0)))
+        fit(dataset, DEEP, checkpoints=Checkpoints(tmp_path, stop=Stop(0)))
     with pytest.raises(InputError, match=r"checkpoint\.safetensors: found a checkpoint of other options; allowed"):
-        fit(dataset, replace(TOWERS, margin=0.5), checkpoints=Checkpoints(tmp_path, resume=True))
+        fit(dataset, replace(DEEP, margin=0.5), checkpoints=Checkpoints(tmp_path, resume=True))
     train = np.ones(len(dataset.purchases), bool)
     train[0] = False
     with pytest.raises(InputError, match="found a checkpoint of other data; allowed"):
-        fit(dataset, TOWERS, train=train, checkpoints=Checkpoints(tmp_path, resume=True))
+        fit(dataset, DEEP, train=train, checkpoints=Checkpoints(tmp_path, resume=True))
     told: list[str] = []
-    fit(dataset, TOWERS, checkpoints=Checkpoints(tmp_path, tell=told.append))
+    fit(dataset, DEEP, checkpoints=Checkpoints(tmp_path, tell=told.append))
     assert "--resume would have gone on" in told[0]
 
 
@@ -155,11 +155,11 @@ def test_a_loss_that_is_no_number_stops_with_its_place(dataset, tmp_path):
     ):
         fit(
             dataset,
-            replace(TOWERS, loss="infonce", temperature=1e-38),
+            replace(DEEP, loss="infonce", temperature=1e-38),
             checkpoints=Checkpoints(tmp_path),
         )
     with pytest.raises(InputError, match=r"epoch \d+, batch \d+ of 3: found the loss|parameters that are no finite"):
-        fit(dataset, replace(TOWERS, learning_rate=1e38))
+        fit(dataset, replace(DEEP, learning_rate=1e38))
 
 
 def command(folder: Path, run: Path, *more: str) -> list[str]:
@@ -205,7 +205,7 @@ def killed_until_done(folder: Path, run: Path, more: list[str], rng: random.Rand
             return kills
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a hundred trainings as processes of their own, killed at random times")
 @pytest.mark.parametrize("recipe", ["wide", "deep"])
 def test_killed_at_random_it_ends_with_the_same_bytes(recipe, tmp_path):
     folder = tmp_path / "mall"

@@ -61,7 +61,10 @@ def close(one, other) -> None:
     np.testing.assert_array_equal(one.purchases, other.purchases)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * ("hard" in name)) for name in RECIPES])
+LONG = pytest.mark.slow(reason="one more loss, compiled twice; the gate has three")
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[LONG] * ("hard" in name)) for name in RECIPES])
 def test_each_is_the_model_of_its_seed_alone(name):
     models = together(name)
     assert [model.config for model in models] == [replace(RECIPES[name], seed=seed) for seed in SEEDS]
@@ -228,14 +231,14 @@ def toml(value: object) -> str:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """train.py alone, then with four seeds: the folders, the dataset, the config and what was said."""
+    """`train` alone, then with four seeds: the folders, the dataset, the config and what was said."""
     root = tmp_path_factory.mktemp("seeds")
     folder, config = root / "dataset", replace(RECIPES["triplet"], seed=2)
     folder.mkdir()
     lines = [f"{name} = {toml(part)}" for name, part in DATA.schema.source.items()]
     (folder / "dataset.toml").write_text("\n".join(lines), "utf-8")
     for name, table in (("products.json", DATA.products), ("customers.json", DATA.customers)):
-        rows = [dict(zip(table.columns, cells, strict=True)) for cells in zip(*table.columns.values(), strict=True)]
+        rows = [dict(zip(table.columns, values, strict=True)) for values in zip(*table.columns.values(), strict=True)]
         (folder / name).write_text(json.dumps(rows), "utf-8")
     said(train, train.Options(folder, config, root / "alone"))
     lines, following = said(train, train.Options(folder, config, root / "run", seeds=4, ensemble=True))

@@ -81,7 +81,7 @@ def of_all(seeds, one):
     return {name: np.array([result[name] for result in results]) for name in MARGINS}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains with PyTorch and with JAX, 500 epochs from many seeds each")
 def test_training_with_dropout_is_equivalent_to_pytorchs(customers, capsys):
     """500 epochs from many seeds on the shipped mall; and without dropout ours would be told apart."""
     dataset = load_dataset(MALL, customers)
@@ -97,8 +97,8 @@ def test_training_with_dropout_is_equivalent_to_pytorchs(customers, capsys):
             means = [f"{np.mean(x):.4f} ± {np.std(x, ddof=1):.4f}" for x in (mine[name], them[name])]
             low, high = interval(mine[name], them[name])
             ps = [f"{p:.1g}" for p in tost(mine[name], them[name], margin)]
-            cells = [*means, f"{low:+.4f} to {high:+.4f}", f"{margin:.2f}", *ps]
-            table.append(f"{name + title:<34}" + "".join(map(str.rjust, cells, WIDTHS)))
+            shown = [*means, f"{low:+.4f} to {high:+.4f}", f"{margin:.2f}", *ps]
+            table.append(f"{name + title:<34}" + "".join(map(str.rjust, shown, WIDTHS)))
     with capsys.disabled():
         print("\n".join(table))
 

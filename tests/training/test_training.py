@@ -278,7 +278,7 @@ def test_values_of_products_that_nobody_bought_hold_the_mean_where_only_bought_o
     """Nobody buys red3, blue3, ... and one of those is of a colour of its own."""
     data = dataset(customers=60, per_colour=3)
     columns = dict(data.products.columns)
-    columns = {key: [*cells, *cells[-2:]] for key, cells in columns.items()}
+    columns = {key: [*values, *values[-2:]] for key, values in columns.items()}
     columns["id"][-2:], columns["colour"][-2:] = ["new", "newer"], ["green", "green"]
     data = replace(data, products=Table("products", columns), product_ids=columns["id"])
     config = replace(CONFIGS[name], id_embedding=True, id_dropout=0.0, epochs=2)

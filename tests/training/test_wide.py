@@ -111,8 +111,8 @@ def design(data: Dataset) -> np.ndarray:
     skins, concerns, ages = (columns.column(name) for name in ("skin", "concerns", "age"))
     values = [key for key in dict.fromkeys(skins) if key is not None] + [None]
     first = np.array([[skin == value for value in values] for skin in skins], np.float64)
-    tags = list(dict.fromkeys(tag for cell in concerns for tag in cell.split("|") if tag))
-    second = np.array([[tag in cell.split("|") for tag in tags] + [not cell] for cell in concerns], np.float64)
+    tags = list(dict.fromkeys(tag for concern in concerns for tag in concern.split("|") if tag))
+    second = np.array([[tag in concern.split("|") for tag in tags] + [not concern] for concern in concerns], np.float64)
     known = np.array([age for age in ages if age is not None], np.float64)
     scaled = [np.nan if age is None else np.float32((age - known.mean()) / known.std()) for age in ages]
     x = np.array(scaled, np.float64)
@@ -156,15 +156,15 @@ def test_the_fit_is_the_best_one_by_an_independent_optimiser():
     assert (changes - changes.mean(axis=1, keepdims=True)).std() > 0.1  # there is something to agree on
 
 
-def test_popularity_is_the_count_and_a_doubt():
-    """n + doubt x expected, next to an average product."""
+def test_popularity_is_the_count_and_a_pseudo_count():
+    """n + pseudo-count x expected, next to an average product."""
     data = shop()
     model = fit(data, PENALTIES)
     found = np.exp(model.product_bias.astype(np.float64) * 2 / (2 * model.popularity.scale))
     counts = np.bincount(data.purchases[:, 1], minlength=7)
     bought = counts[counts > 0]
-    doubt = max(bought.mean() ** 2 / (bought.var() - bought.mean()), 1.0)
-    expected = (found * (counts.mean() + doubt) - counts) / doubt
+    pseudo_count = max(bought.mean() ** 2 / (bought.var() - bought.mean()), 1.0)
+    expected = (found * (counts.mean() + pseudo_count) - counts) / pseudo_count
     assert ((expected > 0.3) & (expected < 3)).all()
     assert len(np.unique(expected.round(3))) > 1
 

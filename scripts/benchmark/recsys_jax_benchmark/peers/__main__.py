@@ -64,7 +64,7 @@ class Trial:
 
     @property
     def epochs(self) -> int:
-        """The epoch of the best MRR; the earliest of equals. 0 where nothing was measured."""
+        """The epoch of the best MRR; ties go to the earliest. 0 where nothing was measured."""
         return max(self.curve, key=lambda point: point[1], default=(0, 0.0))[0]
 
     @property
@@ -101,7 +101,7 @@ def search(task: Task, train: Train, settings: Sequence[Setting], say: Callable[
 
 
 def choose(trials: Sequence[Trial]) -> Trial:
-    """The trial of the best inner MRR; the first of equals. Raises `InputError` where all diverged."""
+    """The trial of the best inner MRR; ties go to the first. Raises `InputError` where all diverged."""
     best = max(trials, key=lambda trial: trial.score)
     if not best.curve:
         raise InputError("no setting could be trained to its first measurement; the attributes may be too large")

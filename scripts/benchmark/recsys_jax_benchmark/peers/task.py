@@ -156,7 +156,7 @@ def ranks(scores: Floats, rows: Ints, targets: Ints) -> tuple[Ints, Ints]:
 
 
 def metrics(better: Ints, equal: Ints) -> dict[str, float]:
-    """MRR, NDCG@10 and Hit@10: the means over the queries of what is expected where the order of equals is drawn."""
+    """MRR, NDCG@10 and Hit@10: means over the queries, of the expectation where ties are broken at random."""
     places = np.arange(1, int((better + equal).max()) + 1)
     gains = {
         "MRR": 1 / places,

@@ -1,4 +1,4 @@
-"""scripts/compare.py from a dataset folder to its files, and its bridge to other recommenders."""
+"""The command `compare` from a dataset folder to its files, and its bridge to other recommenders."""
 
 import csv
 import json
@@ -26,13 +26,13 @@ from recsys_jax_benchmark.peers.split import ask, attribute_matrix, of_ranks, wr
 
 QUICK = """\
 ["two passes"]
-recipe = "towers"
+recipe = "deep"
 epochs = 2
 batch_size = 64
 """
 FIXED = """\
 ["fixed"]
-recipe = "linear"
+recipe = "wide"
 own_l2 = 100
 attribute_l2 = inf
 factor_l2 = inf
@@ -145,7 +145,7 @@ def test_mistakes_are_sentences(folder, tmp_path, changed, sentence):
 @pytest.mark.parametrize("name", ["popularity", "LightFM", "deep, tuned"])
 def test_a_recipe_with_the_name_of_another_method_is_a_sentence(folder, tmp_path, name):
     path = tmp_path / "my.toml"
-    path.write_text(f'["{name}"]\nrecipe = "linear"\n', encoding="utf-8")
+    path.write_text(f'["{name}"]\nrecipe = "wide"\n', encoding="utf-8")
     with pytest.raises(InputError, match=f"configs: found a recipe named '{name}'; allowed: other names than"):
         run(folder, tmp_path, configs=path, peers=("lightfm",))
 
