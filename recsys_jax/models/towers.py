@@ -207,6 +207,9 @@ class Tower(nn.Module):
         return jnp.concatenate([y, *((rest, none) if self.side == 0 else (none, rest))], axis=1)
 
 
+_SIZES = ("embedding_dim", "hidden_dim", "output_dim", "dropout", "wide_dim", "deep")
+
+
 class TwoTower(nn.Module):
     """A customer tower and a product tower that map into one space; as published: the deep path alone."""
 
@@ -224,9 +227,9 @@ class TwoTower(nn.Module):
 
     def setup(self) -> None:
         """Names the towers; Flax calls it."""
-        sizes = (self.embedding_dim, self.hidden_dim, self.output_dim, self.dropout, self.wide_dim, self.deep)
-        self.customer = Tower(self.customer_inputs, *sizes, side=0)
-        self.product = Tower(self.product_inputs, *sizes, side=1)
+        sizes: dict[str, Any] = {name: getattr(self, name) for name in _SIZES}
+        self.customer = Tower(self.customer_inputs, **sizes, side=0)
+        self.product = Tower(self.product_inputs, **sizes, side=1)
 
     def __call__(
         self, customers: Mapping[str, Array], products: Mapping[str, Array]
@@ -270,7 +273,8 @@ def initial_variables(
         if layers[:1] == ["deep"]:
             bound = tree[collection][side]["deep"][layers[1]]["kernel"].shape[0] ** -0.5
             return np.asarray(rng.uniform(-bound, bound, leaf.shape), np.float32)
-        return np.full(leaf.shape, name == "radius" or (name == "deep_scale" and side == "customer"), np.float32)
+        start = {"radius": 1.0, "deep_scale": float(side == "customer"), "offset": 0.0}
+        return np.full(leaf.shape, 0.0 if name.endswith("_missing") else start[name], np.float32)
 
     return jax.tree_util.tree_map_with_path(draw, tree)  # type: ignore[no-any-return]
 

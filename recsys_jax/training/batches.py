@@ -15,7 +15,7 @@ from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import Features, FeatureSpace, with_product_id
 from recsys_jax.data.schema import Schema
 from recsys_jax.errors import InputError
-from recsys_jax.models.popularity import LogPopularity
+from recsys_jax.models.popularity import LogPopularity, smoothed_shares
 from recsys_jax.models.trained import product_rows
 
 __all__ = [
@@ -63,9 +63,7 @@ class Prepared:
         if config.extra_customers:
             options = {"count": config.extra_customers, "seed": config.seed}
             customers, pairs = extra_customers(customers, pairs, self.segments, **options)
-        purchases = self.purchases
-        # One purchase is added to each product, so that none has zero.
-        shares = np.asarray((purchases + 1.0) / (purchases.sum() + len(purchases)), np.float32)
+        shares = smoothed_shares(self.purchases)
         return train_data(customers, self.products, pairs, shares, self.customer_space, self.product_space, config)
 
 
@@ -75,8 +73,8 @@ class Fitted(NamedTuple):
     variables: dict[str, Any]
     popularity: LogPopularity
     losses: Float32[np.ndarray, " e"]
-    steps: int
-    """Steps that moved the running statistics."""
+    batches: Mapping[str, int]
+    """How many batches the running statistics of each tower have seen."""
     chosen: Mapping[str, float]
     """By field of the config, what was chosen."""
 

@@ -11,12 +11,13 @@ from recsys_jax.config import Config, DeepConfig, WideConfig
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import Features
 from recsys_jax.errors import InputError
-from recsys_jax.models.popularity import SMOOTHED
+from recsys_jax.models.popularity import SMOOTHED, score_scale
 from recsys_jax.models.towers import encode_products
 from recsys_jax.models.trained import TrainedModel, two_tower
 from recsys_jax.storage.checkpoints import Checkpoints
 from recsys_jax.training.batches import Fitted, Prepared, TrainData, prepare
 from recsys_jax.training.loop import Progress, run, run_seeds
+from recsys_jax.training.step import loss_of
 from recsys_jax.training.wide import fit_wide
 
 __all__ = ["Progress", "fit", "fit_seeds", "of_seeds"]
@@ -108,8 +109,9 @@ def _deep(
         used = {name: column[purchases > 0] for name, column in used.items()}
     customers = {name: np.asarray(column)[: int(data.customer_count)] for name, column in data.customers.items()}
     _fill_untrained_rows(variables["params"], config, prepared, customers, used)
-    scale = 0.5 * config.temperature * config.popularity_bias
-    return Fitted(variables, SMOOTHED.kept(purchases.astype(np.float64), scale), losses, steps, {})
+    scale = score_scale(config.temperature) * config.popularity_bias
+    batches = {"customer": steps, "product": steps * max(loss_of(config).passes, 1)}
+    return Fitted(variables, SMOOTHED.kept(purchases.astype(np.float64), scale), losses, batches, {})
 
 
 def _fill_untrained_rows(
@@ -143,7 +145,6 @@ def _model(prepared: Prepared, config: Config, fitted: Fitted) -> TrainedModel:
     wide = fitted.variables["params"]["product"].get("wide")
     width = config.output_dim if wide is None else len(wide["offset"]) + 2
     module = two_tower(config, prepared.customer_space, prepared.product_space, width)
-    passes = 2 if config.negatives_among == "products" else 1
     return TrainedModel(
         schema=prepared.schema,
         config=config,
@@ -156,7 +157,7 @@ def _model(prepared: Prepared, config: Config, fitted: Fitted) -> TrainedModel:
         product_embeddings=np.asarray(encode_products(module, fitted.variables, prepared.products)),
         purchases=prepared.purchases,
         losses=fitted.losses,
-        batches={"customer": fitted.steps, "product": fitted.steps * passes},
+        batches=fitted.batches,
         chosen=fitted.chosen,
         trained_on=prepared.trained_on,
     )

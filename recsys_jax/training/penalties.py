@@ -35,8 +35,8 @@ def choose_penalties(
     config: WideConfig,
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
-) -> Penalties:
-    """The penalties that do best by held-out customers, as far as the config leaves them open.
+) -> tuple[Penalties, int]:
+    """The penalties that do best by held-out customers, as far as the config leaves them open, and the fits it took.
 
     Those on what products share are compared by MRR and NDCG@10, which are what counts, and as much by the likelihood
     of a purchase (its geometric mean), which is less noisy; each next to the best one's. What a product has of its own
@@ -53,7 +53,7 @@ def choose_penalties(
 
     folds = inner_folds(data, config) if None in asked else []
     if not folds:
-        return open_(UNTRIED)
+        return open_(UNTRIED), 0
     with_factors = any(one.factors.shape[1] for one in folds)
 
     first = dict.fromkeys(open_(UNTRIED._replace(attribute=a, factor=t)) for a, t in SHARED if with_factors or t == inf)
@@ -102,7 +102,7 @@ def choose_penalties(
     for tried in alternatives:
         measure(tried)
     better = [tried for tried in alternatives if found[tried][2] - found[chosen][2] > LEAST * queries]
-    return max(better, key=lambda tried: found[tried][2], default=chosen)
+    return max(better, key=lambda tried: found[tried][2], default=chosen), total
 
 
 def inner_folds(data: TrainingPurchases, config: WideConfig) -> "list[InnerFold]":

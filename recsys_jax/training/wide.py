@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from recsys_jax.config import WideConfig
 from recsys_jax.errors import InputError
 from recsys_jax.models.basis import KNOTS, Design
-from recsys_jax.models.popularity import learn_popularity
+from recsys_jax.models.popularity import learn_popularity, score_scale
 from recsys_jax.storage.checkpoints import Checkpoints
 from recsys_jax.training.batches import Fitted, Prepared
 from recsys_jax.training.convex import Fit, TrainingPurchases, best_fit
@@ -36,29 +36,33 @@ def fit_wide(
     and `Stopped` where the checkpoints say so.
     """
     data = TrainingPurchases.of(prepared)
-    penalties = choose_penalties(data, config, progress, checkpoints)
+
+    def told(done: int, total: int, word: str) -> None:
+        """The fit of all purchases is one more than those that choose."""
+        if progress is not None:
+            progress(done, total + 1, word)
+
+    penalties, fits = choose_penalties(data, config, told, checkpoints)
     everything = np.ones(len(data.pairs), bool)
     counts = data.counts(everything)
     known = counts > 0
     factors = data.item_factors(everything, config.item_factors)
     learned = learn_popularity(counts[known], data.attributes[known])
     popularity = learned.of(counts, data.attributes)
+    told(fits, fits, "all purchases")
     fit = best_fit(data, everything, popularity, factors, penalties, known=known, seed=config.seed)
+    told(fits + 1, fits, f"loss {fit.losses[-1]:.4f}")
     if not np.isfinite(fit.losses).all():
         step = int(np.argmax(~np.isfinite(fit.losses))) + 1
         raise InputError(f"training, step {step:,}: found the loss {fit.losses[step - 1]}; allowed: a finite number")
     variables = _variables(prepared, config, data, factors, fit)
     radii = [variables["params"][side]["radius"] for side in ("customer", "product")]
-    # A cosine is log-odds divided by both radii, and a score is half of a cosine.
-    scale = 0.5 * (1.0 / float(radii[0] * radii[1]))
+    # A cosine is log-odds divided by both radii.
+    scale = score_scale(1.0 / float(radii[0] * radii[1]))
     kept = learned.kept(counts, scale, data.attributes, data.product_design)
-    return Fitted(
-        variables,
-        kept,
-        np.asarray(fit.losses, np.float32),
-        0,
-        {f"{name}_l2": value for name, value in penalties._asdict().items()},
-    )
+    batches = {"customer": 0, "product": 0}
+    chosen = {f"{name}_l2": value for name, value in penalties._asdict().items()}
+    return Fitted(variables, kept, np.asarray(fit.losses, np.float32), batches, chosen)
 
 
 def _variables(
