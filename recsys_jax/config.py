@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 from recsys_jax.errors import InputError, choices
 
 __all__ = [
+    "FORMER_FIELDS",
+    "FORMER_RECIPES",
     "RECIPES",
     "Config",
     "DeepConfig",
@@ -177,13 +179,16 @@ Config = WideConfig | DeepConfig
 RECIPES: Mapping[str, type[Config]] = {kind.recipe: kind for kind in (DeepConfig, WideConfig)}
 """By name."""
 
-_FORMER_RECIPES = {"linear": "wide", "towers": "deep"}
-_FORMER_FIELDS = {
+FORMER_RECIPES: Mapping[str, str] = {"linear": "wide", "towers": "deep"}
+"""The names of recipes by those that they had before."""
+
+FORMER_FIELDS: Mapping[str, str] = {
     "own_penalty": "own_l2",
     "attribute_penalty": "attribute_l2",
     "taste_penalty": "factor_l2",
     "tastes": "item_factors",
 }
+"""The names of fields by those that they had before, all of the wide recipe."""
 
 
 class LinearConfig(WideConfig):
@@ -191,7 +196,7 @@ class LinearConfig(WideConfig):
 
     def __new__(cls, **values: Any) -> Any:
         """A `WideConfig`."""
-        return WideConfig(**{_FORMER_FIELDS.get(name, name): value for name, value in values.items()})
+        return WideConfig(**{FORMER_FIELDS.get(name, name): value for name, value in values.items()})
 
 
 def parse_recipe(table: object, where: str, tell: Tell = lambda sentence: None) -> Config:
@@ -212,7 +217,7 @@ def parse_recipe(table: object, where: str, tell: Tell = lambda sentence: None) 
         raise InputError(f'{where}: found {table!r}; allowed: a table with recipe = "deep" or "wide"')
     asked = table.get("recipe")
     renamed: dict[str, str] = {}
-    recipe = _renamed(asked, _FORMER_RECIPES, renamed)
+    recipe = _renamed(asked, FORMER_RECIPES, renamed)
     if not isinstance(recipe, str) or recipe not in RECIPES:
         found = "none" if asked is None else repr(asked)
         raise InputError(f"{where}: recipe: found {found}; allowed: {choices(RECIPES)}")
@@ -223,7 +228,7 @@ def parse_recipe(table: object, where: str, tell: Tell = lambda sentence: None) 
     for key, value in table.items():
         if key == "recipe":
             continue
-        name = _renamed(key, _FORMER_FIELDS, renamed)
+        name = _renamed(key, FORMER_FIELDS, renamed)
         if name not in allowed:
             raise InputError(
                 f"{where}: found the field {key!r}; allowed with recipe = {recipe!r}: {choices(allowed, limit=99)}"

@@ -1,5 +1,6 @@
 """The house stays small enough to know: rooms of few modules, modules of few lines, tests in the same rooms."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -43,3 +44,15 @@ def test_readme_and_the_contract_name_each_room_in_the_same_order():
     [contract] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
     assert contract["layers"][::-1] == ["errors", "config", *told]
     assert {room.name for room in ROOMS if room.parent == ROOT / "recsys_jax"} == set(told)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recsys_jax" / "cli").glob("*.py")), ids=name)
+def test_commands_share_what_is_in_other_rooms(path):
+    """None imports another, but for `run`, which runs them."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            names = [alias.name for alias in node.names]
+            modules = [f"{node.module}.{one}" for one in names] if isinstance(node, ast.ImportFrom) else names
+            found |= {module for module in modules if module.startswith("recsys_jax.cli")}
+    assert found <= ({"recsys_jax.cli.personas", "recsys_jax.cli.train"} if path.stem == "run" else set())

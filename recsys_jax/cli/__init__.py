@@ -58,10 +58,10 @@ def find(words: Sequence[str]) -> tuple[Callable[..., str | None], str, Sequence
         imported = import_module(module)
     except ModuleNotFoundError as error:
         if error.name == "recsys_jax_benchmark":
-            sys.exit(f"error: {name} is not installed: it is scripts/benchmark in the repository of recsys_jax")
+            _stop(f"error: {name} is not installed: it is scripts/benchmark in the repository of recsys_jax")
         from recsys_jax.console.terminal import not_installed
 
-        sys.exit(not_installed(error))
+        _stop(not_installed(error))
     return getattr(imported, function), name, words[count:]
 
 
@@ -84,5 +84,9 @@ def _unknown(words: Sequence[str]) -> NoReturn:
         said, allowed = words[0], list(COMMANDS)
     near = get_close_matches(said, allowed, 1)
     ask = f"; did you mean {near[0]}?" if near else ""
-    print(f"error: command: found {said!r}; allowed: {', '.join(allowed)}{ask}", file=sys.stderr)
+    _stop(f"error: command: found {said!r}; allowed: {', '.join(allowed)}{ask}")
+
+
+def _stop(sentence: str) -> NoReturn:
+    print(sentence, file=sys.stderr)
     sys.exit(2)

@@ -7,7 +7,7 @@ Examples: recsys-jax compare data/amoremall
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,16 +16,16 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from recsys_jax import Dataset, InputError
+from recsys_jax import Dataset, InputError, load_dataset
 from recsys_jax.config import Config, describe, to_table, words
-from recsys_jax.console.places import following, held_out, made_customers, open_dataset, run_folder
-from recsys_jax.console.tables import Grid, Page, figure, plus_minus, say, show, span, write_page
-from recsys_jax.console.terminal import console, errors, progress, share_processors
+from recsys_jax.console.places import MALL, following, held_out, made_customers, require_dataset, run_folder
+from recsys_jax.console.tables import Grid, Page, beside, figure, plus_minus, say, say_notes, show, span, write_page
+from recsys_jax.console.terminal import console, note, progress, share_processors
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import require_folder, write_file
 from recsys_jax.data.splits import DatasetOfFold, Derived, Fold, Split
 from recsys_jax.errors import choices
-from recsys_jax.evaluation.baselines import rivals
+from recsys_jax.evaluation.baselines import baselines
 from recsys_jax.evaluation.engine import Answers, evaluate
 from recsys_jax.evaluation.findings import ranking
 from recsys_jax.evaluation.methods import SOFTMAX, TUNED, built_in, read_configs, recipe, tuned
@@ -41,7 +41,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
     for word in arguments:
         name, equals, value = word.partition("=")
         if name == "--search":
-            errors.print("note: --search is now called --tune")
+            note("--search is now called --tune")
             name = "--tune"
         out.append(f"{name}{equals}{value}")
     return out
@@ -51,7 +51,7 @@ def translate(arguments: Sequence[str]) -> list[str]:
 class Options:
     """Ranks recipes by what they reach on the same queries, with paired differences."""
 
-    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]]
+    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = MALL
     """The folder with dataset.toml."""
     configs: Path | None = None
     """A TOML file with a table for each recipe; without it, a built-in list and the dataset's own are compared."""
@@ -78,21 +78,22 @@ class Options:
 def main(options: Options) -> str:
     """Measures, says what was found, and writes the comparison."""
     _check(options)
+    require_dataset(options.dataset)
     began = time.perf_counter()
     out = options.out or run_folder(options.dataset, None) / "comparison" / options.protocol
     require_folder(out)
-    configs = None if options.configs is None else read_configs(options.configs, errors.print)
+    configs = None if options.configs is None else read_configs(options.configs, note)
     share_processors(SOFTMAX, options.seeds)
-    dataset = open_dataset(options.dataset, None, None)
     made = made_customers(options.dataset)
+    dataset = load_dataset(options.dataset, made)
     if configs is None:
         configs, own = built_in(len(dataset.purchases)), read_schema(options.dataset).training
         configs |= {} if own is None or own in configs.values() else {"the dataset's own": own}
     split, of_fold = held_out(options.dataset, dataset, made, options.protocol, options.folds, options.seed)
-    methods = rivals(dataset, new_products=options.protocol == "new-products")
-    _check_names(configs, [*methods, TUNED], options.peers)
+    others = baselines(dataset, new_products=options.protocol == "new-products")
+    _check_names(configs, [*others, TUNED], options.peers)
     seeds = range(options.seed, options.seed + options.seeds)
-    methods |= {name: recipe(config, seeds) for name, config in configs.items()}
+    methods = others | {name: recipe(config, seeds) for name, config in configs.items()}
     if options.tune:
         methods[TUNED] = tuned(options.tune, seeds, seed=options.seed)
     with progress(options.protocol) as bar:
@@ -104,14 +105,16 @@ def main(options: Options) -> str:
     honest = None if found.leak_free is None else compare(found.leak_free.methods, found.customers, seed=options.seed)
 
     counted = f"n = {result.queries:,} purchases, {result.customers:,} customers, {found.candidates:,} products"
-    say(f"Asked: {len(result.rows)} methods; {split.title}; {counted}")
+    say_notes(dataset.notes, options.dataset)
+    say(f"Asked: {len(result.rows)} methods; {split.title}; {counted}", lines=2)
     headline = ranking(honest or result, split.name, configs)
     say(headline)
-    for line in _summary(honest or result, configs):
+    for line in _summary(honest or result, configs, others):
         console.print(line)
     for sentence in problems:
         say(f"* {sentence}", "  ")
-    page: list[str | Grid] = [headline, *(f"* {name}: {describe(config)}" for name, config in configs.items())]
+    page: list[str | Grid] = [f"* {name}: {describe(config)}" for name, config in configs.items()]
+    page += [f"* note: {one}" for one in dataset.notes]
     page += _page(result, split.title, counted, leak=made is not None)
     page += [] if honest is None else _page(honest, f"{split.title}, without the leak", counted, leak=False)
     page += [f"* {sentence}" for sentence in problems]
@@ -133,9 +136,9 @@ def main(options: Options) -> str:
     }
     write_file(out / "comparison.csv", result.csv())
     write_file(out / "comparison.json", json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
-    write_page(out / "report.md", page)
+    write_page(out / "report.md", [headline, *page])
     comparison_differences(out / "comparison.png", result, f"{split.title}\n{counted}")
-    console.print(f"{seconds:,.0f} s. Written to {out}: report.md, comparison.csv, comparison.json, comparison.png")
+    console.print(f"{seconds:,.0f} s. Written to {out}: report.md and more")
     return _following(options, honest or result, configs)
 
 
@@ -207,18 +210,18 @@ def _view(dataset: Dataset, fold: Fold, of_fold: DatasetOfFold | None) -> Datase
     return seen.dataset if isinstance(seen, Derived) else seen
 
 
-def _summary(result: Comparison, configs: Mapping[str, Config]) -> list[str]:
-    """The two best recipes beside the best of the others, a line each."""
-    ours = [row for row in result.rows if row.method in configs][:2]
-    others = [row for row in result.rows if row.method not in configs][:1]
-    lines = {row.method: row for row in (*ours, *others)}
-    width = max(map(len, lines))
+def _summary(result: Comparison, configs: Collection[str], baselines: Collection[str]) -> list[str]:
+    """The best recipe beside the best baseline and chance, a line each."""
+    best = next((row for row in result.rows if row.method in configs), result.rows[0])
+    baseline = next(row for row in result.rows if row.method in baselines)
+    chance = next(row for row in result.rows if row.method == "random")
+    shown = {best.method: best.method, baseline.method: f"{baseline.method} (best baseline)", "random": "chance"}
+    rows = {row.method: row for row in (best, baseline, chance)}
 
-    def line(row: Row) -> str:
-        one = row.means[METRICS[0]]
-        return f"  {row.method:<{width}}  MRR {one.mean:.4f} ({figure(one.low)} to {figure(one.high)})  {row.reading()}"
+    def word(row: Row) -> str:
+        return "" if row is best else f"the recipe is {result.difference(best, row).reading}"
 
-    return [line(row) for row in result.rows if row.method in lines]
+    return beside((shown[name], row.means[METRICS[0]], word(row)) for name, row in rows.items())
 
 
 def _page(result: Comparison, title: str, counted: str, *, leak: bool) -> Page:

@@ -29,7 +29,7 @@ from recsys_jax.console.places import (
     write_model,
     write_set_aside,
 )
-from recsys_jax.console.terminal import console
+from recsys_jax.console.terminal import console, note
 from recsys_jax.data.dataset import read_products, read_schema
 from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.files import require_folder, write_file
@@ -107,7 +107,7 @@ class Export:
 
 def export_torch(options: Export) -> str | None:
     """Exports. What to run next is known where the model's dataset is where a command looks by default."""
-    model = load_model(options.run)
+    model = load_model(options.run, tell=note)
     save_checkpoint(model, options.checkpoint)
     console.print(f"Written: {options.checkpoint}; torch.load reads it with weights_only=True")
     known = MALL.is_dir() and read_schema(MALL).source == model.schema.source

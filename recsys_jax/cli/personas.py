@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from recsys_jax.console.places import again, following, run_folder, write_set_aside
+from recsys_jax.console.places import MALL, again, following, require_dataset, run_folder, write_set_aside
 from recsys_jax.console.terminal import console, progress
 from recsys_jax.data.dataset import read_products, read_reviews, read_schema
 from recsys_jax.data.files import write_file
@@ -32,7 +32,7 @@ from recsys_jax.personas.encoders import SentenceEncoder, get_encoder
 class Options:
     """Clusters a dataset's reviews into personas and makes one customer per review."""
 
-    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]]
+    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = MALL
     """The folder with dataset.toml and the product file whose reviews are read."""
     run: Path | None = None
     """The folder for everything this writes; by default runs/NAME with the dataset's name."""
@@ -49,6 +49,7 @@ class Options:
 def main(options: Options) -> str:
     """Reads, embeds, clusters and writes."""
     check_seed(options.seed)
+    require_dataset(options.dataset)
     schema = read_schema(options.dataset)
     if schema.products.reviews is None:
         raise InputError(

@@ -4,18 +4,15 @@ Example: recsys-jax recommend runs/amoremall age=32 gender=F skin_type=dry skin_
 """
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from recsys_jax import InputError, Recommender
-from recsys_jax.console.terminal import console, errors
+from recsys_jax.console.recommendations import show
+from recsys_jax.console.terminal import console, note
 from recsys_jax.data.schema import Categorical, MultiCategorical
 
 
@@ -41,7 +38,7 @@ class Options:
 
 def main(options: Options) -> None:
     """Recommends and prints."""
-    rec = Recommender.load(options.run, options.boosts)
+    rec = Recommender.load(options.run, options.boosts, tell=note)
     attributes: dict[str, object] = {}
     for word in options.attributes:
         name, sign, value = word.partition("=")
@@ -50,7 +47,7 @@ def main(options: Options) -> None:
         attributes[name] = _values(rec, name, value)
     for product in options.purchased:
         if product not in rec.model.product_ids:
-            errors.print(f"note: purchased: the catalogue has no product {product!r}")
+            note(f"purchased: the catalogue has no product {product!r}")
     found = rec.recommend(
         purchased_products=options.purchased,
         top_n=options.top_n,
@@ -78,33 +75,6 @@ def _values(rec: Recommender, name: str, value: str) -> object:
             items = value.split(",") if len(items) < 2 else items
         for item in items:
             if feature.unknown != "error" and fitted.canonical(item) is None:
-                errors.print(f"note: {name}: the model does not know {item!r}; it knows {fitted.allowed()}")
+                note(f"{name}: the model does not know {item!r}; it knows {fitted.allowed()}")
         return items if isinstance(feature, MultiCategorical) else value
     return value
-
-
-def show(found: Sequence[dict[str, Any]], title: str) -> None:
-    """Recommendations as a table; columns that the dataset does not have are left out."""
-    columns = [name for name in ("brand", "category", "price") if any(one[name] is not None for one in found)]
-    boosted = any(abs(one["boost"]) >= 0.005 for one in found)  # what would be shown as nothing is not shown
-    whole = all(isinstance(one["price"], int | None) for one in found)
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("")
-    # Names may wrap; an id must stay in one piece, to be copied.
-    table.add_column("product", overflow="fold", min_width=max((len(one["product_id"]) for one in found), default=0))
-    for name in [*columns, "score", *(["boost"] if boosted else [])]:
-        text = name in ("brand", "category")
-        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
-    for place, one in enumerate(found, 1):
-        product = Text(f"{one['name']}\n" if one["name"] else "").append(one["product_id"], "dim")
-        boost = [f"{one['boost']:+.2f}"] if boosted else []
-        table.add_row(
-            str(place), product, *(_shown(one[name], whole) for name in columns), f"{one['score']:.3f}", *boost
-        )
-    console.print(table)
-
-
-def _shown(value: object, whole: bool) -> str:
-    if isinstance(value, int | float):
-        return f"{value:,}" if whole else f"{value:,.2f}"
-    return "" if value is None else str(value)

@@ -17,22 +17,23 @@ import tyro
 from rich.text import Text
 
 from recsys_jax import Dataset, InputError, Recommender, fit, load_dataset, load_model
-from recsys_jax.cli import evaluate, recommend, train
 from recsys_jax.cli import personas as cluster_personas
-from recsys_jax.config import Config, parse_recipe, to_table, words
-from recsys_jax.console.places import MALL, following, made_customers, make_mall, run_folder
+from recsys_jax.cli import train
+from recsys_jax.config import FORMER_RECIPES, Config, parse_recipe, to_table, words
+from recsys_jax.console.places import MALL, again, following, made_customers, make_mall, run_folder
+from recsys_jax.console.recipes import standard
+from recsys_jax.console.recommendations import show as show_recommended
+from recsys_jax.console.reports import draw, measure_held_out, write
 from recsys_jax.console.tables import Grid, Page, plus_minus, show, write_page
-from recsys_jax.console.terminal import console, errors, progress
+from recsys_jax.console.terminal import console, note, progress
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import write_file
 from recsys_jax.data.values import as_key
 from recsys_jax.evaluation.baselines import baselines, popularities
-from recsys_jax.evaluation.engine import CONTROL, MODEL, in_sample
+from recsys_jax.evaluation.engine import CONTROL, KS, MODEL, in_sample
 from recsys_jax.evaluation.findings import better_recipe
 from recsys_jax.evaluation.methods import built_in, recipe, trained
 from recsys_jax.evaluation.report import Report, report
-
-_FORMER = {"linear": "wide", "towers": "deep"}
 
 
 def translate(arguments: Sequence[str]) -> list[str]:
@@ -45,9 +46,10 @@ def translate(arguments: Sequence[str]) -> list[str]:
     for word in arguments:
         name, equals, value = word.partition("=")
         former = value if name == "--recipe" else word if out and out[-1] == "--recipe" else ""
-        if former in _FORMER:
-            errors.print(f"note: the recipe {former} is now called {_FORMER[former]}")
-            word = f"{name}{equals}{_FORMER[former]}" if equals else _FORMER[former]
+        if former in FORMER_RECIPES:
+            now = FORMER_RECIPES[former]
+            note(f"the recipe {former} is now called {now}")
+            word = f"{name}{equals}{now}" if equals else now
         out.append(word)
     return out
 
@@ -83,14 +85,14 @@ def main(options: Options) -> str:
     if dataset == MALL and not MALL.exists():
         console.print(f"There is no {MALL} here: the synthetic mall is written there")
         make_mall(MALL)
-    standard = train.standard(dataset)
+    default = standard(dataset)
     run = run_folder(dataset, options.run)
     if read_schema(dataset).customers.file is None:
         _stage("Personas and customers, from the reviews")
         cluster_personas.main(cluster_personas.Options(dataset, run, encoder=options.encoder, seed=options.seed))
     opened = load_dataset(dataset, made_customers(dataset, run))
-    recipes = {config.recipe: config for config in [*built_in(len(opened.purchases)).values(), standard]}
-    own = recipes[standard.recipe if options.recipe == "standard" else options.recipe]
+    recipes = {config.recipe: config for config in [*built_in(len(opened.purchases)).values(), default]}
+    own = recipes[default.recipe if options.recipe == "standard" else options.recipe]
     own, other = (
         _changed(config, options) for config in (own, next(one for one in recipes.values() if one.recipe != own.recipe))
     )
@@ -105,7 +107,9 @@ def main(options: Options) -> str:
     console.print(
         "in-sample/ and cross-validation/; look at embedding_space.png. Try the other recipe beside this one:"
     )
-    return following("train", dataset, *words(other), "--run", f"{run}-{other.recipe}")
+    beside, made = run.with_name(f"{run.name}-{other.recipe}"), made_customers(dataset, run)
+    found = made_customers(dataset, beside) == made
+    return following("train", *again(dataset, beside, None if found else made), *words(other))
 
 
 def folder_of(products: Path) -> Path:
@@ -128,19 +132,21 @@ def _changed(config: Config, options: Options) -> Config:
 
 def _evaluated(folder: Path, run: Path, dataset: Dataset, own: Config, other: Config) -> Page:
     """Measures both recipes in-sample and held out, and writes all of it; returns the finding and one table."""
-    options = evaluate.Options(folder, run, seed=own.seed)
     made = made_customers(folder, run)
-    model = load_model(run)
+    model = load_model(run, tell=note)
     with progress(f"training {other.recipe} on everything"):
         beside = {other.recipe: trained([fit(dataset, other)])}
-    memory = report(in_sample(model, dataset, options.k, others={**beside, **popularities(dataset)}), seed=own.seed)
+    memory = report(in_sample(model, dataset, KS, others={**beside, **popularities(dataset)}), seed=own.seed)
     # Logistic regression is left to `recsys-jax evaluate`: it takes longer than all the rest.
     cheap = {name: method for name, method in baselines(dataset).items() if name != "logistic regression"}
-    beside = {other.recipe: recipe(other), **cheap}
-    held = report(evaluate.measure_held_out(options, own, dataset, made, beside, [own.seed]), seed=own.seed)
+    methods = {MODEL: recipe(own, [own.seed]), other.recipe: recipe(other), **cheap}
+    folds = max(2, min(5, len(dataset.customer_ids)))
+    held = report(
+        measure_held_out(folder, dataset, made, methods, KS, "cross-validation", folds, own.seed), seed=own.seed
+    )
     for found, name in ((memory, "in-sample"), (held, "cross-validation")):
-        evaluate.write(found, dataset, run / name, options.k[0], derived=made is not None)
-    evaluate.draw(run, model, dataset, own.seed)
+        write(found, dataset, run / name, KS[0], derived=made is not None)
+    draw(run, model, dataset, own.seed)
     leak = (
         " With leak, a customer's persona comes from the review of the very purchase asked for; without, from a "
         "training customer's."
@@ -177,7 +183,7 @@ def _stage(title: str) -> None:
 
 def _samples(run: Path, dataset: Dataset, count: int = 2) -> None:
     """Recommendations for the first customer of each of the largest segments."""
-    rec = Recommender.load(run)
+    rec = Recommender.load(run, tell=note)
     segments = dataset.segments or dataset.customer_ids
     features = dataset.schema.customers.features
     for segment, _ in Counter(segments).most_common(count):
@@ -185,4 +191,4 @@ def _samples(run: Path, dataset: Dataset, count: int = 2) -> None:
         attributes = {f.column: dataset.customers.column(f.column)[row] for f in features}
         bought = [dataset.product_ids[product] for customer, product in dataset.purchases if customer == row]
         said = ", ".join(f"{name} {value}" for name, value in attributes.items() if as_key(value) is not None)
-        recommend.show(rec.recommend(purchased_products=bought, **attributes), f"{segment}: {said}")
+        show_recommended(rec.recommend(purchased_products=bought, **attributes), f"{segment}: {said}")

@@ -10,9 +10,9 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_type_hints
 
 import numpy as np
 import tyro
@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from recsys_jax import Dataset, DeepConfig, InputError, TrainedModel, WideConfig, fit
-from recsys_jax.config import Config, describe
+from recsys_jax.config import FORMER_RECIPES, RECIPES, Config, describe
 from recsys_jax.console.places import (
     MALL,
     again,
@@ -31,8 +31,9 @@ from recsys_jax.console.places import (
     write_model,
     write_set_aside,
 )
-from recsys_jax.console.terminal import console, errors, progress, share_processors
-from recsys_jax.data.dataset import read_schema
+from recsys_jax.console.recipes import FORMER_OPTIONS, seeds_from, standard
+from recsys_jax.console.recommendations import example
+from recsys_jax.console.terminal import console, note, progress, share_processors
 from recsys_jax.data.files import write_file
 from recsys_jax.evaluation.engine import KS, Evaluation, in_sample
 from recsys_jax.storage.checkpoints import Checkpoints, Stopped
@@ -51,11 +52,6 @@ Recipe = (
 )
 
 
-# Former names, and what they are now.
-_RECIPES = {"linear": "wide", "towers": "deep", "wide": "wide", "deep": "deep"}
-_OPTIONS = {"own-penalty": "own-l2", "attribute-penalty": "attribute-l2", "taste-penalty": "factor-l2"}
-
-
 def translate(arguments: Sequence[str]) -> list[str]:
     """The arguments with former names replaced, each told in a line.
 
@@ -63,23 +59,36 @@ def translate(arguments: Sequence[str]) -> list[str]:
     ['mall', '--run', 'out']
     """
     out: list[str] = []
-    recipe = ""
+    recipe, before = "", ""
+    named = False
     words = iter(arguments)
     for word in words:
         option, equals, value = word.partition("=")  # an option's value may be the next word, or follow a sign
         name = option.removeprefix("--").replace("_", "-")
-        if option == "--recipe" and (value := value if equals else next(words, "")) in _RECIPES:
-            recipe = _RECIPES[value]
-            errors.print(f"note: --recipe {value} is now the word {recipe}")
+        if option == "--recipe" and (value := value if equals else next(words, "")) in (*FORMER_RECIPES, *RECIPES):
+            recipe = FORMER_RECIPES.get(value, value)
+            note(f"--recipe {value} is now the word {recipe}")
         elif option == "--recipe":
             raise InputError(f"recipe: found {value!r}; allowed: the word wide or deep")
-        elif option.startswith("--") and name in _OPTIONS:
-            out.append(f"--{_OPTIONS[name]}{equals}{value}")
-            errors.print(f"note: {option} is now called --{_OPTIONS[name]}, an option of wide")
-            recipe = recipe or ("" if "wide" in arguments else "wide")  # the recipe of who named none
+        elif option.startswith("--") and name in FORMER_OPTIONS:
+            word = f"--{FORMER_OPTIONS[name]}{equals}{value}"
+            out.append(word)
+            note(f"{option} is now called --{FORMER_OPTIONS[name]}, an option of wide")
+            recipe = recipe or "wide"  # the recipe of who named none
         else:
             out.append(word)
-    return [recipe, *out] if recipe else out
+            named = named or (word in RECIPES and not _takes_a_value(before))
+        before = word
+    return [recipe, *out] if recipe and not named else out
+
+
+def _takes_a_value(word: str) -> bool:
+    """Whether the word after this one is an option's value."""
+    name = word.removeprefix("--").removeprefix("no-").replace("-", "_")
+    flags = {
+        name for kind in (Options, *RECIPES.values()) for name, hint in get_type_hints(kind).items() if hint is bool
+    }
+    return word.startswith("--") and "=" not in word and name not in flags
 
 
 @dataclass(frozen=True)
@@ -123,9 +132,9 @@ def main(options: Options) -> str:
     write_model(model, run)
     checkpoints.remove()
     write_set_aside(dataset.set_aside, run)
-    words = again(options.dataset, run, options.customers)
+    then = _then(dataset, run, again(options.dataset, run, options.customers))
     if len(seeds) == 1:
-        return following("evaluate", *words)
+        return then
     # The first was trained alone: trained with the others it would round differently, and be another file.
     models = [model, *_train_together(dataset, config, seeds[1:])]
     result = in_sample(models, dataset, KS, ensemble=options.ensemble)
@@ -133,17 +142,16 @@ def main(options: Options) -> str:
     _show(result, losses)
     write_file(run / "seeds.json", json.dumps(_document(result, losses), indent=1) + "\n")
     console.print(f"Written to {run}: seeds.json")
-    return following("evaluate", *words, "--seeds", options.seeds, *["--ensemble"] * options.ensemble)
+    several = ("--seeds", options.seeds, *["--ensemble"] * options.ensemble)
+    return then if then.startswith("recommend") else f"{then} {following('', *several)}"
 
 
-def standard(dataset: Path) -> Config:
-    """The dataset's own recipe. Raises `InputError` where there is no such dataset."""
-    if dataset == MALL and not MALL.exists():
-        raise InputError(
-            f"dataset: found none, and no {MALL} here; allowed: a folder with dataset.toml; "
-            f"recsys-jax dataset synthetic writes {MALL}"
-        )
-    return read_schema(dataset).training or WideConfig()
+def _then(dataset: Dataset, run: Path, words: Sequence[object]) -> str:
+    """How to evaluate: in fewer folds than five where customers are fewer; of one, nothing can be held out."""
+    customers = len(dataset.customer_ids)
+    if customers < 2:
+        return example(run, dataset)
+    return following("evaluate", *words, *(("--folds", customers) if customers < 5 else ()))
 
 
 @contextmanager
@@ -188,19 +196,6 @@ def _fit(dataset: Dataset, config: Config, checkpoints: Checkpoints) -> TrainedM
         chosen = ", ".join(f"{name} {value:g}" for name, value in model.chosen.items())
         console.print(f"Fitted in {len(model.losses)} steps; {chosen}")
     return model
-
-
-def seeds_from(config: Config, count: int, ensemble: bool) -> range:
-    """The config's seed and those after it. Raises `InputError` where there is none, or nothing to average."""
-    if count < 1:
-        raise InputError(f"seeds: found {count}; allowed: 1 or more")
-    if ensemble and count == 1:
-        raise InputError("ensemble: found one seed; allowed: with 2 seeds or more, as in --seeds 8")
-    seeds = range(config.seed, config.seed + count)
-    if count > 1 and not config.seeded:
-        raise InputError(f"seeds: found {count}; allowed: one with the recipe {config.recipe}, which has one best fit")
-    replace(config, seed=seeds[-1])  # refuses one that is too great
-    return seeds
 
 
 def _train_together(dataset: Dataset, config: Config, seeds: Sequence[int]) -> list[TrainedModel]:

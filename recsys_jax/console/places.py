@@ -27,6 +27,7 @@ __all__ = [
     "made_customers",
     "make_mall",
     "open_dataset",
+    "require_dataset",
     "run_folder",
     "write_model",
     "write_set_aside",
@@ -49,15 +50,24 @@ EVALUATION = (
 
 
 def make_mall(folder: Path, seed: int = 0) -> list[Path]:
-    """Writes the small synthetic mall and, where there is none, its persona catalogue; returns the paths."""
+    """Writes the small synthetic mall and, where there are none, its personas and boost rules; returns the paths."""
     from recsys_jax.synthetic.malls import mall, write_mall
 
     paths = write_mall(mall(seed), folder)
-    catalogue = folder / "personas.toml"
-    if not catalogue.exists():
-        write_file(catalogue, files("recsys_jax.data").joinpath("personas.toml").read_bytes())
-        paths.append(catalogue)
+    for path in (folder / "personas.toml", folder / "boosts.toml"):
+        if not path.exists():
+            write_file(path, files("recsys_jax.data").joinpath(path.name).read_bytes())
+            paths.append(path)
     return paths
+
+
+def require_dataset(dataset: Path) -> None:
+    """Raises `InputError` where nobody named a dataset and the mall is not here."""
+    if dataset == MALL and not MALL.exists():
+        raise InputError(
+            f"dataset: found none, and no {MALL} here; allowed: a folder with dataset.toml; "
+            f"recsys-jax dataset synthetic writes {MALL}"
+        )
 
 
 def run_folder(dataset: Path, run: Path | None) -> Path:
@@ -91,10 +101,16 @@ def again(dataset: Path, run: Path, customers: Path | None = None) -> list[objec
     return words
 
 
-def made_customers(dataset: Path, run: Path | None = None) -> Path | None:
-    """The customers that `personas` made of this dataset's reviews, for this run or for the default one."""
+def made_customers(dataset: Path, run: Path | None = None, customers: Path | None = None) -> Path | None:
+    """The customers that `personas` made of this dataset's reviews, for this run or for the default one.
+
+    Where other `customers` are asked for, it is these, if `personas` made them.
+    """
     if read_schema(dataset).customers.file is not None:
         return None
+    if customers is not None:
+        made = customers.name == "customers.json" and (customers.parent / "personas" / "model.json").exists()
+        return customers if made else None
     standard = _standard_run(dataset)
     found = (folder / "customers.json" for folder in (run or standard, standard))
     return next((path for path in found if path.exists()), None)
@@ -130,7 +146,7 @@ def held_out(
     return split, personas_of_fold(folder, dataset, load_personas(made.parent / "personas"))
 
 
-def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.csv") -> None:
+def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.csv", *, quiet: bool = False) -> None:
     """Writes which rows are not used and why, and says so; an older list goes away where all are used."""
     path = run / name
     if not rows:
@@ -141,7 +157,8 @@ def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.
     writer.writerow(["file", "row", "id", "reason"])
     writer.writerows([one.source, one.row, one.id, one.reason] for one in rows)
     write_file(path, stream.getvalue().encode("utf-8", "backslashreplace"))
-    console.print(f"{len(rows):,} {'row is' if len(rows) == 1 else 'rows are'} not used; why stands in {path}")
+    if not quiet:
+        console.print(f"{len(rows):,} {'row is' if len(rows) == 1 else 'rows are'} not used; why stands in {path}")
 
 
 def write_model(model: "TrainedModel", run: Path) -> None:

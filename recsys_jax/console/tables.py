@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from recsys_jax.console.terminal import console
 from recsys_jax.data.files import write_file
 from recsys_jax.evaluation.bootstrap import Interval
 
-__all__ = ["Grid", "Page", "figure", "half", "plus_minus", "say", "show", "span", "write_page"]
+__all__ = ["Grid", "Page", "beside", "figure", "half", "plus_minus", "say", "say_notes", "show", "span", "write_page"]
 
 WIDTH = 79
 """Sentences are wrapped so that they fit into 80 columns."""
@@ -66,9 +66,31 @@ def show(page: Page) -> None:
             say(block, "  " if remark else "")
 
 
-def say(sentence: str, indent: str = "") -> None:
-    """Prints a sentence, wrapped; the lines after the first are indented."""
-    console.print(textwrap.fill(sentence, WIDTH, subsequent_indent=indent, break_on_hyphens=False))
+def say(sentence: str, indent: str = "", lines: int | None = None) -> None:
+    """Prints a sentence, wrapped, on so many lines at the most; those after the first are indented."""
+    wrap = textwrap.TextWrapper(
+        WIDTH, subsequent_indent=indent, break_on_hyphens=False, max_lines=lines, placeholder=" …"
+    )
+    console.print(wrap.fill(sentence))
+
+
+def say_notes(notes: Sequence[str], folder: Path) -> None:
+    """Prints the notes on the dataset in `folder` on one line, which ends where there are more; report.md has all."""
+    if notes:
+        more = f" (and {len(notes) - 1} more in report.md)" if len(notes) > 1 else ""
+        room = WIDTH - len(more)
+        line = f"note: {notes[0]}".replace(f"{folder}/", "")
+        console.print((line if len(line) <= room else line[: room - 2].rstrip() + " …") + more)
+
+
+def beside(rows: Iterable[tuple[str, Interval, str]]) -> list[str]:
+    """Names, their mean reciprocal ranks and a word on each, a line each."""
+    listed = list(rows)
+    width = max(len(name) for name, _, _ in listed)
+    return [
+        f"  {name:<{width}}  MRR {one.mean:.4f} ({figure(one.low)} to {figure(one.high)})  {word}".rstrip()
+        for name, one, word in listed
+    ]
 
 
 def write_page(path: Path, page: Page) -> None:

@@ -29,11 +29,24 @@ signal.signal(signal.SIGINT, _stop)
 signal.signal(signal.SIGTERM, _stop)
 
 
+EXTRAS = {
+    "faiss": "benchmark",
+    "optuna": "tuning",
+    "pandas": "benchmark",
+    "pyarrow": "parquet",
+    "sentence_transformers": "sentence-transformers",
+    "torch": "torch",
+}
+"""The extra of recsys_jax that brings a package; what is not here comes with recsys_jax itself."""
+
+
 def not_installed(error: ModuleNotFoundError) -> str:
     """A sentence on a package that is missing."""
+    package = (error.name or "").partition(".")[0]
+    extra = f"[{EXTRAS[package]}]" if package in EXTRAS else ""
     return (
-        f"error: {error.name} is not installed for {sys.executable}. After `make run`, the Python to use is "
-        f".venv/bin/python; elsewhere, pip install 'recsys_jax[all]'"
+        f"error: {package} is not installed for {sys.executable}. After `make run`, the Python to use is "
+        f".venv/bin/python; elsewhere, pip install 'recsys_jax{extra}'"
     )
 
 
@@ -46,17 +59,20 @@ try:
     from recsys_jax.data.files import cache_folder
     from recsys_jax.errors import InputError
 except ModuleNotFoundError as error:
-    sys.exit(not_installed(error))
+    print(not_installed(error), file=sys.stderr)
+    sys.exit(2)
 
 if TYPE_CHECKING:
     from recsys_jax.config import Config
 
 __all__ = [
+    "EXTRAS",
     "command",
     "console",
     "errors",
     "keep_what_is_compiled",
     "not_installed",
+    "note",
     "parse",
     "program",
     "progress",
@@ -80,6 +96,11 @@ _OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 # A shop's texts are shown as they are, square brackets too: no markup.
 console = _Console(highlight=False, soft_wrap=True, markup=False)
 errors = _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+
+
+def note(sentence: str) -> None:
+    """A line beside what is printed, such as on a former name."""
+    errors.print(f"note: {sentence}")
 
 
 def parse(main: Callable[..., str | None], name: str, arguments: Sequence[str]) -> Any:

@@ -59,7 +59,7 @@ class Dataset:
     purchases: Int[np.ndarray, "n 2"]
     """One (customer row, product row) per purchase, each pair once, sorted."""
     notes: list[str] = field(default_factory=list)
-    """What was left out or merged while reading, with counts."""
+    """What was left out or merged while reading, with counts; and former names in dataset.toml."""
     dates: Float64[np.ndarray, " n"] | None = None
     """The first date of each purchase, in seconds since 1970 (UTC), where the schema names a date."""
     validations: tuple[Validation, ...] = ()
@@ -247,7 +247,7 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
         table, purchases = _interactions(schema.interactions, folder, customer_row, product_row, customers, products)
         tables, dated = [products, customers, table], schema.interactions.date is not None
     validations = tuple(Validation(table.source, len(table), table.set_aside) for table in tables)
-    notes = [note for validation in validations for note in validation.notes]
+    notes = [*schema.notes, *(note for validation in validations for note in validation.notes)]
     if not purchases:
         raise InputError(f"{tables[-1].source}: nobody bought anything: there are no purchases to learn from")
 

@@ -162,6 +162,8 @@ class Schema:
     """The recipe that this dataset is trained with by default; None: that of all datasets."""
     source: Mapping[str, Any]
     """The document as read, for an artifact to carry; without `[training]`, since a model has a recipe of its own."""
+    notes: tuple[str, ...] = ()
+    """A line on former names in it, where there are any."""
 
     @classmethod
     def read(cls, path: Path) -> "Schema":
@@ -211,7 +213,8 @@ class Schema:
             catalogue = part.text("catalogue")
             part.end()
         given = top.get("training")
-        training = None if given is None else parse_recipe(given, f"{where}, [training]")
+        notes: list[str] = []
+        training = None if given is None else parse_recipe(given, f"{where}, [training]", notes.append)
         top.end()
         if (interactions is None) == (customers.purchases is None):
             raise InputError(
@@ -224,7 +227,7 @@ class Schema:
                 f"with the dates of [interactions] is named there"
             )
         source = {key: part for key, part in document.items() if key != "training"}
-        return cls(name, products, customers, interactions, catalogue, training, source)
+        return cls(name, products, customers, interactions, catalogue, training, source, tuple(notes))
 
 
 def _texts(kind: type[Products | Customers | Interactions], part: Section) -> dict[str, Any]:

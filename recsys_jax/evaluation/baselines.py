@@ -32,7 +32,6 @@ __all__ = [
     "logistic_regression",
     "naive_bayes",
     "popularities",
-    "rivals",
     "soft_values",
 ]
 
@@ -75,12 +74,6 @@ def popularities(dataset: Dataset) -> dict[str, Method]:
     """Chance, popularity and, where there are segments, popularity per segment."""
     out = {"random": _of(_chance), "popularity": _of(lambda view, fold: _for_all(view, _counts(view, fold)))}
     return out if dataset.segments is None else {**out, f"popularity per {dataset.segment_word}": _of(_per_segment)}
-
-
-def rivals(dataset: Dataset, *, new_products: bool = False) -> dict[str, Method]:
-    """The baselines that might win: all but chance and the opposite of popularity."""
-    found = baselines(dataset, new_products=new_products)
-    return {name: method for name, method in found.items() if name not in ("random", "inverse popularity")}
 
 
 def _of(scorer: Callable[[Dataset, Fold], Scorer]) -> Method:

@@ -42,11 +42,11 @@ def headline(found: Report) -> str:
     """
     found = found.leak_free or found
     said = f"{WHO.get(found.evaluation.split, NEVER_SEEN)}, {_versus(found, bestsellers(found.means))}."
-    return f"{said} {_remark(found)}".rstrip()
+    return f"{said} {_remark_on(found)}".rstrip()
 
 
 def better_recipe(found: Report, own: str, other: str) -> str:
-    """Which of two recipes serves new customers better, and whether either beats a bestseller list.
+    """Which of two recipes serves new customers better, and whether either beats a bestseller list; then the figures.
 
     Args:
         found: of the recipe `own` as the model, beside the recipe `other`; without the leak, where there was one.
@@ -59,52 +59,64 @@ def better_recipe(found: Report, own: str, other: str) -> str:
     mean = {name: found.means[method]["mrr"].mean for name, method in methods.items()}
     better, worse = sorted(methods, key=lambda name: -mean[name])
     against = found.difference(methods[better], methods[worse])
-    figures = f"MRR {mean[better]:.4f} against {mean[worse]:.4f} ({_interval(against)})"
+    beyond = {name: found.difference(method, yardstick) for name, method in methods.items()}
+    beating = [name for name, one in beyond.items() if one.reading == "better"]
+    who = f"only {beating[0]} beats" if len(beating) == 1 else "both beat" if beating else "neither beats"
+    which = f"{better} is better than {worse}" if against.clear else "it is not sure which recipe is better"
     said = (
-        f"For customers never seen, {better} is better than {worse}: {figures}."
-        if against.clear
-        else f"For customers never seen, it is not sure which recipe is better: {better} has {figures}."
+        f"For customers never seen, {which}, and {who} a bestseller list. {better.capitalize()} has MRR "
+        f"{mean[better]:.4f} against {mean[worse]:.4f} of {worse} ({_interval(against)})."
     )
-    for name, method in methods.items():
-        said += f" {name.capitalize()} {_beats(found.difference(method, yardstick))}."
+    for name, one in beyond.items():
+        said += f" {name.capitalize()} {_beats(one)}."
     best = best_baseline(found)
     if best != yardstick:
         beside = (f"{name} is {found.difference(method, best).reading}" for name, method in methods.items())
         said += f" Beside the best baseline, {best} (MRR {found.means[best]['mrr'].mean:.4f}), {', '.join(beside)}."
-    return f"{said} {_remark(found)}".rstrip()
+    return f"{said} {_remark_on(found)}".rstrip()
 
 
 def ranking(result: Comparison, split: str, recipes: Collection[str]) -> str:
     """Who is ahead, who may be as good, and whether the best recipe is better than a bestseller list."""
+    rows = {row.method: row for row in result.rows}
     first, *rest = result.rows
-    level = [row.method for row in rest if row.reading() == "inside the noise"]
-    asked = WHO.get(split, NEVER_SEEN).replace("it has never", "never")
-    said = f"{asked}, {first.method} is ahead of {len(rest)} others: MRR {_plain(first.means[METRICS[0]])}."
-    if level:
-        more = f" and {len(level) - 2} more" if len(level) > 2 else ""
-        said += f" Inside the noise of it: {', '.join(level[:2])}{more}."
-    yardstick = bestsellers([row.method for row in result.rows])
     best = next((row for row in result.rows if row.method in recipes), None)
-    other = next((row for row in result.rows if row.method == yardstick), None)
-    if best is not None and other is not None:
-        said += f" The best recipe, {best.method}, {_beats(result.difference(best, other))}."
-    return said
+    level = [row.method for row in rest if row.reading() == "inside the noise"]
+    mrr = _plain(first.means[METRICS[0]]) if best is first else f"{first.means[METRICS[0]].mean:.4f}"
+    asked = WHO.get(split, NEVER_SEEN).replace("it has never", "never")
+    said = f"{asked}, {first.method} is ahead of {len(rest)} others: MRR {mrr}."
+    if level:
+        more = f" and {len(level) - 1} more" if len(level) > 1 else ""
+        said += f" Inside the noise of it: {level[0]}{more}."
+    yardstick = bestsellers(rows)
+    if best is not None and yardstick in rows:
+        who = "It" if best is first else f"The best recipe, {best.method},"
+        said += f" {who} {_beats(result.difference(best, rows[yardstick]), yardstick)}."
+    inverse = None
+    if {"popularity", "inverse popularity"} <= set(rows):
+        inverse = result.difference(rows["inverse popularity"], rows["popularity"])
+    return f"{said} {_remark(inverse, result.customers)}".rstrip()
 
 
-def _remark(found: Report) -> str:
+def _remark_on(found: Report) -> str:
     """What a reader of one sentence must know besides: the weightiest of the findings that undo it, if there is any."""
     if CONTROL in found.differences and all(
         found.differences[CONTROL][metric].reading != "better" for metric in _metrics(found)
     ):
         return "But the attributes tell it nothing: with those of other customers it does as well."
-    if found.inverse is not None and found.inverse.low > 0:
+    return _remark(found.inverse, found.customers)
+
+
+def _remark(inverse: Interval | None, customers: int) -> str:
+    """On the yardstick, from the difference between inverse popularity and popularity; or on how few were asked."""
+    if inverse is not None and inverse.low > 0:
         return "A bestseller list is a poor yardstick here: its inverse beats it."
-    return f"Only {found.customers} customers were asked: this is rough." if found.customers < FEW else ""
+    return f"Only {customers} customers were asked: this is rough." if customers < FEW else ""
 
 
-def _beats(difference: Interval) -> str:
+def _beats(difference: Interval, yardstick: str = "popularity") -> str:
     how = {"better": "beats", "worse": "loses to"}.get(difference.reading, "is inside the noise of")
-    return f"{how} a bestseller list ({_interval(difference)})"
+    return f"{how} {'chance' if yardstick == 'random' else 'a bestseller list'} ({_interval(difference)})"
 
 
 def _versus(found: Report, yardstick: str) -> str:

@@ -76,7 +76,7 @@ def score_file(
 
     Args:
         progress: called with the rows done, and all rows.
-        tell: called with a sentence on what an earlier process left.
+        tell: called with a sentence on what an earlier process left, or on former names in the run.
 
     Raises:
         InputError: for files and requests that cannot be used; `out` is then as it was, and what is finished is kept.
@@ -84,7 +84,7 @@ def score_file(
     check_places(customers, out)
     parts = Parts(out.with_name(f".{out.name}.parts"), _job(customers, run, top_n, categories, boosts))
     request = {"top_n": top_n, "categories": categories or None}
-    rec = Recommender.load(run, boosts)
+    rec = Recommender.load(run, boosts, tell=lambda sentence: tell(f"note: {sentence}"))
     source = Source(customers, rec)
     source.check(request)
     busy = f"{out}: found another process that is writing this file; allowed: one at a time"

@@ -2,7 +2,7 @@
 
 import operator
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -69,12 +69,20 @@ class Recommender:
         return self._catalogue.ids
 
     @classmethod
-    def load(cls, folder: str | Path, boosts: str | Path | None = None) -> "Recommender":
+    def load(
+        cls,
+        folder: str | Path,
+        boosts: str | Path | None = None,
+        *,
+        tell: Callable[[str], None] = lambda sentence: None,
+    ) -> "Recommender":
         """The recommender of a run folder, with the boost rules of a TOML file if one is given.
+
+        `tell` is called with a line on former names in the run, where there are any.
 
         Raises `InputError` where the folder holds no undamaged model or a rule names what the model doesn't know.
         """
-        return cls._with_rules(load_model(folder), boosts)
+        return cls._with_rules(load_model(folder, tell=tell), boosts)
 
     @classmethod
     def from_torch(

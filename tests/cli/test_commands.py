@@ -207,10 +207,12 @@ def test_a_split_is_measured_without_a_trained_run(tmp_path):
     )
     products = [f"p{i},k{i % 2}" for i in range(8)]
     (folder / "p.csv").write_text("\n".join(["id,kind", *products]) + "\n")
-    customers = [f"c{i},k{rng.integers(2)},p{rng.integers(8)}" for i in range(60)]
+    customers = [f"c{i},k{rng.integers(2)},p{rng.integers(8)}" for i in range(60)] + ["c60,k0,p99"]
     (folder / "c.csv").write_text("\n".join(["id,kind,bought", *customers]) + "\n")
     plain = done("evaluate", folder, "--protocol", "hold-out", "--k", 3, cwd=tmp_path)
     assert len(plain.stdout.splitlines()) <= 12
+    assert max(map(len, plain.stdout.splitlines())) <= 80
+    assert plain.stdout.startswith("note: c.csv: 1 of 61 rows set aside and not used; the first, row 61, bought:")
     assert re.search(r"^Asked: wide, as runs/shop has no model, trained anew in each fold;", plain.stdout, flags=re.M)
     said = " ".join(plain.stdout.split())
     assert re.search(r"For customers it has never seen, .*the model is \w+ than a bestseller list: MRR 0\.\d{4}", said)
@@ -219,6 +221,7 @@ def test_a_split_is_measured_without_a_trained_run(tmp_path):
     assert re.search(r"^  chance .* MRR 0\.\d{4} \(.*\)  the model is", plain.stdout, flags=re.M)
     result = done("evaluate", folder, "--protocol", "hold-out", "--k", 3, "--full", cwd=tmp_path)
     assert re.search(r"^naive Bayes +0\.\d{4} ± 0\.\d{4}", result.stdout, flags=re.M)
+    assert result.stdout.count("For customers it has never seen") == 1
     assert "The model does not beat" in result.stdout
     assert "No signal from attributes" in result.stdout
     assert "customers were asked for: intervals from so few" in result.stdout
@@ -229,7 +232,9 @@ def test_a_split_is_measured_without_a_trained_run(tmp_path):
     assert "* No signal from attributes" in page
     written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     names = ("metrics.json", "report.md", "results.csv", "results_by_persona.png")
-    assert written == {f"hold-out/{name}" for name in names}
+    assert written == {"set_aside.csv", *(f"hold-out/{name}" for name in names)}
+    assert "* note: " in page
+    assert "Asked: wide, as runs/shop has no model" in page
     assert json.loads((out / "hold-out" / "metrics.json").read_text())["split"] == "hold-out"
     assert result.next() == ["train", str(folder)]
 

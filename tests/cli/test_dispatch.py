@@ -4,10 +4,11 @@ import importlib
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
-from command_line import run
+from command_line import run, told
 
 from recsys_jax.cli import COMMANDS, find
 from recsys_jax.console import terminal
@@ -90,7 +91,7 @@ def test_a_missing_package_is_a_sentence(monkeypatch):
 
     monkeypatch.setattr("recsys_jax.cli.import_module", missing)
     result = run("train", "mall")
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert result.stderr.startswith(f"error: flax is not installed for {sys.executable}. ")
 
 
@@ -99,7 +100,22 @@ def test_a_benchmark_that_is_not_there_is_a_sentence(monkeypatch):
         raise ModuleNotFoundError(f"No module named {name!r}", name="recsys_jax_benchmark")
 
     monkeypatch.setattr("recsys_jax.cli.import_module", missing)
-    assert run("benchmark").stderr.startswith("error: benchmark is not installed: it is scripts/benchmark in ")
+    told(run("benchmark"), "error: benchmark is not installed: it is scripts/benchmark in ")
+
+
+def test_a_missing_package_names_the_extra_that_brings_it():
+    """Each extra but `all` and `dev`, by what it has in pyproject.toml; a package of the core needs none."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    for package, extra in terminal.EXTRAS.items():
+        name = {"faiss": "faiss-cpu"}.get(package, package.replace("_", "-"))
+        assert any(re.match(rf"{name}\b", one) for one in extras[extra]), (package, extra)
+    for name, command in (
+        ("faiss", "recsys_jax[benchmark]"),
+        ("torch.nn", "recsys_jax[torch]"),
+        ("rich", "recsys_jax"),
+    ):
+        said = terminal.not_installed(ModuleNotFoundError(name=name))
+        assert said.endswith(f"pip install '{command}'")
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """The main job, from made reviews to recommendations."""
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from command_line import done
 
 from recsys_jax.cli.run import folder_of
+from recsys_jax.console.places import make_mall
 from recsys_jax.data.dataset import read_reviews, read_schema
 from recsys_jax.personas.catalogue import read_catalogue
 
@@ -50,6 +52,8 @@ def test_the_main_job(job):
     assert [line for line in result.stdout.splitlines() if line.startswith("Epoch")][-1].startswith("Epoch 500/500")
     after = result.stdout[result.stdout.index("Evaluation: deep beside wide and baselines") :].split("\n\n")[1]
     assert after.startswith("For customers never seen, ")
+    first, *_ = " ".join(after.split()).split(". ")
+    assert first.endswith(" a bestseller list")
     assert " ".join(after.split()).count("a bestseller list (") == 2
     assert after.split() == (out / "report.md").read_text("utf-8").split("\n")[0].split()
     # It ends with where the files are and what to try next, after two recommendations of three products.
@@ -58,7 +62,7 @@ def test_the_main_job(job):
     assert result.next()[:2] == ["train", "data/amoremall"]
     # Where it runs alone, it makes its own mall: the one in the repository.
     assert f"There is no {Path('data/amoremall')} here" in result.stdout
-    for name in ("dataset.toml", "personas.toml", "products.json"):
+    for name in ("boosts.toml", "dataset.toml", "personas.toml", "products.json"):
         assert (cwd / "data" / "amoremall" / name).read_bytes() == (MALL / name).read_bytes()
 
 
@@ -106,3 +110,14 @@ def test_a_product_file_is_described_as_the_mall_is(tmp_path, monkeypatch):
     assert (folder, schema.name) == (Path("runs/our shop-dataset"), "our shop")
     assert len(read_reviews(folder, schema)) == 277
     assert read_catalogue(folder / schema.catalogue)
+
+
+def test_what_is_packaged_is_what_the_mall_has(tmp_path):
+    """Boost rules, too, which the README's example reads."""
+    make_mall(tmp_path)
+    for name in ("boosts.toml", "personas.toml"):
+        packaged = files("recsys_jax.data").joinpath(name).read_bytes()
+        assert (MALL / name).read_bytes() == packaged == (tmp_path / name).read_bytes()
+    (tmp_path / "boosts.toml").write_text("# mine")
+    make_mall(tmp_path)
+    assert (tmp_path / "boosts.toml").read_text() == "# mine"

@@ -1,7 +1,9 @@
 """What a command prints as "Next:" is run, and what that prints, to the end."""
 
+import json
 import shlex
 import shutil
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from command_line import done
 from conftest import write_mall
 
 from recsys_jax.cli import find
+from recsys_jax.console.places import made_customers
 from recsys_jax.console.terminal import parse
 
 MALL = Path(__file__).parents[2] / "data" / "amoremall"
@@ -108,3 +111,30 @@ def test_the_benchmark(tmp_path):
     for threads in {1, len(benchmark.processors())}:
         then = benchmark.main(benchmark.Options(parts=(), threads=threads, out=tmp_path / "figures.json"))
         parse(*find(shlex.split(then)))
+
+
+def test_the_main_job_elsewhere(tmp_path, monkeypatch):
+    """What follows finds the customers that were made there, and knows what they were made of."""
+    monkeypatch.setattr("recsys_jax.cli.run._evaluated", lambda *anything: [])
+    made = done("run", "--encoder", "lsa", "--epochs", 2, "--run", "else where", cwd=tmp_path)
+    customers = Path("else where") / "customers.json"
+    run = ["--run", "else where-wide", "--customers", str(customers)]
+    assert made.next() == ["train", "data/amoremall", *run, "wide"]
+    trained = done(*made.next(), *WIDE[1:], cwd=tmp_path)
+    assert trained.next() == ["evaluate", "data/amoremall", *run]
+    with chdir(tmp_path):
+        assert made_customers(Path("data/amoremall"), Path("else where-wide"), customers) == customers
+        shutil.copy(customers, "others.json")
+        assert made_customers(Path("data/amoremall"), None, Path("others.json")) is None
+
+
+@pytest.mark.parametrize(("count", "then"), [(4, "evaluate --folds 4"), (2, "evaluate --folds 2"), (1, "recommend")])
+def test_few_customers(tmp_path, count, then):
+    """Fewer than the folds that are usual."""
+    customers = write_mall(tmp_path / "mall") / "customers.json"
+    customers.write_text(json.dumps(json.loads(customers.read_text("utf-8"))[:count]), "utf-8")
+    trained = done("train", "mall", *WIDE, cwd=tmp_path)
+    command = trained.next()
+    assert command[0] == then.split()[0]
+    assert command[2:] == then.split()[1:] or then == "recommend"
+    done(*command, cwd=tmp_path)

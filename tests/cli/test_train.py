@@ -91,6 +91,9 @@ def test_a_value_that_the_field_does_not_admit(capsys):
         ("mall --recipe deep", "mall deep", ["--recipe deep is now the word deep"]),
         ("mall --own-penalty 3", "mall wide --own-l2 3", ["--own-penalty is now called --own-l2, an option of wide"]),
         ("mall wide --own_penalty=3", "mall wide --own-l2 3", ["--own_penalty is now called --own-l2"]),
+        ("mall --run wide --own-penalty 3", "mall wide --run wide --own-l2 3", ["--own-penalty is now called"]),
+        ("mall --resume wide --own-penalty 3", "mall wide --resume --own-l2 3", ["--own-penalty is now called"]),
+        ("mall --tastes 4", "mall wide --item-factors 4", ["--tastes is now called --item-factors, an option of wide"]),
         (
             "mall --recipe linear --attribute-penalty inf --taste-penalty=inf",
             "mall wide --attribute-l2 inf --factor-l2 inf",
@@ -113,7 +116,8 @@ def test_mistakes_are_told_before_the_work(mall, tmp_path):
     told(run("train", mall, "deep", "--ensemble"), "ensemble: found one seed; allowed: with 2 seeds or more")
     told(run(*wide, "--checkpoint-every", -1), "checkpoint_every: found -1; allowed: 0 or more")
     told(run("train", mall, "--recipe", "tower"), "recipe: found 'tower'; allowed: the word wide or deep")
-    told(run("train", cwd=tmp_path), "dataset: found none, and no data/amoremall here; allowed: a folder with")
+    for command in ("train", "evaluate", "compare", "personas"):
+        told(run(command, cwd=tmp_path), "dataset: found none, and no data/amoremall here; allowed: a folder with")
     assert not (tmp_path / "runs").exists()
 
 

@@ -20,8 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_jax import DeepConfig, InputError, Recommender, fit, load_dataset
-from recsys_jax.cli import recommend, run, score, train
+from recsys_jax.cli import run, score, train
 from recsys_jax.console.places import write_set_aside
+from recsys_jax.console.recommendations import show
 from recsys_jax.console.terminal import console, errors
 from recsys_jax.data.dataset import Dataset, read_reviews
 from recsys_jax.data.features import FeatureSpace
@@ -917,7 +918,7 @@ def test_a_name_does_nothing_to_the_terminal(capsys):
     """Neither in a table nor in a sentence; line ends stay."""
     name = "Tea\x1b[2J\x07\x9b31m\ud800"
     none = dict.fromkeys(("brand", "category", "price"))
-    recommend.show([{"product_id": "T1", "name": name, "score": 0.5, "boost": 0.0, **none}], f"for\n{name}")
+    show([{"product_id": "T1", "name": name, "score": 0.5, "boost": 0.0, **none}], f"for\n{name}")
     console.print(f"note: {name}")
     errors.print(f"error: {name}")
     shown = capsys.readouterr()

@@ -12,7 +12,7 @@ from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import Fold
 from recsys_jax.data.tables import Table
-from recsys_jax.evaluation.baselines import baselines, naive_bayes, popularities, rivals, soft_values
+from recsys_jax.evaluation.baselines import baselines, naive_bayes, popularities, soft_values
 from recsys_jax.evaluation.queries import attribute_rows
 
 KINDS = ["kind1", "kind1", "kind2", "kind2", "kind3"]
@@ -221,12 +221,6 @@ def test_a_new_product_of_a_new_category_counts_as_the_mean_one():
     found = learned(baselines(data, new_products=True), data, Fold(train, ~train, candidates))
     scores = found["popularity by category"](np.array([0]))
     assert scores[0, 4] == pytest.approx((2 + 1 + 1 + 0) / 4)
-
-
-def test_chance_and_the_opposite_of_popularity_are_no_rivals():
-    data = shop(ROWS, SKIN, segment="skin")
-    assert set(baselines(data)) - set(rivals(data)) == {"random", "inverse popularity"}
-    assert list(rivals(data, new_products=True)) == ["popularity by category"]
 
 
 def test_nothing_is_computed_before_it_is_asked_for(monkeypatch):

@@ -17,7 +17,7 @@ from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import Split, cross_validation_split
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
-from recsys_jax.evaluation.baselines import rivals
+from recsys_jax.evaluation.baselines import baselines
 from recsys_jax.evaluation.engine import Answers, evaluate
 from recsys_jax.evaluation.findings import ranking
 from recsys_jax.evaluation.methods import (
@@ -261,7 +261,7 @@ def test_a_recipe_is_a_method_among_others():
     split = cross_validation_split(data, 2, 0)
     deep = DeepConfig(loss="softmax", epochs=2, batch_size=16)
     wide = WideConfig(own_l2=30.0, attribute_l2=100.0, factor_l2=math.inf)
-    methods = {"deep": recipe(deep, [0, 1]), "wide": recipe(wide, [0, 1]), **rivals(data)}
+    methods = {"deep": recipe(deep, [0, 1]), "wide": recipe(wide, [0, 1]), **baselines(data)}
     told: list[tuple[float, int, str]] = []
     found = evaluate(data, split, methods, (10,), control=False, progress=lambda *one: told.append(one)).methods
     alone = {
@@ -271,7 +271,7 @@ def test_a_recipe_is_a_method_among_others():
     for name, one in alone.items():
         for metric in METRICS:
             assert found[name].values[metric] == pytest.approx(one.methods["model"].values[metric])
-    for name in rivals(data):
+    for name in baselines(data):
         one = evaluate(data, split, {name: methods[name]}, (10,), control=False).methods[name]
         assert all((one.values[metric] == found[name].values[metric]).all() for metric in METRICS)
     assert list(found) == list(methods)
@@ -298,7 +298,25 @@ def test_who_is_ahead_is_said_and_who_may_be_as_good():
     said = ranking(found, "cross-validation", ["ours"])
     assert said.startswith("For customers never seen, ours is ahead of 2 others: MRR 0.")
     assert "Inside the noise of it: other." in said
-    assert said.endswith("The best recipe, ours, beats a bestseller list (+0.1000, 95 % interval +0.1000 to +0.1000).")
+    assert said.endswith(" It beats a bestseller list (+0.1000, 95 % interval +0.1000 to +0.1000).")
+    said = ranking(found, "cross-validation", ["other"])
+    assert "The best recipe, other, beats a bestseller list (+0.0990, 95 % interval +0.0" in said
+
+
+def test_a_ranking_says_what_undoes_it():
+    """A bestseller list that its inverse beats is no yardstick, and few customers are few."""
+    values = np.random.default_rng(0).uniform(0.2, 0.8, 300)
+    methods = {"ours": values, "popularity": values - 0.2, "inverse popularity": values - 0.1}
+    found = compare({name: answers(one) for name, one in methods.items()}, np.arange(300))
+    said = ranking(found, "cross-validation", ["ours"])
+    assert said.endswith("). A bestseller list is a poor yardstick here: its inverse beats it.")
+    methods["inverse popularity"] = values - 0.3
+    found = compare({name: answers(one) for name, one in methods.items()}, np.arange(300))
+    assert "poor yardstick" not in ranking(found, "cross-validation", ["ours"])
+    few = compare({name: answers(one[:50]) for name, one in methods.items()}, np.arange(50))
+    assert ranking(few, "cross-validation", ["ours"]).endswith("Only 50 customers were asked: this is rough.")
+    new = compare({"ours": answers(values), "random": answers(values - 0.1)}, np.arange(300))
+    assert " It beats chance (+0.1000," in ranking(new, "new-products", ["ours"])
 
 
 def test_the_training_part_has_nobody_else():

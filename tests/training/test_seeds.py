@@ -22,6 +22,7 @@ from test_training import dataset
 
 from recsys_jax import DeepConfig, InputError, load_dataset
 from recsys_jax.cli import evaluate, train
+from recsys_jax.console import reports
 from recsys_jax.data.tables import Table
 from recsys_jax.evaluation.methods import model_scorer
 from recsys_jax.models.trained import Ensemble
@@ -281,7 +282,7 @@ def test_table_and_seeds_json_say_what_the_models_reach(trained):
 
 def test_evaluate_with_seeds_shows_mean_and_spread(trained, monkeypatch):
     for name in ("results_by_segment", "embedding_space"):  # pictures take a while
-        monkeypatch.setattr(evaluate, name, lambda *_, **__: None)
+        monkeypatch.setattr(reports, name, lambda *_, **__: None)
     options = evaluate.Options(trained.folder, trained.root / "run", folds=3, seeds=3, ensemble=True, full=True)
     lines, _ = said(evaluate, options)
     summary = json.loads((trained.root / "run" / "cross-validation" / "metrics.json").read_text())

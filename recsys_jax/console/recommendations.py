@@ -1,0 +1,54 @@
+"""Recommendations as a table, and the command that asks for some."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+from rich.text import Text
+
+from recsys_jax.console.places import following
+from recsys_jax.console.terminal import console
+from recsys_jax.data.dataset import Dataset
+from recsys_jax.data.values import as_key
+
+__all__ = ["example", "show"]
+
+
+def example(run: Path, dataset: Dataset) -> str:
+    """A command that recommends to the first customer."""
+    stated = {}
+    for feature in dataset.schema.customers.features:
+        value = dataset.customers.column(feature.column)[0]
+        keys = [key for key in map(as_key, value if isinstance(value, list) else [value]) if key is not None]
+        if keys:
+            stated[feature.column] = f"{feature.column}={','.join(keys)}"
+    return following("recommend", run, *stated.values())
+
+
+def show(found: Sequence[dict[str, Any]], title: str) -> None:
+    """Recommendations as a table; columns that the dataset does not have are left out."""
+    columns = [name for name in ("brand", "category", "price") if any(one[name] is not None for one in found)]
+    boosted = any(abs(one["boost"]) >= 0.005 for one in found)  # what would be shown as nothing is not shown
+    whole = all(isinstance(one["price"], int | None) for one in found)
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("")
+    # Names may wrap; an id must stay in one piece, to be copied.
+    table.add_column("product", overflow="fold", min_width=max((len(one["product_id"]) for one in found), default=0))
+    for name in [*columns, "score", *(["boost"] if boosted else [])]:
+        text = name in ("brand", "category")
+        table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
+    for place, one in enumerate(found, 1):
+        product = Text(f"{one['name']}\n" if one["name"] else "").append(one["product_id"], "dim")
+        boost = [f"{one['boost']:+.2f}"] if boosted else []
+        table.add_row(
+            str(place), product, *(_shown(one[name], whole) for name in columns), f"{one['score']:.3f}", *boost
+        )
+    console.print(table)
+
+
+def _shown(value: object, whole: bool) -> str:
+    if isinstance(value, int | float):
+        return f"{value:,}" if whole else f"{value:,.2f}"
+    return "" if value is None else str(value)
