@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float32, Int32
 
-from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_key, parse_number
@@ -60,7 +59,7 @@ class Catalogue:
         of_column = {f.feature.column: f for f in space if not isinstance(f.feature, Numeric)}
         fitted = of_column.get(part.category or "")
         values = [None] * len(ids) if part.category is None else table.column(part.category)
-        keys = [_category(value, fitted) for value in values]
+        keys = [(fitted.canonical(value) if fitted else None) or as_key(value) for value in values]
         known = dict.fromkeys(key for key in keys if key is not None)
         codes = {key: key for key in known}
         labels = {} if fitted is None else {fitted.label(key): key for key in known}
@@ -192,11 +191,6 @@ def _roomy(count: int) -> int:
     """
     step = max(256, 1 << max(count.bit_length() - 4, 0))
     return -(-count // step) * step
-
-
-def _category(value: object, fitted: FittedFeature | None) -> str | None:
-    """The category as the vocabulary spells it, whether given by code, label or alias."""
-    return (fitted.canonical(value) if fitted else None) or as_key(value)
 
 
 def _price(value: object) -> object:

@@ -93,7 +93,11 @@ def load_checkpoint(
         raise InputError(
             f"{products.source}: found other products than those of the customers' dataset; allowed: the same"
         )
-    checkpoint = _open(path)
+    checkpoint = open_torch_file(path)
+    if not isinstance(checkpoint.get(_STATE), Mapping):
+        raise InputError(
+            f"{path}: found {choices(checkpoint)}; allowed: a dictionary with the weights under {_STATE!r}"
+        )
     _check_features(schema, f"{path}: can't be of this dataset")
     spaces = {
         side: FeatureSpace(tuple(_fitted(feature, checkpoint, path) for feature in features))
@@ -178,13 +182,6 @@ def save_checkpoint(model: TrainedModel, path: str | Path) -> None:
     content = io.BytesIO()  # PyTorch says of a full disk no more than "unexpected pos"
     torch.save(document, content)
     write_file(path, content.getvalue())
-
-
-def _open(path: Path) -> dict[str, Any]:
-    found = open_torch_file(path)
-    if not isinstance(found.get(_STATE), Mapping):
-        raise InputError(f"{path}: found {choices(found)}; allowed: a dictionary with the weights under {_STATE!r}")
-    return dict(found)
 
 
 def _check_features(schema: Schema, what: str) -> None:

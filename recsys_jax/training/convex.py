@@ -94,8 +94,7 @@ class TrainingPurchases:
 
     def item_factors(self, kept: Bool[np.ndarray, " n"], count: int) -> Float64[np.ndarray, "p r"]:
         """The products' item factors by the purchases kept; no columns where nobody bought two products."""
-        found = item_factors(self.pairs[kept], len(self.combination), len(self.attributes), count)
-        return np.zeros((len(self.attributes), 0)) if found is None else found
+        return item_factors(self.pairs[kept], len(self.combination), len(self.attributes), count)
 
 
 class Fit(NamedTuple):

@@ -10,8 +10,8 @@ __all__ = ["item_factors"]
 
 def item_factors(
     pairs: Int[np.ndarray, "n 2"], customers: int, products: int, count: int, *, pseudo_count: float = 10.0
-) -> Float64[np.ndarray, "p r"] | None:
-    r"""The leading directions of which products the same customers buy; None where nobody bought two products.
+) -> Float64[np.ndarray, "p r"]:
+    r"""The leading directions of which products the same customers buy; no columns where nobody bought two products.
 
     Eigenvectors, times the root of their eigenvalues, of $(c_{ij} - e_{ij}) / \sqrt{(n_i + s)(n_j + s)}$ for i other
     than j: c how many customers bought both, e how many would if they chose by popularity alone, n how often each was
@@ -23,7 +23,7 @@ def item_factors(
     n = np.bincount(pairs[:, 1], minlength=products).astype(np.float64)
     together = float((each * (each - 1)).sum())
     if not together or products < 3:
-        return None
+        return np.zeros((products, 0))
     share, scale = n / n.sum(), 1.0 / np.sqrt(n + pseudo_count)
 
     def multiply(x: Float[np.ndarray, " p"]) -> Float[np.ndarray, " p"]:
@@ -39,4 +39,4 @@ def item_factors(
     # The sign of an eigenvector is arbitrary, and so is nothing that is made of it.
     found = vectors[:, values > 1e-9] * np.sqrt(values[values > 1e-9])
     variance = float((share[:, None] * (found - share @ found) ** 2).sum())
-    return found / np.sqrt(variance) if variance > 0 else None
+    return found / np.sqrt(variance) if variance > 0 else np.zeros((products, 0))

@@ -106,7 +106,10 @@ def run_seeds(
     optimiser = adam(configs[0].learning_rate)
     states = [init_state(model, data, optimiser, seed=one.seed) for one in configs]
     filled = [*states, *states[:1] * (-len(configs) % jax.local_device_count())]
-    stacked, curves = _train(_epochs_of_seeds, _divided(_stack_states(filled)), data, model, configs[0], progress)
+    # By NumPy but for the keys, so that nothing is compiled.
+    stacked = jax.tree.map(lambda *each: np.stack(each), *(state._replace(key=()) for state in filled))  # type: ignore[arg-type]
+    stacked = _divided(stacked._replace(key=jnp.stack([state.key for state in filled])))
+    stacked, curves = _train(_epochs_of_seeds, stacked, data, model, configs[0], progress)
     variables, steps = _variables(stacked), np.asarray(stacked.step)
     return [(jax.tree.map(lambda leaf, i=i: leaf[i], variables), curves[i], int(steps[i])) for i in range(len(configs))]
 
@@ -191,12 +194,6 @@ def _restored(like: TrainState, arrays: Mapping[str, np.ndarray]) -> TrainState:
 def _variables(state: TrainState) -> dict[str, Any]:
     """What the towers read of a state, on the host."""
     return jax.tree.map(np.asarray, {"params": state.params, "batch_stats": state.batch_stats})  # type: ignore[no-any-return]
-
-
-def _stack_states(states: Sequence[TrainState]) -> TrainState:
-    """One tree with the states along a new first axis; by NumPy but for the keys, so that nothing is compiled."""
-    leaves = jax.tree.map(lambda *each: np.stack(each), *(state._replace(key=()) for state in states))  # type: ignore[arg-type]
-    return leaves._replace(key=jnp.stack([state.key for state in states]))  # type: ignore[no-any-return]
 
 
 def _divided(stacked: Any) -> Any:

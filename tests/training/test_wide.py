@@ -247,7 +247,7 @@ def test_tastes_by_counting():
     kept /= np.sqrt((share[:, None] * (kept - share @ kept) ** 2).sum())
     np.testing.assert_allclose(found @ found.T, kept @ kept.T, atol=1e-8)
     assert (values[-3:] > 0).all()
-    assert item_factors(np.array([[0, 0], [1, 1], [2, 2]]), 3, 4, 2) is None  # nobody bought two
+    assert item_factors(np.array([[0, 0], [1, 1], [2, 2]]), 3, 4, 2).shape == (4, 0)  # nobody bought two
 
 
 def test_popularity_by_attributes_follows_the_mean():
