@@ -241,7 +241,7 @@ def test_tastes_by_counting():
                 wanted[i, j] = (together[i, j] - chance) / np.sqrt((n[i] + 10) * (n[j] + 10))
     values, vectors = np.linalg.eigh(wanted)
     found = item_factors(pairs, 60, 8, 3)
-    assert found is not None
+    assert found.shape == (8, 3)
     kept = vectors[:, -3:] * np.sqrt(values[-3:])
     share = n / n.sum()
     kept /= np.sqrt((share[:, None] * (kept - share @ kept) ** 2).sum())
