@@ -120,7 +120,7 @@ def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: 
         [model.embed_customers(dataset.customers.select(customers.tolist())), model.product_embeddings[products]]
     )
     # What only fills up the length would keep the sides apart. A picture has two dimensions at least.
-    vectors = vectors[:, : model.model.meeting_dim]
+    vectors = vectors[:, :-2] if model.model.wide_dim else vectors
     vectors = np.pad(vectors, ((0, 0), (0, max(0, 2 - vectors.shape[1]))))
     with threadpool_limits(1):  # as with K-Means: another order of sums would be another picture
         perplexity = min(30.0, (len(vectors) - 1) / 3)
