@@ -1,7 +1,7 @@
 # make run     the main job, from reviews to recommendations, on the data in data/
 # make test    the gate: lint, types, rooms, tests
-# make prove   the longer proofs that the gate leaves out
-# make matrix  the tests on each Python there is, with the pinned versions and with the newest
+# make prove   the longer proofs that the gate leaves out: docs/developing.md lists them, with what each proves
+# make matrix  the tests that need no PyTorch, on each Python there is, with the pinned versions and with the newest
 # make lock    after a change of pyproject.toml or constraints.txt: the hashes and licences of what is pinned; needs uv
 PYTHON ?= python3
 VENV   := .venv

@@ -1,8 +1,8 @@
 """The tests on each Python there is, with the pinned versions and with the newest: python .ci/matrix.py [TESTS ...].
 
-A line for each environment. Without TESTS, those of the rooms whose results depend on JAX, Flax and NumPy; never those
-that need PyTorch, Faiss or sentence-transformers, which are not installed here: `make test` has them. The environments
-stay in .venv-matrix/.
+A line for each environment. Without TESTS, all that the gate runs; those that need PyTorch, Faiss or
+sentence-transformers, which are not installed here, are skipped and say so: `make test` has them. The environments stay
+in .venv-matrix/.
 """
 
 import os
@@ -16,9 +16,10 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = "3.11", "3.12", "3.13"
-TESTS = "tests/data", "tests/models", "tests/training", "tests/storage", "tests/serving"
+# The doctests of scripts/benchmark need PyTorch.
+TESTS = "tests", "recsys_jax"
 # What the tests use beside the package itself.
-TOOLS = "beartype", "hypothesis", "optuna", "pyarrow", "pytest", "pytest-xdist"
+TOOLS = "beartype", "hypothesis", "optuna", "pandas", "pyarrow", "pytest", "pytest-xdist", "setuptools"
 SHOWN = "jax", "flax", "numpy"
 SAID: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
 

@@ -56,3 +56,11 @@ def test_commands_share_what_is_in_other_rooms(path):
             modules = [f"{node.module}.{one}" for one in names] if isinstance(node, ast.ImportFrom) else names
             found |= {module for module in modules if module.startswith("recsys_jax.cli")}
     assert found <= ({"recsys_jax.cli.personas", "recsys_jax.cli.train"} if path.stem == "run" else set())
+
+
+def test_each_longer_proof_has_its_reason_and_stands_in_the_manual():
+    sources = {name(path): path.read_text("utf-8") for path in sorted((ROOT / "tests").glob("*/test_*.py"))}
+    marked = {path: text.count("pytest.mark.slow") for path, text in sources.items() if "pytest.mark.slow" in text}
+    assert marked == {path: len(re.findall(r'pytest\.mark\.slow\(\s*reason="\w', sources[path])) for path in marked}
+    manual = (ROOT / "docs" / "developing.md").read_text("utf-8").partition("### What `make prove` runs")[2]
+    assert re.findall(r"^\| `(tests/\S+)`", manual.partition("## ")[0], flags=re.M) == list(marked)

@@ -45,7 +45,7 @@ NUMBER_KNOTS = 8
 """How many quantiles of a number naive Bayes takes as its values; the wide recipe has `basis.KNOTS`."""
 
 DEALS = 3
-"""How often the training customers are dealt into inner folds: by one deal alone the strength would be a lucky one."""
+"""How often the training customers are dealt into inner folds: with one deal alone the choice would be luck."""
 
 INNER_SCORES = 2**23
 """The most scores per inner fold and strength: of very many combinations of attributes, some thousands tell enough."""
@@ -106,7 +106,7 @@ def _per_segment(dataset: Dataset, fold: Fold) -> Scorer:
 
 
 def _category_popularity(dataset: Dataset, fold: Fold) -> Scorer:
-    """The mean count of a product's category's known products; of all known ones where there is none."""
+    """The mean count of the known products in a product's category; of all known ones where it has none."""
     assert fold.candidates is not None
     counts, known = _counts(dataset, fold), ~fold.candidates
     code = np.unique(np.asarray(dataset.categories), return_inverse=True)[1]
@@ -121,7 +121,7 @@ class SoftValues:
     """The attributes of r rows as values that are there to some degree: a number lies between two of its values."""
 
     columns: Int[np.ndarray, "r m"]
-    """The values of a row, numbered through all attributes; -1 where a row states fewer."""
+    """The values of a row, numbered through all attributes; -1 where a row has fewer."""
     weights: Float64[np.ndarray, "r m"]
     total: int
     """How many values there are."""
@@ -172,8 +172,8 @@ def naive_bayes(
 ) -> NaiveBayes:
     """score_j = log(count_j + 1/2) + sum over the values stated of log p(value | j) - log p(value).
 
-    p(value | j) = (count of the value among j's purchases + alpha p(value)) / (count_j + alpha): who was bought rarely
-    is thought to be bought by everybody alike. A value that no training customer has says nothing. Of `alphas`, the
+    p(value | j) = (count of the value among j's purchases + alpha p(value)) / (count_j + alpha): a product bought
+    rarely is taken to appeal to everybody alike. A value that no training customer has says nothing. Of `alphas`, the
     one with the best mean reciprocal rank in inner cross-validations over the training customers is taken.
 
     Args:
@@ -224,8 +224,8 @@ def logistic_regression(dataset: Dataset, fold: Fold, number: int = 0, say: Say 
     """Multinomial, of the product on the attributes, with an L2 penalty chosen on inner folds.
 
     It is the wide recipe without what products share, and its penalty is the one of `PENALTIES` with the best mean
-    reciprocal rank. The intercepts are the log-popularities: fitted freely they fit the products that few bought too
-    well, and rank no better.
+    reciprocal rank. The intercepts are the log-popularities: fitted freely they overfit the products
+    that few bought, and rank no better.
     """
     config = WideConfig(attribute_l2=inf, factor_l2=inf)
     data = TrainingPurchases.of(prepare(dataset, config, fold.train))

@@ -171,7 +171,7 @@ def evaluate(
         dataset_of_fold: the dataset as it looks from within a fold.
         control: whether `MODEL` is asked with shuffled attributes, too, where it is among the methods.
         seed: of the control's shuffles.
-        progress: called with how much is done, of how much, and with a word on what is done now.
+        progress: called with how much is done, of how much, and what is being done, in a few words.
 
     Raises:
         InputError: for a length or seed that is not allowed; where a split doesn't hold customers out whole, which

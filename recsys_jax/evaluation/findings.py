@@ -99,7 +99,7 @@ def ranking(result: Comparison, split: str, recipes: Collection[str]) -> str:
 
 
 def _remark_on(found: Report) -> str:
-    """What a reader of one sentence must know besides: the weightiest of the findings that undo it, if there is any."""
+    """The most important finding that qualifies the headline, if there is one."""
     if CONTROL in found.differences and all(
         found.differences[CONTROL][metric].reading != "better" for metric in _metrics(found)
     ):

@@ -60,7 +60,7 @@ ROWS = 4_000_000
 """The most purchases that the published recipe trains on in all, passes times purchases: some quarter of a minute."""
 
 Say = Callable[[str], None]
-"""Called with a word on how far a method is."""
+"""Called with a short text on the progress of a method."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 NEVER = -1e4
-"""Stands for log 0: e to it is exactly 0, yet no resample's weight of 0 makes a nan of it."""
+"""Stands for log 0: its exponential is exactly 0, but a resample's weight of 0 times it is 0 and not nan."""
 
 Scorer = Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n p"]]
 """Scores of every product for the customers in the given rows."""
@@ -115,7 +115,7 @@ class Lists:
     def shown(self, weights: Float64[np.ndarray, "b n"] | None = None) -> Float64[np.ndarray, "*b p"]:
         """The probability that a product is shown to anybody: 1 - prod_i (1 - share_i) ** w_i.
 
-        Who has tied products draws among them alone, independently of all others.
+        Each customer's ties are broken at random, independently of all others.
 
         >>> top_lists(np.array([[0.3, 0.1, 0.1]]), k=2).of(np.zeros(3, int)).shown().tolist()
         [1.0, 0.875, 0.875]
@@ -214,7 +214,7 @@ def gini(exposure: Float64[np.ndarray, "*b p"]) -> Float64[np.ndarray, "*b"]:
     """Gini coefficient of `Lists.exposure`: 0, all products are shown alike; 1, one product has all.
 
     sum_i (2 i - p - 1) x_i / ((p - 1) sum_i x_i), x ascending and i from 1; the same k products for everybody give
-    (p - k) / (p - 1). A product that has no others beside it gives 0.
+    (p - k) / (p - 1). With a single product it is 0.
 
     >>> gini(np.array([[5.0, 5.0, 5.0], [0.0, 15.0, 0.0], [0.0, 5.0, 5.0]])).tolist()
     [0.0, 1.0, 0.5]
@@ -290,7 +290,7 @@ class Queries:
         ranked = metrics.ranks_in_rows(scores, rows, targets)
         out = {f"hit@{k}": metrics.hit_at_k(ranked, k=k) for k in self.ks}
         if self.categories is not None:
-            # All targets of a category ask a row of scores the same.
+            # A row of scores answers all targets of a category alike.
             kinds = int(self.categories.max()) + 1
             pairs, back = np.unique(rows * kinds + self.categories[targets], return_inverse=True)
             found = [

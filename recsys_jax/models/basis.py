@@ -13,7 +13,7 @@ from recsys_jax.data.features import FeatureSpace
 __all__ = ["KNOTS", "Design", "hats", "quantiles"]
 
 KNOTS = 9
-"""Knots of the curve that a number runs along; its vector is interpolated between two of them."""
+"""The knots of a number's curve; its vector is interpolated between two of them."""
 
 RESOLUTIONS = (1, 2, 4, 8)
 """A curve's prior is a sum of curves with so many equal intervals: neighbouring ages differ less than distant ones."""
@@ -110,7 +110,7 @@ class Design:
 
 def _knots(known: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " k"]:
     """Quantiles of numbers, each once; where there are fewer values, more knots between them. Distinct as float32."""
-    # Of no value and of one: any curve will do.
+    # Of no value or one, any curve will do.
     found = np.unique(quantiles(known, KNOTS).astype(np.float32)).astype(np.float64)
     between = np.interp(np.linspace(0, len(found) - 1, KNOTS), np.arange(len(found)), found).astype(np.float32)
     if (np.diff(between) > 0).all():

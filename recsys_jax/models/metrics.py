@@ -126,10 +126,10 @@ def count_matched_auc(
 ) -> Float64[np.ndarray, " n"]:
     """Share of the products bought as often as the target that score below it, ties half: .5 is no signal.
 
-    Scores that strictly rise with the count, or fall, give .5 for every query: popularity is none. Compared are the
-    others with the target's own count, s of them. Where they are fewer than `least`, the nearest counts join, as many
-    above as below, m = min(ceil((least - s) / 2), products above, products below) on each side, else m = 0; of the last
-    count, all products count alike, in part. AUC = (products below the target's score + ties / 2) / (s + 2 m).
+    Scores that strictly rise with the count, or fall, give .5 for every query: popularity is no signal. Compared are
+    the others with the target's own count, s of them. Where they are fewer than `least`, the nearest counts join, as
+    many above as below, m = min(ceil((least - s) / 2), products above, products below) on each side, else m = 0; of the
+    last count, all products count alike, in part. AUC = (products below the target's score + ties / 2) / (s + 2 m).
 
     nan where s + 2 m = 0: nobody has the count of a product that is bought most, or least, of all. Comparing it with
     one side alone would reward popularity. A mean over queries leaves these out (`np.nanmean`).
@@ -172,7 +172,7 @@ def count_matched_auc(
         weight[len(band) - sizes[high[own]] :] = high_share[own]
         target = scores[rows, targets[rows]][:, None]
         others = scores[rows[:, None], band]
-        # The target is level with itself, which is no comparison.
+        # The target ties with itself, which is no comparison.
         below = (others < target) @ weight + 0.5 * ((others == target) @ weight) - 0.5
         out[rows] = below / total[own]
     return out

@@ -22,11 +22,11 @@ class LogPopularity(NamedTuple):
     of_product: Float32[np.ndarray, " p"]
     """Of the products of the catalogue."""
     constant: Float32[np.ndarray, ""]
-    """Of a product that nobody has bought, before its attributes."""
+    """Of a product that nobody has bought, before its attributes are added."""
     attributes: Mapping[str, Float32[np.ndarray, " v"]]
     """What each attribute value, or knot, adds to that, by feature; empty: all new products are expected alike."""
     scale: float
-    """What a score has of it: half the temperature of the cosines, or 0 where the recipe leaves popularity out."""
+    """How much of it a score gets: half the temperature of the cosines, or 0 where the recipe leaves popularity out."""
 
     @property
     def bias(self) -> Float32[np.ndarray, " p"]:
@@ -58,7 +58,7 @@ class Popularity:
     weight: float
     """Of a product's count: 1, or 0 where counts vary by chance alone."""
     pseudo_count: float
-    """What the expectation counts, in purchases: much where counts vary little; 1 where they have no weight."""
+    """The weight of the expectation, in purchases: large where counts vary little; 1 where counts have no weight."""
     coefficients: Float64[np.ndarray, " a"]
     """By how much each column of the products' design changes the logarithm of what is expected."""
     constant: float

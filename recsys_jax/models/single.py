@@ -86,7 +86,7 @@ class _WidePath:
     def __init__(self, inputs: Sequence[TowerInput], params: Mapping[str, Any]) -> None:
         self._inputs = tuple(inputs)
         self._params = {name: np.asarray(leaf, np.float32) for name, leaf in params.items()}
-        # A number's curve as its knots, and from each to the next what it changes by.
+        # A number's curve: its knots, and the change from each to the next.
         self._curves = {
             name: (self._params[f"{name}_knots"].tolist(), np.diff(self._params[f"{name}_emb"], axis=0))
             for name, kind, _ in self._inputs

@@ -147,7 +147,7 @@ class WidePath(nn.Module):
         return total
 
 
-_SMALL = 0.01  # Of zeros on both sides each would be the other's gradient, and nothing would ever move.
+_SMALL = 0.01  # With zeros on both sides, both gradients would be zero and nothing would ever move.
 
 
 class Tower(nn.Module):

@@ -37,7 +37,7 @@ class TrainedModel:
     purchases: Int[np.ndarray, " p"]
     """How often each product was bought in training."""
     losses: Float32[np.ndarray, " e"]
-    """The mean loss of each epoch, in the wide recipe before each step; none of a model trained elsewhere."""
+    """The mean loss of each epoch, or with the wide recipe before each step; empty for a model trained elsewhere."""
     batches: Mapping[str, int]
     """How many batches the running statistics of the tower "customer" and of the tower "product" have seen."""
     chosen: Mapping[str, float]

@@ -107,7 +107,7 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
 def load_model(folder: str | Path, *, tell: Callable[[str], None] = lambda sentence: None) -> TrainedModel:
     """The model that `save_model` wrote, also while another process saves one there: the old or the new, whole.
 
-    Former formats are read, too; `tell` is called with a line on each name that is called otherwise now.
+    Former formats are read, too; `tell` is called with a line on each name that has changed since.
 
     Nothing in the folder is run or believed: checksums first, then what a model needs. No file outside the folder is
     read, and not much more memory taken than its files are large. Raises `InputError` where a file is missing,
@@ -251,8 +251,8 @@ def _tensors(
 ) -> dict[str, np.ndarray]:
     """The tensors in a file of safetensors: eight bytes of length, a JSON header, the numbers that it tells of.
 
-    The header is held against what `fits` before a number is read: it may tell of more than there is, or a file
-    without content may be long.
+    `fits` checks the header before a number is read: a forged header may promise more than there is, and an empty file
+    may be long.
     """
     path = folder / name
     with open_inside(folder, name) as stream:

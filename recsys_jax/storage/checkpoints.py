@@ -1,4 +1,4 @@
-"""How far a training is, on the disk, so that one that was killed goes on where it was."""
+"""The progress of a training, on the disk, so that a killed one goes on from there."""
 
 import hashlib
 import json

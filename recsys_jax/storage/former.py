@@ -1,4 +1,4 @@
-"""Former formats of a saved model, 3 and 4: other names for its tensors, and popularity told otherwise.
+"""The former formats of a saved model, 3 and 4: its tensors had other names, and popularity another form.
 
 The deep path's layers lay directly under their tower, and so did the wide path's tables; popularity was a tensor with a
 row for unknown products, or was left to be counted; the chosen penalties were a tensor.

@@ -138,7 +138,7 @@ class Parts:
 
 
 def kept(parts: Parts, total: int) -> str:
-    """What an interruption leaves of a job of so many rows."""
+    """A sentence on what is kept of an interrupted job of so many rows."""
     return (
         f"{parts.state['rows']:,} of {total:,} rows are done and kept in {parts.folder}: the same command "
         f"continues there"
@@ -147,7 +147,7 @@ def kept(parts: Parts, total: int) -> str:
 
 @contextmanager
 def stopping(parts: Parts, total: int) -> Iterator[None]:
-    """SIGTERM and Ctrl-C end a command at once (`console.terminal` says why); before that, what is kept is said."""
+    """Says what is kept before SIGTERM or Ctrl-C ends the command."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, frame: Any) -> None:

@@ -204,7 +204,7 @@ class TrainData(NamedTuple):
     popularity: Float[Array, " p"]
     """Share of each product in the purchases, smoothed."""
     missing: Mapping[str, Array]
-    """What stands for a missing value, of the customer features that have such a thing."""
+    """By customer feature, what stands for a missing value; only features that admit one are here."""
     deviations: Mapping[str, Float[Array, ""]]
     """The noise on each of the customers' numbers."""
     unknown_id: Int[Array, ""]
@@ -255,7 +255,7 @@ def train_data(
 
 
 def hide_ids(key: Array, products: Features, unknown: Int[Array, ""], *, share: float) -> Features:
-    """Products of which a share shows the unknown id, so that its embedding learns and attributes are used too."""
+    """The products, a share of them with the unknown id, so that its embedding learns and attributes count too."""
     ids = products["product_id"]
     return {**products, "product_id": jnp.where(jax.random.bernoulli(key, share, ids.shape), unknown, ids)}
 
@@ -279,7 +279,7 @@ def hide_attributes(
     *,
     share: float,
 ) -> Features:
-    """Rows of which a share of the attributes is hidden.
+    """The rows, with a share of their attributes hidden.
 
     A hidden attribute is what `missing` holds for its feature, an embedding row or a number with its flag; where that
     holds nothing, it is the value of another of the first `count` rows of `everyone`, drawn at random.

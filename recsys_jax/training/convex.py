@@ -35,7 +35,7 @@ STEPS, GAIN, SEARCH_GAIN = 200, 1e-7, 1e-6
 """A fit ends after so many steps of L-BFGS, or when one gains less than this, in nats per purchase."""
 
 ROUNDING = 1e-8
-"""A gradient of popularity alone below this, in nats per purchase, says nothing of what customers prefer."""
+"""Below this, in nats per purchase, the gradient at popularity alone is rounding and no preference."""
 
 
 class Penalties(NamedTuple):
@@ -78,7 +78,7 @@ class TrainingPurchases:
         average = matrix[combination[prepared.pairs[:, 0]]].mean(axis=0)
         return cls(
             design,
-            # Centred, so that what a product has of its own does not say how often it is bought: popularity does.
+            # Centred, so that a product's own weights do not say how often it is bought: popularity does.
             (matrix - average) @ design.prior,
             average,
             combination,
@@ -104,7 +104,7 @@ class Fit(NamedTuple):
     attribute: Float64[np.ndarray, "f a"]
     factor: Float64[np.ndarray, "f r"]
     losses: Float64[np.ndarray, " s"]
-    """Before each step, in nats per purchase; of popularity alone it is 0."""
+    """Before each step, in nats per purchase, less the loss of popularity alone."""
 
     def of_products(
         self, attributes: Float64[np.ndarray, "p a"], factors: Float64[np.ndarray, "p r"]
@@ -126,9 +126,9 @@ def best_fit(
 ) -> Fit:
     """The best fit to the purchases kept, among the products that are `known` (all by default).
 
-    With very many combinations a sample of customers stands for all of them. The sums of each product's buyers are
-    still everybody's; of the sample comes what would be expected, and its error where it matters is taken out: it is
-    exact for popularity alone and, in a second fit, for the first one. While penalties are compared (`search`), the
+    With very many combinations a sample of customers stands for all of them. The sums over each product's buyers still
+    cover all customers; only the expected sums are estimated on the sample, and the estimate is corrected: it is exact
+    at popularity alone and, in a second fit, at the solution of the first. While penalties are compared (`search`), the
     sample is smaller and the first fit is enough.
     """
     pairs = data.pairs[kept]
@@ -157,7 +157,7 @@ def best_fit(
     scales = np.array([penalty**-0.5 for penalty in penalties])
     changes = np.zeros((columns, products))
     if np.abs(sums - _expected(rows, weights, popularity, changes)).max(initial=0.0) < ROUNDING:
-        # Popularity is the best fit, and L-BFGS would follow the rounding of its gradient to anywhere.
+        # Popularity alone is the best fit here, and L-BFGS would only follow the rounding of its gradient.
         sizes = len(chosen), data.attributes.shape[1], factors.shape[1]
         own, attribute, factor = (np.zeros((columns, size)) for size in sizes)
         return Fit(own, attribute, factor, np.zeros(1))
@@ -231,8 +231,8 @@ def _solve(
 ) -> tuple[list[Array], Float[Array, " s"]]:
     r"""L-BFGS on $\sum_i w_i \log\sum_j e^{b_j + x_i W_j} - \langle B, W \rangle + |\theta|^2 / 2n$, W linear in theta.
 
-    B holds the mean of x over the purchases of each product: who bought what is needed no further. The parameters are
-    in units of their prior deviation, the `scales`, so a penalty without end leaves them at zero.
+    B holds the mean of x over the purchases of each product: beyond that, who bought what is not needed. The parameters
+    are in units of their prior deviation, the `scales`, so an infinite penalty keeps them at zero.
     """
     alone = jax.nn.logsumexp(popularity)
 

@@ -36,7 +36,7 @@ def item_factors(
     operator = LinearOperator((products, products), matvec=multiply, dtype=np.float64)
     start = np.random.default_rng(0).standard_normal(products)  # any start finds them; this one always the same way
     values, vectors = eigsh(operator, k=count, which="LA", v0=start)
-    # The sign of an eigenvector is arbitrary, and so is nothing that is made of it.
+    # An eigenvector's sign is arbitrary, but no score depends on it.
     found = vectors[:, values > 1e-9] * np.sqrt(values[values > 1e-9])
     variance = float((share[:, None] * (found - share @ found) ** 2).sum())
     return found / np.sqrt(variance) if variance > 0 else np.zeros((products, 0))

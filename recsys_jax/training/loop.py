@@ -170,7 +170,7 @@ def _check_losses(
     wrong = np.argwhere(~np.isfinite(losses))
     if not len(wrong):
         return
-    at = tuple(wrong[wrong[:, -1].argmin()])  # of several seeds, whose comes first
+    at = tuple(wrong[wrong[:, -1].argmin()])  # of several seeds, the one that diverged first
     kept = "" if checkpoints is None else f"; the last good checkpoint is of {checkpoints.saved or 'no epoch'}"
     raise Diverged(
         f"training, epoch {first + int(at[-1]) + 1:,}, batch {int(bad[at]) + 1:,} of {batches:,}: found the loss "

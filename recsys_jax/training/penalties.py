@@ -19,13 +19,13 @@ from recsys_jax.training.loop import Progress
 __all__ = ["InnerFold", "choose_penalties", "inner_folds"]
 
 SCORES, QUERIES = 2**24, 20_000
-"""The most scores and purchases in a fold that penalties are compared by."""
+"""The most scores, and the most purchases, of a fold by which penalties are compared."""
 SHARED = tuple(product((inf, 10.0, 100.0, 1000.0), (inf, 1200.0)))
 """The penalties on attributes and item factors that are compared first, with 100 on the own weights."""
 FACTOR = 400.0
-"""That on item factors which is compared then, beside the best of those."""
+"""A further penalty on item factors, compared next, with the best of those."""
 OWN, LEAST = (10.0, 30.0, 300.0), 0.005
-"""Those on the own weights that come last, and what one must gain, in nats per purchase."""
+"""The penalties on the own weights, compared last, and what one must gain, in nats per purchase, to be chosen."""
 UNTRIED = Penalties(100.0, 300.0, 1200.0)
 """The penalties where there are too few customers for inner folds."""
 
@@ -38,10 +38,10 @@ def choose_penalties(
 ) -> tuple[Penalties, int]:
     """The penalties that do best by held-out customers, as far as the config leaves them open, and the fits it took.
 
-    Those on what products share are compared by MRR and NDCG@10, which are what counts, and as much by the likelihood
-    of a purchase (its geometric mean), which is less noisy; each next to the best one's. What a product has of its own
-    concerns all products, also those far from the top: there the likelihood tells alone, and where it hardly changes,
-    the top is better left alone. Few penalties are compared: of many, the luckiest would be chosen.
+    Penalties on attributes and item factors are compared by MRR and NDCG@10, which are the goal, and with equal weight
+    by the likelihood of a purchase (its geometric mean), which is less noisy; each is divided by the best one found.
+    The penalty on the own weights concerns all products, also those far from the top, so the likelihood alone decides;
+    where it hardly rises, the penalty stays. Few penalties are compared: out of many, the luckiest would be chosen.
 
     What was measured is saved in the `checkpoints`, and read from there. Raises `Stopped` where they say so.
     """

@@ -72,7 +72,7 @@ def _variables(
     factors: Float64[np.ndarray, "p r"],
     fit: Fit,
 ) -> dict[str, Any]:
-    """Towers whose dot products are the fit's, in as few dimensions as it has, or in the best `output_dim` - 2."""
+    """Parameters whose dot products are the fit's, in as few dimensions as it has, at most `output_dim` - 2."""
     purchases = prepared.purchases
     weights = np.bincount(data.combination[data.pairs[:, 0]], minlength=len(data.rows)) / len(data.pairs)
     changes = fit.of_products(data.attributes, factors) * np.sqrt((purchases + 1.0) / purchases.sum())
@@ -98,7 +98,7 @@ def _directions(
     changes: Float64[np.ndarray, "f p"],
     most: int,
 ) -> tuple[Float64[np.ndarray, "f d"], Float64[np.ndarray, "d f"]]:
-    """Of all maps into d dimensions and out of them again, the ones that lose least of rows . changes.
+    """The maps into d dimensions and back that lose least of rows . changes.
 
     They are the first singular vectors of moment^1/2 . changes: all that are not zero, or the first `most`.
     """
@@ -117,7 +117,7 @@ def _with_means(
 ) -> Float64[np.ndarray, "f d"]:
     """The columns' vectors, where unseen values get their feature's weighted mean.
 
-    Not so the knots of a number: an age between two known ones gets what lies between theirs.
+    Unseen knots of a number are interpolated instead: an age between two known ones gets what lies between theirs.
     """
     out = columns.copy()
     for (name, kind, _), part in zip(design.space.inputs, design.parts.values(), strict=True):
@@ -146,9 +146,9 @@ def _tables(design: Design, columns: Float64[np.ndarray, "f d"]) -> dict[str, Fl
 
 
 def _radius(vectors: Float64[np.ndarray, "n d"]) -> float:
-    """Of a ball that holds them all, with some room: at its surface the rest to unit length is all rounding.
+    """The radius of a ball that holds them all, with some room: at its surface the last coordinate is all rounding.
 
-    Where attributes say next to nothing, it is 1: in a tiny ball popularity would count millions, and no boost rule.
+    Where the vectors are negligible it is 1: in a tiny ball popularity would outweigh every boost rule.
     """
     longest = float(np.linalg.norm(vectors, axis=1).max())
     return 1.01 * longest if longest > NEGLIGIBLE else 1.0
