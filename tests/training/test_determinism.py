@@ -16,12 +16,15 @@ def written(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def run(cwd: Path, cache: Path, hash_seed: int, *command: object) -> None:
-    """Runs a command as a process of its own; sets and hashes of texts have another order with each hash seed."""
+def run(cwd: Path, cache: Path, hash_seed: int, *commands: tuple[object, ...]) -> None:
+    """Runs commands in a process of their own; sets and hashes of texts have another order with each hash seed."""
     environment = {**os.environ, "PYTHONHASHSEED": str(hash_seed), "XDG_CACHE_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    line = [sys.executable, "-m", "recsys_jax", *map(str, command)]
-    result = subprocess.run(line, capture_output=True, text=True, cwd=cwd, env=environment, check=False)
+    lines = [f"main({list(map(str, command))})" for command in commands]
+    code = "; ".join(["from recsys_jax.cli import main", *lines])
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=cwd, env=environment, check=False
+    )
     assert result.returncode == 0, result.stderr
 
 
@@ -32,9 +35,9 @@ def test_two_processes_write_the_same_bytes(tmp_path):
         cwd = tmp_path / place
         cwd.mkdir(parents=True)
         deep = ("deep", "--epochs", 20, "--run", "runs/deep", "--customers", "runs/a/customers.json")
-        run(cwd, tmp_path / "cache", number, "personas", MALL, "--encoder", "lsa", "--run", "runs/a")
-        run(cwd, tmp_path / "cache", number, "train", MALL, "wide", "--run", "runs/a")
-        run(cwd, tmp_path / "cache", number, "train", MALL, *deep)
+        personas = ("personas", MALL, "--encoder", "lsa", "--run", "runs/a")
+        wide = ("train", MALL, "wide", "--run", "runs/a")
+        run(cwd, tmp_path / "cache", number, personas, wide, ("train", MALL, *deep))
         found.append(written(cwd))
     assert list((tmp_path / "cache").rglob("*-cache"))  # there was something to find
     assert {Path(name).name for name in found[0]} >= {"customers.json", "arrays.npz", "model.json", "loss.csv"}
@@ -50,7 +53,7 @@ def test_the_main_job_writes_the_same_bytes(recipe, tmp_path):
     for number in (1, 2):
         cwd = tmp_path / str(number)
         cwd.mkdir()
-        run(cwd, tmp_path / f"cache {number}", number, "run", MALL, "--recipe", recipe)
+        run(cwd, tmp_path / f"cache {number}", number, ("run", MALL, "--recipe", recipe))
         found.append(written(cwd))
     endings = {Path(name).suffix for name in found[0]}
     assert endings == {".csv", ".json", ".md", ".npz", ".png", ".safetensors"}
