@@ -7,6 +7,9 @@ from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+from conftest import missing
+
 from recsys_jax import cli
 
 
@@ -33,6 +36,8 @@ def run(*words: object, cwd: Path | str = ".") -> Result:
         try:
             cli.main([str(word) for word in words])
         except SystemExit as stop:
+            if name := missing(stop):
+                pytest.skip(f"{name} is not installed here")
             if isinstance(stop.code, str):
                 print(stop.code, file=err)
             status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)

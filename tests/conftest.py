@@ -281,7 +281,7 @@ OPTIONAL = "faiss", "optuna", "pandas", "pyarrow", "sentence_transformers", "tor
 MISSING = {name for name in OPTIONAL if not find_spec(name)}
 
 
-def _missing(error: BaseException | None) -> str | None:
+def missing(error: BaseException | None) -> str | None:
     """The package that isn't installed here and that the error, or one that led to it, is about."""
     while error is not None:
         name = (getattr(error, "name", None) or "").partition(".")[0]
@@ -306,7 +306,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     try:
         return (yield)
     except Exception as error:
-        if name := _missing(error):
+        if name := missing(error):
             pytest.skip(f"{name} is not installed here")
         raise
 
