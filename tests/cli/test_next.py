@@ -107,6 +107,7 @@ def test_checkpoints(tmp_path):
 
 def test_the_benchmark(tmp_path):
     """Of no part; what it names takes an hour, so that it is read and not run."""
+    pytest.importorskip("torch")
     benchmark = pytest.importorskip("recsys_jax_benchmark.main")
     for threads in {1, len(benchmark.processors())}:
         then = benchmark.main(benchmark.Options(parts=(), threads=threads, out=tmp_path / "figures.json"))

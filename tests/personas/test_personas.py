@@ -93,15 +93,15 @@ def test_a_name_that_the_matching_left_is_marked(tmp_path):
     assert min(model.evidence) > 2  # so it is not the weak mark that tells
     save_personas(model, tmp_path)
     assert load_personas(tmp_path).nearest == model.nearest == ("Dry", "Dry", "Calm")
-    doubt = "a leftover name: its reviews read more like Dry"
-    assert [model.name_note(number) for number in range(3)] == ["", doubt, ""]
+    note = "a leftover name: its reviews read more like Dry"
+    assert [model.name_note(number) for number in range(3)] == ["", note, ""]
     path, sources = tmp_path / "P.md", attribute_sources(reviews_of(texts))
     persona_definition(path, model, texts, *assign(model, embeddings), sources)
     text = path.read_text("utf-8")
-    assert text.count(f"({doubt})") == 1
+    assert text.count(f"({note})") == 1
     assert "weak" not in text
     persona_definition(path, replace(model, evidence=(3.0, 1.0, 3.0)), texts, *assign(model, embeddings), sources)
-    assert f"from chance, which is weak: the name is what the others left ({doubt})" in path.read_text("utf-8")
+    assert f"from chance, which is weak: the name is what the others left ({note})" in path.read_text("utf-8")
 
 
 def test_names_without_a_rival_are_not_marked():
