@@ -59,7 +59,8 @@ def run(version: str, python: str, newest: bool, tests: list[str]) -> bool:
     counts = ", ".join(f"{n} {word}" for n, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)", last))
     shown = ", ".join(f"{package} {versions[package]}" for package in SHOWN)
     print(f"Python {name}: {shown}: {counts or last}, {time.monotonic() - began:.0f} s", flush=True)
-    for reason in sorted(set(re.findall(r"SKIPPED.*: (\w+ is not installed here|could not import '\w+')", tested.stdout))):
+    lacking = re.findall(r"SKIPPED.*: (\w+ is not installed here|could not import '\w+')", tested.stdout)
+    for reason in sorted(set(lacking)):
         print(f"  skipped: {reason}", flush=True)
     if tested.returncode:
         print(f"  see {home.relative_to(ROOT) / 'tests.log'}", flush=True)
