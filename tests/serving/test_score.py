@@ -141,7 +141,7 @@ def test_what_was_bought_is_left_out_from_either_column(mall_rec, mall_run, tmp_
 def test_one_text_holds_several_purchases_where_the_schema_has_a_separator(mall_model, tmp_path, monkeypatch):
     customers = replace(mall_model.schema.customers, separator="|")
     changed = replace(mall_model, schema=replace(mall_model.schema, customers=customers))
-    monkeypatch.setattr(batch.Recommender, "load", lambda *_: Recommender(changed))
+    monkeypatch.setattr(batch.Recommender, "load", lambda *_, **__: Recommender(changed))
     rows = [{**row, "purchased_products": "p1| p2", "purchased_product_id": "p3|p4"} for row in people(2)]
     found, _ = job(tmp_path, rows, tmp_path, top_n=8)
     assert {one["product_id"] for one in found} == set(EVERYTHING[4:])
