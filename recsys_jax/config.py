@@ -12,20 +12,6 @@ from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from recsys_jax.errors import InputError, choices
 
-__all__ = [
-    "FORMER_FIELDS",
-    "FORMER_RECIPES",
-    "RECIPES",
-    "Config",
-    "DeepConfig",
-    "LinearConfig",
-    "WideConfig",
-    "describe",
-    "parse_recipe",
-    "to_table",
-    "words",
-]
-
 Loss = Literal["triplet", "infonce", "softmax"]
 Negatives = Literal["random", "hard", "semi-hard"]
 Tell = Callable[[str], None]

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterable
 
-__all__ = ["Diverged", "InputError", "choices"]
-
 
 class InputError(ValueError):
     """Input that cannot be used: its text says where, what was found and what is allowed.

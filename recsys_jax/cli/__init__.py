@@ -7,8 +7,6 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import NoReturn
 
-__all__ = ["COMMANDS", "find", "main"]
-
 COMMANDS = {
     "run": ("recsys_jax.cli.run:main", "the main job, from reviews to recommendations"),
     "personas": ("recsys_jax.cli.personas:main", "cluster reviews into personas, and make customers of them"),

@@ -19,20 +19,6 @@ if TYPE_CHECKING:
     from recsys_jax.data.splits import DatasetOfFold
     from recsys_jax.models.trained import TrainedModel
 
-__all__ = [
-    "MALL",
-    "again",
-    "following",
-    "held_out",
-    "made_customers",
-    "make_mall",
-    "open_dataset",
-    "require_dataset",
-    "run_folder",
-    "write_model",
-    "write_set_aside",
-]
-
 MALL = Path("data") / "amoremall"
 """The dataset of a command that names none, where it is there."""
 

@@ -9,8 +9,6 @@ from recsys_jax.console.places import require_dataset
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.errors import InputError
 
-__all__ = ["FORMER_OPTIONS", "seeds_from", "standard"]
-
 FORMER_OPTIONS: Mapping[str, str] = {old.replace("_", "-"): new.replace("_", "-") for old, new in FORMER_FIELDS.items()}
 """The options of the wide recipe by those that they had before, without the dashes before them."""
 

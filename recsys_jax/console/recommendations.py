@@ -13,8 +13,6 @@ from recsys_jax.console.terminal import console
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.values import as_key
 
-__all__ = ["example", "show"]
-
 
 def example(run: Path, dataset: Dataset) -> str:
     """A command that recommends to the first customer."""

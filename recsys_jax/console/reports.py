@@ -21,8 +21,6 @@ from recsys_jax.evaluation.plots import embedding_space, results_by_segment
 from recsys_jax.evaluation.report import Report
 from recsys_jax.models.trained import TrainedModel
 
-__all__ = ["draw", "measure_held_out", "summary", "write"]
-
 
 def measure_held_out(
     folder: Path,

@@ -14,8 +14,6 @@ from recsys_jax.console.terminal import console
 from recsys_jax.data.files import write_file
 from recsys_jax.evaluation.bootstrap import Interval
 
-__all__ = ["Grid", "Page", "beside", "figure", "half", "plus_minus", "say", "say_notes", "show", "span", "write_page"]
-
 WIDTH = 79
 """Sentences are wrapped so that they fit into 80 columns."""
 

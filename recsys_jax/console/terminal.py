@@ -65,20 +65,6 @@ except ModuleNotFoundError as error:
 if TYPE_CHECKING:
     from recsys_jax.config import Config
 
-__all__ = [
-    "EXTRAS",
-    "command",
-    "console",
-    "errors",
-    "keep_what_is_compiled",
-    "not_installed",
-    "note",
-    "parse",
-    "program",
-    "progress",
-    "share_processors",
-]
-
 
 class _Console(Console):
     """A console on which a shop's texts change nothing: a character that a terminal obeys (ESC, BEL) is shown as �."""

@@ -16,16 +16,6 @@ from recsys_jax.data.validation import Validation, add_repeated, unusable_rows
 from recsys_jax.data.values import as_id, as_key, has_lone_surrogate, parse_date, shown, split_keys
 from recsys_jax.errors import InputError
 
-__all__ = [
-    "Dataset",
-    "Reviews",
-    "load_dataset",
-    "product_ids",
-    "read_products",
-    "read_reviews",
-    "read_schema",
-]
-
 _DATE = "a date such as 2024-03-01 or 2024-03-01T12:30:00Z, or seconds since 1970"
 _LONGEST_PROFILE = 1000
 """In characters: a longer text is no profile."""

@@ -14,8 +14,6 @@ from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_key, is_nested, parse_number
 from recsys_jax.errors import InputError, choices
 
-__all__ = ["FeatureSpace", "Features", "FittedFeature", "combinations", "unusable_values", "with_product_id"]
-
 Features = dict[str, Any]
 """Arrays by feature name, with one row per customer or product: int32 rows of an embedding table (n,); several of them
 (n, m), padded with -1; float32 numbers (n, 1), or (n, 2) with a missing flag."""

@@ -17,20 +17,6 @@ import numpy as np
 from recsys_jax.data.values import as_key, as_number, shown
 from recsys_jax.errors import InputError, choices
 
-__all__ = [
-    "Section",
-    "cache_folder",
-    "full_disk_told",
-    "only_writer",
-    "open_inside",
-    "read_arrays",
-    "read_toml",
-    "replace_file",
-    "require_folder",
-    "sync_folder",
-    "write_file",
-]
-
 
 def cache_folder() -> Path:
     """The user's folder for what can be recomputed: `$XDG_CACHE_HOME/recsys_jax`, else `~/.cache/recsys_jax`."""

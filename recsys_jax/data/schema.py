@@ -11,20 +11,6 @@ from recsys_jax.data.files import Section, read_toml
 from recsys_jax.data.values import as_key, as_number, split_keys
 from recsys_jax.errors import InputError, choices
 
-__all__ = [
-    "As",
-    "Categorical",
-    "Customers",
-    "Feature",
-    "Interactions",
-    "MultiCategorical",
-    "Numeric",
-    "Policy",
-    "Products",
-    "Schema",
-    "TowerInput",
-]
-
 
 @dataclass(frozen=True)
 class As:

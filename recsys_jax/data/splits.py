@@ -13,20 +13,6 @@ from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import FeatureSpace, combinations
 from recsys_jax.errors import InputError
 
-__all__ = [
-    "SPLITS",
-    "DatasetOfFold",
-    "Derived",
-    "Fold",
-    "Split",
-    "combination_split",
-    "cross_validation_split",
-    "customer_folds",
-    "hold_out_split",
-    "product_split",
-    "time_split",
-]
-
 
 @dataclass(frozen=True)
 class Fold:

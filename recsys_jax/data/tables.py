@@ -12,8 +12,6 @@ from typing import Any
 from recsys_jax.data.values import as_id, plain, shown
 from recsys_jax.errors import InputError
 
-__all__ = ["ID", "RepeatedKey", "SetAside", "Table", "read_table", "refuse_many"]
-
 ID = "an id, a text or a number that is not empty"
 """What an id column may hold, for the end of an error sentence."""
 

@@ -9,8 +9,6 @@ from recsys_jax.data.tables import ID, SetAside, Table
 from recsys_jax.data.values import as_id, has_lone_surrogate
 from recsys_jax.errors import InputError
 
-__all__ = ["Validation", "add_repeated", "unusable_rows"]
-
 
 @dataclass(frozen=True)
 class Validation:

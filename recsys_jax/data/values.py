@@ -7,19 +7,6 @@ from datetime import UTC, date, datetime, time
 
 import numpy as np
 
-__all__ = [
-    "as_id",
-    "as_key",
-    "as_number",
-    "has_lone_surrogate",
-    "is_nested",
-    "parse_date",
-    "parse_number",
-    "plain",
-    "shown",
-    "split_keys",
-]
-
 # The years 1 to 9999: milliseconds given for seconds lie far beyond them.
 _FIRST, _LAST = (day.replace(tzinfo=UTC).timestamp() for day in (datetime.min, datetime.max))
 

@@ -22,19 +22,6 @@ from recsys_jax.training.convex import Penalties, TrainingPurchases
 from recsys_jax.training.fit import fit
 from recsys_jax.training.penalties import inner_folds
 
-__all__ = [
-    "ALPHAS",
-    "NUMBER_KNOTS",
-    "PENALTIES",
-    "NaiveBayes",
-    "SoftValues",
-    "baselines",
-    "logistic_regression",
-    "naive_bayes",
-    "popularities",
-    "soft_values",
-]
-
 ALPHAS = (5, 10, 20, 50, 100, 200, 500, 1000)
 """The strengths of smoothing that naive Bayes chooses from: purchases' worth of "as everybody"."""
 

@@ -15,20 +15,6 @@ from jaxtyping import Bool, Float, Float64, Int
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.queries import Lists, coverage, gini
 
-__all__ = [
-    "LEVEL",
-    "Interval",
-    "Seeds",
-    "difference",
-    "list_intervals",
-    "mean_interval",
-    "mean_intervals",
-    "normal_interval",
-    "or_none",
-    "resamples",
-    "seeds_interval",
-]
-
 LEVEL = 0.95
 """The share of intervals that hold the true mean, unless another is asked for."""
 

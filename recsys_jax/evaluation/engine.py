@@ -20,8 +20,6 @@ from recsys_jax.evaluation.methods import Learned, Method, trained
 from recsys_jax.evaluation.queries import Lists, Queries, Scorer, Shared, join_lists
 from recsys_jax.models.trained import TrainedModel
 
-__all__ = ["ALL", "CONTROL", "ENSEMBLE", "KS", "MODEL", "SHUFFLES", "Answers", "Evaluation", "evaluate", "in_sample"]
-
 KS = (3, 10)
 """The lengths of the recommended lists that are measured where none are asked for."""
 

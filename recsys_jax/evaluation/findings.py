@@ -7,8 +7,6 @@ from recsys_jax.evaluation.bootstrap import Interval
 from recsys_jax.evaluation.engine import CONTROL, ENSEMBLE, MODEL
 from recsys_jax.evaluation.report import METRICS, Comparison, Report
 
-__all__ = ["FEW", "best_baseline", "bestsellers", "better_recipe", "findings", "headline", "ranking"]
-
 FEW = 100
 """With fewer customers, an interval of a bootstrap is itself a rough guess."""
 

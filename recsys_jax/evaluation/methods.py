@@ -21,26 +21,6 @@ from recsys_jax.models.trained import Ensemble, TrainedModel, bucket
 from recsys_jax.serving import scoring
 from recsys_jax.training.fit import fit, fit_seeds
 
-__all__ = [
-    "PUBLISHED",
-    "SOFTMAX",
-    "TUNED",
-    "Learned",
-    "Method",
-    "Say",
-    "Tuned",
-    "built_in",
-    "fixed",
-    "model_scorer",
-    "parse_configs",
-    "read_configs",
-    "recipe",
-    "trained",
-    "training_part",
-    "tune",
-    "tuned",
-]
-
 TUNED = "deep, tuned"
 """The name of the deep recipe whose hyper-parameters were tuned."""
 

@@ -15,14 +15,6 @@ from recsys_jax.evaluation.engine import Evaluation
 from recsys_jax.evaluation.report import METRICS, Comparison
 from recsys_jax.models.trained import TrainedModel
 
-__all__ = [
-    "comparison_differences",
-    "embedding_space",
-    "persona_distribution",
-    "results_by_segment",
-    "silhouette_curve",
-]
-
 _BLUE, _GREY = "#2f6db5", "#8a8f98"
 # By the beginning of a method's name. The model whose attributes are shuffled is a control, not a rival: no bar.
 _METHODS = {

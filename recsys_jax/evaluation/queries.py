@@ -14,18 +14,6 @@ from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.splits import Fold
 from recsys_jax.models import metrics
 
-__all__ = [
-    "Lists",
-    "Queries",
-    "Scorer",
-    "Shared",
-    "attribute_rows",
-    "coverage",
-    "gini",
-    "join_lists",
-    "top_lists",
-]
-
 NEVER = -1e4
 """Stands for log 0: its exponential is exactly 0, but a resample's weight of 0 times it is 0 and not nan."""
 

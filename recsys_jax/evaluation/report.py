@@ -27,8 +27,6 @@ from recsys_jax.evaluation.bootstrap import (
 )
 from recsys_jax.evaluation.engine import ALL, CONTROL, MODEL, SHUFFLES, Answers, Evaluation
 
-__all__ = ["METRICS", "Comparison", "K", "Report", "Row", "compare", "report"]
-
 K = 10
 """The length of the lists that methods are ranked by."""
 

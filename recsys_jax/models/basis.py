@@ -10,8 +10,6 @@ from jaxtyping import Float, Float64
 
 from recsys_jax.data.features import FeatureSpace
 
-__all__ = ["KNOTS", "Design", "hats", "quantiles"]
-
 KNOTS = 9
 """The knots of a number's curve; its vector is interpolated between two of them."""
 

@@ -6,8 +6,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-__all__ = ["choose_negatives", "distance", "full_softmax", "info_nce", "triplet"]
-
 
 def distance(a: Float[Array, "*#n d"], b: Float[Array, "*#n d"], *, eps: float = 1e-6) -> Float[Array, "..."]:
     r"""Euclidean distance, $\lVert a - b + \epsilon \rVert_2$: eps inside the difference, as in PyTorch.

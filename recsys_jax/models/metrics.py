@@ -9,17 +9,6 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Real
 
-__all__ = [
-    "category_hit",
-    "category_ranks",
-    "count_matched_auc",
-    "hit_at_k",
-    "ndcg_at_k",
-    "ranks",
-    "ranks_in_rows",
-    "reciprocal_rank",
-]
-
 Ranks = tuple[Int[np.ndarray, " n"], Int[np.ndarray, " n"]]
 """For each query how many products score better than the target, and how many score the same, itself included."""
 

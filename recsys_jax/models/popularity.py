@@ -10,8 +10,6 @@ from jaxtyping import Float, Float32, Float64, Int
 from recsys_jax.data.schema import TowerInput
 from recsys_jax.models.basis import KNOTS, Design, hats
 
-__all__ = ["SMOOTHED", "LogPopularity", "Popularity", "learn_popularity", "score_scale", "smoothed_shares"]
-
 UNIFORM = 1e6
 """Pseudo-count above which popularity is uniform."""
 

@@ -11,8 +11,6 @@ from recsys_jax.data.features import Features
 from recsys_jax.data.schema import TowerInput
 from recsys_jax.models.towers import BatchNorm, Variables
 
-__all__ = ["SingleTower"]
-
 
 class SingleTower:
     """A trained customer tower for one row at a time; its vectors are those of the Flax module, to rounding."""

@@ -14,8 +14,6 @@ from recsys_jax.data.schema import TowerInput
 from recsys_jax.models.basis import KNOTS, hats
 from recsys_jax.models.precision import full_precision
 
-__all__ = ["BatchNorm", "Tower", "TwoTower", "Variables", "encode_customers", "encode_products", "initial_variables"]
-
 Variables = Mapping[str, Any]
 
 

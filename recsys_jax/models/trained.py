@@ -16,8 +16,6 @@ from recsys_jax.errors import InputError
 from recsys_jax.models.popularity import LogPopularity
 from recsys_jax.models.towers import TwoTower, Variables, encode_customers, encode_products
 
-__all__ = ["BLOCK", "Ensemble", "TrainedModel", "bucket", "product_rows", "two_tower"]
-
 
 @dataclass(frozen=True)
 class TrainedModel:

@@ -9,8 +9,6 @@ from recsys_jax.data.files import Section, read_toml
 from recsys_jax.errors import InputError, choices
 from recsys_jax.personas.profiles import SKIN_CONCERNS, SKIN_TYPES
 
-__all__ = ["Persona", "parse_persona", "read_catalogue"]
-
 
 @dataclass(frozen=True)
 class Persona:

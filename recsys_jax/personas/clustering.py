@@ -25,15 +25,6 @@ from recsys_jax.personas.catalogue import Persona, parse_persona
 from recsys_jax.personas.encoders import Encoder, LsaEncoder, clean_text, get_encoder
 from recsys_jax.personas.keywords import distinctive_keywords, keyword_evidence
 
-__all__ = [
-    "PersonaModel",
-    "assign",
-    "check_seed",
-    "fit_personas",
-    "load_personas",
-    "save_personas",
-]
-
 # Principal components for K-Means. On a real mall's reviews and on the synthetic ones, 8 to 10 gave nearly the same
 # clusters for every seed; 5 mixed personas; with 15 or more, noise led some seeds to a worse optimum.
 DIMENSIONS = 10

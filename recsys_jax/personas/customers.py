@@ -17,8 +17,6 @@ from recsys_jax.data.dataset import Reviews
 from recsys_jax.personas.clustering import PersonaModel, assign
 from recsys_jax.personas.profiles import Profile, parse_profile, profile_of_text
 
-__all__ = ["attribute_sources", "customer_rows"]
-
 
 def _attributes(reviews: Reviews) -> list[dict[str, tuple[Any, str]]]:
     """The attributes that each review states, each with its source; the profile wins over the text."""

@@ -11,8 +11,6 @@ from recsys_jax.data.files import write_file
 from recsys_jax.personas.clustering import PersonaModel
 from recsys_jax.personas.encoders import clean_text
 
-__all__ = ["persona_definition"]
-
 
 def persona_definition(
     path: Path,

@@ -21,15 +21,6 @@ from jaxtyping import Float32
 from recsys_jax.data.files import cache_folder, read_arrays, replace_file
 from recsys_jax.errors import InputError
 
-__all__ = [
-    "Encoder",
-    "LsaEncoder",
-    "Progress",
-    "SentenceEncoder",
-    "clean_text",
-    "get_encoder",
-]
-
 Progress = Callable[[int, int], None]
 """Called with the number of texts done and the number of all."""
 

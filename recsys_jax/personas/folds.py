@@ -16,8 +16,6 @@ from recsys_jax.personas.clustering import PersonaModel, fit_personas
 from recsys_jax.personas.customers import customer_rows
 from recsys_jax.personas.encoders import get_encoder
 
-__all__ = ["personas_of_fold"]
-
 
 def personas_of_fold(folder: Path, dataset: Dataset, personas: PersonaModel) -> DatasetOfFold:
     """Customers made anew in each fold, with as many clusters as `personas` or, if it chose their number, a new choice.

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-__all__ = ["distinctive_keywords", "keyword_evidence"]
-
 # Particles and endings that Korean appends to words; the longest that leaves two syllables is removed.
 _ENDING = re.compile(
     "(이었어요|이었고|입니다|이에요|에서도|으로도|에서는|이라서|이라|이나|에서|에게|에도|에는|으로|까지|부터|처럼|보다|만큼|이랑|하고|"

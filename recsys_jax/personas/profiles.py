@@ -8,8 +8,6 @@ from typing import Any
 
 from recsys_jax.personas.encoders import clean_text
 
-__all__ = ["SKIN_CONCERNS", "SKIN_TYPES", "Profile", "parse_profile", "profile_of_text"]
-
 SKIN_TYPES = ("dry", "oily", "combination", "sensitive", "normal")
 SKIN_CONCERNS = ("moisture", "wrinkle", "gift", "repurchase", "calming", "texture")
 

@@ -29,8 +29,6 @@ try:
 except ImportError:  # `Source` says so
     arrow = parquet = None
 
-__all__ = ["Counts", "rejected_file", "score_file"]
-
 # Customers at once, and recommendations at once: of both so few that memory stays small, whatever the files hold.
 CUSTOMERS, PLACES = 8192, 2**20
 # A part of the job is finished after so many seconds: no more is lost by an interruption, and its notes take no time.

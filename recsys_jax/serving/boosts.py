@@ -15,8 +15,6 @@ from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_number, parse_number
 from recsys_jax.errors import InputError, choices
 
-__all__ = ["BoostRule", "read_boosts"]
-
 
 @dataclass(frozen=True)
 class BoostRule:

@@ -17,8 +17,6 @@ from recsys_jax.models.trained import TrainedModel
 from recsys_jax.serving.boosts import BoostRule
 from recsys_jax.serving.search import SingleSearch
 
-__all__ = ["Catalogue"]
-
 _LISTS = (list, tuple, Sequence, np.ndarray, set, frozenset)
 
 

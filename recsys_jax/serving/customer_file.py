@@ -16,8 +16,6 @@ try:
 except ImportError:  # a sentence where the input is to be opened
     arrow = parquet = None
 
-__all__ = ["Source"]
-
 # Bytes read at once of a column. Else a whole row group is read, which may be the whole file.
 BUFFER = 2**18
 BOUGHT = "purchased_products"  # the argument of `recommend_batch`, as a column

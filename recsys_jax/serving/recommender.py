@@ -23,8 +23,6 @@ from recsys_jax.storage.artifacts import load_model
 from recsys_jax.storage.torch import catalogue as read_catalogue
 from recsys_jax.storage.torch import load_checkpoint
 
-__all__ = ["Ranking", "Recommender"]
-
 POPULARITY = "popularity"
 """The name in `boosts` of what log-popularity added."""
 

@@ -8,8 +8,6 @@ from jaxtyping import Array, Bool, Float, Int
 
 from recsys_jax.models.precision import full_precision
 
-__all__ = ["scores", "top_k"]
-
 
 @jax.jit
 @full_precision

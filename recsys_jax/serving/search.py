@@ -13,8 +13,6 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int8
 
-__all__ = ["SingleSearch"]
-
 # With fewer products, quantising saves nothing; with more dimensions, the compiled sums no longer fit into registers.
 QUANTISED_FROM, QUANTISED_DIMENSIONS = 2**16, 128
 

@@ -37,8 +37,6 @@ from recsys_jax.storage.validation import (
     unflatten,
 )
 
-__all__ = ["load_model", "save_model"]
-
 FORMAT, OLDEST = 5, 3
 """The format that is written, and the oldest that is read."""
 MODEL = "model.json"

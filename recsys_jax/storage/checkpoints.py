@@ -17,8 +17,6 @@ from recsys_jax.config import Config, to_table
 from recsys_jax.data.files import write_file
 from recsys_jax.errors import InputError
 
-__all__ = ["Checkpoints", "Stopped", "Task", "task_of"]
-
 Task = Mapping[str, str]
 """What decides a training's bytes: its options, its data and the versions that compute it."""
 

@@ -14,8 +14,6 @@ from recsys_jax.data.features import FeatureSpace
 from recsys_jax.models.popularity import SMOOTHED, score_scale
 from recsys_jax.storage.validation import Shape, popularity_tensors
 
-__all__ = ["Former"]
-
 _PENALTIES = ("own_l2", "attribute_l2", "factor_l2")
 
 

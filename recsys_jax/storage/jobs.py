@@ -12,8 +12,6 @@ from typing import IO, Any
 from recsys_jax.data.files import replace_file, require_folder
 from recsys_jax.errors import InputError
 
-__all__ = ["Parts", "fingerprint", "kept", "stopping"]
-
 LOCK = "lock"
 
 

@@ -28,8 +28,6 @@ from recsys_jax.models.towers import encode_products
 from recsys_jax.models.trained import TrainedModel, product_rows, two_tower
 from recsys_jax.storage.torch_file import open_torch_file, torch_module
 
-__all__ = ["catalogue", "load_checkpoint", "published_schema", "save_checkpoint"]
-
 Spaces = Mapping[str, FeatureSpace]
 """The features of the "customer" and of the "product" tower."""
 

@@ -14,8 +14,6 @@ from typing import Any
 
 from recsys_jax.errors import InputError, choices
 
-__all__ = ["open_torch_file", "torch_module"]
-
 _ALLOWED = "a file by torch.save that holds plain tensors, dictionaries, lists, texts and numbers alone"
 # What torch.save writes of these.
 _CALLED = re.compile(

@@ -16,18 +16,6 @@ from recsys_jax.models.popularity import LogPopularity
 from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import TrainedModel, product_rows, two_tower
 
-__all__ = [
-    "Shape",
-    "check_catalogue",
-    "check_numbers",
-    "check_shapes",
-    "flatten",
-    "needed_shapes",
-    "popularity_tensors",
-    "shapes_of",
-    "unflatten",
-]
-
 Shape = tuple[str, tuple[int, ...]]
 """The type and the lengths of a tensor: `("float32", (3, 16))`."""
 

@@ -23,8 +23,6 @@ from recsys_jax.data.files import write_file
 from recsys_jax.errors import InputError
 from recsys_jax.personas.profiles import SKIN_TYPES, Profile, profile_of_text
 
-__all__ = ["CATEGORIES", "PERSONAS", "Mall", "generator", "mall", "sentence_bank", "write_mall"]
-
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Words = dict[str, Any]

@@ -26,8 +26,6 @@ from recsys_jax.synthetic.malls import (
     sentence_bank,
 )
 
-__all__ = ["Population", "population", "write_population"]
-
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 

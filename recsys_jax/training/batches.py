@@ -18,19 +18,6 @@ from recsys_jax.errors import InputError
 from recsys_jax.models.popularity import LogPopularity, smoothed_shares
 from recsys_jax.models.trained import product_rows
 
-__all__ = [
-    "Fitted",
-    "Prepared",
-    "Purchases",
-    "TrainData",
-    "extra_customers",
-    "hide_attributes",
-    "hide_ids",
-    "jitter_numbers",
-    "prepare",
-    "train_data",
-]
-
 
 @dataclass(frozen=True)
 class Prepared:

@@ -23,8 +23,6 @@ from recsys_jax.models.precision import full_precision
 from recsys_jax.training.batches import Prepared
 from recsys_jax.training.item_factors import item_factors
 
-__all__ = ["Fit", "Penalties", "TrainingPurchases", "best_fit"]
-
 LOGITS = 2**25
 """At most so many logits are computed at once; with more combinations of attributes, a sample stands for all."""
 SEARCH_LOGITS = 2**22

@@ -20,8 +20,6 @@ from recsys_jax.training.loop import Progress, run, run_seeds
 from recsys_jax.training.step import loss_of
 from recsys_jax.training.wide import fit_wide
 
-__all__ = ["Progress", "fit", "fit_seeds", "of_seeds"]
-
 
 def fit(
     dataset: Dataset,

@@ -5,8 +5,6 @@ from jaxtyping import Float, Float64, Int
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import LinearOperator, eigsh
 
-__all__ = ["item_factors"]
-
 
 def item_factors(
     pairs: Int[np.ndarray, "n 2"], customers: int, products: int, count: int, *, pseudo_count: float = 10.0

@@ -29,8 +29,6 @@ from recsys_jax.training.step import (
     train_step,
 )
 
-__all__ = ["Progress", "run", "run_seeds"]
-
 Progress = Callable[[int, int, str], None]
 """Called with how much is done, of how much, and a short description of the current state."""
 

@@ -16,8 +16,6 @@ from recsys_jax.storage.checkpoints import Checkpoints, Stopped, task_of
 from recsys_jax.training.convex import Penalties, TrainingPurchases, best_fit
 from recsys_jax.training.loop import Progress
 
-__all__ = ["InnerFold", "choose_penalties", "inner_folds"]
-
 SCORES, QUERIES = 2**24, 20_000
 """The most scores, and the most purchases, of a fold by which penalties are compared."""
 SHARED = tuple(product((inf, 10.0, 100.0, 1000.0), (inf, 1200.0)))

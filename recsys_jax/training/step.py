@@ -18,22 +18,6 @@ from recsys_jax.models.precision import full_precision
 from recsys_jax.models.towers import TwoTower, initial_variables
 from recsys_jax.training.batches import TrainData, hide_attributes, hide_ids, jitter_numbers
 
-__all__ = [
-    "Augmentation",
-    "Batch",
-    "InfoNCE",
-    "Loss",
-    "MinedTriplet",
-    "Softmax",
-    "TrainState",
-    "Triplet",
-    "adam",
-    "init_state",
-    "key_of",
-    "loss_of",
-    "train_step",
-]
-
 
 class Purpose(IntEnum):
     """What is random, so that nothing draws what another thing draws."""

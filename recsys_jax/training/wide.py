@@ -16,8 +16,6 @@ from recsys_jax.training.convex import Fit, TrainingPurchases, best_fit
 from recsys_jax.training.loop import Progress
 from recsys_jax.training.penalties import choose_penalties
 
-__all__ = ["fit_wide"]
-
 NEGLIGIBLE = 0.01
 """Vectors no longer than this, in log-odds, change nothing that anybody would notice."""
 

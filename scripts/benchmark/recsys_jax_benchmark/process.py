@@ -19,22 +19,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-__all__ = [
-    "Failure",
-    "Limits",
-    "Measured",
-    "Process",
-    "Progress",
-    "can_pin",
-    "held",
-    "in_turns",
-    "left_behind",
-    "peak",
-    "processors",
-    "reset",
-    "seconds",
-]
-
 Measured = dict[str, dict[str, list[float | None]]]
 """For each method and quantity what every repeat measured."""
 Progress = Callable[[int, int, str], None]

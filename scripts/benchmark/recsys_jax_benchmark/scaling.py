@@ -15,8 +15,6 @@ from recsys_jax_benchmark import scoring
 from recsys_jax_benchmark.process import Limits, Measured, Process, Progress, peak, reset
 from recsys_jax_benchmark.scoring import ONE, OURS, Case
 
-__all__ = ["CURVES", "PURCHASES", "Curve", "draw", "measure"]
-
 OTHERS = ("PyTorch", "Faiss flat")
 # A training knows so many products. How many hardly matters to a step.
 PRODUCTS = 1_000

@@ -10,20 +10,6 @@ import numpy as np
 
 from recsys_jax_benchmark.process import Failure, Limits, Measured, Process, Progress, held, in_turns, peak, reset
 
-__all__ = [
-    "CASES",
-    "GPU_METHODS",
-    "METHODS",
-    "ONE",
-    "OURS",
-    "Case",
-    "best_scores",
-    "check",
-    "measure",
-    "takes_part",
-    "unit_vectors",
-]
-
 OURS, ONE, EXCLUDING = "recsys_jax", "recsys_jax, one customer", "recsys_jax, 8 excluded"
 NUMPY, PRODUCT = "NumPy", "matrix product alone"
 # Short searches are repeated up to this time, and the mean is one measurement.

@@ -13,20 +13,6 @@ import numpy as np
 from recsys_jax_benchmark import training
 from recsys_jax_benchmark.process import Failure, Limits, Measured, Process, Progress, in_turns, peak
 
-__all__ = [
-    "METHODS",
-    "OURS",
-    "PYTORCH",
-    "Answer",
-    "Size",
-    "check",
-    "differ",
-    "jobs",
-    "make",
-    "read",
-    "requests",
-]
-
 OURS, PYTORCH = "recsys_jax", "PyTorch"
 # Products for each customer, and how many requests are timed.
 K, CALLS = 10, 5000

@@ -12,22 +12,6 @@ from typing import Any, Literal
 
 from recsys_jax_benchmark.process import Failure, Limits, Measured, Process, Progress, held, in_turns, peak, seconds
 
-__all__ = [
-    "ALONE",
-    "COMMON",
-    "COMPILED",
-    "METHODS",
-    "OURS",
-    "STEP",
-    "Job",
-    "Timings",
-    "check",
-    "compiler",
-    "measure",
-    "seeds",
-    "steps",
-]
-
 OURS = "recsys_jax"
 COMMON = "PyTorch, as commonly written"
 COMPILED = ("PyTorch, compiled step", "PyTorch, compiled epoch")

@@ -25,8 +25,6 @@ from recsys_jax.models import metrics
 from recsys_jax.training.batches import prepare
 from recsys_jax_benchmark.peers.task import INNER_FOLDS
 
-__all__ = ["NAMES", "ask", "attribute_matrix", "of_ranks", "write_split"]
-
 NAMES = {"lightfm": "LightFM", "rectools": "RecTools DSSM"}
 """What tables call the peers."""
 

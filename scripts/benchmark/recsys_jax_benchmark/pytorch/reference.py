@@ -15,8 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-__all__ = ["Purchases", "TwoTower", "brands", "encode", "evaluate", "load", "read_rows", "save", "train"]
-
 Rows = Sequence[Mapping[str, Any]]
 Features = dict[str, Tensor]
 

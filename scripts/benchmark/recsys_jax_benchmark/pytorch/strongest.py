@@ -14,8 +14,6 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from recsys_jax_benchmark.pytorch.reference import Rows, TwoTower, brands, customer_features, product_features, stack
 
-__all__ = ["Strongest"]
-
 RATE, BETA1, BETA2, ADAM_EPS = 1e-3, 0.9, 0.999, 1e-8
 MOMENTUM, NORM_EPS = 0.1, 1e-5
 KEPT = 0.8  # of the hidden units, in dropout
