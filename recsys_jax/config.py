@@ -6,9 +6,10 @@ A command's options, a TOML table and the config of a run are the fields of thes
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from math import inf, isnan
 from numbers import Integral, Real
-from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from recsys_jax.errors import InputError, choices
 
@@ -47,13 +48,11 @@ class WideConfig:
     def __post_init__(self) -> None:
         """Refuses what makes no sense with a sentence."""
         _require_types(self)
-        for name in ("own_l2", "attribute_l2", "factor_l2"):
-            penalty = getattr(self, name)
-            _require(self, name, penalty is None or penalty > 0, "above 0, or inf")
-        _require(self, "item_factors", self.item_factors >= 1, "1 or more")
-        _require(self, "inner_folds", self.inner_folds >= 2, "2 or more")
-        _require(self, "output_dim", self.output_dim >= 3, "3 or more")
-        _require(self, "seed", 0 <= self.seed < 2**32, "from 0 to 4294967295")
+        _require(self, "above 0, or inf", lambda l2: l2 is None or l2 > 0, "own_l2", "attribute_l2", "factor_l2")
+        _require(self, "1 or more", lambda count: count >= 1, "item_factors")
+        _require(self, "2 or more", lambda count: count >= 2, "inner_folds")
+        _require(self, "3 or more", lambda count: count >= 3, "output_dim")
+        _require(self, _SEEDS, lambda seed: 0 <= seed < 2**32, "seed")
 
     # What is a choice in the deep recipe.
     popularity_bias: ClassVar[bool] = True
@@ -118,23 +117,21 @@ class DeepConfig:
     def __post_init__(self) -> None:
         """Refuses what makes no sense with a sentence."""
         _require_types(self)
-        for name, allowed in (("loss", get_args(Loss)), ("negatives", get_args(Negatives))):
-            _require(self, name, getattr(self, name) in allowed, choices(allowed))
-        for name in ("epochs", "embedding_dim", "hidden_dim", "output_dim"):
-            _require(self, name, getattr(self, name) >= 1, "1 or more")
+        _require(self, choices(get_args(Loss)), get_args(Loss).__contains__, "loss")
+        _require(self, choices(get_args(Negatives)), get_args(Negatives).__contains__, "negatives")
+        _require(self, "1 or more", lambda size: size >= 1, "epochs", "embedding_dim", "hidden_dim", "output_dim")
         # The batch's own mean and variance normalise: a batch of one always comes out as zeros, whatever went in.
-        _require(self, "batch_size", self.batch_size >= 2, "2 or more")
-        for name in ("dropout", "attribute_dropout", "id_dropout"):
-            _require(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
-        for name in ("temperature", "learning_rate"):
-            _require(self, name, 0 < getattr(self, name) < inf, "above 0")
-        for name in ("margin", "number_jitter", "extra_customers"):
-            _require(self, name, 0 <= getattr(self, name) < inf, "0 or more")
-        _require(self, "seed", 0 <= self.seed < 2**32, "from 0 to 4294967295")
-        _require(self, "negatives", self.loss == "triplet" or self.negatives == "random", "with the triplet loss alone")
-        _require(self, "log_q", self.loss == "infonce" or not self.log_q, "with the infonce loss alone")
-        softmax = self.loss in ("infonce", "softmax")
-        _require(self, "popularity_bias", softmax or not self.popularity_bias, "with the infonce or softmax loss")
+        _require(self, "2 or more", lambda size: size >= 2, "batch_size")
+        _require(self, "from 0 to below 1", lambda p: 0 <= p < 1, "dropout", "attribute_dropout", "id_dropout")
+        _require(self, "above 0", lambda x: 0 < x < inf, "temperature", "learning_rate")
+        _require(self, "0 or more", lambda x: 0 <= x < inf, "margin", "number_jitter", "extra_customers")
+        _require(self, _SEEDS, lambda seed: 0 <= seed < 2**32, "seed")
+        if self.loss != "triplet":
+            _require(self, "with the triplet loss alone", lambda negatives: negatives == "random", "negatives")
+        if self.loss != "infonce":
+            _require(self, "with the infonce loss alone", lambda log_q: not log_q, "log_q")
+        if self.loss == "triplet":
+            _require(self, "with the infonce or softmax loss", lambda bias: not bias, "popularity_bias")
 
     @property
     def small_steps(self) -> bool:
@@ -143,7 +140,7 @@ class DeepConfig:
 
     @property
     def least_dim(self) -> int:
-        """The fewest dimensions: no more is chosen than `output_dim` says."""
+        """`output_dim`: no other number is chosen."""
         return self.output_dim
 
     @property
@@ -155,7 +152,7 @@ class DeepConfig:
 
     def sizes(self, width: int) -> dict[str, Any]:
         """The sizes of the `TwoTower`, whose vectors have `width` dimensions."""
-        own = {name: getattr(self, name) for name in ("embedding_dim", "hidden_dim", "dropout")}
+        own = {"embedding_dim": self.embedding_dim, "hidden_dim": self.hidden_dim, "dropout": self.dropout}
         return {**own, "output_dim": width}
 
 
@@ -186,42 +183,36 @@ class LinearConfig(WideConfig):
 
 
 def parse_recipe(table: object, where: str, tell: Tell = lambda sentence: None) -> Config:
-    """The recipe that a table describes: its name under `recipe`, and any of its fields.
+    """The recipe that a table describes: its name under `recipe`, and any of its fields; `where` names it in errors.
 
-    Args:
-        table: as read from TOML or JSON; `"inf"` stands for infinity, which JSON lacks.
-        where: names it in errors.
-        tell: called with a line on former names, where there are any.
+    `"inf"` stands for infinity, which JSON lacks; `tell` is called with a line on former names, where there are any.
+    Raises `InputError` for an unknown recipe or field, or a value that the field does not admit.
 
     >>> parse_recipe({"recipe": "wide", "item_factors": 4}, "my.toml").item_factors
     4
-
-    Raises:
-        InputError: for an unknown recipe or field, or a value that the field does not admit.
     """
     if not isinstance(table, Mapping):
         raise InputError(f'{where}: found {table!r}; allowed: a table with recipe = "deep" or "wide"')
     asked = table.get("recipe")
-    renamed: dict[str, str] = {}
-    recipe = _renamed(asked, FORMER_RECIPES, renamed)
-    if not isinstance(recipe, str) or recipe not in RECIPES:
+    recipe = FORMER_RECIPES.get(asked, asked) if isinstance(asked, str) else ""
+    if recipe not in RECIPES:
         found = "none" if asked is None else repr(asked)
         raise InputError(f"{where}: recipe: found {found}; allowed: {choices(RECIPES)}")
     kind = RECIPES[recipe]
     hints = get_type_hints(kind)
     allowed = [field.name for field in fields(kind)]
+    names = {key: FORMER_FIELDS.get(key, key) for key in table if key != "recipe"}
     values: dict[str, Any] = {}
-    for key, value in table.items():
-        if key == "recipe":
-            continue
-        name = _renamed(key, FORMER_FIELDS, renamed)
+    for key, name in names.items():
         if name not in allowed:
             raise InputError(
                 f"{where}: found the field {key!r}; allowed with recipe = {recipe!r}: {choices(allowed, limit=99)}"
             )
+        value = table[key]
         values[name] = inf if value == "inf" and hints[name] not in (Loss, Negatives) else _number(value, hints[name])
+    renamed = [f"{old} is now called {new}" for old, new in {asked: recipe, **names}.items() if old != new]
     if renamed:
-        tell(f"{where}: {', '.join(f'{old} is now called {new}' for old, new in renamed.items())}")
+        tell(f"{where}: {', '.join(renamed)}")
     try:
         return kind(**values)
     except InputError as error:
@@ -234,10 +225,8 @@ def to_table(config: Config) -> dict[str, Any]:
     >>> to_table(WideConfig(own_l2=inf))["own_l2"]
     'inf'
     """
-    return {
-        "recipe": config.recipe,
-        **{name: "inf" if value == inf else value for name, value in asdict(config).items()},
-    }
+    values = {name: "inf" if value == inf else value for name, value in asdict(config).items()}
+    return {"recipe": config.recipe, **values}
 
 
 def words(config: Config) -> list[str]:
@@ -261,21 +250,14 @@ def describe(config: Config) -> str:
     >>> describe(DeepConfig(loss="softmax", epochs=10))
     'deep (loss softmax, epochs 10)'
     """
-    said = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in _changed(config)]
-    said = [one for one in said if not one.startswith("seed ")]
+    changed = [(name, value) for name, value in _changed(config) if name != "seed"]
+    said = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}" for name, value in changed]
     return f"{config.recipe} ({', '.join(said)})" if said else config.recipe
 
 
 def _changed(config: Config) -> list[tuple[str, Any]]:
     standard = asdict(type(config)())
     return [(name, value) for name, value in asdict(config).items() if value != standard[name]]
-
-
-def _renamed(name: Any, former: Mapping[str, str], renamed: dict[str, str]) -> Any:
-    if not isinstance(name, str) or name not in former:
-        return name
-    renamed[name] = former[name]
-    return former[name]
 
 
 def _number(value: object, hint: Any) -> object:
@@ -286,26 +268,33 @@ def _number(value: object, hint: Any) -> object:
     return value
 
 
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", float | None: "a number, or none"}
+_SEEDS = "from 0 to 4294967295"
+_KINDS: Mapping[Any, tuple[str, Any]] = {
+    int: ("a whole number", Integral),
+    float: ("a number", Real),
+    bool: ("true or false", bool),
+    float | None: ("a number, or none", Real | None),
+}
 
 
 def _require_types(config: Config) -> None:
     """Raises `InputError` for an option of another type, before anything is compared."""
     for name, hint in get_type_hints(type(config)).items():
-        if get_origin(hint) is not ClassVar and hint in _WORDS:
-            _require(config, name, _is_of(getattr(config, name), hint), _WORDS[hint])
+        if hint in _KINDS:
+            allowed, kind = _KINDS[hint]
+            _require(config, allowed, partial(_is_of, kind), name)
 
 
-def _is_of(value: object, hint: Any) -> bool:
-    if hint is bool or isinstance(value, bool):
-        return hint is bool and isinstance(value, bool)
-    if value is None:
-        return bool(hint == float | None)
+def _is_of(kind: Any, value: Any) -> bool:
+    if isinstance(value, bool):
+        return kind is bool
     with suppress(OverflowError):  # a whole number may be too large to be a float
-        return isinstance(value, Integral if hint is int else Real) and not isnan(float(value))
+        return isinstance(value, kind) and (value is None or not isnan(float(value)))
     return False
 
 
-def _require(config: Config, name: str, ok: bool, allowed: str) -> None:
-    if not ok:
-        raise InputError(f"{name}: found {getattr(config, name)!r}; allowed: {allowed}")
+def _require(config: Config, allowed: str, holds: Callable[[Any], bool], *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not holds(value):
+            raise InputError(f"{name}: found {value!r}; allowed: {allowed}")

@@ -1,1 +1,1 @@
-"""Files to arrays: values, tables, schema, validation, dataset, features, splits."""
+"""Files to arrays: values, tables, schema, dataset, features, splits."""

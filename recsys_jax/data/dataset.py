@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int
 
+from recsys_jax.data.features import refuse_unusable
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
-from recsys_jax.data.tables import ID, RepeatedKey, SetAside, Table, read_table, refuse_many
-from recsys_jax.data.validation import Validation, add_repeated, unusable_rows
-from recsys_jax.data.values import as_id, as_key, has_lone_surrogate, parse_date, shown, split_keys
+from recsys_jax.data.tables import RepeatedKey, SetAside, Table, Validation, read_table
+from recsys_jax.data.values import DATE, ID, as_id, as_key, has_lone_surrogate, parse_date, shown, split_keys
 from recsys_jax.errors import InputError
 
-_DATE = "a date such as 2024-03-01 or 2024-03-01T12:30:00Z, or seconds since 1970"
-_LONGEST_PROFILE = 1000
-"""In characters: a longer text is no profile."""
+_LONGEST_PROFILE = 1000  # Characters: a longer text is no profile.
 
 
 @dataclass(frozen=True)
@@ -113,24 +111,33 @@ def read_products(folder: Path, schema: Schema) -> tuple[Table, list[str]]:
 
 def _usable_products(table: Table, schema: Schema) -> tuple[Table, list[str]]:
     part = schema.products
-    if not len(table):
-        raise InputError(f"{table.source}: there are no products in it")
-    problems = unusable_rows(table, part.id, [part.name, part.brand, part.category], part.features)
-    add_repeated(table, part.id, problems)
-    table = table.without(problems, part.id)
+    table = table.collecting()
+    _require_products(table)
+    table.ids(part.id)
+    _refuse_values(table, [part.name, part.brand, part.category], part.features)
+    table.ids(part.id, repeated=False)
+    table = table.usable(part.id)
     return table, table.ids(part.id)
 
 
 def product_ids(table: Table, schema: Schema) -> list[str]:
     """The ids of a product table. Raises `InputError` where it is empty or an id is missing or repeated."""
+    _require_products(table)
+    return table.ids(schema.products.id, repeated=False)
+
+
+def _require_products(table: Table) -> None:
     if not len(table):
         raise InputError(f"{table.source}: there are no products in it")
-    ids = table.ids(schema.products.id)
-    repeated: dict[int, InputError] = {}
-    add_repeated(table, schema.products.id, repeated)
-    for error in repeated.values():
-        raise error
-    return ids
+
+
+def _refuse_values(table: Table, shown: Sequence[str | None], features: Sequence[Feature]) -> None:
+    """Refuses what cannot be used in the columns `shown` to people (None: the schema names none) and the features."""
+    for name in dict.fromkeys([*shown, *(feature.column for feature in features)]):
+        for row, value in enumerate(table.columns.get(name or "", ())):
+            if has_lone_surrogate(value):
+                table.refuse(row, name or "", "whole characters: a lone surrogate is half of one")
+    refuse_unusable(features, table)
 
 
 def read_reviews(folder: Path, schema: Schema) -> Reviews:
@@ -142,11 +149,8 @@ def read_reviews(folder: Path, schema: Schema) -> Reviews:
     if column is None:
         raise InputError(f"{folder / 'dataset.toml'}: [products] reviews names no column, so there are no reviews")
     table = read_table(folder / schema.products.file)
-    usable, _ = _usable_products(table, schema)
-    unusable = {one.row for one in usable.set_aside}
-    texts: list[str] = []
-    ids: list[str] = []
-    profiles: list[str | None] = []
+    unusable = {one.row for one in _usable_products(table, schema)[0].set_aside}
+    reviews: list[tuple[str, str, str | None]] = []
     set_aside: list[SetAside] = []
     for row, (value, nested) in enumerate(zip(table.column(schema.products.id), table.column(column), strict=True)):
         number = table.number(row)
@@ -158,14 +162,13 @@ def read_reviews(folder: Path, schema: Schema) -> Reviews:
             problem = "its product is set aside" if number in unusable else _review_problem(review)
             if problem:
                 set_aside.append(SetAside(table.source, number, f"{column} {place}: {problem}"))
-                continue
-            texts.append(review["content"])
-            ids.append(as_id(value) or "")
-            profiles.append(as_key(review.get("profile_info")))
-    validation = Validation(table.source, len(texts), tuple(set_aside), "reviews")
+            else:
+                reviews.append((review["content"], as_id(value) or "", as_key(review.get("profile_info"))))
+    validation = Validation(table.source, len(reviews), tuple(set_aside), "reviews")
     if not validation.read:
         raise InputError(f"{table.source}: there are no reviews in its column {column!r}")
-    refuse_many(set_aside, validation.read, "reviews")
+    validation.refuse_many()
+    texts, ids, profiles = map(list, zip(*reviews, strict=True))
     return Reviews(table.source, texts, ids, profiles, validation)
 
 
@@ -206,10 +209,6 @@ def load_dataset(folder: str | Path, customers: str | Path | None = None) -> Dat
     return assemble(schema, products, ids, read_table(Path(customers)), folder)
 
 
-Purchase = tuple[int, int, float]
-"""A row of the customers, a row of the products, and the date in seconds since 1970, 0 where none is named."""
-
-
 def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, folder: Path) -> Dataset:
     """A dataset from usable products and a customer table; an [interactions] table is read from `folder`."""
     if not len(customers):
@@ -219,39 +218,38 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
         if name is not None:
             table.column(name)
     product_row = {key: row for row, key in enumerate(ids)}
-    rows = range(len(customers))
-    problems = unusable_rows(customers, part.id, [part.segment], part.features)
-    bought: dict[int, list[tuple[int, float]]] = {}
-    if schema.interactions is None:
-        bought = _purchases_of_rows(schema, customers, product_row, products, problems)
-    if part.repeated == "error":
-        add_repeated(customers, part.id, problems)
-    customers = customers.without(problems, part.id)
-    id_of_row = customers.ids(part.id)
+    customers = customers.collecting()
+    customers.ids(part.id)
+    _refuse_values(customers, [part.segment], part.features)
+    bought = _bought(schema, customers, products, product_row) if schema.interactions is None else []
+    id_of_row = customers.ids(part.id, repeated=part.repeated == "first")
+    kept = [row for row in range(len(customers)) if row not in (customers.problems or ())]
+    customers = customers.usable(part.id)
+    id_of_row = [id_of_row[row] for row in kept]
     customer_row = {key: row for row, key in enumerate(dict.fromkeys(id_of_row))}
     if schema.interactions is None:
-        kept = (bought[row] for row in rows if row not in problems)
-        purchases = [(customer_row[key], *one) for key, several in zip(id_of_row, kept, strict=True) for one in several]
+        rows = [(customer_row[key], *one) for key, row in zip(id_of_row, kept, strict=True) for one in bought[row]]
+        purchases = np.array(rows, np.float64).reshape(-1, 3)
         tables, dated = [products, customers], part.date is not None
     else:
-        table, purchases = _interactions(schema.interactions, folder, customer_row, product_row, customers, products)
+        sides = ((customers, customer_row), (products, product_row))
+        table, purchases = _interactions(schema.interactions, folder, *sides)
         tables, dated = [products, customers, table], schema.interactions.date is not None
-    validations = tuple(Validation(table.source, len(table), table.set_aside) for table in tables)
+    validations = tuple(table.validation for table in tables)
     notes = [*schema.notes, *(note for validation in validations for note in validation.notes)]
-    if not purchases:
+    if not len(purchases):
         raise InputError(f"{tables[-1].source}: nobody bought anything: there are no purchases to learn from")
 
     if len(customer_row) < len(id_of_row):
         customers, note = _first_rows(customers, id_of_row, part.features)
         notes.append(note)
-    numbers = np.array(purchases, np.float64)
-    pairs, place = np.unique(numbers[:, :2].astype(np.int32), axis=0, return_inverse=True)
-    if len(pairs) < len(numbers):
-        notes.append(f"{len(numbers) - len(pairs):,} purchases repeat another one and count once")
+    pairs, place = np.unique(purchases[:, :2].astype(np.int32), axis=0, return_inverse=True)
+    if len(pairs) < len(purchases):
+        notes.append(f"{len(purchases) - len(pairs):,} purchases repeat another one and count once")
     dates = None
     if dated:
         dates = np.full(len(pairs), np.inf)
-        np.minimum.at(dates, place.reshape(-1), numbers[:, 2])
+        np.minimum.at(dates, place.reshape(-1), purchases[:, 2])
     return Dataset(schema, products, ids, customers, list(customer_row), pairs, notes, dates, validations)
 
 
@@ -273,61 +271,39 @@ def _first_rows(customers: Table, ids: Sequence[str], features: Sequence[Feature
     return customers.select(list(first.values())), note
 
 
-def _purchases_of_rows(
-    schema: Schema, customers: Table, product_row: Mapping[str, int], products: Table, problems: dict[int, InputError]
-) -> dict[int, list[tuple[int, float]]]:
-    """The (product row, date) pairs in each usable row of the customer table; adds the `problems` of the other rows."""
+def _bought(
+    schema: Schema, customers: Table, products: Table, product_row: Mapping[str, int]
+) -> list[list[tuple[int, float]]]:
+    """The (product row, date) pairs in each row of the customer table, 0 for the date where the schema names none."""
     part, name = schema.customers, schema.customers.purchases or ""
-    bought: dict[int, list[tuple[int, float]]] = {}
-    lost = {one.id: one for one in products.set_aside}
+    bought = []
     for row, value in enumerate(customers.column(name)):
         keys = split_keys(value, part.separator)
         date = parse_date(customers.column(part.date)[row]) if part.date is not None and keys else 0.0
         unknown = [key for key in keys if key not in product_row]
         if unknown:
-            allowed = f"the id of a product {_known_in(products, lost.get(unknown[0]))}"
-            problems.setdefault(row, customers.error(row, name, allowed))
+            customers.refuse(row, name, f"the id of a product {products.holding(unknown[0])}")
         elif date is None:
-            problems.setdefault(row, customers.error(row, part.date or "", _DATE))
-        else:
-            bought[row] = [(product_row[key], date) for key in keys]
+            customers.refuse(row, part.date or "", DATE)
+        bought.append([(product_row.get(key, -1), date or 0.0) for key in keys])
     return bought
 
 
 def _interactions(
     part: Interactions,
     folder: Path,
-    customer_row: Mapping[str, int],
-    product_row: Mapping[str, int],
-    customers: Table,
-    products: Table,
-) -> tuple[Table, list[Purchase]]:
-    """The usable rows of the table of purchases, and these purchases."""
-    table = read_table(folder / part.file)
-    problems: dict[int, InputError] = {}
-    purchases: list[Purchase] = []
-    sides = [
-        (name, table.column(name), rows, other, {one.id: one for one in other.set_aside})
-        for name, rows, other in ((part.customer, customer_row, customers), (part.product, product_row, products))
-    ]
-    for row in range(len(table)):
-        found: list[int] = []
-        for name, column, rows, other, lost in sides:
-            key = as_id(column[row])
-            if key is not None and key in rows:
-                found.append(rows[key])
-                continue
-            allowed = ID if key is None else f"an id {_known_in(other, lost.get(key))}"
-            problems.setdefault(row, table.error(row, name, allowed))
-        date = parse_date(table.column(part.date)[row]) if part.date is not None else 0.0
-        if date is None:
-            problems.setdefault(row, table.error(row, part.date or "", _DATE))
-        elif row not in problems:
-            purchases.append((found[0], found[1], date))
-    return table.without(problems), purchases
-
-
-def _known_in(table: Table, lost: SetAside | None) -> str:
-    """Which ids a purchase may have, for the end of an error sentence; `lost` is the row set aside with the id."""
-    why = "" if lost is None else f"; row {lost.row} there is set aside: {lost.reason}"
-    return f"that stands in {table.source}{why}"
+    customers: tuple[Table, Mapping[str, int]],
+    products: tuple[Table, Mapping[str, int]],
+) -> tuple[Table, Float64[np.ndarray, "n 3"]]:
+    """The usable rows of the table of purchases, and of each (customer row, product row, date)."""
+    table = read_table(folder / part.file).collecting()
+    sides = []
+    for name, (other, row_of) in ((part.customer, customers), (part.product, products)):
+        keys = table.read(name, as_id, ID)
+        for row, key in enumerate(keys):
+            if key is not None and key not in row_of:
+                table.refuse(row, name, f"an id {other.holding(key)}")
+        sides.append([row_of.get(key or "", -1) for key in keys])
+    dates = [0.0] * len(table) if part.date is None else table.read(part.date, parse_date, DATE)
+    kept = [row for row in range(len(table)) if row not in (table.problems or ())]
+    return table.usable(), np.array([*sides, dates], np.float64).T[kept]

@@ -40,27 +40,23 @@ class FittedFeature:
         """Learns from the given rows. Raises `InputError` for a bad value or an empty vocabulary."""
         if isinstance(feature, Numeric):
             numbers = [x for x in _numbers(feature, table, rows) if x is not None]
-            mean = math.fsum(numbers) / len(numbers) if numbers else 0.0
-            if numbers and min(numbers) == max(numbers):
-                mean = numbers[0]  # the rounding of a mean is no deviation
-            variance = math.fsum((x - mean) ** 2 for x in numbers) / len(numbers) if numbers else 0.0
+            if not numbers:
+                return cls(feature)
+            # Of equal numbers it is that number: the rounding of a mean is no deviation.
+            mean = numbers[0] if min(numbers) == max(numbers) else math.fsum(numbers) / len(numbers)
+            variance = math.fsum((x - mean) ** 2 for x in numbers) / len(numbers)
             return cls(feature, mean=mean, deviation=math.sqrt(variance) or 1.0)
-        width = 1
-        seen = dict.fromkeys(feature.values or ())
         column = table.column(feature.column)
-        for row in rows:
-            items = feature.items(column[row])
-            width = max(width, len(items))
-            if feature.values is None:
-                seen.update(dict.fromkeys(feature.aliases.get(item, item) for item in items))
-        if not seen:
+        bags = [feature.items(column[row]) for row in rows]
+        values = _vocabulary(feature, bags)
+        if not values:
             raise InputError(f"{table.source}: the column {feature.column!r} holds no value to learn from")
-        return cls._of(feature, tuple(seen), width)
+        return cls._of(feature, values, max([1, *map(len, bags)]))
 
     @classmethod
     def _of(cls, feature: Categorical, values: tuple[str, ...], width: int) -> "FittedFeature":
         """The feature with its vocabulary, its width limited to the rows of the embedding table."""
-        fitted = cls(feature, values=values)
+        fitted = cls(feature, values)
         return replace(fitted, width=min(width, fitted.input.size))
 
     @property
@@ -68,31 +64,28 @@ class FittedFeature:
         """What the tower needs to know of it."""
         if isinstance(self.feature, Numeric):
             return TowerInput(self.feature.name, "numeric", 2 if self.feature.missing == "flag" else 1)
-        kind = "multi-categorical" if isinstance(self.feature, MultiCategorical) else "categorical"
         extra = sum(policy == "extra-row" for policy in (self.feature.unknown, self.feature.missing))
+        kind = "multi-categorical" if isinstance(self.feature, MultiCategorical) else "categorical"
         return TowerInput(self.feature.name, kind, len(self.values) + extra)  # type: ignore[arg-type]
 
     @property
     def unknown_row(self) -> int | None:
         """The embedding row that unseen values share, after the vocabulary; None without such a policy."""
-        extra = not isinstance(self.feature, Numeric) and self.feature.unknown == "extra-row"
-        return len(self.values) if extra else None
+        return len(self.values) if self.feature.unknown == "extra-row" else None
 
     @property
     def missing_row(self) -> int | None:
         """The embedding row that missing values share, the last; None without such a policy."""
-        if isinstance(self.feature, Numeric) or self.feature.missing != "extra-row":
-            return None
-        return self.input.size - 1
+        return self.input.size - 1 if self.feature.missing == "extra-row" else None
 
     def allowed(self) -> str:
         """The values that are understood, for the end of an error sentence."""
-        if isinstance(self.feature, Numeric):
-            low, high = self.feature.minimum, self.feature.maximum
-            words = [f"from {low:g}"] if math.isfinite(low) else []
-            words += [f"{'to' if words else 'up to'} {high:g}"] if math.isfinite(high) else []
-            return " ".join(["a number", *words])
-        return choices(self.feature.labels or self.values)
+        if not isinstance(self.feature, Numeric):
+            return choices(self.feature.labels or self.values)
+        low, high = self.feature.minimum, self.feature.maximum
+        words = [f"from {low:g}"] if math.isfinite(low) else []
+        words += [f"{'to' if words else 'up to'} {high:g}"] if math.isfinite(high) else []
+        return " ".join(["a number", *words])
 
     def label(self, value: str) -> str:
         """The label that people read for a value of the vocabulary."""
@@ -111,61 +104,44 @@ class FittedFeature:
         known: dict[str | None, int] = {value: row for row, value in enumerate(self.values)}
         return {text: known[value] for text, value in self.feature.meanings.items() if value in known} | known
 
-    def encode(
-        self, table: Table, bad: dict[int, InputError] | None = None
-    ) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
-        """The feature's array over all rows of the table.
-
-        Raises `InputError` for a value that the feature refuses; with `bad`, such rows are added there instead.
-        """
+    def encode(self, table: Table) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
+        """The feature's array over all rows of the table. A value that no policy admits is refused by the table."""
         feature = self.feature
-        column = table.column(feature.column)
         if isinstance(feature, Numeric):
             # A missing number becomes the mean; the flag beside it tells the two apart.
-            read = _numbers(feature, table, range(len(table)), bad)
+            read = _numbers(feature, table, range(len(table)))
             numbers = [self.mean if x is None else x for x in read]
             if feature.standardise:
                 numbers = [(x - self.mean) / self.deviation for x in numbers]
-            _refuse_large(feature, table, numbers, _LARGEST, bad)
+            _refuse_large(feature, table, numbers, _LARGEST)
             flags = [[x is None for x in read]] if feature.missing == "flag" else []
             return np.clip([numbers, *flags], -_LARGEST, _LARGEST).T.astype(np.float32, "C")
-        several = isinstance(feature, MultiCategorical)
         bags: list[list[int]] = []
-        for i, value in enumerate(column):
-            try:
-                bag = {self._row(table, i, item): None for item in feature.items(value)} if several else {}
-                bag.pop(-1, None)
-                bags.append([*bag] or [self._row(table, i, None if several else as_key(value))])
-            except InputError as error:
-                if bad is None:
-                    raise
-                bad[i] = error
-                bags.append([-1])
-        if not several:
+        for i, value in enumerate(table.column(feature.column)):
+            rows = dict.fromkeys(self._row(table, i, item) for item in feature.items(value))
+            rows.pop(-1, None)
+            bags.append([*rows] or [self._row(table, i, None)])
+        if not isinstance(feature, MultiCategorical):
             return np.array(bags, np.int32).reshape(len(bags))
         out = np.full((len(bags), max([self.width, *map(len, bags)])), -1, np.int32)
-        for i, rows in enumerate(bags):
-            out[i, : len(rows)] = rows
+        for i, bag in enumerate(bags):
+            out[i, : len(bag)] = bag
         return out
 
     def _row(self, table: Table, row: int, item: str | None) -> int:
         """The embedding row of an item, None where there is none; -1 where it is ignored."""
-        assert not isinstance(self.feature, Numeric)
         known = self._row_of.get(item)
         if known is not None:
             return known
         policy = self.feature.missing if item is None else self.feature.unknown
+        extra = self.missing_row if item is None else self.unknown_row
         if isinstance(policy, As):
-            known = self._row_of.get(as_key(policy.value))
-            if known is not None:
-                return known
-        elif policy == "extra-row":
-            extra = self.missing_row if item is None else self.unknown_row
-            assert extra is not None
+            extra = self._row_of.get(as_key(policy.value))
+        if extra is not None:
             return extra
-        elif policy == "ignore":
-            return -1
-        raise table.error(row, self.feature.column, self.allowed())
+        if policy != "ignore":
+            table.refuse(row, self.feature.column, self.allowed())
+        return -1
 
     def blank(self, count: int) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
         """An array of the shape and type that `encode` gives."""
@@ -222,7 +198,7 @@ class FeatureSpace:
     @property
     def names(self) -> list[str]:
         """The features' names."""
-        return [fitted.feature.name for fitted in self.features]
+        return list(self._by_name)
 
     @property
     def inputs(self) -> tuple[TowerInput, ...]:
@@ -231,70 +207,51 @@ class FeatureSpace:
 
     def blank(self, count: int) -> Features:
         """Arrays of the shapes and types that `encode` gives, filled with zeros."""
-        return {fitted.feature.name: fitted.blank(count) for fitted in self.features}
+        return {name: fitted.blank(count) for name, fitted in self._by_name.items()}
 
     def encode(self, table: Table) -> Features:
         """The arrays over all rows. Raises `InputError` for a missing column or a value that no policy allows."""
-        return {fitted.feature.name: fitted.encode(table) for fitted in self.features}
+        return {name: fitted.encode(table) for name, fitted in self._by_name.items()}
 
     def problems(self, table: Table) -> dict[int, InputError]:
         """The first reason for each row that `encode` refuses. Raises `InputError` for a missing column."""
-        found: dict[int, InputError] = {}
-        for fitted in self.features:
-            bad: dict[int, InputError] = {}
-            fitted.encode(table, bad)
-            found = bad | found
-        return dict(sorted(found.items()))
+        table = table.collecting()
+        self.encode(table)
+        return dict(sorted((table.problems or {}).items()))
 
 
-def unusable_values(features: Sequence[Feature], table: Table) -> dict[int, InputError]:
-    """The rows with a value that is refused whatever the other rows hold, each with its first reason.
+def refuse_unusable(features: Sequence[Feature], table: Table) -> None:
+    """Refuses the values that no training could use, whatever the other rows hold; columns may be absent.
 
-    Refused are values out of bounds, unseen or missing where the policy is "error", and lists or objects where one
-    value belongs. A learned vocabulary is that of all rows here. Columns that the table lacks are ignored.
+    These are values out of bounds, unseen or missing where the policy is "error", and lists or objects where one value
+    belongs. A learned vocabulary is that of all rows here.
     """
-    found: dict[int, InputError] = {}
     for feature in features:
         if feature.column not in table.columns:
             continue
-        bad: dict[int, InputError] = {}
         if isinstance(feature, Numeric):
-            read = _numbers(feature, table, range(len(table)), bad)
             # Far beyond any number that is worth standardising, and its square is still finite.
-            _refuse_large(feature, table, read, 1e100 if feature.standardise else _LARGEST, bad)
-        else:
-            nested = _nested_values(feature, table)
-            rest = [row for row in range(len(table)) if row not in nested]
-            items = (item for row in rest for item in feature.items(table.columns[feature.column][row]))
-            values = feature.values or tuple(dict.fromkeys(feature.aliases.get(item, item) for item in items))
-            if values:  # an empty vocabulary is refused by training
-                FittedFeature(feature, values).encode(table, bad)
-            bad |= nested
-        found = bad | found
-    return dict(sorted(found.items()))
-
-
-def _nested_values(feature: Categorical, table: Table) -> dict[int, InputError]:
-    several = isinstance(feature, MultiCategorical)
-    allowed = "one value, a text or a number" if not several else "a text, a number, or a list of such"
-    bad: dict[int, InputError] = {}
-    for row, value in enumerate(table.columns[feature.column]):
-        if not is_nested(value):
+            largest = 1e100 if feature.standardise else _LARGEST
+            _refuse_large(feature, table, _numbers(feature, table, range(len(table))), largest)
             continue
-        if not (several and isinstance(value, list | tuple | np.ndarray)) or any(map(is_nested, value)):
-            bad[row] = table.error(row, feature.column, allowed)
-    return bad
+        several = isinstance(feature, MultiCategorical)
+        allowed = "a text, a number, or a list of such" if several else "one value, a text or a number"
+        bags = []
+        for row, value in enumerate(table.columns[feature.column]):
+            listed = several and isinstance(value, list | tuple | np.ndarray) and not any(map(is_nested, value))
+            if is_nested(value) and not listed:
+                table.refuse(row, feature.column, allowed)
+            else:
+                bags.append(feature.items(value))
+        values = _vocabulary(feature, bags)
+        if values:  # an empty vocabulary is refused by training
+            FittedFeature(feature, values).encode(table)
 
 
-def _refuse_large(
-    feature: Numeric, table: Table, numbers: Iterable[float | None], largest: float, bad: dict[int, InputError] | None
-) -> None:
-    for row, number in enumerate(numbers):
-        if number is not None and abs(number) > largest:
-            error = table.error(row, feature.column, f"a number from {-largest:g} to {largest:g} once scaled")
-            if bad is None:
-                raise error
-            bad.setdefault(row, error)
+def _vocabulary(feature: Categorical, bags: Iterable[Iterable[str]]) -> tuple[str, ...]:
+    """The values of the schema, else those in the rows, in order of first appearance."""
+    learned = dict.fromkeys(feature.aliases.get(item, item) for bag in bags for item in bag)
+    return feature.values or tuple(learned)
 
 
 def combinations(space: FeatureSpace, features: Features) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " n"]]:
@@ -325,36 +282,30 @@ def with_product_id(features: Sequence[Feature], column: str) -> tuple[Feature, 
     return (*features, own)
 
 
-def _numbers(
-    feature: Numeric, table: Table, rows: Iterable[int], bad: dict[int, InputError] | None = None
-) -> list[float | None]:
-    """The scaled numbers of these rows, None where they are missing; see `FittedFeature.encode`."""
-    out: list[float | None] = []
+def _numbers(feature: Numeric, table: Table, rows: Iterable[int]) -> list[float | None]:
+    """The scaled numbers of these rows, None where they are missing or refused."""
+    column = table.column(feature.column)
     low, high = feature.clip or (-math.inf, math.inf)
-    for row in rows:
-        try:
-            number = _number(feature, table, row)
-        except InputError as error:
-            if bad is None:
-                raise
-            bad[row], number = error, None
-        out.append(None if number is None else min(max(number / feature.scale, low), high))
-    return out
+    numbers = (_number(feature, table, row, column[row]) for row in rows)
+    return [None if number is None else min(max(number / feature.scale, low), high) for number in numbers]
 
 
-def _number(feature: Numeric, table: Table, row: int) -> float | None:
-    """The value as a number within the feature's bounds; None where it may be missing and is."""
-    value = table.column(feature.column)[row]
+def _number(feature: Numeric, table: Table, row: int, value: object) -> float | None:
+    """The value as a number within the feature's bounds; None where it is missing or refused."""
+    policy = feature.missing
     if as_key(value) is not None:
         number = parse_number(value)
         if number is not None and feature.minimum <= number <= feature.maximum:
             return number
-        if isinstance(feature.unknown, As):
-            return float(feature.unknown.value)
-        if feature.unknown == "error":
-            raise table.error(row, feature.column, FittedFeature(feature).allowed())
-    if isinstance(feature.missing, As):
-        return float(feature.missing.value)
-    if feature.missing == "error":
-        raise table.error(row, feature.column, FittedFeature(feature).allowed())
+        policy = feature.missing if feature.unknown == "missing" else feature.unknown
+    if isinstance(policy, As):
+        return float(policy.value)
+    if policy == "error":
+        table.refuse(row, feature.column, FittedFeature(feature).allowed())
     return None
+
+
+def _refuse_large(feature: Numeric, table: Table, numbers: Iterable[float | None], largest: float) -> None:
+    for row, number in enumerate(numbers):
+        if number is not None and abs(number) > largest:
+            table.refuse(row, feature.column, f"a number from {-largest:g} to {largest:g} once scaled")

@@ -4,7 +4,7 @@ import io
 import os
 import tomllib
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EDQUOT, EFBIG, ENOENT, ENOSPC
 from math import inf
@@ -43,12 +43,19 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with full_disk_told(path), temporary.open("wb") as stream:
+        with temporary.open("wb") as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
         sync_folder(path.parent)
+    except OSError as error:
+        if error.errno not in (ENOSPC, EDQUOT, EFBIG):
+            raise
+        old = "; the file that was there before is intact" if path.exists() else ""
+        raise InputError(
+            f"{path}: found no room to write it ({error.strerror}); allowed: a disk with enough space{old}"
+        ) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -121,20 +128,6 @@ def read_arrays(content: bytes) -> dict[str, np.ndarray]:
         raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
-@contextmanager
-def full_disk_told(path: Path) -> Iterator[None]:
-    """Turns a full disk (or quota, or file size limit) while `path` is written into an `InputError`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (ENOSPC, EDQUOT, EFBIG):
-            raise
-        old = "; the file that was there before is intact" if path.exists() else ""
-        raise InputError(
-            f"{path}: found no room to write it ({error.strerror}); allowed: a disk with enough space{old}"
-        ) from None
-
-
 def read_toml(path: Path) -> dict[str, Any]:
     """The TOML file `path`. Raises `InputError` where it is absent or malformed."""
     try:
@@ -161,60 +154,53 @@ class Section:
         found = f"found {shown(self._content[key], 200)}" if key in self._content else "it is not given"
         return InputError(f"{self.where}: {key}: {found}; allowed: {allowed}")
 
-    def get(self, key: str) -> Any:
-        """The value; None where the key is absent."""
+    def require(self, key: str, allowed: str, ok: bool) -> None:
+        """Raises the `InputError` for a key whose value is not ok."""
+        if not ok:
+            raise self.error(key, allowed)
+
+    def get(self, key: str, default: object = None) -> Any:
+        """The value; `default` where the key is absent."""
         self._known.append(key)
-        return self._content.get(key)
+        value = self._content.get(key)
+        return default if value is None else value
 
     def text(self, key: str) -> str:
         """A required text. Raises `InputError`, as all of these do, for anything else."""
-        value = self.optional_text(key)
-        if value is None:
-            raise self.error(key, "a text")
-        return value
+        value = self.get(key)
+        self.require(key, "a text", isinstance(value, str) and bool(value))
+        return value  # type: ignore[no-any-return]
 
     def optional_text(self, key: str) -> str | None:
         """A text; None where the key is absent."""
-        value = self.get(key)
-        if value is not None and not (isinstance(value, str) and value):
-            raise self.error(key, "a text")
-        return value
+        return None if self.get(key) is None else self.text(key)
 
     def number(self, key: str, default: float) -> float:
         """A number."""
-        value = self.get(key)
-        if value is None:
-            return default
-        number = as_number(value)
+        number = as_number(self.get(key, default))
         if number is None:
             raise self.error(key, "a number")
         return number
 
-    def choice(self, key: str, allowed: Iterable[str], default: str | None = None) -> Any:
+    def choice(self, key: str, allowed: Sequence[str], default: str | None = None) -> Any:
         """One of the allowed texts."""
-        value = self.get(key)
-        if value is None and default is not None:
-            return default
-        if value not in tuple(allowed):
-            raise self.error(key, choices(allowed))
+        value = self.get(key, default)
+        self.require(key, choices(allowed), value in allowed)
         return value
 
     def keys(self, key: str, allowed: str = "a list of different texts or numbers") -> tuple[str, ...]:
         """A list of different texts or numbers, as texts."""
         value = self.get(key)
-        found = [as_key(item) for item in value] if isinstance(value, list) else []
-        if isinstance(value, list) and not all(isinstance(item, str | int | float) for item in value):
-            found = []
-        texts = tuple(item for item in found if item is not None)
-        if not texts or len(texts) != len(found) or len(set(texts)) != len(texts):
-            raise self.error(key, allowed)
-        return texts
+        listed = isinstance(value, list) and all(isinstance(item, str | int | float) for item in value)
+        found = [as_key(item) for item in value] if listed else []
+        self.require(key, allowed, 0 < len(found) == len(set(found)) and None not in found)
+        return tuple(text for text in found if text is not None)
 
     def section(self, key: str) -> "Section":
         """The table under the key."""
-        if self.get(key) is None:
-            raise self.error(key, f"a section [{key}]")
-        return Section(self._content[key], f"{self.where}, [{key}]")
+        content = self.get(key)
+        self.require(key, f"a section [{key}]", content is not None)
+        return Section(content, f"{self.where}, [{key}]")
 
     def end(self) -> None:
         """Raises `InputError` for a key that was never read."""

@@ -1,7 +1,7 @@
 """`dataset.toml`: which columns feed each tower, and how. `docs/datasets.md` is its manual."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
@@ -182,25 +182,22 @@ class Schema:
         products = Products(**_texts(Products, part), features=_features(part))
         part.end()
         part = top.section("customers")
-        customers = Customers(
-            **_texts(Customers, part),
-            repeated=part.choice("repeated", ("error", "first"), default="error"),
-            features=_features(part),
-        )
+        repeated = part.choice("repeated", ("error", "first"), default="error")
+        customers = Customers(**_texts(Customers, part), repeated=repeated, features=_features(part))
         part.end()
-        interactions = None
+        interactions, catalogue = None, None
         if "interactions" in document:
             part = top.section("interactions")
             interactions = Interactions(**_texts(Interactions, part))
             part.end()
-        catalogue = None
         if "personas" in document:
             part = top.section("personas")
             catalogue = part.text("catalogue")
             part.end()
-        given = top.get("training")
         notes: list[str] = []
-        training = None if given is None else parse_recipe(given, f"{where}, [training]", notes.append)
+        training = top.get("training")
+        if training is not None:
+            training = parse_recipe(training, f"{where}, [training]", notes.append)
         top.end()
         if (interactions is None) == (customers.purchases is None):
             raise InputError(
@@ -222,15 +219,6 @@ def _texts(kind: type[Products | Customers | Interactions], part: Section) -> di
     return {field.name: readers[field.type](field.name) for field in fields(kind) if field.type in readers}  # type: ignore[index]
 
 
-def _policy(part: Section, key: str, *words: str) -> Policy:
-    value = part.get(key)
-    if isinstance(value, Mapping) and set(value) == {"as"} and isinstance(value["as"], str | int | float):
-        return As(value["as"])
-    if value not in words:
-        raise part.error(key, f"{choices(words)} or {{ as = VALUE }}")
-    return value  # type: ignore[no-any-return]
-
-
 def _features(part: Section) -> tuple[Feature, ...]:
     listed = part.get("features")
     if not isinstance(listed, list) or not listed:
@@ -248,54 +236,66 @@ def _feature(content: object, where: str) -> Feature:
     part.where = f"{where} ({name})"
     column = part.optional_text("column") or name
     kind = part.choice("kind", ("categorical", "multi-categorical", "numeric"))
-    feature: Feature
-    if kind == "numeric":
-        feature = _numeric(part, name, column)
-    else:
-        values = None
-        if part.get("values") != "learned":
-            values = part.keys("values", "'learned', or a list of different texts or numbers")
-        labels = part.keys("labels") if part.get("labels") is not None else None
-        if labels is not None and (values is None or len(labels) != len(values)):
-            raise part.error("labels", "as many labels as there are given values")
-        aliases = {} if part.get("aliases") is None else part.get("aliases")
-        if not isinstance(aliases, Mapping):
-            raise part.error("aliases", "a table { SPELLING = VALUE }")
-        known = {str(alias): as_key(value) or "" for alias, value in aliases.items()}
-        for alias, value in known.items():
-            if values is not None and value not in values:
-                raise InputError(f"{part.where}: the alias {alias!r} means {value!r}; allowed: {choices(values)}")
-        words = ("error", "extra-row", "ignore")[: 2 if kind == "categorical" else 3]
-        policies = {key: _policy(part, key, *words) for key in ("unknown", "missing")}
-        feature = Categorical(name, column, values, labels, known, **policies)
-        if kind == "multi-categorical":
-            feature = MultiCategorical(**vars(feature), separator=part.optional_text("separator"))
-        for key, policy in policies.items():
-            if isinstance(policy, As) and values is not None and as_key(policy.value) not in values:
-                raise part.error(key, f"{{ as = one of {choices(values)} }}")
+    feature = _numeric(part, name, column) if kind == "numeric" else _categorical(part, name, column, kind)
     part.end()
     return feature
 
 
+def _categorical(part: Section, name: str, column: str, kind: str) -> Categorical:
+    values = None
+    if part.get("values") != "learned":
+        values = part.keys("values", "'learned', or a list of different texts or numbers")
+    labels = None if part.get("labels") is None else part.keys("labels")
+    part.require(
+        "labels", "as many labels as there are given values", labels is None or len(labels) == len(values or ())
+    )
+    aliases = part.get("aliases", {})
+    part.require("aliases", "a table { SPELLING = VALUE }", isinstance(aliases, Mapping))
+    known = {str(alias): as_key(value) or "" for alias, value in aliases.items()}
+    for alias, value in known.items():
+        if values is not None and value not in values:
+            raise InputError(f"{part.where}: the alias {alias!r} means {value!r}; allowed: {choices(values)}")
+    words = ("error", "extra-row", "ignore")[: 2 if kind == "categorical" else 3]
+    allowed = f"one of {choices(values or ())}"
+
+    def policy(key: str) -> Policy:
+        return _policy(part, key, words, lambda value: values is None or as_key(value) in values, allowed)
+
+    feature = Categorical(name, column, values, labels, known, policy("unknown"), policy("missing"))
+    if kind == "categorical":
+        return feature
+    return MultiCategorical(**vars(feature), separator=part.optional_text("separator"))
+
+
 def _numeric(part: Section, name: str, column: str) -> Numeric:
-    standardise = False if part.get("standardise") is None else part.get("standardise")
-    if not isinstance(standardise, bool):
-        raise part.error("standardise", "true or false")
+    standardise = part.get("standardise", False)
+    part.require("standardise", "true or false", isinstance(standardise, bool))
     scale = part.number("scale", 1.0)
-    if not 0 < scale < math.inf:
-        raise part.error("scale", "a number above 0")
+    part.require("scale", "a number above 0", 0 < scale < math.inf)
     clip = part.get("clip")
     if clip is not None:
         low, high = map(as_number, clip) if isinstance(clip, list) and len(clip) == 2 else (None, None)
         if low is None or high is None or not low < high:
             raise part.error("clip", "a list of two numbers, the lower first")
         clip = (low, high)
-    minimum, maximum = part.number("min", -math.inf), part.number("max", math.inf)
-    if not minimum < maximum:
-        raise part.error("min", f"a number below max = {maximum:g}")
-    unknown, missing = _policy(part, "unknown", "error", "missing"), _policy(part, "missing", "error", "flag")
-    for key, policy in (("unknown", unknown), ("missing", missing)):
-        number = as_number(policy.value) if isinstance(policy, As) else minimum
-        if number is None or not minimum <= number <= maximum:
-            raise part.error(key, f"{{ as = a number from {minimum:g} to {maximum:g} }}")
-    return Numeric(name, column, scale, clip, standardise, minimum, maximum, unknown, missing)
+    least, most = part.number("min", -math.inf), part.number("max", math.inf)
+    part.require("min", f"a number below max = {most:g}", least < most)
+
+    def within(value: object) -> bool:
+        number = as_number(value)
+        return number is not None and least <= number <= most
+
+    allowed = f"a number from {least:g} to {most:g}"
+    unknown = _policy(part, "unknown", ("error", "missing"), within, allowed)
+    missing = _policy(part, "missing", ("error", "flag"), within, allowed)
+    return Numeric(name, column, scale, clip, standardise, least, most, unknown, missing)
+
+
+def _policy(part: Section, key: str, words: tuple[str, ...], admits: Callable[[object], bool], allowed: str) -> Policy:
+    """One of the words, or `{ as = VALUE }` with a value that the feature admits."""
+    value = part.get(key)
+    if isinstance(value, Mapping) and set(value) == {"as"} and isinstance(value["as"], str | int | float):
+        part.require(key, f"{{ as = {allowed} }}", admits(value["as"]))
+        return As(value["as"])
+    part.require(key, f"{choices(words)} or {{ as = VALUE }}", value in words)
+    return value  # type: ignore[no-any-return]

@@ -51,14 +51,13 @@ DatasetOfFold = Callable[[Bool[np.ndarray, " c"]], Dataset | Derived]
 
 
 def customer_folds(
-    customers: int, folds: int, seed: int, strata: Sequence[str] | None = None
+    customers: int, folds: int, seed: int, strata: Sequence[str] | None = None, what: str = "customers"
 ) -> Int[np.ndarray, " customers"]:
     """The fold, 0..folds-1, of each customer: random, balanced to within one, in each stratum too.
 
-    Raises `InputError` for fewer than 2 folds or fewer customers than folds.
+    Raises `InputError`, in which customers are called `what`, for fewer than 2 folds or fewer customers than folds.
     """
-    if not 2 <= folds <= customers:
-        raise InputError(f"folds: found {folds}; allowed: 2 to {customers}, the number of customers")
+    _require_folds(folds, customers, what)
     order = _rng(seed).permutation(customers)
     if strata is not None:
         labels = np.unique(np.asarray(strata), return_inverse=True)[1]
@@ -87,7 +86,9 @@ def hold_out_split(dataset: Dataset, share: int = 5) -> Split:
     """
     if share < 2:
         raise InputError(f"share: found {share}; allowed: 2 or more, of which one is held out")
-    held_out = np.array([_sha1(key) % share == 0 for key in dataset.customer_ids])[dataset.purchases[:, 0]]
+    # An id from JSON may hold half a surrogate pair, which UTF-8 cannot encode.
+    sums = [hashlib.sha1(key.encode(errors="surrogatepass"), usedforsecurity=False) for key in dataset.customer_ids]
+    held_out = np.array([int(one.hexdigest(), 16) % share == 0 for one in sums])[dataset.purchases[:, 0]]
     if held_out.all() or not held_out.any():
         buyers = len(np.unique(dataset.purchases[:, 0]))
         found = "all" if held_out.any() else "none"
@@ -140,13 +141,14 @@ def combination_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:
     combinations than folds.
     """
     rng = _rng(seed)
-    combination = _combinations(dataset)
+    buyers, buyer = np.unique(dataset.purchases[:, 0], return_inverse=True)
+    table = dataset.customers.select(buyers.tolist())
+    # Vocabularies of all buyers: those of a training part would confuse the values that it lacks.
+    space = FeatureSpace.fit(dataset.schema.customers.features, table)
+    combination = np.asarray(combinations(space, space.encode(table))[1][buyer])
     sizes = np.bincount(combination)
-    if not 2 <= folds <= len(sizes):
-        raise InputError(
-            f"folds: found {folds}; allowed: 2 to {len(sizes)}, the number of different combinations of attributes "
-            f"that customers with purchases have"
-        )
+    what = "different combinations of attributes that customers with purchases have"
+    _require_folds(folds, len(sizes), what)
     # In random order, each to the fold with the fewest purchases so far.
     loads = [(0, number) for number in range(folds)]
     fold = np.empty(len(sizes), np.int32)
@@ -164,14 +166,9 @@ def product_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:
     Ranked beside known products, new ones would be told apart by being new; among themselves, chance is higher. Raises
     `InputError` for a number of folds or a seed that is not allowed, or where nobody bought the products of a fold.
     """
-    products = len(dataset.product_ids)
-    if not 2 <= folds <= products:
-        raise InputError(f"folds: found {folds}; allowed: 2 to {products}, the number of products")
-    fold = customer_folds(products, folds, seed, dataset.categories)
-    parts = [
-        replace(part, candidates=fold == number)
-        for number, part in enumerate(_numbered(fold[dataset.purchases[:, 1]], folds))
-    ]
+    fold = customer_folds(len(dataset.product_ids), folds, seed, dataset.categories, "products")
+    numbered = enumerate(_numbered(fold[dataset.purchases[:, 1]], folds))
+    parts = [replace(part, candidates=fold == number) for number, part in numbered]
     return _split("new-products", f"new products, {folds} folds over products", dataset, parts)
 
 
@@ -206,20 +203,6 @@ def _numbered(fold: Int[np.ndarray, " n"], folds: int) -> list[Fold]:
     return [Fold(fold != number, fold == number) for number in range(folds)]
 
 
-def _combinations(dataset: Dataset) -> Int[np.ndarray, " n"]:
-    """The number of each purchase's combination of customer attributes, from 0."""
-    buyers, buyer = np.unique(dataset.purchases[:, 0], return_inverse=True)
-    table = dataset.customers.select(buyers.tolist())
-    # Vocabularies of all buyers: those of a training part would confuse the values that it lacks.
-    space = FeatureSpace.fit(dataset.schema.customers.features, table)
-    return np.asarray(combinations(space, space.encode(table))[1][buyer])
-
-
-def _sha1(text: str) -> int:
-    # An id from JSON may hold half a surrogate pair, which UTF-8 cannot encode.
-    return int(hashlib.sha1(text.encode(errors="surrogatepass"), usedforsecurity=False).hexdigest(), 16)
-
-
 def _day(seconds: float) -> str:
     """The date in UTC, with the time of day where it is not midnight.
 
@@ -233,6 +216,11 @@ def _rng(seed: int) -> np.random.Generator:
     if seed < 0:
         raise InputError(f"seed: found {seed}; allowed: 0 or more")
     return np.random.default_rng(seed)
+
+
+def _require_folds(folds: int, most: int, what: str) -> None:
+    if not 2 <= folds <= most:
+        raise InputError(f"folds: found {folds}; allowed: 2 to {most}, the number of {what}")
 
 
 def _checked(folds: int) -> int:

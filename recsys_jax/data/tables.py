@@ -1,19 +1,24 @@
-"""Tables from JSON, CSV and Parquet files, data frames, lists and mappings; and where in one a bad value is."""
+"""Tables from JSON, CSV and Parquet files, data frames, lists and mappings; and what becomes of a bad value in one.
+
+A request's table raises its first bad value; one that is `collecting` notes the rows instead, and `usable` sets them
+aside. Whatever reads values refuses through the same `Table.refuse`, so it need not know which it reads.
+"""
 
 import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from recsys_jax.data.values import as_id, plain, shown
+from recsys_jax.data.values import ID, as_id, plain, shown
 from recsys_jax.errors import InputError
 
-ID = "an id, a text or a number that is not empty"
-"""What an id column may hold, for the end of an error sentence."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,16 +37,40 @@ class SetAside:
         return f"{self.source}, row {self.row}{'' if self.reason.startswith(':') else ', '}{self.reason}"
 
 
-def refuse_many(set_aside: Sequence[SetAside], total: int, rows: str = "rows") -> None:
-    """Raises `InputError` with the first reason where more than one row in ten of a file is set aside.
+@dataclass(frozen=True)
+class Validation:
+    """The row counts of one file: those used and those set aside."""
 
-    So many are no slips: columns were swapped, or it is another file.
-    """
-    if len(set_aside) * 10 > total:
-        raise InputError(
-            f"{set_aside[0]} ({len(set_aside):,} of {total:,} {rows} cannot be used: more than one in ten, which is "
-            f"no slip)"
-        )
+    source: str
+    used: int
+    set_aside: tuple[SetAside, ...]
+    rows: str = "rows"
+    """What the rows are: rows, or reviews."""
+
+    @property
+    def read(self) -> int:
+        """The rows of the file."""
+        return self.used + len(self.set_aside)
+
+    @property
+    def notes(self) -> list[str]:
+        """A line on how many rows were set aside, with the first reason; none where all are used."""
+        if not self.set_aside:
+            return []
+        counts = f"{len(self.set_aside):,} of {self.read:,} {self.rows} set aside"
+        first = str(self.set_aside[0]).removeprefix(f"{self.source}, ")
+        return [f"{self.source}: {counts} and not used; the first, {first}"]
+
+    def refuse_many(self) -> None:
+        """Raises `InputError` with the first reason where more than one row in ten is set aside.
+
+        So many are no slips: columns were swapped, or it is another file.
+        """
+        if len(self.set_aside) * 10 > self.read:
+            raise InputError(
+                f"{self.set_aside[0]} ({len(self.set_aside):,} of {self.read:,} {self.rows} cannot be used: more than "
+                f"one in ten, which is no slip)"
+            )
 
 
 @dataclass(frozen=True)
@@ -58,6 +87,8 @@ class Table:
     """The number of rows where there are no columns."""
     set_aside: tuple[SetAside, ...] = ()
     """The rows of the file that were left out, in its order."""
+    problems: dict[int, InputError] | None = None
+    """The first reason against each bad row of a table that is `collecting`."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), range(self.rows)))
@@ -70,12 +101,12 @@ class Table:
         """
         if isinstance(rows, Table):
             return rows
+        named: Iterable[tuple[Any, Any]]
         if hasattr(rows, "columns") and hasattr(rows, "to_dict"):  # a pandas data frame
-            _different([str(name) for name in rows.columns], source)
-            columns = {str(name): rows[name].tolist() for name in rows.columns}  # type: ignore[index]
+            named = ((name, column.tolist()) for name, column in rows.items())  # type: ignore[attr-defined]
         elif hasattr(rows, "to_pydict"):  # a pyarrow table
-            _different(rows.column_names, source)  # type: ignore[attr-defined]
-            columns = rows.to_pydict()
+            columns = (column.to_pylist() for column in rows.columns)  # type: ignore[attr-defined]
+            named = zip(rows.column_names, columns, strict=True)  # type: ignore[attr-defined]
         elif isinstance(rows, Mapping):
             for name, column in rows.items():
                 if isinstance(column, str | bytes | Mapping) or not isinstance(column, Iterable):
@@ -83,28 +114,26 @@ class Table:
                         f"{source}, {name}: found {shown(column)}; allowed: a list with one value per row (for one "
                         f"row, give a list of one dict)"
                     )
-            _different([str(name) for name in rows], source)
-            columns = {str(name): list(column) for name, column in rows.items()}
+            named = ((name, list(column)) for name, column in rows.items())
         elif (
             isinstance(rows, Sequence)
             and not isinstance(rows, str | bytes)
             and all(isinstance(row, Mapping) for row in rows)
         ):
-            for name in {tuple(row) for row in rows}:
-                _different([str(key) for key in name], source)
-            rows = [{str(name): value for name, value in row.items()} for row in rows]
-            names = dict.fromkeys(name for row in rows for name in row)
-            columns = {name: [row.get(name) for row in rows] for name in names}
-            if not columns:
-                return cls(source, {}, rows=len(rows))
+            for names in {tuple(row) for row in rows}:
+                _different([str(name) for name in names], source)
+            texts = [{str(name): value for name, value in row.items()} for row in rows]
+            every = dict.fromkeys(name for row in texts for name in row)
+            return cls(source, {name: [row.get(name) for row in texts] for name in every}, rows=len(rows))
         else:
-            raise InputError(
-                f"{source}: found {type(rows).__name__}; allowed: a data frame, columns, or a list of dicts"
-            )
-        lengths = {name: len(column) for name, column in columns.items()}
+            found = type(rows).__name__
+            raise InputError(f"{source}: found {found}; allowed: a data frame, columns, or a list of dicts")
+        pairs = [(str(name), column) for name, column in named]
+        _different([name for name, _ in pairs], source)
+        lengths = {name: len(column) for name, column in pairs}
         if len(set(lengths.values())) > 1:
             raise InputError(f"{source}: the columns differ in length: {lengths}")
-        return cls(source, columns)
+        return cls(source, dict(pairs))
 
     def column(self, name: str) -> Sequence[Any]:
         """The column `name`. Raises `InputError` where the table has none."""
@@ -113,198 +142,89 @@ class Table:
             raise InputError(f"{self.source}: the column {name!r} is missing; found: {found}{_separated(self.columns)}")
         return self.columns[name]
 
+    def read(self, name: str, convert: Callable[[Any], T | None], allowed: str) -> list[T | None]:
+        """The column by a function of `values`; a value of which it makes None is refused."""
+        found = [convert(value) for value in self.column(name)]
+        for row, value in enumerate(found):
+            if value is None:
+                self.refuse(row, name, allowed)
+        return found
+
+    def ids(self, name: str, *, repeated: bool = True) -> list[str]:
+        """The column `name` as ids, "" where one is refused; unless `repeated`, each at the first row without problems.
+
+        Raises `InputError` for the first that is refused, unless the table is `collecting`.
+        """
+        ids = self.read(name, as_id, ID)
+        first: dict[str | None, int] = {}
+        for row, key in enumerate(() if repeated else ids):
+            if row not in (self.problems or ()) and first.setdefault(key, row) != row:
+                number = self.number(first[key])
+                self.refuse(row, name, f"an id that no other row has; row {number} has the same one")
+        return [key or "" for key in ids]
+
     def error(self, row: int, column: str, allowed: str) -> InputError:
         """The error for a bad value: where it is, what was found, what is allowed."""
         found = self.columns[column][row] if column in self.columns else None
         return InputError(f"{self.where(row)}, {column}: found {shown(found)}; allowed: {allowed}")
 
+    def refuse(self, row: int, column: str, allowed: str) -> None:
+        """Raises the error for a bad value; a table that is `collecting` keeps it instead, if it is the row's first."""
+        if self.problems is None:
+            raise self.error(row, column, allowed)
+        if row not in self.problems:
+            self.problems[row] = self.error(row, column, allowed)
+
+    def collecting(self) -> "Table":
+        """The table with `problems`, none yet."""
+        return replace(self, problems={})
+
+    def usable(self, ids: str | None = None) -> "Table":
+        """The rows without `problems`; the others are set aside, with their ids from the column `ids`.
+
+        Raises `InputError` where these are more than one row in ten of the file.
+        """
+        if not self.problems:
+            return replace(self, problems=None)
+        set_aside = list(self.set_aside)
+        for row, error in self.problems.items():
+            reason = str(error).removeprefix(f"{self.source}, row {self.number(row)}").removeprefix(", ")
+            key = None if ids is None else as_id(self.columns[ids][row])
+            set_aside.append(SetAside(self.source, self.number(row), reason, key))
+        set_aside.sort(key=lambda one: one.row)
+        kept = self.select([row for row in range(len(self)) if row not in self.problems])
+        kept = replace(kept, set_aside=tuple(set_aside), problems=None)
+        kept.validation.refuse_many()
+        return kept
+
+    def holding(self, key: str) -> str:
+        """The end of an error sentence on an id that should stand in this table, and why it does not if known."""
+        lost = self._lost.get(key)
+        why = "" if lost is None else f"; row {lost.row} there is set aside: {lost.reason}"
+        return f"that stands in {self.source}{why}"
+
+    @cached_property
+    def _lost(self) -> Mapping[str | None, SetAside]:
+        return {one.id: one for one in self.set_aside}
+
+    @property
+    def validation(self) -> Validation:
+        """The counts of its rows and of those set aside."""
+        return Validation(self.source, len(self), self.set_aside)
+
     def where(self, row: int) -> str:
         """The words for a row in errors: its file or argument, and its number unless it is a single request."""
         return self.source if self.single else f"{self.source}, row {self.number(row)}"
 
-    def without(self, problems: Mapping[int, InputError], ids: str | None = None) -> "Table":
-        """The table without these rows, which are set aside with their ids from the column `ids`.
-
-        Raises `InputError` as `refuse_many` does.
-        """
-        if not problems:
-            return self
-        more = []
-        for row, error in problems.items():
-            reason = str(error).removeprefix(f"{self.source}, row {self.number(row)}").removeprefix(", ")
-            key = None if ids is None else as_id(self.columns[ids][row])
-            more.append(SetAside(self.source, self.number(row), reason, key))
-        set_aside = sorted([*self.set_aside, *more], key=lambda one: one.row)
-        refuse_many(set_aside, len(self) + len(self.set_aside))
-        kept = [row for row in range(len(self)) if row not in problems]
-        return replace(self.select(kept), set_aside=tuple(set_aside))
-
     def number(self, row: int) -> int:
         """The number of a row in its file, from 1."""
         return row + 1 if self.numbers is None else self.numbers[row]
-
-    def ids(self, name: str) -> list[str]:
-        """The column `name` as ids. Raises `InputError` for a value that `as_id` does not accept."""
-        keys = [as_id(value) for value in self.column(name)]
-        for row, key in enumerate(keys):
-            if key is None:
-                raise self.error(row, name, ID)
-        return keys  # type: ignore[return-value]
 
     def select(self, rows: Sequence[int]) -> "Table":
         """The given rows, in that order."""
         columns = {name: [column[row] for row in rows] for name, column in self.columns.items()}
         numbers = [self.number(row) for row in rows]
         return replace(self, columns=columns, numbers=numbers, rows=len(rows))
-
-
-class RepeatedKey(dict[str, Any]):
-    """A JSON object that has a key twice, of which one value would be lost."""
-
-    key: str
-
-
-def read_table(path: Path) -> Table:
-    """The table in a JSON (list of objects), CSV (with a header) or Parquet file, by the ending of its name.
-
-    Empty CSV values and NaN are None. Rows that are not objects, or have a key twice, are set aside. Raises
-    `InputError` where the file is absent, malformed or of another format.
-    """
-    kinds = {".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
-    if path.suffix.lower() not in kinds:
-        raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .json, .csv, .parquet")
-    try:
-        if not path.is_file():
-            raise InputError(f"{path}: there is no such file")
-        with path.open("rb") as file:
-            head = file.read(64)
-    except (OSError, ValueError) as error:  # a name that is too long or has a NUL, a file without permission
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{plain(str(path))}: cannot be read: {error}") from None
-    ending = path.suffix.lower()
-    meant, found = _kind(head)
-    if found and meant != ending:
-        raise InputError(f"{path}: found {found}; allowed: {_MEANT[ending]}")
-    return kinds[ending](path)
-
-
-_MEANT = {
-    ".json": "JSON, a list of objects",
-    ".csv": "CSV, with the columns' names in the first line",
-    ".parquet": "Parquet",
-}
-
-
-def _kind(head: bytes) -> tuple[str, str]:
-    """The ending that a file should have, and what it is, as far as its first bytes tell."""
-    signs = {
-        b"PAR1": (".parquet", "a Parquet file: let its name end in .parquet"),
-        b"\x1f\x8b": (".gz", "a file compressed by gzip: unpack it first"),
-        b"PK\x03\x04": (".zip", "a ZIP archive or an Excel sheet: unpack it, or save the sheet as CSV (UTF-8)"),
-        b"[{": (".json", "JSON: let its name end in .json"),
-    }
-    start = re.sub(rb"^(\xef\xbb\xbf)?\s*\[\s*", b"[", head)
-    return next((kind for sign, kind in signs.items() if start.startswith(sign)), ("", "" if head else "an empty file"))
-
-
-def _text(path: Path) -> str:
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        looks = _encoding(content)
-        advice = f"it looks like {looks}: save it as UTF-8" if looks else "save the file as UTF-8"
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; {advice}") from None
-    if "\0" in text[:4]:
-        raise InputError(f"{path}: found a NUL at its start; it looks like UTF-16: save it as UTF-8")
-    return text
-
-
-def _encoding(content: bytes) -> str:
-    """The likely encoding of bytes that are not UTF-8; "" where it is unknown."""
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return "UTF-16"
-    try:
-        content.decode("cp949")
-    except UnicodeDecodeError:
-        return ""
-    # A syllable is two high bytes in CP949; an accented letter of Latin-1 is a single one before a letter.
-    syllables = len(re.findall(rb"[\xb0-\xc8][\xa1-\xfe]", content))
-    high = len(content.translate(None, bytes(range(128))))
-    return "CP949 (Korean Windows)" if 4 * syllables > high else ""
-
-
-def _read_json(path: Path) -> Table:
-    text = _text(path)
-    try:
-        rows = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(rows, list):
-        raise InputError(f"{path}: found {type(rows).__name__} at the top; allowed: a list of objects")
-    problems: dict[int, InputError] = {}
-    for row, found in enumerate(rows):
-        if isinstance(found, RepeatedKey):
-            problems[row] = InputError(f"{path}, row {row + 1}: found the key {found.key!r} twice; allowed: each once")
-        elif not isinstance(found, dict):
-            problems[row] = InputError(
-                f"{path}, row {row + 1}: found {shown(found)}; allowed: an object with the columns as keys"
-            )
-    table = Table.of([{} if row in problems else found for row, found in enumerate(rows)], str(path))
-    return table.without(problems)
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    seen: set[str] = set()
-    repeated = RepeatedKey(found)
-    repeated.key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-    return repeated
-
-
-def _constant(name: str) -> float | None:
-    """None for NaN, which Python and pandas write for a missing number; the infinities stay, to be refused."""
-    return None if name == "NaN" else float(name)
-
-
-def _read_csv(path: Path) -> Table:
-    text = _text(path)
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # long reviews are allowed
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        rows = [row for row in reader if row]
-    except csv.Error as error:
-        open_ = "unexpected end" in str(error)
-        closes = "; a quotation mark before it opens a value that never closes" if open_ else ""
-        raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}{closes}") from None
-    _different(header, str(path))
-    problems: dict[int, InputError] = {}
-    for row, values in enumerate(rows):
-        if len(values) != len(header):
-            found = f"found {len(values)} values; the header has {len(header)}"
-            problems[row] = InputError(f"{path}, row {row + 1}: {found}")
-            rows[row] = [""] * len(header)
-    table = Table(str(path), {name: [row[i] or None for row in rows] for i, name in enumerate(header)})
-    return table.without(problems)
-
-
-def _read_parquet(path: Path) -> Table:
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise InputError(f"{path}: Parquet files need pyarrow: pip install 'recsys_jax[parquet]'") from None
-    try:
-        with parquet.ParquetFile(path) as file:
-            return Table.of(file.read(), str(path))
-    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path}: not readable as Parquet: {error}") from None
 
 
 def _different(names: Sequence[str], source: str) -> None:
@@ -318,3 +238,140 @@ def _separated(names: Mapping[str, object]) -> str:
     used = {"semicolons": ";", "tabs": "\t", "bars": "|"}
     found = next((word for word, sign in used.items() if len(names) == 1 and sign in next(iter(names))), None)
     return f"; the file is separated by {found}: save it with commas" if found else ""
+
+
+def read_table(path: Path) -> Table:
+    """The table in a JSON (list of objects), CSV (with a header) or Parquet file, by the ending of its name.
+
+    Empty CSV values and NaN are None. Rows that are not objects, or have a key twice, are set aside. Raises
+    `InputError` where the file is absent, malformed or of another format.
+    """
+    ending = path.suffix.lower()
+    if ending not in _READERS:
+        raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .json, .csv, .parquet")
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: there is no such file")
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:  # a name that is too long, a file without permission
+        raise InputError(f"{plain(str(path))}: cannot be read: {error}") from None
+    read, allowed = _READERS[ending]
+    start = re.sub(rb"^(\xef\xbb\xbf)?\s*\[\s*", b"[", head)
+    empty = "" if head else "an empty file"
+    meant, found = next((kind for sign, kind in _SIGNS.items() if start.startswith(sign)), ("", empty))
+    if found and meant != ending:
+        raise InputError(f"{path}: found {found}; allowed: {allowed}")
+    return read(path)
+
+
+# By the first bytes of a file: the ending that its name should have, and what it is.
+_SIGNS = {
+    b"PAR1": (".parquet", "a Parquet file: let its name end in .parquet"),
+    b"\x1f\x8b": (".gz", "a file compressed by gzip: unpack it first"),
+    b"PK\x03\x04": (".zip", "a ZIP archive or an Excel sheet: unpack it, or save the sheet as CSV (UTF-8)"),
+    b"[{": (".json", "JSON: let its name end in .json"),
+}
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        advice = "save the file as UTF-8"
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            advice = "it looks like UTF-16: save it as UTF-8"
+        with suppress(UnicodeDecodeError):
+            content.decode("cp949")
+            # A syllable is two high bytes in CP949; an accented letter of Latin-1 is a single one before a letter.
+            syllables = len(re.findall(rb"[\xb0-\xc8][\xa1-\xfe]", content))
+            if 4 * syllables > len(content.translate(None, bytes(range(128)))):
+                advice = "it looks like CP949 (Korean Windows): save it as UTF-8"
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; {advice}") from None
+    if "\0" in text[:4]:
+        raise InputError(f"{path}: found a NUL at its start; it looks like UTF-16: save it as UTF-8")
+    return text
+
+
+class RepeatedKey(dict[str, Any]):
+    """A JSON object that has a key twice, of which one value would be lost."""
+
+    key: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    seen: set[str] = set()
+    repeated = RepeatedKey(found)
+    repeated.key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    return repeated
+
+
+def _read_json(path: Path) -> Table:
+    text = _text(path)
+    try:
+        # NaN, which Python and pandas write for a missing number, is None; the infinities stay, to be refused.
+        constants = {"NaN": None, "Infinity": float("inf"), "-Infinity": float("-inf")}
+        rows = json.loads(text, object_pairs_hook=_object, parse_constant=constants.__getitem__)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: found {type(rows).__name__} at the top; allowed: a list of objects")
+    problems: dict[int, str] = {}
+    for row, found in enumerate(rows):
+        if isinstance(found, RepeatedKey):
+            problems[row] = f"found the key {found.key!r} twice; allowed: each once"
+        elif not isinstance(found, dict):
+            problems[row] = f"found {shown(found)}; allowed: an object with the columns as keys"
+    return _without(Table.of([{} if row in problems else found for row, found in enumerate(rows)], str(path)), problems)
+
+
+def _read_csv(path: Path) -> Table:
+    text = _text(path)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # long reviews are allowed
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        rows = [row for row in reader if row]
+    except csv.Error as error:
+        never = "; a quotation mark before it opens a value that never closes"
+        closes = never if "unexpected end" in str(error) else ""
+        raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}{closes}") from None
+    _different(header, str(path))
+    wrong = [(row, len(values)) for row, values in enumerate(rows) if len(values) != len(header)]
+    problems = {row: f"found {count} values; the header has {len(header)}" for row, count in wrong}
+    for row in problems:
+        rows[row] = [""] * len(header)
+    return _without(
+        Table(str(path), {name: [row[i] or None for row in rows] for i, name in enumerate(header)}), problems
+    )
+
+
+def _without(table: Table, problems: Mapping[int, str]) -> Table:
+    errors = {row: InputError(f"{table.where(row)}: {reason}") for row, reason in problems.items()}
+    return replace(table, problems=errors).usable()
+
+
+def _read_parquet(path: Path) -> Table:
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise InputError(f"{path}: Parquet files need pyarrow: pip install 'recsys_jax[parquet]'") from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            return Table.of(file.read(), str(path))
+    except InputError:
+        raise
+    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: not readable as Parquet: {error}") from None
+
+
+_READERS: Mapping[str, tuple[Callable[[Path], Table], str]] = {
+    ".json": (_read_json, "JSON, a list of objects"),
+    ".csv": (_read_csv, "CSV, with the columns' names in the first line"),
+    ".parquet": (_read_parquet, "Parquet"),
+}

@@ -1,4 +1,7 @@
-"""Single values of a table: texts, numbers, dates and lists, the same from JSON, CSV and Parquet."""
+"""The door for single values: what a text, number, date or list of a file, a frame or a request means.
+
+Each function gives None for what it does not admit; `Table.read` applies one to a column and says where that is.
+"""
 
 import math
 import re
@@ -7,8 +10,15 @@ from datetime import UTC, date, datetime, time
 
 import numpy as np
 
+ID = "an id, a text or a number that is not empty"
+"""What `as_id` admits, for the end of an error sentence."""
+DATE = "a date such as 2024-03-01 or 2024-03-01T12:30:00Z, or seconds since 1970"
+"""What `parse_date` admits."""
+
 # The years 1 to 9999: milliseconds given for seconds lie far beyond them.
 _FIRST, _LAST = (day.replace(tzinfo=UTC).timestamp() for day in (datetime.min, datetime.max))
+_NESTED = (list, tuple, dict, set, frozenset, bytes, bytearray, np.ndarray)
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def as_key(value: object) -> str | None:
@@ -27,12 +37,10 @@ def as_key(value: object) -> str | None:
         return value.strip() or None
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float):
-        if math.isnan(value):
-            return None
-        return str(int(value)) if value.is_integer() else repr(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     try:
-        text = str(value)  # integers, and the scalars and missing values of NumPy and pandas
+        text = str(value)  # other numbers, and the scalars and missing values of NumPy and pandas
     except (ValueError, RecursionError):  # more digits than Python prints, deeply nested lists
         text = hex(value) if isinstance(value, int) else type(value).__name__
     return None if text in {"nan", "NaT", "<NA>"} else text
@@ -48,9 +56,9 @@ def as_id(value: object) -> str | None:
     ('97', 'p1', None, None, None, None, None)
     """
     if not isinstance(value, str):
-        if is_nested(value) or isinstance(value, (bool, np.bool_)):
+        if is_nested(value) or isinstance(value, bool | np.bool_):
             return None
-        if isinstance(value, (float, np.floating)) and not math.isfinite(value):
+        if isinstance(value, float | np.floating) and not math.isfinite(value):
             return None
     key = as_key(value)
     if key is None or (not key.isprintable() and any(unicodedata.category(one) in {"Cc", "Cs"} for one in key)):
@@ -63,10 +71,6 @@ def is_nested(value: object) -> bool:
     return isinstance(value, _NESTED)
 
 
-_NESTED = (list, tuple, dict, set, frozenset, bytes, bytearray, np.ndarray)
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
 def has_lone_surrogate(value: object) -> bool:
     """Whether a text, or one in a list, holds half a surrogate pair, which JSON can escape and UTF-8 cannot encode."""
     if isinstance(value, str):
@@ -75,7 +79,7 @@ def has_lone_surrogate(value: object) -> bool:
 
 
 def as_number(value: object) -> float | None:
-    """A number of a file as a float; None for anything else: a truth value, NaN, more than a float holds."""
+    """A number of TOML as a float, infinities too; None for a text, a truth value, NaN, more than a float holds."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:

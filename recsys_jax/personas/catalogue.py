@@ -40,25 +40,17 @@ def read_catalogue(path: Path) -> tuple[Persona, ...]:
 
 def parse_persona(table: Mapping[str, Any], where: str) -> Persona:
     """The persona that a table describes; `where` names it in errors. Raises `InputError`."""
-
     part = Section(table, where)
-
-    def check(key: str, allowed: str, valid: bool) -> None:
-        if not valid:
-            raise part.error(key, allowed)
-
     for key in ("name", "description"):
         text = part.get(key)
-        check(key, "a text", isinstance(text, str) and bool(text.strip()))
-    value = part.get
-    keywords, ages, share = value("keywords"), value("age"), value("female_share")
-    words = isinstance(keywords, list) and all(isinstance(word, str) and word.strip() for word in keywords)
-    check("keywords", "a list of different texts", words and 0 < len(keywords or ()) == len(set(keywords or ())))
-    check("skin_type", choices(SKIN_TYPES), value("skin_type") in SKIN_TYPES)
-    check("skin_concern", choices(SKIN_CONCERNS), value("skin_concern") in SKIN_CONCERNS)
-    whole = isinstance(ages, list) and len(ages) == 2 and all(type(age) is int for age in ages)
-    youngest, oldest = ages if whole and ages else (0, 0)
-    check("age", "[YOUNGEST, OLDEST], whole numbers from 1 to 120", 1 <= youngest <= oldest <= 120)
-    check("female_share", "a number from 0 to 1", type(share) in (int, float) and 0 <= (share or 0) <= 1)
+        part.require(key, "a text", isinstance(text, str) and bool(text.strip()))
+    words, age, share = (part.get(key) for key in ("keywords", "age", "female_share"))
+    texts = isinstance(words, list) and all(isinstance(word, str) and word.strip() for word in words)
+    part.require("keywords", "a list of different texts", texts and 0 < len(words) == len(set(words)))
+    part.choice("skin_type", SKIN_TYPES)
+    part.choice("skin_concern", SKIN_CONCERNS)
+    whole = isinstance(age, list) and len(age) == 2 and all(type(one) is int for one in age)
+    part.require("age", "[YOUNGEST, OLDEST], whole numbers from 1 to 120", whole and 1 <= age[0] <= age[1] <= 120)
+    part.require("female_share", "a number from 0 to 1", type(share) in (int, float) and 0 <= share <= 1)
     part.end()
-    return Persona(**{**table, "keywords": tuple(keywords or ()), "age": tuple(ages or ())})
+    return Persona(**{**table, "keywords": tuple(words), "age": tuple(age)})

@@ -14,7 +14,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -124,13 +124,13 @@ def fit_personas(
     order = sorted(range(size), key=lambda cluster: (named.get(cluster, len(catalogue)), words[cluster]))
     personas: list[Persona] = []
     for cluster in order:
-        if cluster in named:
-            personas.append(catalogue[named[cluster]])
-        else:
-            like = catalogue[nearest[cluster]]
-            name = _unused("_".join(words[cluster][:2]) or "unnamed", [*catalogue, *personas])
+        like = catalogue[named.get(cluster, nearest[cluster])]
+        if cluster not in named:
+            name, taken = "_".join(words[cluster][:2]) or "unnamed", {one.name for one in [*catalogue, *personas]}
+            name = next(one for one in (name, *(f"{name}_{n}" for n in range(2, len(taken) + 3))) if one not in taken)
             told, keywords = _NAMED_BY_KEYWORDS + like.name, words[cluster] or like.keywords
-            personas.append(replace(like, name=name, description=told, keywords=keywords, age=_OTHERS_AGE))
+            like = replace(like, name=name, description=told, keywords=keywords, age=_OTHERS_AGE)
+        personas.append(like)
     return PersonaModel(
         encoder,
         tuple(personas),
@@ -158,12 +158,6 @@ def assign(
     squares = np.stack([((points - centre) ** 2).sum(axis=1) for centre in model.centres], axis=1)  # (n, k)
     labels = squares.argmin(axis=1)
     return labels, np.sqrt(squares[np.arange(len(labels)), labels])
-
-
-def _unused(name: str, personas: Sequence[Persona]) -> str:
-    taken = {persona.name for persona in personas}
-    numbers = (f"{name}_{number}" for number in range(2, len(taken) + 3))
-    return name if name not in taken else next(candidate for candidate in numbers if candidate not in taken)
 
 
 def save_personas(model: PersonaModel, folder: Path) -> None:
@@ -208,35 +202,39 @@ def load_personas(folder: Path, cache: Path | None = None) -> PersonaModel:
             f"{folder / 'arrays.npz'}: damaged: its checksum is not the one in model.json. Fit the personas again"
         )
     try:
-        arrays = read_arrays(content)
-        mean, components, centres = arrays["mean"], arrays["components"], arrays["centres"]
-        encoder: Encoder
-        if document["encoder"] == "lsa":
-            encoder = LsaEncoder(tuple(arrays["lsa_terms"].tolist()), arrays["lsa_idf"], arrays["lsa_components"])
-        else:
-            encoder = get_encoder(document["encoder"], cache=cache)
-        numbers = {name: array for name, array in arrays.items() if name != "lsa_terms"}
-        for name, array in numbers.items():
-            if array.dtype.kind != "f" or not np.isfinite(array).all():
-                raise ValueError(f"{name}: found {array.dtype}; allowed: finite numbers")
-        personas = tuple(parse_persona(table, f"{folder / 'model.json'}, persona") for table in document["personas"])
-        keywords = tuple(tuple(words) for words in document["keywords"])
-        evidence = tuple(float(value) for value in document["evidence"])
-        nearest = tuple(str(name) for name in document["nearest"])
-        silhouettes = {int(size): float(score) for size, score in document["silhouettes"].items()}
-        seed = int(document["seed"])
+        return _model(document, read_arrays(content), f"{folder / 'model.json'}, persona", cache)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
         if isinstance(error, InputError) and str(folder) in str(error):
             raise
         raise InputError(f"{folder}: damaged: {error!r}. Fit the personas again") from None
+
+
+def _model(
+    document: Mapping[str, Any], arrays: Mapping[str, np.ndarray], where: str, cache: Path | None
+) -> PersonaModel:
+    """What `save_personas` wrote. Raises one of many errors for anything else."""
+    for name, array in arrays.items():
+        if name != "lsa_terms" and (array.dtype.kind != "f" or not np.isfinite(array).all()):
+            raise ValueError(f"{name}: found {array.dtype}; allowed: finite numbers")
+    mean, components, centres = arrays["mean"], arrays["components"], arrays["centres"]
+    personas = tuple(parse_persona(table, where) for table in document["personas"])
+    wanted = {"components": (len(components), *mean.shape), "centres": (len(personas), len(components))}
+    encoder: Encoder
+    if document["encoder"] == "lsa":
+        terms = tuple(arrays["lsa_terms"].tolist())
+        encoder = LsaEncoder(terms, arrays["lsa_idf"], arrays["lsa_components"])
+        different = len(set(terms))
+        wanted |= {"lsa_terms": (different,), "lsa_idf": (different,), "lsa_components": (*mean.shape, different)}
+    else:
+        encoder = get_encoder(document["encoder"], cache=cache)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    if components.ndim != 2 or any(shapes[name] != shape for name, shape in wanted.items()):
+        raise ValueError(f"the shapes of its arrays {shapes} do not fit")
+    keywords = tuple(tuple(words) for words in document["keywords"])
+    evidence = tuple(float(value) for value in document["evidence"])
+    nearest = tuple(str(name) for name in document["nearest"])
     if not len(personas) == len(keywords) == len(evidence) == len(nearest):
-        raise InputError(f"{folder}: damaged: its lists differ in length. Fit the personas again")
-    shapes = [array.shape for array in (mean, components, centres)]
-    fit = components.ndim == 2 and shapes == [components.shape[1:], components.shape, (len(personas), len(components))]
-    if isinstance(encoder, LsaEncoder):
-        terms, lsa = len(set(encoder.terms)), [encoder.idf.shape, encoder.components.shape]
-        fit = fit and terms == len(encoder.terms) and lsa == [(terms,), (*mean.shape, terms)]
-        shapes += lsa
-    if not fit:
-        raise InputError(f"{folder}: damaged: the shapes of its arrays {shapes} do not fit. Fit the personas again")
+        raise ValueError("its lists differ in length")
+    silhouettes = {int(size): float(score) for size, score in document["silhouettes"].items()}
+    seed = int(document["seed"])
     return PersonaModel(encoder, personas, keywords, evidence, nearest, mean, components, centres, silhouettes, seed)

@@ -7,7 +7,7 @@ an evaluation on these customers must say so.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,17 @@ from jaxtyping import Float
 
 from recsys_jax.data.dataset import Reviews
 from recsys_jax.personas.clustering import PersonaModel, assign
-from recsys_jax.personas.profiles import Profile, parse_profile, profile_of_text
+from recsys_jax.personas.profiles import parse_profile, profile_of_text
+
+ATTRIBUTES = ("age", "gender", "skin_type", "skin_concern")
 
 
 def _attributes(reviews: Reviews) -> list[dict[str, tuple[Any, str]]]:
     """The attributes that each review states, each with its source; the profile wins over the text."""
     rows = []
     for text, profile in zip(reviews.texts, reviews.profiles, strict=True):
-        sources = {"text": profile_of_text(text), "profile_info": parse_profile(profile)[0]}
-        row: dict[str, tuple[Any, str]] = {}
-        for source, stated in sources.items():
-            row |= {key: (value, source) for key, value in asdict(stated).items() if value is not None}
-        rows.append(row)
+        stated = [("text", profile_of_text(text)), ("profile_info", parse_profile(profile)[0])]
+        rows.append({key: (x, source) for source, said in stated for key, x in asdict(said).items() if x is not None})
     return rows
 
 
@@ -41,24 +40,18 @@ def customer_rows(
 
     A customer's random draws depend only on `seed` and the index of the review, not on the number of reviews.
     """
-    labels, _ = assign(model, embeddings)
+    labels = assign(model, embeddings)[0].tolist()
     rows = []
-    for index, (label, stated) in enumerate(zip(labels.tolist(), _attributes(reviews), strict=True)):
-        persona = model.personas[label]
+    for index, (label, stated) in enumerate(zip(labels, _attributes(reviews), strict=True)):
+        persona, product = model.personas[label], reviews.product_ids[index]
         rng = np.random.default_rng([seed, index])
-        youngest, oldest = persona.age
         # Both are always drawn: a stated age must not change the gender that is drawn.
-        drawn = {
-            "age": int(rng.integers(youngest, oldest, endpoint=True)),
-            "gender": "FM"[rng.random() >= persona.female_share],
-        }
-        given = {**drawn, "skin_type": persona.skin_type, "skin_concern": persona.skin_concern}
-        given |= {key: value for key, (value, _) in stated.items()}
+        age, other = int(rng.integers(*persona.age, endpoint=True)), rng.random() >= persona.female_share
+        own = dict(zip(ATTRIBUTES, (age, "FM"[other], persona.skin_type, persona.skin_concern), strict=True))
         row = {"user_id": f"user_{index + 1:04d}", "persona_id": label, "persona_name": persona.name}
-        row |= {key: given[key] for key in ("age", "gender", "skin_type", "skin_concern")}
-        row["purchased_product_id"] = reviews.product_ids[index]
+        row |= own | {key: value for key, (value, _) in stated.items()} | {"purchased_product_id": product}
         if categories is not None:
-            row["product_category"] = categories[reviews.product_ids[index]]
+            row["product_category"] = categories[product]
         rows.append(row)
     return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
 
@@ -69,8 +62,6 @@ def attribute_sources(reviews: Reviews) -> dict[str, Counter[str]]:
     The key "not used" counts the parts of profiles that are not understood or contradict an earlier part.
     """
     stated = _attributes(reviews)
-    counts = {
-        field.name: Counter(row.get(field.name, (None, "persona"))[1] for row in stated) for field in fields(Profile)
-    }
+    counts = {name: Counter(row.get(name, (None, "persona"))[1] for row in stated) for name in ATTRIBUTES}
     counts["not used"] = Counter(part for profile in reviews.profiles for part in parse_profile(profile)[1])
     return counts

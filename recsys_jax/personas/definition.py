@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 
 from recsys_jax.data.files import write_file
 from recsys_jax.personas.clustering import PersonaModel
+from recsys_jax.personas.customers import ATTRIBUTES
 from recsys_jax.personas.encoders import clean_text
 
 
@@ -20,25 +21,22 @@ def persona_definition(
     distances: Float[np.ndarray, " n"],
     sources: Mapping[str, Mapping[str, int]],
 ) -> None:
-    """Writes the report of the personas; `labels` and `distances` are those of `assign`, `sources` the counts of
-    `attribute_sources`.
-    """
-    lines = [
-        "# Persona definition",
-        "",
-        f"{len(texts):,} reviews in {len(model.personas)} clusters, embedded by `{model.encoder.name}`. "
-        f"Mean silhouette {model.silhouettes[len(model.personas)]:.3f}.",
-        "",
-        "A persona comes from the text of a review of the purchased product: it has seen the answer. "
-        "What is measured on these customers must say so.",
-        "",
-        "| attribute | from the profile | from the text | from the persona |",
-        "|---|---|---|---|",
-    ]
-    for attribute in ("age", "gender", "skin_type", "skin_concern"):
-        counts = sources[attribute]
-        shares = " | ".join(f"{counts.get(source, 0):,}" for source in ("profile_info", "text", "persona"))
-        lines.append(f"| {attribute} | {shares} |")
+    """Writes the report; `labels` and `distances` are those of `assign`, `sources` those of `attribute_sources`."""
+    report = f"""\
+# Persona definition
+
+{len(texts):,} reviews in {len(model.personas)} clusters, embedded by `{model.encoder.name}`. \
+Mean silhouette {model.silhouettes[len(model.personas)]:.3f}.
+
+A persona comes from the text of a review of the purchased product: it has seen the answer. \
+What is measured on these customers must say so.
+
+| attribute | from the profile | from the text | from the persona |
+|---|---|---|---|
+"""
+    for name in ATTRIBUTES:
+        shares = (f"{sources[name].get(source, 0):,}" for source in ("profile_info", "text", "persona"))
+        report += f"| {' | '.join([name, *shares])} |\n"
     for number, persona in enumerate(model.personas):
         rows = np.flatnonzero(labels == number)
         central: dict[str, None] = {}  # repeated reviews are quoted once
@@ -46,27 +44,27 @@ def persona_definition(
             central.setdefault(_quote(texts[row]))
             if len(central) == 3:
                 break
-        share, evidence = len(rows) / max(len(texts), 1), model.evidence[number]
-        weak = "" if evidence > 2 else ", which is weak: the name is what the others left"
-        note = model.name_note(number) and f" ({_escape(model.name_note(number))})"
-        lines += [
-            "",
-            f"## {number}. {_escape(persona.name)}",
-            "",
-            f"{_escape(persona.description)}.",
-            "",
-            f"* Share: {share:.1%} ({len(rows):,} reviews)",
-            f"* Distinctive keywords: {_escape(', '.join(model.keywords[number])) or 'none'}",
-            f"* Evidence for the name: use of its keywords {evidence:+.1f} standard deviations from chance{weak}{note}",
-            f"* Attributes where the reviewer states none: skin type {persona.skin_type}, "
-            f"concern {persona.skin_concern}, age {persona.age[0]} to {persona.age[1]}, "
-            f"{persona.female_share:.0%} female",
-            "",
-            "The most central reviews:",
-        ]
-        for quote in central:
-            lines += ["", f"> {quote}"]
-    write_file(path, "\n".join(lines) + "\n")
+        quotes = "".join(f"\n> {quote}\n" for quote in central)
+        keywords = _escape(", ".join(model.keywords[number])) or "none"
+        evidence = f"{model.evidence[number]:+.1f} standard deviations from chance"
+        if model.evidence[number] <= 2:
+            evidence += ", which is weak: the name is what the others left"
+        if note := model.name_note(number):
+            evidence += f" ({_escape(note)})"
+        report += f"""
+## {number}. {_escape(persona.name)}
+
+{_escape(persona.description)}.
+
+* Share: {len(rows) / max(len(texts), 1):.1%} ({len(rows):,} reviews)
+* Distinctive keywords: {keywords}
+* Evidence for the name: use of its keywords {evidence}
+* Attributes where the reviewer states none: skin type {persona.skin_type}, concern {persona.skin_concern}, \
+age {persona.age[0]} to {persona.age[1]}, {persona.female_share:.0%} female
+
+The most central reviews:
+{quotes}"""
+    write_file(path, report)
 
 
 def _quote(text: str, limit: int = 280) -> str:

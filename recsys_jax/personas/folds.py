@@ -39,9 +39,8 @@ def personas_of_fold(folder: Path, dataset: Dataset, personas: PersonaModel) -> 
     categories = None if category is None else dict(zip(product_ids, products.column(category), strict=True))
     catalogue = read_catalogue(folder / (schema.catalogue or ""))
     # Several silhouettes: the number of clusters was chosen by them, so each fold chooses its own.
-    chosen = len(personas.silhouettes) > 1
+    k: int | Literal["auto"] = "auto" if len(personas.silhouettes) > 1 else len(personas.personas)
     seed = personas.seed
-
     # A pretrained encoder knows nothing of the reviews; one that is fitted on them is fitted in each fold.
     pretrained = None if personas.encoder.name == "lsa" else personas.encoder.encode(reviews.texts)
 
@@ -52,7 +51,6 @@ def personas_of_fold(folder: Path, dataset: Dataset, personas: PersonaModel) -> 
         if embeddings is None:
             encoder = get_encoder("lsa", corpus=texts, seed=seed)
             embeddings = encoder.encode(reviews.texts)
-        k: int | Literal["auto"] = "auto" if chosen else len(personas.personas)
         fitted = fit_personas(embeddings[rows], texts, catalogue, encoder=encoder, k=k, seed=seed)
 
         def made(reviews: Reviews, embeddings: Float[np.ndarray, "n d"]) -> Dataset:

@@ -17,7 +17,7 @@ import numpy as np
 
 from recsys_jax.data.files import replace_file, sync_folder
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_key
+from recsys_jax.data.values import ID, as_key
 from recsys_jax.errors import InputError
 from recsys_jax.serving.customer_file import Source
 from recsys_jax.serving.recommender import Ranking, Recommender
@@ -214,17 +214,11 @@ def rank(
     source: Source, table: Table, request: Mapping[str, Any]
 ) -> tuple[Sequence[int], Ranking | None, dict[int, str]]:
     """The rows that can be used, what is recommended to them, and why each of the others can't be."""
-    bad: dict[int, InputError] = {}
-    bought: list[list[str]] = []
-    ids = table.columns[source.id] if source.id else None
-    for row in range(len(table)):
-        bought.append([])
-        try:
-            if ids is not None and as_key(ids[row]) is None:
-                raise table.error(row, source.id or "", "an id, a text or a number that is not empty")
-            bought[row] = source.purchases(table, row)
-        except InputError as error:
-            bad[row] = error
+    checked = table.collecting()
+    if source.id:
+        checked.read(source.id, as_key, ID)
+    bought = [source.purchases(checked, row) for row in range(len(table))]
+    bad = checked.problems or {}
 
     def of_the_others() -> tuple[list[int], Ranking | None]:
         rows = [row for row in range(len(table)) if row not in bad]

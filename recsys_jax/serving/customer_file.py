@@ -91,14 +91,14 @@ class Source:
         return Table(str(self.path), {**columns, **absent}, numbers)
 
     def purchases(self, table: Table, row: int) -> list[str]:
-        """The ids of the products that the customer bought. Raises `InputError` for a value that is no list of ids."""
+        """The ids of the products that the customer bought; the table refuses a value that is no list of ids."""
         found: list[str] = []
         for name, one_id in self.bought.items():
             value = table.columns[name][row]
             listed = isinstance(value, list) or one_id or self.separator is not None or as_key(value) is None
             items = value if isinstance(value, list) else [value]
             if not listed or any(isinstance(item, bytes | dict | list | tuple) for item in items):
-                raise table.error(row, name, "a product id, or a list of them" if one_id else "a list of product ids")
+                table.refuse(row, name, "a product id, or a list of them" if one_id else "a list of product ids")
             found += split_keys(value, self.separator)
         return found
 

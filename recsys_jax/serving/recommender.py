@@ -278,7 +278,7 @@ class Recommender:
             seen = set(old.ids)
             for row, product_id in enumerate(ids):
                 if product_id in seen:
-                    raise table.error(row, model.schema.products.id, "an id that no other product has")
+                    table.refuse(row, model.schema.products.id, "an id that no other product has")
                 seen.add(product_id)
             new = self._described(table, tuple(ids), model.embed_products(table), model.bias_of_new(table))
             self._catalogue = old.extended(new)

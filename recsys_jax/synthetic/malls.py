@@ -113,7 +113,23 @@ def mall(seed: int) -> Mall:
         head = {"reviewer": "", "rating": 0, "content": text, "date": ""}
         products[row]["reviews"].append({**head, "profile_info": profile})
     ids = [entry["product_id"] for entry in products]
-    return Mall(products, _truth(seed, ids, product, persona, profiles, _expected(utilities, reviews)))
+    place = np.arange(len(product)) - np.searchsorted(product, product)
+    expected = _expected(utilities, reviews)
+    # Six decimals are the same on every machine.
+    shares = np.round(expected / expected.sum(axis=1, keepdims=True), 6).tolist()
+    truth = {
+        "seed": seed,
+        "personas": [
+            {"product_id": ids[row], "review": int(at), "persona": PERSONAS[who], "skin_type": said.skin_type}
+            for row, at, who, said in zip(product, place, persona, profiles, strict=True)
+        ],
+        "skin_types": {
+            str(code): {skin: SKIN_SHARE if skin == own else (1 - SKIN_SHARE) / 4 for skin in SKIN_TYPES}
+            for code, own in zip(CATEGORIES, SKIN_OF_CATEGORY, strict=True)
+        },
+        "preferences": {who: dict(zip(ids, row, strict=True)) for who, row in zip(PERSONAS, shares, strict=True)},
+    }
+    return Mall(products, truth)
 
 
 def _category(index: int, words: Words, rng: Generator) -> tuple[list[tuple[str, str]], Ints, Ints]:
@@ -178,11 +194,11 @@ def _brands(counts: Ints, starts: Ints, rng: Generator) -> Ints:
 def _utilities(catalogue: Sequence[tuple[Any, Ints, Ints]], brands: int, rng: Generator) -> list[Floats]:
     """Each persona's utility of each product of each category: by brand, and a bell around its ideal price level."""
     of_brand = rng.standard_normal((len(PERSONAS), brands)) * BRAND_STRENGTH
-    utilities = []
-    for _, brand, prices in catalogue:
-        level = np.searchsorted(np.sort(prices), prices) / (len(prices) - 1)
-        utilities.append(of_brand[:, brand] - 0.5 * ((level - PRICE_IDEAL[:, None]) / PRICE_WIDTH) ** 2)
-    return utilities
+    levels = [np.searchsorted(np.sort(prices), prices) / (len(prices) - 1) for _, _, prices in catalogue]
+    return [
+        of_brand[:, brand] - 0.5 * ((level - PRICE_IDEAL[:, None]) / PRICE_WIDTH) ** 2
+        for (_, brand, _), level in zip(catalogue, levels, strict=True)
+    ]
 
 
 def _expected(utilities: Sequence[Floats], reviews: Sequence[Ints], rounds: int = 2000) -> Floats:
@@ -228,28 +244,6 @@ def _profile(said: Profile) -> str:
     return f"{(said.age or 0) // 10}0대/{gender}/{SKIN_WORDS[said.skin_type or 'normal']}"
 
 
-def _truth(
-    seed: int, ids: list[str], product: Ints, persona: Ints, profiles: Sequence[Profile], expected: Floats
-) -> dict[str, Any]:
-    place = np.arange(len(product)) - np.searchsorted(product, product)
-    # Six decimals are the same on every machine.
-    shares = np.round(expected / expected.sum(axis=1, keepdims=True), 6)
-    return {
-        "seed": seed,
-        "personas": [
-            {"product_id": ids[row], "review": int(at), "persona": PERSONAS[who], "skin_type": said.skin_type}
-            for row, at, who, said in zip(product, place, persona, profiles, strict=True)
-        ],
-        "skin_types": {
-            str(code): {skin: SKIN_SHARE if skin == own else (1 - SKIN_SHARE) / 4 for skin in SKIN_TYPES}
-            for code, own in zip(CATEGORIES, SKIN_OF_CATEGORY, strict=True)
-        },
-        "preferences": {
-            who: dict(zip(ids, row.tolist(), strict=True)) for who, row in zip(PERSONAS, shares, strict=True)
-        },
-    }
-
-
 def _texts(
     reviews: tuple[Ints, Ints, Ints], items: list[str], profiles: Sequence[Profile], words: Words, rng: Generator
 ) -> list[str]:
@@ -258,7 +252,12 @@ def _texts(
     lengths = _lengths(category, rng).tolist()
     texts: list[str] = []
     for row, said in enumerate(profiles):
-        every = _pools(PERSONAS[persona[row]], CATEGORIES[category[row]], lengths[row], words)
+        theme, there = words["personas"][PERSONAS[persona[row]]], words["categories"][str(CATEGORIES[category[row]])]
+        # Opening, theme, category and neutral sentences; a short review is on its theme alone.
+        every = [[], theme["short"], [], []]
+        if lengths[row] >= 60:
+            of_theme, neutral = theme["sentences"] + theme["short"], words["neutral"]["sentences"]
+            every = [theme["profile"], of_theme, there["sentences"], neutral]
         pools = [[line for line in pool if _fits(line, said)] for pool in every]
         texts.append(_text(pools, items[product[row]], lengths[row], set(texts), words, rng))
     # A few writers post one text under two products: among texts of nearly equal length, to keep the lengths.
@@ -267,8 +266,7 @@ def _texts(
     alike = [
         (one, two)
         for one, two in pairwise(order.tolist())
-        if (category[one], persona[one]) == (category[two], persona[two])
-        and _profile(profiles[one]) == _profile(profiles[two])
+        if (category[one], persona[one], kinds[one]) == (category[two], persona[two], kinds[two])
         and product[one] != product[two]
         and 100 < lengths[one] <= lengths[two] <= lengths[one] + 16
     ]
@@ -294,15 +292,6 @@ def _lengths(category: Ints, rng: Generator) -> Ints:
             best, best_error = lengths, np.abs(error).max()
         shift += error / (1 + step / 20)
     return best
-
-
-def _pools(persona: str, category: int, length: int, words: Words) -> Pools:
-    """Opening, theme, category and neutral sentences for a review; a short one is on its theme alone."""
-    theme = words["personas"][persona]
-    if length < 60:
-        return [], theme["short"], [], []
-    there = words["categories"][str(category)]["sentences"]
-    return theme["profile"], theme["sentences"] + theme["short"], there, words["neutral"]["sentences"]
 
 
 _said = cache(profile_of_text)
@@ -354,11 +343,10 @@ def _attempt(pools: Pools, item: str, length: int, words: Words, rng: Generator)
 
 def write_mall(made: Mall, folder: Path) -> list[Path]:
     """Writes `products.json`, `truth.json` and the `dataset.toml` that describes them; returns their paths."""
-    paths = [folder / "dataset.toml"]
+    paths = [folder / name for name in ("dataset.toml", "products.json", "truth.json")]
     write_file(paths[0], files("recsys_jax.data").joinpath("amoremall.toml").read_bytes())
-    for name, content in (("products.json", made.products), ("truth.json", made.truth)):
-        paths.append(folder / name)
-        write_file(paths[-1], json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+    for path, content in zip(paths[1:], (made.products, made.truth), strict=True):
+        write_file(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
     return paths
 
 

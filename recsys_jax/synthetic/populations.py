@@ -8,26 +8,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.random import Generator
-from numpy.typing import NDArray
 
 from recsys_jax.data.files import replace_file, write_file
 from recsys_jax.errors import InputError
 from recsys_jax.personas.profiles import SKIN_CONCERNS, SKIN_TYPES
-from recsys_jax.synthetic.malls import (
-    CATEGORIES,
-    PERSONAS,
-    PRICE_IDEAL,
-    PRICE_WIDTH,
-    PRICES,
-    RATINGS,
-    REVIEWS,
-    WOMEN,
-    generator,
-    sentence_bank,
-)
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
+from recsys_jax.synthetic import malls
+from recsys_jax.synthetic.malls import CATEGORIES, PERSONAS, REVIEWS, Floats, Ints
 
 # Shares of the skin types by persona: attributes correlate with the persona without determining it.
 SKIN_TYPE_SHARES = np.array(
@@ -68,7 +54,7 @@ def population(customers: int, products: int, seed: int) -> Population:
     for name, number in (("customers", customers), ("products", products)):
         if number < 1:
             raise InputError(f"{name}: found {number}; allowed: 1 or more")
-    rng = generator(seed)
+    rng = malls.generator(seed)
     goods, category, brand, level = _goods(products, rng)
     utility = _group_utility(rng)[:, category, brand % BRAND_GROUPS, level]
     popularity = (ZIPF_FROM + rng.permutation(products)) ** -ZIPF
@@ -81,26 +67,26 @@ def population(customers: int, products: int, seed: int) -> Population:
 
 def _goods(size: int, rng: Generator) -> tuple[dict[str, Any], Ints, Ints, Ints]:
     """The columns of the products, and the numbers of their category, brand and price level."""
-    words = sentence_bank()
+    words = malls.sentence_bank()
     reviews = REVIEWS.sum(axis=0)
     category = _choose(reviews / reviews.sum(), size, rng)
     # A few large brands and many small ones, as in a shop.
     brand = (min(max(19, size // 5), 4000) * rng.random(size) ** 2).astype(np.int64)
     place = rng.random(size)
     price, name = np.empty(size, np.int64), np.empty(size, object)
-    for index, (number, quartiles) in enumerate(zip(CATEGORIES, PRICES, strict=True)):
+    for index, (number, quartiles) in enumerate(zip(CATEGORIES, malls.PRICES, strict=True)):
         here, there = np.flatnonzero(category == index), words["categories"][str(number)]
         price[here] = np.interp(place[here], np.linspace(0, 1, 5), quartiles).round(-2)
         full = [" ".join((line, *item.split("|")[::2])) for line in there["lines"] for item in there["products"]]
         name[here] = np.array(full, object)[rng.integers(len(full), size=len(here))]
-    ratings = np.array(list(RATINGS.values()))
+    ratings = np.array(list(malls.RATINGS.values()))
     columns = {
         "product_id": [f"P{row:07d}" for row in range(size)],
         "product_name": name,
         "price": price,
         "brand_name": [f"브랜드{row:04d}" for row in brand],
         "category": np.array(CATEGORIES)[category],
-        "rating": np.array(list(RATINGS))[_choose(ratings / ratings.sum(), size, rng)],
+        "rating": np.array(list(malls.RATINGS))[_choose(ratings / ratings.sum(), size, rng)],
     }
     return columns, category, brand, (place * PRICE_LEVELS).astype(np.int64)
 
@@ -112,7 +98,7 @@ def _group_utility(rng: Generator) -> Floats:
     of_brand = rng.standard_normal((len(PERSONAS), 1, BRAND_GROUPS))
     twist = 0.3 * rng.standard_normal((len(PERSONAS), len(CATEGORIES), BRAND_GROUPS))
     level = (np.arange(PRICE_LEVELS) + 0.5) / PRICE_LEVELS
-    bell = -0.5 * ((level - PRICE_IDEAL[:, None]) / (2 * PRICE_WIDTH)) ** 2
+    bell = -0.5 * ((level - malls.PRICE_IDEAL[:, None]) / (2 * malls.PRICE_WIDTH)) ** 2
     utility: Floats = (liked[:, :, None] + of_brand + twist)[..., None] + bell[:, None, None, :]
     return utility
 
@@ -134,7 +120,7 @@ def _people(size: int, rng: Generator) -> tuple[dict[str, Any], Ints]:
         "persona_id": persona,
         "persona_name": np.array(PERSONAS, object)[persona],
         "age": age,
-        "gender": np.where(rng.random(size) < WOMEN, "F", "M").astype(object),
+        "gender": np.where(rng.random(size) < malls.WOMEN, "F", "M").astype(object),
         "skin_type": np.array(SKIN_TYPES, object)[skin],
         "skin_concern": np.array(SKIN_CONCERNS, object)[concern],
     }
@@ -188,7 +174,7 @@ def write_population(made: Population, folder: Path) -> list[Path]:
         "truth": {"product_id": product_ids, **dict(zip(PERSONAS, made.preference, strict=True))},
     }
     paths = [folder / "dataset.toml"]
-    write_file(paths[0], sentence_bank()["population"]["dataset"])
+    write_file(paths[0], malls.sentence_bank()["population"]["dataset"])
     for name, columns in tables.items():
         paths.append(folder / f"{name}.parquet")
         replace_file(paths[-1], partial(pq.write_table, pa.table(columns)))
