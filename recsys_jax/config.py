@@ -11,7 +11,7 @@ from math import inf, isnan
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
-from recsys_jax.errors import InputError, choices
+from recsys_jax.errors import InputError, choices, require
 
 Loss = Literal["triplet", "infonce", "softmax"]
 Negatives = Literal["random", "hard", "semi-hard"]
@@ -296,5 +296,4 @@ def _is_of(kind: Any, value: Any) -> bool:
 def _require(config: Config, allowed: str, holds: Callable[[Any], bool], *names: str) -> None:
     for name in names:
         value = getattr(config, name)
-        if not holds(value):
-            raise InputError(f"{name}: found {value!r}; allowed: {allowed}")
+        require(holds(value), name, value, allowed)

@@ -14,6 +14,12 @@ class Diverged(InputError):
     """A training whose loss is no finite number, with these options on this data."""
 
 
+def require(ok: bool, where: str, found: object, allowed: str) -> None:
+    """Raises the `InputError` unless it is ok."""
+    if not ok:
+        raise InputError(f"{where}: found {found!r}; allowed: {allowed}")
+
+
 def choices(values: Iterable[object], limit: int = 12) -> str:
     """The allowed values as a sentence's end, shortened when there are many.
 

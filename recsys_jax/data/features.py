@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int, Int32
 
 from recsys_jax.data.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_key, is_nested, parse_number
+from recsys_jax.data.values import NESTED, as_key, parse_number
 from recsys_jax.errors import InputError, choices
 
 Features = dict[str, Any]
@@ -238,8 +238,8 @@ def refuse_unusable(features: Sequence[Feature], table: Table) -> None:
         allowed = "a text, a number, or a list of such" if several else "one value, a text or a number"
         bags = []
         for row, value in enumerate(table.columns[feature.column]):
-            listed = several and isinstance(value, list | tuple | np.ndarray) and not any(map(is_nested, value))
-            if is_nested(value) and not listed:
+            items = value if several and isinstance(value, list | tuple | np.ndarray) else [value]
+            if any(isinstance(item, NESTED) for item in items):
                 table.refuse(row, feature.column, allowed)
             else:
                 bags.append(feature.items(value))

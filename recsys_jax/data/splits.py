@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import FeatureSpace, combinations
-from recsys_jax.errors import InputError
+from recsys_jax.errors import InputError, require
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def customer_folds(
 
     Raises `InputError`, in which customers are called `what`, for fewer than 2 folds or fewer customers than folds.
     """
-    _require_folds(folds, customers, what)
+    require(2 <= folds <= customers, "folds", folds, f"2 to {customers}, the number of {what}")
     order = _rng(seed).permutation(customers)
     if strata is not None:
         labels = np.unique(np.asarray(strata), return_inverse=True)[1]
@@ -84,8 +84,7 @@ def hold_out_split(dataset: Dataset, share: int = 5) -> Split:
     The id is its UTF-8 text and sha1 a number, as in `int(hashlib.sha1(b"c5").hexdigest(), 16) % 5`, so the held-out
     customers depend on no seed, order or file format. Raises `InputError` where that is nobody or everybody.
     """
-    if share < 2:
-        raise InputError(f"share: found {share}; allowed: 2 or more, of which one is held out")
+    require(share >= 2, "share", share, "2 or more, of which one is held out")
     # An id from JSON may hold half a surrogate pair, which UTF-8 cannot encode.
     sums = [hashlib.sha1(key.encode(errors="surrogatepass"), usedforsecurity=False) for key in dataset.customer_ids]
     held_out = np.array([int(one.hexdigest(), 16) % share == 0 for one in sums])[dataset.purchases[:, 0]]
@@ -112,8 +111,7 @@ def time_split(dataset: Dataset, share: float = 0.2) -> Split:
 
     Raises `InputError` where the dataset has no dates, or but one.
     """
-    if not 0 < share < 1:
-        raise InputError(f"share: found {share}; allowed: a number between 0 and 1")
+    require(0 < share < 1, "share", share, "a number between 0 and 1")
     if dataset.dates is None:
         section = "[customers]" if dataset.schema.interactions is None else "[interactions]"
         raise InputError(
@@ -147,8 +145,8 @@ def combination_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:
     space = FeatureSpace.fit(dataset.schema.customers.features, table)
     combination = np.asarray(combinations(space, space.encode(table))[1][buyer])
     sizes = np.bincount(combination)
-    what = "different combinations of attributes that customers with purchases have"
-    _require_folds(folds, len(sizes), what)
+    allowed = "the number of different combinations of attributes that customers with purchases have"
+    require(2 <= folds <= len(sizes), "folds", folds, f"2 to {len(sizes)}, {allowed}")
     # In random order, each to the fold with the fewest purchases so far.
     loads = [(0, number) for number in range(folds)]
     fold = np.empty(len(sizes), np.int32)
@@ -213,17 +211,10 @@ def _day(seconds: float) -> str:
 
 
 def _rng(seed: int) -> np.random.Generator:
-    if seed < 0:
-        raise InputError(f"seed: found {seed}; allowed: 0 or more")
+    require(seed >= 0, "seed", seed, "0 or more")
     return np.random.default_rng(seed)
 
 
-def _require_folds(folds: int, most: int, what: str) -> None:
-    if not 2 <= folds <= most:
-        raise InputError(f"folds: found {folds}; allowed: 2 to {most}, the number of {what}")
-
-
 def _checked(folds: int) -> int:
-    if folds < 2:
-        raise InputError(f"folds: found {folds}; allowed: 2 or more")
+    require(folds >= 2, "folds", folds, "2 or more")
     return folds

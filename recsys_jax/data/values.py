@@ -17,7 +17,8 @@ DATE = "a date such as 2024-03-01 or 2024-03-01T12:30:00Z, or seconds since 1970
 
 # The years 1 to 9999: milliseconds given for seconds lie far beyond them.
 _FIRST, _LAST = (day.replace(tzinfo=UTC).timestamp() for day in (datetime.min, datetime.max))
-_NESTED = (list, tuple, dict, set, frozenset, bytes, bytearray, np.ndarray)
+NESTED = (list, tuple, dict, set, frozenset, bytes, bytearray, np.ndarray)
+"""Collections, and bytes: no one text or number."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -56,7 +57,7 @@ def as_id(value: object) -> str | None:
     ('97', 'p1', None, None, None, None, None)
     """
     if not isinstance(value, str):
-        if is_nested(value) or isinstance(value, bool | np.bool_):
+        if isinstance(value, (*NESTED, bool, np.bool_)):
             return None
         if isinstance(value, float | np.floating) and not math.isfinite(value):
             return None
@@ -64,11 +65,6 @@ def as_id(value: object) -> str | None:
     if key is None or (not key.isprintable() and any(unicodedata.category(one) in {"Cc", "Cs"} for one in key)):
         return None
     return key
-
-
-def is_nested(value: object) -> bool:
-    """Whether a value is a collection, or bytes, where one text or number belongs."""
-    return isinstance(value, _NESTED)
 
 
 def has_lone_surrogate(value: object) -> bool:

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from recsys_jax.data.files import open_inside, read_arrays, write_file
-from recsys_jax.errors import InputError
+from recsys_jax.errors import InputError, require
 from recsys_jax.personas.catalogue import Persona, parse_persona
 from recsys_jax.personas.encoders import Encoder, LsaEncoder, clean_text, get_encoder
 from recsys_jax.personas.keywords import distinctive_keywords, keyword_evidence
@@ -70,8 +70,7 @@ class PersonaModel:
 
 def check_seed(seed: int) -> None:
     """Raises `InputError` for a seed that K-Means does not accept."""
-    if not 0 <= seed <= 4294967295:
-        raise InputError(f"seed: found {seed}; allowed: 0 to 4294967295")
+    require(0 <= seed <= 4294967295, "seed", seed, "0 to 4294967295")
 
 
 def fit_personas(
@@ -98,10 +97,8 @@ def fit_personas(
     vectors = np.asarray(embeddings, np.float64)
     distinct = len(np.unique(vectors, axis=0)) if len(vectors) else 0
     tried = [size for size in k_range if 2 <= size < distinct] if k == "auto" else [k]
-    if not tried or not all(2 <= size < max(distinct, 3) for size in tried):
-        raise InputError(
-            f"k: found {k!r}; allowed: 'auto' or 2 to {max(distinct - 1, 2)}; there are {distinct} different reviews"
-        )
+    allowed = f"'auto' or 2 to {max(distinct - 1, 2)}; there are {distinct} different reviews"
+    require(bool(tried) and all(2 <= size < max(distinct, 3) for size in tried), "k", k, allowed)
     # One thread: with more, the order of partial sums would change the last digits for the same seed.
     with threadpool_limits(1):
         pca = PCA(min(DIMENSIONS, distinct - 1, vectors.shape[1]), svd_solver="full").fit(vectors)

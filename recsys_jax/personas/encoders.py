@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from recsys_jax.data.files import cache_folder, read_arrays, replace_file
-from recsys_jax.errors import InputError
+from recsys_jax.errors import InputError, require
 
 Progress = Callable[[int, int], None]
 """Called with the number of texts done and the number of all."""
@@ -54,8 +54,7 @@ def get_encoder(name: str = "use", *, corpus: Sequence[str] = (), cache: Path | 
     A pretrained model is loaded only when a text is met that the cache lacks. Raises `InputError` for an empty name and
     for a corpus too small for `lsa`.
     """
-    if not name.strip():
-        raise InputError(f"encoder: found {name!r}; allowed: {CHOICES}")
+    require(bool(name.strip()), "encoder", name, CHOICES)
     if name == "lsa":
         return LsaEncoder.fit(corpus, seed=seed)
     return SentenceEncoder(name, cache_folder() if cache is None else cache)

@@ -20,7 +20,7 @@ from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 
 from recsys_jax.data.files import write_file
-from recsys_jax.errors import InputError
+from recsys_jax.errors import require
 from recsys_jax.personas.profiles import SKIN_TYPES, Profile, profile_of_text
 
 Ints = NDArray[np.int64]
@@ -352,8 +352,7 @@ def write_mall(made: Mall, folder: Path) -> list[Path]:
 
 def generator(seed: int) -> Generator:
     """The random generator, the same on every machine. Raises `InputError` for a negative seed."""
-    if seed < 0:
-        raise InputError(f"seed: found {seed}; allowed: 0 or more")
+    require(seed >= 0, "seed", seed, "0 or more")
     return Generator(PCG64(seed))
 
 

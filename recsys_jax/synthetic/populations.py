@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from numpy.random import Generator
 
 from recsys_jax.data.files import replace_file, write_file
-from recsys_jax.errors import InputError
+from recsys_jax.errors import InputError, require
 from recsys_jax.personas.profiles import SKIN_CONCERNS, SKIN_TYPES
 from recsys_jax.synthetic import malls
 from recsys_jax.synthetic.malls import CATEGORIES, PERSONAS, REVIEWS, Floats, Ints
@@ -51,9 +51,8 @@ def population(customers: int, products: int, seed: int) -> Population:
     >>> len(made.customers["user_id"]), made.preference.shape
     (100, (6, 20))
     """
-    for name, number in (("customers", customers), ("products", products)):
-        if number < 1:
-            raise InputError(f"{name}: found {number}; allowed: 1 or more")
+    require(customers >= 1, "customers", customers, "1 or more")
+    require(products >= 1, "products", products, "1 or more")
     rng = malls.generator(seed)
     goods, category, brand, level = _goods(products, rng)
     utility = _group_utility(rng)[:, category, brand % BRAND_GROUPS, level]
