@@ -10,12 +10,14 @@ from errno import EDQUOT, EFBIG, ENOENT, ENOSPC
 from math import inf
 from pathlib import Path
 from stat import S_ISREG
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
 from recsys_jax.data.values import as_key, as_number, shown
 from recsys_jax.errors import InputError, choices
+
+T = TypeVar("T")
 
 
 def cache_folder() -> Path:
@@ -196,11 +198,14 @@ class Section:
         self.require(key, allowed, 0 < len(found) == len(set(found)) and None not in found)
         return tuple(text for text in found if text is not None)
 
-    def section(self, key: str) -> "Section":
-        """The table under the key."""
+    def part(self, key: str, read: Callable[["Section"], T]) -> T:
+        """What `read` makes of the table under the key, of which it must read all keys."""
         content = self.get(key)
         self.require(key, f"a section [{key}]", content is not None)
-        return Section(content, f"{self.where}, [{key}]")
+        section = Section(content, f"{self.where}, [{key}]")
+        made = read(section)
+        section.end()
+        return made
 
     def end(self) -> None:
         """Raises `InputError` for a key that was never read."""

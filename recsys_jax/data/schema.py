@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from recsys_jax.config import Config, parse_recipe
 from recsys_jax.data.files import Section, read_toml
 from recsys_jax.data.values import as_key, as_number, split_keys
-from recsys_jax.errors import InputError, choices
+from recsys_jax.errors import InputError, choices, require
 
 
 @dataclass(frozen=True)
@@ -167,10 +167,10 @@ class Schema:
         for key, file in files.items():
             # Windows' rules know both kinds of slashes and the letters of drives.
             named = PureWindowsPath(file or "")
-            if named.anchor or ".." in named.parts or not (file or "").isprintable():
-                raise InputError(f"{path}, {key}: found {file!r}; allowed: a file in the folder of the dataset")
-        if PureWindowsPath(schema.name).name != schema.name or schema.name == ".." or not schema.name.isprintable():
-            raise InputError(f"{path}: name: found {schema.name!r}; allowed: a name that a folder can have")
+            inside = not named.anchor and ".." not in named.parts and (file or "").isprintable()
+            require(inside, f"{path}, {key}", file, "a file in the folder of the dataset")
+        plain = PureWindowsPath(schema.name).name == schema.name != ".." and schema.name.isprintable()
+        require(plain, f"{path}: name", schema.name, "a name that a folder can have")
         return schema
 
     @classmethod
@@ -178,22 +178,13 @@ class Schema:
         """The schema in a parsed document; `where` names it in errors. Raises `InputError`."""
         top = Section(document, where)
         name = top.text("name")
-        part = top.section("products")
-        products = Products(**_texts(Products, part), features=_features(part))
-        part.end()
-        part = top.section("customers")
-        repeated = part.choice("repeated", ("error", "first"), default="error")
-        customers = Customers(**_texts(Customers, part), repeated=repeated, features=_features(part))
-        part.end()
+        products = top.part("products", lambda part: Products(**_texts(Products, part), features=_features(part)))
+        customers = top.part("customers", _customers)
         interactions, catalogue = None, None
         if "interactions" in document:
-            part = top.section("interactions")
-            interactions = Interactions(**_texts(Interactions, part))
-            part.end()
+            interactions = top.part("interactions", lambda part: Interactions(**_texts(Interactions, part)))
         if "personas" in document:
-            part = top.section("personas")
-            catalogue = part.text("catalogue")
-            part.end()
+            catalogue = top.part("personas", lambda part: part.text("catalogue"))
         notes: list[str] = []
         training = top.get("training")
         if training is not None:
@@ -217,6 +208,11 @@ def _texts(kind: type[Products | Customers | Interactions], part: Section) -> di
     """The fields of a class that are texts, as the section has them."""
     readers = {str: part.text, str | None: part.optional_text}
     return {field.name: readers[field.type](field.name) for field in fields(kind) if field.type in readers}  # type: ignore[index]
+
+
+def _customers(part: Section) -> Customers:
+    texts = _texts(Customers, part)
+    return Customers(**texts, repeated=part.choice("repeated", ("error", "first"), "error"), features=_features(part))
 
 
 def _features(part: Section) -> tuple[Feature, ...]:
