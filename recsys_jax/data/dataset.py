@@ -111,10 +111,10 @@ def read_products(folder: Path, schema: Schema) -> tuple[Table, list[str]]:
 
 def _usable_products(table: Table, schema: Schema) -> tuple[Table, list[str]]:
     part = schema.products
+    table.require_rows("products")
     table = table.collecting()
-    _require_products(table)
     table.ids(part.id)
-    _refuse_values(table, [part.name, part.brand, part.category], part.features)
+    refuse_unusable(table, part.features, [part.name, part.brand, part.category])
     table.ids(part.id, repeated=False)
     table = table.usable(part.id)
     return table, table.ids(part.id)
@@ -122,22 +122,8 @@ def _usable_products(table: Table, schema: Schema) -> tuple[Table, list[str]]:
 
 def product_ids(table: Table, schema: Schema) -> list[str]:
     """The ids of a product table. Raises `InputError` where it is empty or an id is missing or repeated."""
-    _require_products(table)
+    table.require_rows("products")
     return table.ids(schema.products.id, repeated=False)
-
-
-def _require_products(table: Table) -> None:
-    if not len(table):
-        raise InputError(f"{table.source}: there are no products in it")
-
-
-def _refuse_values(table: Table, shown: Sequence[str | None], features: Sequence[Feature]) -> None:
-    """Refuses what cannot be used in the columns `shown` to people (None: the schema names none) and the features."""
-    for name in dict.fromkeys([*shown, *(feature.column for feature in features)]):
-        for row, value in enumerate(table.columns.get(name or "", ())):
-            if has_lone_surrogate(value):
-                table.refuse(row, name or "", "whole characters: a lone surrogate is half of one")
-    refuse_unusable(features, table)
 
 
 def read_reviews(folder: Path, schema: Schema) -> Reviews:
@@ -211,8 +197,7 @@ def load_dataset(folder: str | Path, customers: str | Path | None = None) -> Dat
 
 def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, folder: Path) -> Dataset:
     """A dataset from usable products and a customer table; an [interactions] table is read from `folder`."""
-    if not len(customers):
-        raise InputError(f"{customers.source}: there are no customers in it")
+    customers.require_rows("customers")
     part = schema.customers
     for table, name in ((customers, part.segment), (products, schema.products.category)):
         if name is not None:
@@ -220,7 +205,7 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
     product_row = {key: row for row, key in enumerate(ids)}
     customers = customers.collecting()
     customers.ids(part.id)
-    _refuse_values(customers, [part.segment], part.features)
+    refuse_unusable(customers, part.features, [part.segment])
     bought = _bought(schema, customers, products, product_row) if schema.interactions is None else []
     id_of_row = customers.ids(part.id, repeated=part.repeated == "first")
     kept = [row for row in range(len(customers)) if row not in (customers.problems or ())]

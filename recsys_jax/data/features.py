@@ -11,7 +11,7 @@ from jaxtyping import Float32, Int, Int32
 
 from recsys_jax.data.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import NESTED, as_key, parse_number
+from recsys_jax.data.values import NESTED, as_key, has_lone_surrogate, parse_number
 from recsys_jax.errors import InputError, choices
 
 Features = dict[str, Any]
@@ -220,12 +220,16 @@ class FeatureSpace:
         return dict(sorted((table.problems or {}).items()))
 
 
-def refuse_unusable(features: Sequence[Feature], table: Table) -> None:
-    """Refuses the values that no training could use, whatever the other rows hold; columns may be absent.
+def refuse_unusable(table: Table, features: Sequence[Feature], shown: Sequence[str | None]) -> None:
+    """Refuses the values of features, and of columns `shown` to people, that are of no use whatever other rows hold.
 
-    These are values out of bounds, unseen or missing where the policy is "error", and lists or objects where one value
-    belongs. A learned vocabulary is that of all rows here.
+    These are values out of bounds, unseen or missing where the policy is "error", lists or objects where one value
+    belongs, and halves of characters. A learned vocabulary is that of all rows here. Columns may be absent.
     """
+    for name in dict.fromkeys([*shown, *(feature.column for feature in features)]):
+        for row, value in enumerate(table.columns.get(name or "", ())):
+            if has_lone_surrogate(value):
+                table.refuse(row, name or "", "whole characters: a lone surrogate is half of one")
     for feature in features:
         if feature.column not in table.columns:
             continue

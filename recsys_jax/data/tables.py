@@ -135,6 +135,11 @@ class Table:
             raise InputError(f"{source}: the columns differ in length: {lengths}")
         return cls(source, dict(pairs))
 
+    def require_rows(self, what: str) -> None:
+        """Raises `InputError` where there are none; `what` they are, such as products."""
+        if not len(self):
+            raise InputError(f"{self.source}: there are no {what} in it")
+
     def column(self, name: str) -> Sequence[Any]:
         """The column `name`. Raises `InputError` where the table has none."""
         if name not in self.columns:
