@@ -242,9 +242,8 @@ def _categorical(part: Section, name: str, column: str, kind: str) -> Categorica
     if part.get("values") != "learned":
         values = part.keys("values", "'learned', or a list of different texts or numbers")
     labels = None if part.get("labels") is None else part.keys("labels")
-    part.require(
-        "labels", "as many labels as there are given values", labels is None or len(labels) == len(values or ())
-    )
+    if labels is not None and len(labels) != len(values or ()):
+        raise part.error("labels", "as many labels as there are given values")
     aliases = part.get("aliases", {})
     part.require("aliases", "a table { SPELLING = VALUE }", isinstance(aliases, Mapping))
     known = {str(alias): as_key(value) or "" for alias, value in aliases.items()}

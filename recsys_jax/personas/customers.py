@@ -46,7 +46,8 @@ def customer_rows(
         persona, product = model.personas[label], reviews.product_ids[index]
         rng = np.random.default_rng([seed, index])
         # Both are always drawn: a stated age must not change the gender that is drawn.
-        age, other = int(rng.integers(*persona.age, endpoint=True)), rng.random() >= persona.female_share
+        youngest, oldest = persona.age
+        age, other = int(rng.integers(youngest, oldest, endpoint=True)), rng.random() >= persona.female_share
         own = dict(zip(ATTRIBUTES, (age, "FM"[other], persona.skin_type, persona.skin_concern), strict=True))
         row = {"user_id": f"user_{index + 1:04d}", "persona_id": label, "persona_name": persona.name}
         row |= own | {key: value for key, (value, _) in stated.items()} | {"purchased_product_id": product}

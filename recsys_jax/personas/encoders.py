@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -169,8 +170,8 @@ def _load_pretrained(name: str) -> Model:
         ) from None
 
     # One text at a time: padding to the longest of a batch would let a text's last digits depend on its neighbours.
-    options = {"batch_size": 1, "show_progress_bar": False, "normalize_embeddings": True}
-    return lambda texts: np.asarray(model.encode(texts, **options), np.float32)
+    embed = partial(model.encode, batch_size=1, show_progress_bar=False, normalize_embeddings=True)
+    return lambda texts: np.asarray(embed(texts), np.float32)
 
 
 def _read_cache(file: Path) -> dict[str, Float32[np.ndarray, " d"]]:
