@@ -1,8 +1,5 @@
 """`recsys-jax train`, from a checkout."""
 
-import sys
+from recsys_jax.cli import door
 
-from recsys_jax.cli import main
-
-if __name__ == "__main__":
-    main(["train", *sys.argv[1:]])
+door("train")

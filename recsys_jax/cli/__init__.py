@@ -42,6 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     terminal.command(*find(words))
 
 
+def door(name: str) -> None:
+    """Runs a command with the arguments of the script that stands for it."""
+    main([*name.split(), *sys.argv[1:]])
+
+
 def find(words: Sequence[str]) -> tuple[Callable[..., str | None], str, Sequence[str]]:
     """The `main` of the command that the first words name, its name, and its arguments.
 
