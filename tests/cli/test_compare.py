@@ -176,7 +176,7 @@ def test_a_fold_is_what_the_peers_read(folder, tmp_path):
     # What sold most, ranked by them, stands where ours stands, where all products were bought.
     task = peers_task.outer_task(split)
     assert task.products.shape[0] == len(dataset.product_ids)
-    mrr = peers_task.measure(task, peers_task.popularity(task))["MRR"]
+    mrr = peers_task.measure(task, peers_task.popularity(task))
     popularity = popularities(dataset)["popularity"].learn(dataset, fold, 0, lambda word: None).scorers(dataset)[0]
     ours, _ = Queries.of(dataset, fold, (10,)).values(popularity)
     assert mrr == pytest.approx(ours["mrr"].mean())

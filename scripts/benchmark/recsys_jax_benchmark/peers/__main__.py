@@ -1,6 +1,6 @@
 """Trains other recommenders, tuned on inner folds, on the split that ours is evaluated on, each in its own environment.
 
-Example: python -m recsys_jax_benchmark.peers lightfm FOLDER [FOLDER ...]
+Example: python -m recsys_jax_benchmark.peers lightfm FOLDER
 
 FOLDER holds split.npz; peer-lightfm.npz is written beside it. The peers can't share our environment (RecTools needs
 numpy below 2), so this imports nothing of ours, and starts itself again in an environment in the user's cache folder
@@ -17,41 +17,38 @@ import platform
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
+from functools import partial
+from importlib.metadata import distributions
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the models are small, and seconds are told of one thread
 
-from .models import PEERS, SEED
-from .task import Diverged, InputError, inner_task, measure, metrics, outer_task, popularity, ranks, read_split
+import numpy as np
 
-try:
-    import numpy as np
-    import scipy  # noqa: F401
-except ModuleNotFoundError:  # a bare Python: at_home() starts the one that has them
-    BARE = True
-else:
-    BARE = False
+from .models import PEERS, SEED, Setting, Train
+from .task import (
+    Diverged,
+    Floats,
+    InputError,
+    Task,
+    inner_task,
+    measure,
+    mrr,
+    outer_task,
+    popularity,
+    ranks,
+    read_split,
+)
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from .models import Setting, Train
-    from .task import Floats, Task
-
+# Where each peer has its environment.
 HOMES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recsys_jax" / "peers"
-"""Where each peer has its environment."""
+# This package by its own name: there is no recsys_jax in the peer's environment.
 AGAIN = "import sys, runpy; sys.path.append(sys.argv.pop(1)); runpy.run_module('peers', run_name='__main__')"
-"""This package by its own name: there is no recsys_jax in the peer's environment."""
-MODULES = {"lightfm": "lightfm", "rectools": "rectools"}
 PACKAGES = {"lightfm": ("lightfm-next", "numpy", "scipy"), "rectools": ("rectools", "torch", "numpy", "scipy")}
-PATIENCE = 4
-"""Training stops after this many measurements without a better one."""
-
-
-# Tuning
+PATIENCE = 4  # training stops after this many measurements without a better one
 
 
 @dataclass
@@ -63,49 +60,44 @@ class Trial:
     seconds: float = 0.0
 
     @property
-    def epochs(self) -> int:
-        """The epoch of the best MRR; ties go to the earliest. 0 where nothing was measured."""
-        return max(self.curve, key=lambda point: point[1], default=(0, 0.0))[0]
-
-    @property
-    def score(self) -> float:
-        """The best MRR; 0 where nothing was measured."""
-        return max((score for _, score in self.curve), default=0.0)
+    def best(self) -> tuple[int, float]:
+        """The epoch of the best MRR, and it; ties go to the earliest. Zeros where nothing was measured."""
+        return max(self.curve, key=lambda point: point[1], default=(0, 0.0))
 
 
 def search(task: Task, train: Train, settings: Sequence[Setting], say: Callable[[str], None]) -> list[Trial]:
     """Trains each setting up to setting["most"] epochs, measured every setting["every"], until it gets no better."""
     trials = []
     for number, setting in enumerate(settings, 1):
-        trial = Trial(setting)
+        trial, note = Trial(setting), ""
+        trials.append(trial)
         began = time.perf_counter()
-
-        def watch(epoch: int, scores: Callable[[], Floats], trial: Trial = trial) -> bool:
-            if epoch % trial.setting["every"] == 0:
-                trial.curve.append((epoch, measure(task, scores())["MRR"]))
-            since = sum(at > trial.epochs for at, _ in trial.curve)
-            return since < PATIENCE and epoch < trial.setting["most"]
-
-        note = ""
         try:
-            train(task, setting, watch)
+            train(task, setting, partial(_watch, task, trial))
         except Diverged:
             note = ", then diverged"
         trial.seconds = time.perf_counter() - began
-        trials.append(trial)
+        (epoch, score), last = trial.best, trial.curve[-1][0] if trial.curve else 0
         say(
-            f"  {number:2}/{len(settings)}  inner MRR {trial.score:.4f} at epoch {trial.epochs:3} of "
-            f"{trial.curve[-1][0] if trial.curve else 0:3}{note}  {trial.seconds:5.1f} s  {told(setting)}"
+            f"  {number:2}/{len(settings)}  inner MRR {score:.4f} at epoch {epoch:3} of {last:3}{note}  "
+            f"{trial.seconds:5.1f} s  {told(setting)}"
         )
     return trials
 
 
+def _watch(task: Task, trial: Trial, epoch: int, scores: Callable[[], Floats]) -> bool:
+    if epoch % trial.setting["every"] == 0:
+        trial.curve.append((epoch, measure(task, scores())))
+    since = sum(measured > trial.best[0] for measured, _ in trial.curve)
+    return since < PATIENCE and epoch < trial.setting["most"]
+
+
 def choose(trials: Sequence[Trial]) -> Trial:
     """The trial of the best inner MRR; ties go to the first. Raises `InputError` where all diverged."""
-    best = max(trials, key=lambda trial: trial.score)
-    if not best.curve:
+    chosen = max(trials, key=lambda trial: trial.best[1])
+    if not chosen.curve:
         raise InputError("no setting could be trained to its first measurement; the attributes may be too large")
-    return best
+    return chosen
 
 
 def final_scores(task: Task, train: Train, setting: Setting, epochs: int) -> Floats:
@@ -128,76 +120,65 @@ def told(setting: Setting) -> str:
     return " ".join(f"{name}={value}" for name, value in setting.items() if name not in {"every", "most"})
 
 
-# The command
-
-
 def run(peer: str, folder: Path, say: Callable[[str], None] = print) -> Path:
     """Tunes on the inner folds, trains on all training customers, ranks the queries; the file that was written."""
     split = read_split(folder)
     make_settings, train = PEERS[peer]
     began = time.perf_counter()
-    inner = inner_task(split)
+    inner, task = inner_task(split), outer_task(split)
     settings = make_settings(inner)
     say(
         f"{folder}: {len(split.train):,} training purchases, {len(split.queries):,} queries; "
         f"{len(settings)} settings of {peer} on the inner folds"
     )
-    say(f"  popularity  inner MRR {measure(inner, popularity(inner))['MRR']:.4f}")
+    say(f"  popularity  inner MRR {measure(inner, popularity(inner)):.4f}")
     trials = search(inner, train, settings, say)
-    best = choose(trials)
-    task = outer_task(split)
+    chosen = choose(trials)
+    epochs, score = chosen.best
     try:
-        better, equal = ranks(final_scores(task, train, best.setting, best.epochs), task.rows, task.targets)
+        better, equal = ranks(final_scores(task, train, chosen.setting, epochs), task.rows, task.targets)
     except Diverged:
-        raise InputError(f"{folder}: {peer} diverged on all training customers with {told(best.setting)}") from None
+        raise InputError(f"{folder}: {peer} diverged on all training customers with {told(chosen.setting)}") from None
     seconds = time.perf_counter() - began
+    versions = {found.name: found.version for found in distributions() if found.name in PACKAGES[peer]}
     record = {
         "peer": peer,
-        "chosen": {**best.setting, "epochs": best.epochs, "inner_mrr": best.score},
+        "chosen": {**chosen.setting, "epochs": epochs, "inner_mrr": score},
         "tried": [
-            {**trial.setting, "epochs": trial.epochs, "inner_mrr": trial.score, "curve": trial.curve}
+            {**trial.setting, "epochs": trial.best[0], "inner_mrr": trial.best[1], "curve": trial.curve}
             | {"seconds": round(trial.seconds, 1)}
             for trial in trials
         ],
         "seed": SEED,
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES[peer]}},
+        "versions": {"python": platform.python_version(), **versions},
         "seconds": round(seconds, 1),
     }
     path = folder / f"peer-{peer}.npz"
     part = folder / f".peer-{peer}.part.npz"
     np.savez(part, better=better, equal=equal, settings=np.array(json.dumps(record)))
     part.replace(path)
-    say(f"{'':12}{'MRR':>8}{'NDCG@10':>9}{'Hit@10':>8}")
-    for name, found in (("popularity", measure(task, popularity(task))), (peer, metrics(better, equal))):
-        say(f"{name:12}{found['MRR']:8.4f}{found['NDCG@10']:9.4f}{found['Hit@10']:8.4f}")
-    say(f"Chosen: {told(best.setting)} epochs={best.epochs}; {seconds:.0f} s in all")
+    say(f"MRR {mrr(better, equal):.4f}; popularity {measure(task, popularity(task)):.4f}")
+    say(f"Chosen: {told(chosen.setting)} epochs={epochs}; {seconds:.0f} s in all")
     say(f"Written to {path}")
     return path
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except ModuleNotFoundError:
-        return "not installed"
-
-
-def at_home(peer: str, arguments: Sequence[str]) -> None:
+def at_home(peer: str, folder: Path) -> None:
     """Returns where the peer can be imported; elsewhere starts this again in the peer's environment.
 
     The environment is made where it is missing, and brought up to date where its list of packages has changed.
     """
-    if importlib.util.find_spec(MODULES[peer]) is not None and not BARE:
+    if importlib.util.find_spec(peer) is not None:
         return
     home = HOMES / peer
     python = home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     wanted, done = Path(__file__).with_name(f"{peer}.txt"), home / "installed.txt"
     if Path(sys.prefix).resolve() == home.resolve():
-        raise InputError(
-            f"{home}: {MODULES[peer]} is not in it although it was installed; remove the folder, run again"
-        )
-    if not done.is_file() or done.read_bytes() != wanted.read_bytes():
-        print(f"{MODULES[peer]} is not installed here: installing {wanted.name} into {home}", flush=True)
+        raise InputError(f"{home}: {peer} is not in it although it was installed; remove the folder, run again")
+    if done.is_file() and done.read_bytes() == wanted.read_bytes():
+        print(f"{peer} is not installed here: going on in {home}", flush=True)
+    else:
+        print(f"{peer} is not installed here: installing {wanted.name} into {home}", flush=True)
         home.parent.mkdir(parents=True, exist_ok=True)
         try:
             subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
@@ -205,30 +186,24 @@ def at_home(peer: str, arguments: Sequence[str]) -> None:
         except subprocess.CalledProcessError as error:
             raise InputError(f"{home}: could not be installed (exit status {error.returncode})") from None
         done.write_bytes(wanted.read_bytes())
-    else:
-        print(f"{MODULES[peer]} is not installed here: going on in {home}", flush=True)
-    os.execv(python, [str(python), "-c", AGAIN, str(Path(__file__).parents[1]), peer, *arguments])
+    os.execv(python, [str(python), "-c", AGAIN, str(Path(__file__).parents[1]), peer, str(folder)])
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(2)
+        raise InputError(message)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the peer on each folder. A mistake in the input is one sentence and exit status 2."""
+    """Runs the peer on the folder. A mistake in the input is one sentence and exit status 2."""
     parser = _Parser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("peer", choices=list(PEERS), help="which recommender")
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="a folder with split.npz")
-    options = parser.parse_args(arguments)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="a folder with split.npz")
     try:
-        for folder in options.folders:
-            if not (folder / "split.npz").is_file():  # before minutes of installing
-                raise InputError(f"{folder / 'split.npz'}: there is no such file; FOLDER is a folder with a split.npz")
-        at_home(options.peer, [str(folder) for folder in options.folders])
-        for folder in options.folders:
-            run(options.peer, folder, lambda line: print(line, flush=True))
+        options = parser.parse_args(arguments)
+        read_split(options.folder)  # what is wrong with it is told before minutes of installing
+        at_home(options.peer, options.folder)
+        run(options.peer, options.folder, partial(print, flush=True))
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from .task import Diverged, score_products
+import numpy as np
+from scipy import sparse
 
-try:
-    import numpy as np
-    from scipy import sparse
-except ModuleNotFoundError:  # a bare Python: __main__.py starts the one that has them
-    pass
+from .task import Diverged, Floats, Task, score_products
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from .task import Floats, Task
-
-    Setting = Mapping[str, Any]
-    # Called after each epoch with its number and what would give the scores; whether to go on.
-    Watch = Callable[[int, Callable[[], Floats]], bool]
-    Train = Callable[[Task, Setting, Watch], None]
+Setting = Mapping[str, Any]
+Watch = Callable[[int, Callable[[], Floats]], bool]
+"""Called after each epoch with its number and what would give the scores; whether to go on."""
+Train = Callable[[Task, Setting, Watch], None]
 
 SEED = 0
 
@@ -93,29 +86,20 @@ def rectools_settings(task: Task) -> list[Setting]:
     RecTools' user net sees what the customer bought while it trains, the wanted product included, and nothing where
     only attributes are known. "purchases": False hides them in training too.
     """
-    customers = task.customers.shape[0]
     # RecTools draws one purchase per customer and epoch.
-    every = max(1, len(task.pairs) // (4 * customers))
-    grid: list[Setting] = [
-        {
-            "purchases": True,
-            "size": 128,
-            "rate": rate,
-            "margin": 0.4,
-            "identity": True,
-            "every": every,
-            "most": 16 * every,
-        }
-        for rate in (0.001, 0.01)
-    ]
+    every = max(1, len(task.pairs) // (4 * task.customers.shape[0]))
+    shown = [{"purchases": True, "size": 128, "rate": rate, "margin": 0.4, "identity": True} for rate in (0.001, 0.01)]
     blind = [
-        {"size": size, "rate": rate, "margin": margin, "identity": True}
+        {"purchases": False, "size": size, "rate": rate, "margin": margin, "identity": True}
         for size in (32, 128)
         for rate in (0.001, 0.01)
         for margin in (0.4, 1.0)
     ]
-    blind += [{"size": 128, "rate": 0.001, "margin": 0.4, "identity": False}]
-    return grid + [{"purchases": False, **setting, "every": 1, "most": 30} for setting in blind]
+    blind += [{"purchases": False, "size": 128, "rate": 0.001, "margin": 0.4, "identity": False}]
+    return [
+        *({**setting, "every": every, "most": 16 * every} for setting in shown),
+        *({**setting, "every": 1, "most": 30} for setting in blind),
+    ]
 
 
 def train_rectools(task: Task, setting: Setting, watch: Watch) -> None:

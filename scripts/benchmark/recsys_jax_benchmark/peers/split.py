@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,11 @@ from recsys_jax.evaluation.methods import Say
 from recsys_jax.evaluation.report import METRICS, K
 from recsys_jax.models import metrics
 from recsys_jax.training.batches import prepare
-from recsys_jax_benchmark.peers.task import INNER_FOLDS
+from recsys_jax_benchmark.peers.task import INNER_FOLDS, PARTS, SIDES
 
-NAMES = {"lightfm": "LightFM", "rectools": "RecTools DSSM"}
-"""What tables call the peers."""
-
+NAMES = {"lightfm": "LightFM", "rectools": "RecTools DSSM"}  # in tables
 COMMAND = [sys.executable, "-m", "recsys_jax_benchmark.peers"]
-
-BINS = 8
-"""How many ranges a number is divided into, each with about as many of the training rows."""
+BINS = 8  # ranges that a number is divided into, each with about as many of the training rows
 
 
 def write_split(folder: Path, dataset: Dataset, fold: Fold, seed: int = 0) -> None:
@@ -48,25 +43,22 @@ def write_split(folder: Path, dataset: Dataset, fold: Fold, seed: int = 0) -> No
     buyers, buyer = np.unique(train[:, 0], return_inverse=True)
     asked, row = np.unique(queries[:, 0], return_inverse=True)
     rows = np.concatenate([buyers, asked])  # the training customers first
-    customers = attribute_matrix(
-        prepared.customer_space, prepared.customer_space.encode(dataset.customers.select(rows.tolist())), len(buyers)
-    )
+    encoded = prepared.customer_space.encode(dataset.customers.select(rows.tolist()))
+    customers = attribute_matrix(prepared.customer_space, encoded, len(buyers))
     bought = np.unique(train[:, 1])
     order = np.concatenate([bought, np.setdiff1d(np.arange(len(dataset.product_ids)), bought)])
-    products = attribute_matrix(
-        prepared.product_space, {name: column[order] for name, column in prepared.products.items()}, len(bought)
-    )
+    encoded = {name: column[order] for name, column in prepared.products.items()}
+    products = attribute_matrix(prepared.product_space, encoded, len(bought))
     place = np.argsort(order)
     inner = np.full(len(rows), -1, np.int32)
     inner[: len(buyers)] = customer_folds(len(buyers), INNER_FOLDS, seed)
     arrays: dict[str, Any] = {
-        "train": np.stack([buyer.reshape(-1), place[train[:, 1]]], axis=1).astype(np.int32),
-        "queries": np.stack([row.reshape(-1) + len(buyers), place[queries[:, 1]]], axis=1).astype(np.int32),
+        "train": np.stack([buyer, place[train[:, 1]]], axis=1).astype(np.int32),
+        "queries": np.stack([row + len(buyers), place[queries[:, 1]]], axis=1).astype(np.int32),
         "inner": inner,
     }
-    for side, matrix in (("customers", customers), ("products", products)):
-        arrays |= {f"{side}_{part}": getattr(matrix, part) for part in ("indptr", "indices", "data")}
-        arrays[f"{side}_shape"] = np.array(matrix.shape)
+    for side, matrix in zip(SIDES, (customers, products), strict=True):
+        arrays |= {f"{side}_{part}": getattr(matrix, part) for part in PARTS}
     replace_file(folder / "split.npz", lambda stream: np.savez(stream, **arrays))
 
 
@@ -100,25 +92,20 @@ def ask(peer: str, folder: Path, say: Say) -> Answers:
     """Runs the peer on the folder: it tunes, trains and ranks. Raises `InputError` with its last words."""
     answer = folder / f"peer-{peer}.npz"
     answer.unlink(missing_ok=True)
-    command = [*COMMAND, peer, str(folder)]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     said = []
-    # Mistakes are told through a file: a second pipe that nobody reads meanwhile could fill up.
-    with (
-        tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
-    ):
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        [*COMMAND, peer, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             said.append(line)
             found = re.match(r" *(\d+/\d+) +(inner MRR [\d.]+)", line)
             say(f"setting {found[1]}, {found[2]}" if found else line.strip()[:40])
-        status = process.wait()
-        errors.seek(0)
-        last = next((line.strip() for line in reversed(errors.readlines()) if line.strip()), "no word")
     (folder / f"peer-{peer}.log").write_text("".join(said), encoding="utf-8")
-    if status or not answer.is_file():
-        raise InputError(f"{peer} ended with status {status}: {last.removeprefix('error: ')}")
+    if process.returncode or not answer.is_file():
+        last = next((line.strip() for line in reversed(said) if line.strip()), "no word")
+        raise InputError(f"{peer} ended with status {process.returncode}: {last.removeprefix('error: ')}")
     with np.load(answer, allow_pickle=False) as file:
         better, equal, record = file["better"], file["equal"], json.loads(str(file["settings"]))
     chosen = ", ".join(f"{name} {value}" for name, value in record["chosen"].items() if name not in ("every", "most"))

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import zipfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-try:
-    import numpy as np
-    from scipy import sparse
-except ModuleNotFoundError:  # a bare Python: __main__.py starts the one that has them
-    sparse = None
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from numpy.typing import NDArray
-
-    Ints = NDArray[np.integer[Any]]
-    Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
+Floats = NDArray[np.floating[Any]]
 
 INNER_FOLDS = 4
+SIDES, PARTS = ("customers", "products"), ("indptr", "indices", "data", "shape")
+"""The arrays of split.npz that are the attributes: customers_data and so on."""
 
 
 class InputError(Exception):
@@ -31,23 +27,15 @@ class Diverged(Exception):
     """The peer's numbers are no longer finite."""
 
 
-# The exchange file
-
-
 @dataclass(frozen=True)
 class Split:
     """Attributes of all customers and products, who bought what, and what is asked for."""
 
-    customers: Any
-    """CSR, one row per customer."""
-    products: Any
-    """CSR, one row per product."""
-    train: Ints
-    """(n, 2): customer row, product row."""
-    queries: Ints
-    """(m, 2) likewise, of other customers."""
-    inner: Ints
-    """The inner fold of each training customer, -1 for the others."""
+    customers: Any  # CSR, one row per customer
+    products: Any  # CSR, one row per product
+    train: Ints  # (n, 2): customer row, product row
+    queries: Ints  # (m, 2) likewise, of other customers
+    inner: Ints  # the inner fold of each training customer, -1 for the others
 
 
 def read_split(folder: Path) -> Split:
@@ -60,40 +48,27 @@ def read_split(folder: Path) -> Split:
             arrays = dict(file)
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: this is no file of numpy.savez without objects ({error})") from None
-    names = [f"{side}_{part}" for side in ("customers", "products") for part in ("indptr", "indices", "data", "shape")]
-    for name in (*names, "train", "queries", "inner"):
+    for name in ("train", "queries", "inner", *(f"{side}_{part}" for side in SIDES for part in PARTS)):
         if name not in arrays:
             raise InputError(f"{path}: the array {name} is missing; found: {', '.join(arrays) or 'none'}")
-    customers, products = (
-        sparse.csr_matrix(
-            (arrays[f"{side}_data"], arrays[f"{side}_indices"], arrays[f"{side}_indptr"]),
-            shape=tuple(map(int, arrays[f"{side}_shape"])),
-            dtype=np.float32,
-        )
-        for side in ("customers", "products")
-    )
-    return Split(customers, products, arrays["train"], arrays["queries"], arrays["inner"])
 
+    def matrix(side: str) -> Any:
+        indptr, indices, data, shape = (arrays[f"{side}_{part}"] for part in PARTS)
+        return sparse.csr_matrix((data, indices, indptr), shape=tuple(map(int, shape)), dtype=np.float32)
 
-# What a peer is given, and how its answer is measured
+    return Split(matrix("customers"), matrix("products"), arrays["train"], arrays["queries"], arrays["inner"])
 
 
 @dataclass(frozen=True)
 class Task:
     """What a peer may train on, and who is asked about: by attributes alone, each kind of customer once."""
 
-    customers: Any
-    """CSR, the attributes of the training customers."""
-    products: Any
-    """CSR, the attributes of the products that occur in training; no others are ranked."""
-    pairs: Ints
-    """(n, 2): row of `customers`, row of `products`."""
-    asked: Any
-    """CSR, the attributes that occur among the queries' customers."""
-    rows: Ints
-    """For each query the row of `asked`."""
-    targets: Ints
-    """For each query the row of `products`, -1 where it does not occur in training."""
+    customers: Any  # CSR, the attributes of the training customers
+    products: Any  # CSR, the attributes of the products that occur in training; no others are ranked
+    pairs: Ints  # (n, 2): row of `customers`, row of `products`
+    asked: Any  # CSR, the attributes that occur among the queries' customers
+    rows: Ints  # for each query the row of `asked`
+    targets: Ints  # for each query the row of `products`, -1 where it does not occur in training
 
     @classmethod
     def of(cls, split: Split, train: Ints, queries: Ints) -> Task:
@@ -107,9 +82,9 @@ class Task:
         return cls(
             split.customers[people],
             split.products[candidates],
-            np.stack([customer.ravel(), product.ravel()], 1),
+            np.stack([customer, product], 1),
             sparse.csr_matrix(kinds),
-            kind[rows.ravel()],
+            kind[rows],
             place[queries[:, 1]],
         )
 
@@ -155,26 +130,17 @@ def ranks(scores: Floats, rows: Ints, targets: Ints) -> tuple[Ints, Ints]:
     return better, equal
 
 
-def metrics(better: Ints, equal: Ints) -> dict[str, float]:
-    """MRR, NDCG@10 and Hit@10: means over the queries, of the expectation where ties are broken at random."""
-    places = np.arange(1, int((better + equal).max()) + 1)
-    gains = {
-        "MRR": 1 / places,
-        "NDCG@10": np.where(places <= 10, 1 / np.log2(places + 1), 0.0),
-        "Hit@10": (places <= 10).astype(float),
-    }
-    result = {}
-    for name, gain in gains.items():
-        total = np.concatenate([[0.0], np.cumsum(gain)])
-        result[name] = float(((total[better + equal] - total[better]) / equal).mean())
-    return result
+def mrr(better: Ints, equal: Ints) -> float:
+    """The mean over the queries of 1 / rank, in expectation where ties are broken at random."""
+    total = np.concatenate([[0.0], np.cumsum(1 / np.arange(1, int((better + equal).max()) + 1))])
+    return float(((total[better + equal] - total[better]) / equal).mean())
 
 
-def measure(task: Task, scores: Floats) -> dict[str, float]:
-    """The metrics of the scores of each kind of customer asked for. Raises `Diverged` where one is not finite."""
+def measure(task: Task, scores: Floats) -> float:
+    """The MRR of the scores of each kind of customer asked for. Raises `Diverged` where one is not finite."""
     if not np.isfinite(scores).all():
         raise Diverged
-    return metrics(*ranks(scores, task.rows, task.targets))
+    return mrr(*ranks(scores, task.rows, task.targets))
 
 
 def popularity(task: Task) -> Floats:
