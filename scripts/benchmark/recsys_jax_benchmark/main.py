@@ -6,14 +6,16 @@ Example: recsys-jax benchmark --threads 1
 import json
 import os
 import platform
+import re
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import distributions
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -22,17 +24,16 @@ import tyro
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from recsys_jax.console.places import MALL, made_customers
+from recsys_jax.console.places import MALL
 from recsys_jax.console.terminal import console, errors, progress
-from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import require_folder, write_file
 from recsys_jax.errors import InputError
-from recsys_jax_benchmark import scaling, scoring, serving, training
-from recsys_jax_benchmark.process import Failure, Limits, Process, Progress, can_pin, left_behind, processors
+from recsys_jax_benchmark import process, scaling, scoring, serving, training
+from recsys_jax_benchmark.process import Failure, Limits, Measured, Progress, in_process, processors, repeated
+from recsys_jax_benchmark.pytorch.train import mall_files
 
-OURS, SEEDS = "recsys_jax", 32
+SEEDS = 32
 Part = Literal["training", "step", "seeds", "requests", "scoring", "jobs", "scaling"]
-Measured = Mapping[str, Mapping[str, Sequence[float | None]]]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Options:
     dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = MALL
     """The folder of a mall, with dataset.toml, that everyone trains on."""
     customers: Path | None = None
-    """Its customers (JSON); by default those that `recsys-jax personas` made, which runs first where it has not yet."""
+    """Its customers (JSON); by default those that `recsys-jax personas` made."""
     parts: tuple[Part, ...] = get_args(Part)
     """What is measured."""
     threads: int = 1
@@ -76,14 +77,13 @@ def _main(options: Options) -> str:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as temporary:
         folder = Path(temporary)
         limits = Limits(options.threads, options.device, cache=folder / "cache")
-        setting = _setting(options, limits)
+        result = _setting(options, limits)
         require_folder(options.out.parent)  # told now, not after all the measuring
-        _show_setting(setting)
-        result = dict(setting)
+        _show_setting(result)
         for part in get_args(Part):
             if part in options.parts and (part, options.device) != ("requests", "gpu"):
                 with progress(part) as bar:
-                    result[part] = _measure(part, options, limits, setting["left_out"], folder, bar)
+                    result[part] = _measure(part, options, limits, result["left_out"], folder, bar)
                 _show(part, options, result[part])
     write_file(options.out, json.dumps(result, indent=1) + "\n")
     console.print(f"Written to {options.out}: every repeat of all this")
@@ -96,6 +96,8 @@ def _measure(
 ) -> Any:
     """The figures of a part."""
     repeats = options.repeats
+    if part == "scaling":
+        return scaling.measure(repeats, limits, bar)
     if part == "scoring":
         methods = [name for name in scoring.METHODS if name not in left_out]
         measured = scoring.measure(scoring.CASES, methods, repeats, limits, bar)
@@ -105,17 +107,18 @@ def _measure(
         ]
     if part == "jobs":
         return _figures(serving.jobs(serving.Size(), list(serving.METHODS), repeats, limits, bar))
-    if part == "scaling":
-        return scaling.measure(repeats, limits, bar)
-    job = _job(options, folder)
+    customers, products = mall_files(options.dataset, options.customers)
+    job = training.Job(options.dataset, products, customers, options.epochs)
     if part == "training":
         methods = [name for name in training.METHODS if name not in left_out]
-        return _figures(training.measure(job, methods, repeats, bar))
+        return _figures(training.measure(job, methods, repeats, limits, folder / "models", bar))
+    if part == "requests":
+        return _figures(serving.requests(job, repeats, limits, folder / "requests.pth", bar))
+    again = partial(repeated, limits=limits, repeats=repeats, progress=bar)
     if part == "step":
-        return _figures(training.steps(job, repeats, bar), training.STEP)
-    if part == "seeds":
-        return _figures(training.seeds(job, SEEDS, repeats, bar), training.ALONE)
-    return _figures(serving.requests(replace(job, out=str(folder / "requests.pth")), repeats, bar))
+        return _figures(again(training.STEP, training.take_steps, job), training.STEP)
+    one = again(training.ALONE, training.train_together, job, 1)
+    return _figures(one | again(f"{SEEDS} models", training.train_together, job, SEEDS), training.ALONE)
 
 
 def _check(options: Options) -> None:
@@ -127,124 +130,68 @@ def _check(options: Options) -> None:
             raise InputError(f"{name}: found {value}; allowed: a whole number from 1")
     if options.out.is_dir():
         raise InputError(f"{options.out}: found a folder; allowed: the file for the figures")
-    for name in ("torch", "faiss", "pandas", "pyarrow", "matplotlib"):
+    for name in ("torch", "faiss", "pandas", "pyarrow"):
         if find_spec(name) is None:
             raise InputError(f"{name} is not installed; pip install 'recsys_jax[benchmark]' brings all methods")
 
 
 def _setting(options: Options, limits: Limits) -> dict[str, Any]:
     """What the figures hold for: the machine, the versions, who takes part."""
-    left_out = {}
-    gpus: dict[str, str | None] = {}
-    with Process("describing the machine", machine_child, limits=limits) as process:
-        blas = process.ask("blas")
-        if options.device == "gpu":
-            gpus = process.ask("gpus")
-    if options.device == "gpu":
-        if blind := [library for library, name in gpus.items() if name is None]:
-            raise InputError(f"device: found gpu, but {' and '.join(blind)} can use none here; allowed: cpu")
-        left_out = {name: "it runs on no GPU" for name in scoring.METHODS if name not in scoring.GPU_METHODS}
+    with in_process("describing the machine", machine, limits=limits) as ask:
+        blas, device = ask()
+    if device is None:
+        raise InputError("device: found gpu, but JAX or PyTorch can use none here; allowed: cpu")
+    on_cpu = [name for name in scoring.METHODS if options.device == "gpu" and name not in scoring.GPU_METHODS]
+    left_out = dict.fromkeys(on_cpu, "it runs on no GPU")
     if training.compiler() is None:
-        why = "there is no C++ compiler here, and torch.compile needs one"
-        left_out |= dict.fromkeys(training.COMPILED, why)
+        left_out |= dict.fromkeys(training.COMPILED, "there is no C++ compiler here, and torch.compile needs one")
+    info = Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*: (.+)", info.read_text(), re.MULTILINE) if info.exists() else None
+    installed = {found.name: found.version for found in distributions()}
+    versions = {"python": platform.python_version()}
+    for name in ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "faiss-cpu"):
+        versions[name] = installed.get(name, "unknown")  # such as a faiss that conda built
     return {
-        "device": gpus.get("JAX") or "cpu",
-        "cpu": _cpu(),
+        "device": device,
+        "cpu": model[1] if model else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "threads": options.threads,
-        "pinned": can_pin(),
+        "pinned": process.CAN_PIN,
         "blas": blas,
-        "versions": _versions(),
+        "versions": versions,
         "repeats": options.repeats,
         "epochs": options.epochs,
         "left_out": left_out,
     }
 
 
-def machine_child() -> dict[str, Any]:
-    """A process that says what it finds here."""
+def machine(limits: Limits) -> Iterator[tuple[str | None, str | None]]:
+    """A process that says what NumPy's BLAS is as it runs here, and the device, None where it cannot be used."""
+    import numpy as np
+    from threadpoolctl import threadpool_info
 
-    def blas() -> str | None:
-        """NumPy's BLAS as it runs here."""
-        import numpy as np
-        from threadpoolctl import threadpool_info
-
-        np.ones((2, 2)) @ np.ones((2, 2))
-        found = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-        return f"{found[0]['internal_api']} {found[0]['version']} ({found[0]['architecture']})" if found else None
-
-    def gpus() -> dict[str, str | None]:
-        """The first GPU as JAX and as PyTorch call it."""
+    np.ones((2, 2)) @ np.ones((2, 2))
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    blas = f"{pools[0]['internal_api']} {pools[0]['version']} ({pools[0]['architecture']})" if pools else None
+    device = "cpu" if limits.device == "cpu" else None
+    if limits.device == "gpu":
         import jax
         import torch
 
-        try:
-            name: str | None = jax.devices("gpu")[0].device_kind
-        except RuntimeError:
-            name = None
-        return {"JAX": name, "PyTorch": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None}
-
-    return {"blas": blas, "gpus": gpus}
+        with suppress(RuntimeError):
+            device = jax.devices("gpu")[0].device_kind if torch.cuda.is_available() else None
+    yield blas, device
 
 
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+def _is_time(quantity: str) -> bool:
+    return quantity.endswith("_s") and not quantity.endswith("_per_s")
 
 
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for name in ("jax", "jaxlib", "flax", "optax", "numpy", "torch", "faiss-cpu"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:  # such as a faiss that conda built
-            found[name] = "unknown"
-    return found
-
-
-def _job(options: Options, folder: Path) -> training.Job:
-    """What everyone trains on."""
-    schema = read_schema(options.dataset)
-    products = options.dataset / schema.products.file
-    customers = options.customers or made_customers(options.dataset)
-    if customers is None:
-        customers = options.dataset / schema.customers.file if schema.customers.file else _personas(options, folder)
-    for path in (products, customers):
-        if path.suffix != ".json":
-            raise InputError(f"{path}: the PyTorch methods know a mall's JSON files alone")
-        if not path.exists():
-            raise InputError(f"{path}: there is no such file")
-    return training.Job(
-        dataset=str(options.dataset),
-        products=str(products),
-        customers=str(customers),
-        out=str(folder / "models"),
-        epochs=options.epochs,
-        threads=options.threads,
-        device=options.device,
-    )
-
-
-def _personas(options: Options, folder: Path) -> Path:
-    """The customers, made of the dataset's reviews."""
-    if (folder / "customers.json").exists():
-        return folder / "customers.json"
-    console.print("There are no customers yet: recsys-jax personas makes them first")
-    arguments = ["-m", "recsys_jax", "personas", str(options.dataset), "--run", str(folder)]
-    made = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
-    if made.returncode:
-        raise InputError(made.stderr.strip().removeprefix("error: "))
-    return folder / "customers.json"
-
-
-def _figures(measured: Measured, base: str = OURS) -> dict[str, dict[str, Any]]:
+def _figures(measured: Measured, base: str = process.OURS) -> dict[str, dict[str, Any]]:
     """Every list of repeats as a figure; times also as ratios to those of one method."""
     return {
         method: {
-            name: figure(repeats, measured[base][name] if name.endswith("_s") and not name.endswith("_per_s") else None)
-            for name, repeats in values.items()
+            name: figure(found, measured[base][name] if _is_time(name) else None) for name, found in values.items()
         }
         for method, values in measured.items()
     }
@@ -276,11 +223,10 @@ def _show_setting(setting: dict[str, Any]) -> None:
         console.print(f"NumPy multiplies with {setting['blas']}")
     for name, reason in setting["left_out"].items():
         console.print(f"note: {name} is left out: {reason}")
-    if dropped := left_behind():
+    if dropped := sorted(name for name in os.environ if name.startswith(process.TUNING)):
         console.print(f"note: methods do not get {', '.join(dropped)} from the environment")
 
 
-TIMES = "median (times recsys_jax's), least .. most"
 # For each part a title, the columns by what they show, and what is to be known of them.
 TABLES: dict[Part, tuple[str, Mapping[str, str], str]] = {
     "training": (
@@ -317,17 +263,15 @@ def _show(part: Part, options: Options, found: Any) -> None:
         console.print(f"Written to {picture}: time and memory against products, queries, dimensions and purchases")
         return
     title, columns, note = TABLES[part]
-    table = Table(title=f"{title}: {TIMES}", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    title = f"{title}: median (times recsys_jax's), least .. most"
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     table.add_column("", min_width=14, overflow="fold")
     for column in columns.values():
         table.add_column(column, justify="right", no_wrap=True)
-    cases: Iterable[tuple[str, Mapping[str, Any]]] = [("", found)]
-    if part == "scoring":
-        cases = [(f"{one['queries']:,} x {one['products']:,}, {one['k']}", one["methods"]) for one in found]
-    for case, methods in cases:
-        if case:
-            table.add_row(case)
-        for method, figures in methods.items():
+    for case in found if part == "scoring" else [{"methods": found}]:
+        if part == "scoring":
+            table.add_row(f"{case['queries']:,} x {case['products']:,}, {case['k']}")
+        for method, figures in case["methods"].items():
             table.add_row(method, *(_cell(name, figures[name]) for name in columns))
         table.add_section()
     console.print(table)
@@ -340,7 +284,7 @@ def _cell(name: str, figure: Mapping[str, Any] | None) -> str:
     if figure is None:
         return "-"
     like = figure["median"]
-    if not name.endswith("_s") or name.endswith("_per_s"):
+    if not _is_time(name):
         return f"{like / (1e6 if name.endswith('_bytes') else 1):,.0f}"
     ratio = f" ({figure['ratio']:.1f}x)" if "ratio" in figure else ""
     spread = f"{_seconds(figure['min'], like).split()[0]} .. {_seconds(figure['max'], like)}"

@@ -1,7 +1,7 @@
 """Scaling curves: how time and memory grow with products, queries, dimensions and purchases."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -9,11 +9,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from recsys_jax.data.files import replace_file
 from recsys_jax_benchmark import scoring
-from recsys_jax_benchmark.process import Limits, Measured, Process, Progress, peak, reset
-from recsys_jax_benchmark.scoring import ONE, OURS, Case
+from recsys_jax_benchmark.process import OURS, Limits, Measured, Memory, Progress, in_process
+from recsys_jax_benchmark.scoring import ONE, Case
 
 OTHERS = ("PyTorch", "Faiss flat")
 # A training knows so many products. How many hardly matters to a step.
@@ -27,8 +28,7 @@ class Curve:
     """Searches that differ in one number."""
 
     title: str
-    x: str
-    """The field of `Case` that differs."""
+    x: str  # the field of `Case` that differs
     cases: tuple[Case, ...]
     ours: str = OURS
 
@@ -55,112 +55,69 @@ def measure(
 
     Each is `{"title", "x", "of", "methods": {name: {"x": [...], "time_s": [...], "peak_bytes": [...]}}}`: `x` says
     what grows, `of` what the seconds are of. Times are the least of the repeats; memory is the peak of the process.
-
-    Args:
-        repeats: how often each point is measured.
-        limits: of each process.
-        progress: called with how much is done, of how much, and with a word.
-        curves: searches.
-        purchases: sizes of trainings.
     """
-    # A case that lies on several curves is measured once.
-    searches: dict[str, list[Case]] = {}
-    for curve in curves:
-        listed = searches.setdefault(curve.ours, [])
-        listed += [case for case in curve.cases if case not in listed]
     found: dict[tuple[str, Case], Measured] = {}
-    for ours, cases in searches.items():
+    for ours in dict.fromkeys(curve.ours for curve in curves):
+        # A case that lies on several curves is measured once.
+        cases = list(dict.fromkeys(case for curve in curves if curve.ours == ours for case in curve.cases))
         methods = [name for name in (*OTHERS, ours) if limits.device == "cpu" or name in scoring.GPU_METHODS]
         measured = scoring.measure(cases, methods, repeats, limits, progress)
         found |= {(ours, case): points for case, points in zip(cases, measured, strict=True)}
     drawn = []
     for curve in curves:
-        points = [(getattr(case, curve.x), found[curve.ours, case]) for case in curve.cases]
-        names = dict.fromkeys(name for _, here in points for name in here)
-        drawn.append(
-            {
-                "title": curve.title,
-                "x": curve.x,
-                "of": "search",
-                "methods": {
-                    OURS if name == curve.ours else name: _line([(x, here[name]) for x, here in points if name in here])
-                    for name in names
-                },
-            }
-        )
-    trainings = []
+        lines: dict[str, Any] = {}
+        for case in curve.cases:
+            for name, here in found[curve.ours, case].items():
+                _extend(lines, OURS if name == curve.ours else name, getattr(case, curve.x), here)
+        drawn.append({"title": curve.title, "x": curve.x, "of": "search", "methods": lines})
+    line: dict[str, Any] = {}
     for number, count in enumerate(purchases):
         progress(number, len(purchases), f"training on {count:,} purchases")
-        trainings.append(_trained(count, repeats, limits))
-    line = _line(trainings)
-    return [*drawn, {"title": "training", "x": "purchases", "of": "epoch", "methods": {OURS: line}}]
+        _extend(line, OURS, *_trained(count, repeats, limits))
+    return [*drawn, {"title": "training", "x": "purchases", "of": "epoch", "methods": line}]
 
 
-def _line(points: Sequence[tuple[int, Mapping[str, Sequence[float | None]]]]) -> dict[str, list[float]]:
-    """The points (x, what was measured there) of one method, as columns."""
+def _extend(lines: dict[str, Any], name: str, x: int, measured: Mapping[str, Sequence[Any]]) -> None:
+    """Adds a point to the line of a method."""
+    line = lines.setdefault(name, {"x": [], "time_s": [], "peak_bytes": []})
+    line["x"].append(x)
+    line["time_s"].append(min(measured["time_s"]))
+    line["peak_bytes"].append(max(measured["peak_bytes"]))
 
-    def values(name: str, choose: Callable[[list[float]], float]) -> list[float]:
-        return [choose([value for value in here[name] if value is not None]) for _, here in points]
 
-    return {"x": [x for x, _ in points], "time_s": values("time_s", min), "peak_bytes": values("peak_bytes", max)}
-
-
-def _trained(purchases: int, repeats: int, limits: Limits) -> tuple[int, dict[str, list[float | None]]]:
+def _trained(purchases: int, repeats: int, limits: Limits) -> tuple[int, dict[str, list[Any]]]:
     """How many purchases there were, and the seconds of an epoch and bytes of a training on them."""
     with TemporaryDirectory(prefix="benchmark-scaling-") as folder:
         title = f"training on {purchases:,} purchases"
-        with Process(title, child, folder, purchases, repeats, limits.device, limits=limits) as process:
-            count, spent, most = process.ask("train")
+        with in_process(title, train, Path(folder), purchases, repeats, limits=limits) as ask:
+            count, spent, most = ask()
     return count, {"time_s": spent, "peak_bytes": [most]}
 
 
-def child(folder: str, purchases: int, repeats: int, device: str) -> dict[str, Callable[[], object]]:
-    """A process of one training."""
+def train(limits: Limits, folder: Path, purchases: int, repeats: int) -> Iterator[tuple[int, list[float], int]]:
+    """A process of one training: how many purchases there are, seconds per epoch of each repeat, and bytes."""
+    from recsys_jax import DeepConfig, fit, load_dataset
+    from recsys_jax.console.terminal import share_processors
+    from recsys_jax.synthetic.populations import MORE_PURCHASES, population, write_population
 
-    def train() -> tuple[int, list[float], int]:
-        """How many purchases there are, seconds per epoch of each repeat, and bytes."""
-        from recsys_jax import DeepConfig, fit, load_dataset
-        from recsys_jax.console.terminal import share_processors
-        from recsys_jax.synthetic.populations import MORE_PURCHASES, population, write_population
+    config = DeepConfig(epochs=CALL * (1 + repeats))
+    share_processors(config)
+    customers = round(purchases / (1 + MORE_PURCHASES))
+    write_population(population(customers, PRODUCTS, seed=0), folder)
+    dataset = load_dataset(folder)
+    memory = Memory(limits.device)
+    memory.reset()  # what the data took to draw is not the training's
+    marks: list[tuple[int, float]] = []
+    fit(dataset, config, progress=lambda done, *_: marks.append((done, time.perf_counter())))
+    spent = [(now - before) / (done - earlier) for (earlier, before), (done, now) in pairwise(marks)]
+    yield len(dataset.purchases), spent, memory.peak()
 
-        config = DeepConfig(epochs=CALL * (1 + repeats))
-        share_processors(config)
-        customers = round(purchases / (1 + MORE_PURCHASES))
-        write_population(population(customers, PRODUCTS, seed=0), Path(folder))
-        dataset = load_dataset(folder)
-        reset(device)  # what the data took to draw is not the training's
-        marks: list[tuple[int, float]] = []
-        fit(dataset, config, progress=lambda done, *_: marks.append((done, time.perf_counter())))
-        spent = [(now - before) / (done - earlier) for (earlier, before), (done, now) in pairwise(marks)]
-        return len(dataset.purchases), spent, peak(device)
-
-    return {"train": train}
-
-
-# The picture.
 
 COLOURS = ("#e0803a", "#3f9b5a", "#c44e8a", "#8064b8")  # of the others
-_COUNTS = {1e6: "M", 1e3: "k", 1.0: ""}
-_TIMES = {1.0: " s", 1e-3: " ms", 1e-6: " µs"}
-_BYTES = {1e9: " GB", 1e6: " MB"}
-
-
-def _short(value: float, units: Mapping[float, str] = _COUNTS) -> str:
-    """A number in the largest unit that leaves 1 or more.
-
-    >>> _short(100_000), _short(8), _short(0.01, _TIMES), _short(2e9, _BYTES)
-    ('100k', '8', '10 ms', '2 GB')
-    """
-    size = next((size for size in units if value >= 0.999 * size), min(units))
-    return f"{value / size:.3g}{units[size]}"
 
 
 def draw(path: Path, curves: Sequence[Mapping[str, Any]]) -> None:
-    """A PNG of how time and memory grow, a column for each curve, on logarithmic axes.
-
-    A curve has a `title`, `x` (what grows), `of` (what its seconds are of) and `methods`: by name the columns `x`,
-    `time_s` and `peak_bytes`.
-    """
+    """A PNG of how time and memory grow, a column for each curve of `measure`, on logarithmic axes."""
     names = list(dict.fromkeys(name for curve in curves for name in curve["methods"]))
     others = [name for name in names if name != OURS]
     style: dict[str, dict[str, Any]] = {name: {"color": own} for name, own in zip(others, COLOURS, strict=False)}
@@ -170,12 +127,11 @@ def draw(path: Path, curves: Sequence[Mapping[str, Any]]) -> None:
     panels = figure.subplots(2, len(curves), squeeze=False, sharex="col", sharey="row")
     for column, curve in enumerate(curves):
         upper, lower = panels[:, column]
-        for name, line in curve["methods"].items():
-            for axes, values in ((upper, "time_s"), (lower, "peak_bytes")):
-                (drawn[name],) = axes.plot(line["x"], line[values], marker="o", markersize=4, **style[name])
         upper.set_title(f"{curve['title']}\ntime of one {curve['of']}", loc="left", fontsize=9)
         lower.set_xlabel(curve["x"], fontsize=9)
-        for axes in (upper, lower):
+        for axes, values, unit in ((upper, "time_s", "s"), (lower, "peak_bytes", "B")):
+            for name, line in curve["methods"].items():
+                (drawn[name],) = axes.plot(line["x"], line[values], marker="o", markersize=4, **style[name])
             axes.spines[["top", "right"]].set_visible(False)
             axes.set(xscale="log", yscale="log", axisbelow=True)
             axes.grid(color="#e4e6ea")
@@ -183,9 +139,8 @@ def draw(path: Path, curves: Sequence[Mapping[str, Any]]) -> None:
             if max(line["x"]) < 1000:  # there may be one power of ten among them, or none
                 axes.set_xticks(line["x"])
             axes.tick_params(labelsize=8)
-            axes.xaxis.set_major_formatter(lambda value, _: _short(float(value)))
-        upper.yaxis.set_major_formatter(lambda value, _: _short(value, _TIMES))
-        lower.yaxis.set_major_formatter(lambda value, _: _short(value, _BYTES))
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.yaxis.set_major_formatter(EngFormatter(unit))
     panels[1, 0].set_ylabel("peak memory of the process", fontsize=8)
     figure.legend(drawn.values(), drawn, loc="outside lower left", ncols=4, frameon=False, fontsize=9)
     replace_file(path, lambda stream: figure.savefig(stream, format="png"))

@@ -1,16 +1,17 @@
 """Exact top-k, measured: a method and a case in a process, its answer checked against float64 before it is timed."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from recsys_jax_benchmark.process import Failure, Limits, Measured, Process, Progress, held, in_turns, peak, reset
+from recsys_jax_benchmark.process import OURS, Failure, Limits, Measured, Memory, Progress, in_process, in_turns
 
-OURS, ONE, EXCLUDING = "recsys_jax", "recsys_jax, one customer", "recsys_jax, 8 excluded"
+ONE, EXCLUDING = "recsys_jax, one customer", "recsys_jax, 8 excluded"
 NUMPY, PRODUCT = "NumPy", "matrix product alone"
 # Short searches are repeated up to this time, and the mean is one measurement.
 SECONDS = 0.05
@@ -56,134 +57,122 @@ def unit_vectors(case: Case) -> tuple[np.ndarray, np.ndarray]:
     return queries, products
 
 
-class _Search(NamedTuple):
+class Search(NamedTuple):
     """A method, ready: data in its own form."""
 
-    search: Callable[[], Any]
-    """What is timed; returns when the answer is there."""
-    answer: Callable[[Any], tuple[np.ndarray, np.ndarray]]
-    """The dot products (n, k) and the products' rows (n, k) of what `search` returned."""
+    search: Callable[[], Any]  # what is timed; returns when the answer is there
+    answer: Callable[[Any], tuple[np.ndarray, np.ndarray]] = lambda found: found  # its dot products and rows (n, k)
     within: AbstractContextManager[Any] = nullcontext()
 
 
-def _torch(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
+def _torch(queries: np.ndarray, products: np.ndarray, k: int, limits: Limits, *, by_groups: bool = False) -> Search:
     import torch
 
-    torch.set_num_threads(threads)
-    where = "cuda" if device == "gpu" else "cpu"
-    left, right = torch.from_numpy(queries).to(where), torch.from_numpy(products).to(where)
+    torch.set_num_threads(limits.threads)
+    left, right = (torch.from_numpy(side).to(limits.torch_device) for side in (queries, products))
+    find = _groups(left, right, k) if by_groups else lambda: (left @ right.T).topk(k)
 
     def search() -> Any:
-        found = (left @ right.T).topk(k)
-        if device == "gpu":
+        found = find()
+        if limits.device == "gpu":
             torch.cuda.synchronize()
         return found
 
-    return _Search(search, lambda found: (found[0].cpu().numpy(), found[1].cpu().numpy()), torch.inference_mode())
+    return Search(search, lambda found: (found[0].cpu().numpy(), found[1].cpu().numpy()), torch.inference_mode())
 
 
-def _torch_by_groups(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
+def _groups(left: Any, right: Any, k: int) -> Callable[[], Any]:
     """Block by block the maxima of 32 products, then the products of the best groups: our way, in PyTorch."""
     import torch
 
-    torch.set_num_threads(threads)
-    where, group = "cuda" if device == "gpu" else "cpu", 32
-    whole = len(products) // group * group
-    if len(products) < 64 * k * group or whole < len(products):
-        return _torch(queries, products, k, threads, device)
-    left, right = torch.from_numpy(queries).to(where), torch.from_numpy(products).to(where)
+    group = 32
+    if len(right) < 64 * k * group or len(right) % group:
+        return lambda: (left @ right.T).topk(k)
     grouped = right.view(-1, group, right.shape[1])
     # Allocated once: fresh blocks between small results would leave the heap in holes, a gigabyte of them.
-    scored = torch.empty(8192, len(left), device=where)
-    maxima = torch.empty(len(grouped), len(left), device=where)
+    scored = torch.empty(8192, len(left), device=left.device)
+    maxima = torch.empty(len(grouped), len(left), device=left.device)
 
-    def search() -> Any:
-        for first in range(0, whole, len(scored)):
+    def find() -> Any:
+        for first in range(0, len(right), len(scored)):
             rows = right[first : first + len(scored)]
             block = torch.mm(rows, left.T, out=scored[: len(rows)]).view(-1, group, len(left))
             torch.amax(block, dim=1, out=maxima[first // group : first // group + len(block)])
         chosen = maxima.T.topk(k).indices
         scores = torch.einsum("nd,nkgd->nkg", left, grouped[chosen]).flatten(1)
         best, places = scores.topk(k)
-        found = best, chosen.gather(1, places // group) * group + places % group
-        if device == "gpu":
-            torch.cuda.synchronize()
-        return found
+        return best, chosen.gather(1, places // group) * group + places % group
 
-    return _Search(search, lambda found: (found[0].cpu().numpy(), found[1].cpu().numpy()), torch.inference_mode())
+    return find
 
 
-def _numpy(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
-    def search() -> tuple[np.ndarray, np.ndarray]:
-        scores = queries @ products.T
-        rows = np.argpartition(scores, -k, axis=1)[:, -k:]
-        found = np.take_along_axis(scores, rows, axis=1)
-        order = np.argsort(-found, axis=1)
-        return np.take_along_axis(found, order, axis=1), np.take_along_axis(rows, order, axis=1)
-
-    return _Search(search, lambda found: found)
+def _best(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k greatest of each row, greatest first, and their columns."""
+    columns = np.argpartition(scores, -k, axis=1)[:, -k:]
+    found = np.take_along_axis(scores, columns, axis=1)
+    order = np.argsort(-found, axis=1)
+    return np.take_along_axis(found, order, axis=1), np.take_along_axis(columns, order, axis=1)
 
 
-def _product(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
+def _numpy(queries: np.ndarray, products: np.ndarray, k: int, limits: Limits) -> Search:
+    return Search(lambda: _best(queries @ products.T, k))
+
+
+def _product(queries: np.ndarray, products: np.ndarray, k: int, limits: Limits) -> Search:
     """All scores, written to memory that is there already, and nothing else: what no search of them all can beat."""
     scores = np.empty((len(queries), len(products)), np.float32)
 
     def answer(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        rows = np.stack([np.argpartition(line, -k)[-k:] for line in scores])
-        found = np.take_along_axis(scores, rows, axis=1)
-        order = np.argsort(-found, axis=1)
-        return np.take_along_axis(found, order, axis=1), np.take_along_axis(rows, order, axis=1)
+        values, rows = zip(
+            *(_best(line[None], k) for line in scores), strict=True
+        )  # a line at a time needs less memory
+        return np.concatenate(values), np.concatenate(rows)
 
-    return _Search(lambda: np.matmul(queries, products.T, out=scores), answer)
+    return Search(lambda: np.matmul(queries, products.T, out=scores), answer)
 
 
-def _faiss(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
+def _faiss(queries: np.ndarray, products: np.ndarray, k: int, limits: Limits) -> Search:
     import faiss
 
-    faiss.omp_set_num_threads(threads)
+    faiss.omp_set_num_threads(limits.threads)
     index = faiss.IndexFlatIP(products.shape[1])
     index.add(products)
-    return _Search(lambda: index.search(queries, k), lambda found: found)
+    return Search(lambda: index.search(queries, k))
 
 
-def _ours(
-    queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str, exclude: np.ndarray | None = None
-) -> _Search:
+def _ours(queries: np.ndarray, products: np.ndarray, k: int, limits: Limits, *, excluded: int = 0) -> Search:
     import jax
 
     from recsys_jax import top_k
 
+    exclude = None
+    if excluded:  # bad ones, so that the answer is everyone's
+        some = np.random.default_rng(1).integers(0, len(products), (len(queries), 64)).astype(np.int32)
+        worst = np.einsum("nd,nmd->nm", queries, products[some]).argsort(axis=1)[:, :excluded]
+        exclude = np.take_along_axis(some, worst, axis=1)
     left, right, exclude = jax.device_put((queries, products, exclude))
-    return _Search(
+    return Search(
         lambda: [part.block_until_ready() for part in top_k(left, right, k, exclude=exclude)],
         # A score is (1 + dot product) / 2.
         lambda found: (2.0 * np.asarray(found[0], np.float64) - 1.0, np.asarray(found[1])),
     )
 
 
-def _excluding(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
-    """Eight products excluded for each customer; bad ones, so that the answer is everyone's."""
-    some = np.random.default_rng(1).integers(0, len(products), (len(queries), 64)).astype(np.int32)
-    worst = np.einsum("nd,nmd->nm", queries, products[some]).argsort(axis=1)[:, :8]
-    exclude = np.take_along_axis(some, worst, axis=1)
-    return _ours(queries, products, k, threads, device, exclude)
-
-
-def _one(queries: np.ndarray, products: np.ndarray, k: int, threads: int, device: str) -> _Search:
+def _one(queries: np.ndarray, products: np.ndarray, k: int, limits: Limits) -> Search:
     from recsys_jax.serving.search import SingleSearch
 
     search, customer = SingleSearch(products), queries[0]
-    return _Search(lambda: search(customer, k), lambda found: (found[0][None], found[1][None]))
+    return Search(lambda: search(customer, k), lambda found: (found[0][None], found[1][None]))
 
 
-METHODS: dict[str, Callable[[np.ndarray, np.ndarray, int, int, str], _Search]] = {
+METHODS: dict[str, Callable[[np.ndarray, np.ndarray, int, Limits], Search]] = {
     "PyTorch": _torch,
-    "PyTorch, by groups": _torch_by_groups,
+    "PyTorch, by groups": partial(_torch, by_groups=True),
     NUMPY: _numpy,
     "Faiss flat": _faiss,
     PRODUCT: _product,
     OURS: _ours,
-    EXCLUDING: _excluding,
+    EXCLUDING: partial(_ours, excluded=8),
     ONE: _one,
 }
 GPU_METHODS = ("PyTorch", "PyTorch, by groups", OURS, EXCLUDING)
@@ -203,17 +192,10 @@ def best_scores(queries: np.ndarray, products: np.ndarray, k: int, *, block: int
 def check(
     values: np.ndarray, rows: np.ndarray, queries: np.ndarray, products: np.ndarray, best: np.ndarray
 ) -> str | None:
-    """What is wrong with an answer, or None.
+    """What is wrong with an answer, dot products `values` (n, k) and `rows` (n, k) of products, or None.
 
-    Each place must hold a product whose true score is that place's best score, within 1e-6. So the rows are the
-    reference's, except where neighbours in the ranking are that close and may change places.
-
-    Args:
-        values: dot products (n, k).
-        rows: rows of products (n, k).
-        queries: unit vectors (n, d).
-        products: unit vectors (p, d).
-        best: the reference's scores (n, k), best first.
+    Each place must hold a product whose true score is that place's `best` score (n, k), within 1e-6. So the rows are
+    the reference's, except where neighbours in the ranking are that close and may change places.
     """
     if values.shape != best.shape or rows.shape != best.shape:
         return f"scores {values.shape} and products {rows.shape} were found where {best.shape} were wanted"
@@ -221,8 +203,7 @@ def check(
         return "a score is not a finite number"
     if rows.min() < 0 or rows.max() >= len(products):
         return f"a product's row lies outside 0..{len(products) - 1}"
-    ordered = np.sort(rows, axis=1)
-    if (ordered[:, 1:] == ordered[:, :-1]).any():
+    if (np.diff(np.sort(rows, axis=1), axis=1) == 0).any():
         return "a product was found twice for one query"
     true = np.empty(best.shape)
     for first in range(0, len(queries), 10_000):  # (n, d), (n, k, d) -> (n, k)
@@ -242,76 +223,55 @@ def measure(
 
     Raises `Failure` where an answer is wrong, before anything of that case is timed.
     """
-    results = []
-    total = len(cases) * (repeats + 1)
+    results, total = [], len(cases) * (repeats + 1)
     for number, case in enumerate(cases):
-        title = f"{case.queries:,} x {case.products:,}"
-        progress(number * (repeats + 1), total, f"{title}, checking")
+        title, before = f"{case.queries:,} x {case.products:,}", number * (repeats + 1)
+        progress(before, total, f"{title}, checking")
         queries, products = unit_vectors(case)
         best = best_scores(queries, products, case.k)
-        here = [method for method in methods if takes_part(method, case)]
         found: Measured = {}
+        ask: dict[str, Callable[[], Any]] = {}
         with ExitStack() as stack:
-            processes = {}
-            for method in here:
-                process = Process(
-                    *(f"scoring {title}, {method}", child, method, limits.threads, limits.device, asdict(case)),
-                    limits=limits,
-                )
-                processes[method] = stack.enter_context(process)
-            for process in processes.values():
-                process.ask("prepare")  # all of them first: nobody is measured while another one still starts
-            for method in here:
-                first_call, values, rows = processes[method].ask("answer")
+            for method in methods:
+                if takes_part(method, case):
+                    process = in_process(f"scoring {title}, {method}", child, method, case, limits=limits)
+                    ask[method] = stack.enter_context(process)
+            for start in ask.values():  # all of them first: nobody is measured while another one still starts
+                start()
+            for method, first in ask.items():
+                first_call, values, rows = first()
                 if wrong := check(values, rows, queries, products, best):
                     raise Failure(f"scoring {title}, {method} is wrong, so nothing is timed: {wrong}")
                 found[method] = {"time_s": [], "first_call_s": [first_call]}
-            for _, repeat, method in in_turns(here, repeats):
-                progress(number * (repeats + 1) + repeat + 1, total, f"{title}, repeat {repeat + 1}")
+            for _, repeat, method in in_turns(list(ask), repeats):
+                progress(before + repeat + 1, total, f"{title}, repeat {repeat + 1}")
                 time.sleep(REST)
-                found[method]["time_s"].append(processes[method].ask("measure"))
-            for method in here:
-                found[method] |= processes[method].ask("memory")
+                spent, most, above = ask[method]()
+                found[method]["time_s"].append(spent)
+                found[method] |= {"peak_bytes": [most], "peak_above_held_bytes": [above]}
         results.append(found)
     return results
 
 
-def child(method: str, threads: int, device: str, sizes: Mapping[str, int]) -> dict[str, Callable[[], object]]:
-    """A process of one method and one case."""
-    case, peaks = Case(**sizes), list[int]()
-    ready: list[_Search] = []
-    before: list[int | None] = []
-
-    def prepare() -> None:
-        """Imports the library and gives it the data."""
-        ready.append(METHODS[method](*unit_vectors(case), case.k, threads, device))
-        reset(device)
-        before.append(held(device))
-
-    def answer() -> tuple[float, np.ndarray, np.ndarray]:
-        """The first call: its seconds, the dot products and the products' rows."""
-        with ready[0].within:
-            began = time.perf_counter()
-            found = ready[0].search()
-            spent = time.perf_counter() - began
-        peaks.append(peak(device))
-        return spent, *ready[0].answer(found)
-
-    def measure() -> float:
-        """Seconds per call, over as many calls as it takes to measure."""
-        search, count = ready[0].search, 0
-        reset(device)  # what the answer took to send is not the search's
-        with ready[0].within:
-            began = time.perf_counter()
+def child(limits: Limits, method: str, case: Case) -> Iterator[Any]:
+    """A method's process for a case: first it is made ready; then come its first call and answer, then repeats."""
+    search, answer, within = METHODS[method](*unit_vectors(case), case.k, limits)
+    memory = Memory(limits.device)
+    memory.reset()
+    before = memory.held()
+    yield None
+    with within:
+        began = time.perf_counter()
+        found = search()
+        spent = time.perf_counter() - began
+        most = memory.peak()
+        yield spent, *answer(found)
+        del found
+        while True:
+            memory.reset()  # what the answer took to send is not the search's
+            began, count = time.perf_counter(), 0
             while (elapsed := time.perf_counter() - began) < SECONDS:
                 search()
                 count += 1
-        peaks.append(peak(device))
-        return elapsed / count
-
-    def memory() -> dict[str, list[int | None]]:
-        """The peak of all calls, and how much of it was not held before them."""
-        above = None if before[0] is None else max(peaks) - before[0]
-        return {"peak_bytes": [max(peaks)], "peak_above_held_bytes": [above]}
-
-    return {"prepare": prepare, "answer": answer, "measure": measure, "memory": memory}
+            most = max(most, memory.peak())  # of all calls
+            yield elapsed / count, most, None if before is None else most - before

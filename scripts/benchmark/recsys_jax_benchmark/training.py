@@ -3,16 +3,14 @@
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from shutil import which
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from recsys_jax_benchmark.process import Failure, Limits, Measured, Process, Progress, held, in_turns, peak, seconds
+from recsys_jax_benchmark.process import OURS, Failure, Limits, Measured, Memory, Progress, in_process, in_turns, record
 
-OURS = "recsys_jax"
 COMMON = "PyTorch, as commonly written"
 COMPILED = ("PyTorch, compiled step", "PyTorch, compiled epoch")
 # How far a method's mean loss over its last epochs may lie from the common one's: the mean of its trainings, by as much
@@ -24,55 +22,25 @@ ALONE, TOGETHER = "one model", "at once"
 
 @dataclass(frozen=True)
 class Job:
-    """What one process trains on, and where it saves."""
+    """What everyone trains on."""
 
-    dataset: str
-    products: str
-    customers: str
-    out: str
+    dataset: Path
+    products: Path
+    customers: Path
     epochs: int
-    threads: int
-    device: str
-    seed: int = 0
-    """Of the first training; the second one's is the next."""
-    trainings: int = 2
-    """How many trainings in one process."""
-
-    def limits(self, cache: Path) -> Limits:
-        """Of its process."""
-        return Limits(self.threads, self.device, cache)
-
-    @property
-    def where(self) -> str:
-        """The device as PyTorch calls it."""
-        return "cuda" if self.device == "gpu" else "cpu"
 
 
-@dataclass
-class Timings:
-    """What one process measured."""
+class Trained(NamedTuple):
+    """One training."""
 
-    seconds: list[float] = field(default_factory=list)
-    """Of each training alone: the first one compiles."""
-    losses: list[list[float]] = field(default_factory=list)
-    """Mean loss of each epoch, for each training."""
-    saved_at: float = 0.0
-    """When the first model was on disk, by the clock that all processes share."""
-    held: int | None = None
-    """Bytes in use before the first training: libraries and data."""
-    peak: int = 0
-    """The most bytes in use up to the first saved model."""
+    seconds: float
+    losses: list[float]  # the mean loss of each epoch
+    at: float  # when the model was trained, and the first one saved, by the clock that all processes share
+    peak: int  # the most bytes in use until then
 
-    @contextmanager
-    def training(self) -> Iterator[None]:
-        """Times one training."""
-        began = time.perf_counter()
-        yield
-        self.seconds.append(time.perf_counter() - began)
 
-    def saved(self, device: str) -> None:
-        """The first model is on disk."""
-        self.saved_at, self.peak = time.monotonic(), peak(device)
+# What trains with a seed and returns the model and its losses, and what saves the model to a folder.
+Training = tuple[Callable[[int], tuple[Any, list[float]]], Callable[[Any, Path], object]]
 
 
 def compiler() -> str | None:
@@ -80,31 +48,29 @@ def compiler() -> str | None:
     return which(os.environ.get("CXX", "clang++" if os.uname().sysname == "Darwin" else "g++"))
 
 
-def _pytorch(job: Job, timings: Timings, *, compiled: Literal["common", "epoch", "step"] | None) -> None:
+def _pytorch(job: Job, limits: Limits, *, compiled: Literal["common", "epoch", "step"] | None) -> Training:
     import torch
 
     from recsys_jax_benchmark.pytorch import reference
     from recsys_jax_benchmark.pytorch.strongest import Strongest
 
-    torch.set_num_threads(job.threads)
-    customers, products = reference.read_rows(Path(job.customers)), reference.read_rows(Path(job.products))
-    timings.held = held(job.device)
-    strongest = None
-    # In the common way nothing compiles, so that its one training is as fast as any later one.
-    for seed in range(job.seed, job.seed + (1 if compiled == "common" else job.trainings)):
-        with timings.training():
-            if compiled == "common":
-                model, losses = reference.train(customers, products, epochs=job.epochs, seed=seed, device=job.where)
-            else:
-                strongest = strongest or Strongest(customers, products, device=job.where, compiled=compiled)
-                model, losses = strongest.train(epochs=job.epochs, seed=seed)
-        timings.losses.append(losses)
-        if seed == job.seed:
-            reference.save(model, reference.brands(products), Path(job.out) / "model.pth")
-            timings.saved(job.device)
+    torch.set_num_threads(limits.threads)
+    customers, products = reference.read_rows(job.customers), reference.read_rows(job.products)
+    device = limits.torch_device
+
+    @cache  # what the first training prepares serves the later ones
+    def strongest() -> Strongest:
+        return Strongest(customers, products, device=device, compiled=None if compiled == "common" else compiled)
+
+    def train(seed: int) -> tuple[Any, list[float]]:
+        if compiled == "common":
+            return reference.train(customers, products, epochs=job.epochs, seed=seed, device=device)
+        return strongest().train(epochs=job.epochs, seed=seed)
+
+    return train, lambda model, out: reference.save(model, reference.brands(products), out / "model.pth")
 
 
-def _ours(job: Job, timings: Timings) -> None:
+def _ours(job: Job, limits: Limits) -> Training:
     """What `recsys-jax train` does."""
     from recsys_jax import DeepConfig, fit, load_dataset, save_model
     from recsys_jax.console.terminal import keep_what_is_compiled, share_processors
@@ -112,17 +78,15 @@ def _ours(job: Job, timings: Timings) -> None:
     share_processors(DeepConfig())
     keep_what_is_compiled()
     dataset = load_dataset(job.dataset, job.customers)
-    timings.held = held(job.device)
-    for seed in range(job.seed, job.seed + job.trainings):
-        with timings.training():
-            model = fit(dataset, DeepConfig(epochs=job.epochs, seed=seed))
-        timings.losses.append(model.losses.tolist())
-        if seed == job.seed:
-            save_model(model, Path(job.out))
-            timings.saved(job.device)
+
+    def train(seed: int) -> tuple[Any, list[float]]:
+        model = fit(dataset, DeepConfig(epochs=job.epochs, seed=seed))
+        return model, model.losses.tolist()
+
+    return train, save_model
 
 
-METHODS: dict[str, Callable[[Job, Timings], None]] = {
+METHODS: dict[str, Callable[[Job, Limits], Training]] = {
     COMMON: partial(_pytorch, compiled="common"),
     "PyTorch, fastest, not compiled": partial(_pytorch, compiled=None),
     COMPILED[0]: partial(_pytorch, compiled="step"),
@@ -131,64 +95,61 @@ METHODS: dict[str, Callable[[Job, Timings], None]] = {
 }
 # Whose compilers keep what they made: they run once more, as people's later runs do.
 KEEPING = (*COMPILED, OURS)
-QUANTITIES = (
-    *("whole_process_s", "later_process_s", "steady_s", "compile_s"),
-    *("final_loss", "peak_bytes", "peak_above_held_bytes"),
-)
 
 
-def measure(job: Job, methods: list[str], repeats: int, progress: Progress) -> Measured:
-    """Seconds, losses and bytes of every repeat.
+def measure(job: Job, methods: list[str], repeats: int, limits: Limits, folder: Path, progress: Progress) -> Measured:
+    """Seconds, losses and bytes of every repeat, each in a process with a folder of its own within `folder`.
 
     Raises `Failure` as soon as the methods do not train to the same loss.
-
-    Args:
-        job: what all have in common; each process gets its seed, and a folder within `out`.
-        methods: their names.
-        repeats: how many processes each one gets.
-        progress: called with how much is done.
     """
-    found: Measured = {method: {name: [] for name in QUANTITIES} for method in methods}
+    found: Measured = {}
     losses: dict[str, list[float]] = {method: [] for method in methods}
     for number, repeat, method in in_turns(methods, repeats):
         progress(number, repeats * len(methods), f"{method}, repeat {repeat + 1}")
-        out = Path(job.out) / str(number)
+        out = folder / str(number)
         out.mkdir(parents=True)
-        own = replace(job, out=str(out), seed=2 * repeat)
-        whole, timings = _process(method, own)
-        later, trained = whole, list(timings.losses)
+        # In the common way nothing compiles, so that its one training is as fast as any later one.
+        seeds = [2 * repeat] if method == COMMON else [2 * repeat, 2 * repeat + 1]
+        whole, trained = _process(method, job, seeds, limits, out)
+        first, last = trained[0], trained[-1]
+        later = whole
         if method in KEEPING:  # whoever keeps nothing starts every time as the first time
-            later, again = _process(method, replace(own, trainings=1))
-            trained += again.losses
-        losses[method] += [sum(curve[-LAST:]) / len(curve[-LAST:]) for curve in trained]
-        first, steady = timings.seconds[0], timings.seconds[-1]
-        above = None if timings.held is None else timings.peak - timings.held
-        compiling = max(first - steady, 0.0) if len(timings.seconds) > 1 else None
-        values = (whole, later, steady, compiling, losses[method][-1], timings.peak, above)
-        for name, value in zip(QUANTITIES, values, strict=True):
-            found[method][name].append(value)
+            later, again = _process(method, job, seeds[:1], limits, out)
+            trained += again
+        losses[method] += [sum(one.losses[-LAST:]) / len(one.losses[-LAST:]) for one in trained]
+        record(
+            *(found, method),
+            whole_process_s=whole,
+            later_process_s=later,
+            steady_s=last.seconds,
+            compile_s=max(first.seconds - last.seconds, 0.0) if len(seeds) > 1 else None,
+            final_loss=losses[method][-1],
+            peak_bytes=first.peak,
+        )
         if number % len(methods) == len(methods) - 1:
             check(losses)
     return found
 
 
-def _process(method: str, job: Job) -> tuple[float, Timings]:
-    """Seconds from the start of a process to its saved model, and what it measured."""
-    limits = job.limits(Path(job.out) / "cache")
-    with Process(f"training, {method}", training_child, method, asdict(job), limits=limits) as process:
-        timings = Timings(**process.ask("train"))
-        return timings.saved_at - process.started, timings
+def _process(method: str, job: Job, seeds: list[int], limits: Limits, out: Path) -> tuple[float, list[Trained]]:
+    """Seconds from the start of a process to its first model on disk, and all its trainings."""
+    began = time.monotonic()
+    limits = replace(limits, cache=out / "cache")
+    with in_process(f"training, {method}", train, method, job, seeds, out, limits=limits) as ask:
+        trained: list[Trained] = [ask() for _ in seeds]
+    return trained[0].at - began, trained
 
 
-def training_child(method: str, job: Mapping[str, Any]) -> dict[str, Callable[[], object]]:
-    """A method's process."""
-    timings = Timings()
-
-    def train() -> dict[str, Any]:
-        METHODS[method](Job(**job), timings)
-        return asdict(timings)
-
-    return {"train": train}
+def train(limits: Limits, method: str, job: Job, seeds: list[int], out: Path) -> Iterator[Trained]:
+    """A method's process: trains with each seed, and saves the first model."""
+    fit, save = METHODS[method](job, limits)
+    for seed in seeds:
+        began = time.perf_counter()
+        model, losses = fit(seed)
+        spent = time.perf_counter() - began
+        if seed == seeds[0]:
+            save(model, out)
+        yield Trained(spent, losses, time.monotonic(), Memory(limits.device).peak())
 
 
 def check(losses: Mapping[str, list[float]]) -> None:
@@ -205,73 +166,52 @@ def check(losses: Mapping[str, list[float]]) -> None:
             )
 
 
-# Many seeds.
+# Many seeds, and parts of a step.
 
 
-def seeds(job: Job, count: int, repeats: int, progress: Progress) -> Measured:
-    """Seconds that one model takes to train, and that `count` of them take at once, each without compiling."""
-    found: Measured = {}
-    for turn, (name, number) in enumerate(((ALONE, 1), (TOGETHER, count))):
-        progress(turn, 2, name)
-        limits = job.limits(Path(job.out).parent / f"cache, {name}")
-        with Process(name, seeds_child, asdict(replace(job, trainings=number)), limits=limits) as process:
-            process.ask("train")
-            found[name] = {"time_s": [process.ask("train") for _ in range(repeats)]}
-    return found
+def timed(run: Callable[[], object]) -> float:
+    """How many seconds it takes."""
+    began = time.perf_counter()
+    run()
+    return time.perf_counter() - began
 
 
-def seeds_child(job: Mapping[str, Any]) -> dict[str, Callable[[], object]]:
-    """A process that trains some seeds at once."""
+def train_together(limits: Limits, job: Job, count: int) -> Iterator[dict[str, float]]:
+    """A process that trains one model or some at once: the seconds that it takes, again and again."""
     from recsys_jax import DeepConfig, fit, fit_seeds, load_dataset
     from recsys_jax.console.terminal import share_processors
 
-    config, count = DeepConfig(epochs=job["epochs"]), job["trainings"]
+    config = DeepConfig(epochs=job.epochs)
     share_processors(config, count)
-    dataset = load_dataset(job["dataset"], job["customers"])
-    train = partial(fit, dataset, config) if count == 1 else partial(fit_seeds, dataset, config, range(count))
-    return {"train": partial(seconds, train)}
+    dataset = load_dataset(job.dataset, job.customers)
+    while True:
+        if count == 1:
+            yield {ALONE: timed(lambda: fit(dataset, config))}
+        else:
+            yield {TOGETHER: timed(lambda: fit_seeds(dataset, config, range(count)))}
 
 
-# A step.
-
-
-def steps(job: Job, repeats: int, progress: Progress) -> Measured:
-    """Seconds a step, by part, in every repeat; all parts in one process, in turns."""
-    found: Measured = {}
-    limits = job.limits(Path(job.out).parent / "cache, step")
-    with Process(STEP, steps_child, asdict(job), limits=limits) as process:
-        process.ask("measure")  # compiles
-        for repeat in range(repeats):
-            progress(repeat, repeats, f"repeat {repeat + 1}")
-            for part, spent in process.ask("measure").items():
-                found.setdefault(part, {"time_s": []})["time_s"].append(spent)
-    return found
-
-
-def steps_child(job: Mapping[str, Any]) -> dict[str, Callable[[], object]]:
-    """The process that is measured: whole trainings, and parts of a step that can be run alone."""
+def take_steps(limits: Limits, job: Job) -> Iterator[dict[str, float]]:
+    """A process of whole trainings, and of parts of a step that can be run alone: seconds a step, again and again."""
     import numpy as np
 
     from recsys_jax import DeepConfig, fit, load_dataset
     from recsys_jax.console.terminal import share_processors
 
-    config = DeepConfig(epochs=job["epochs"])
+    config = DeepConfig(epochs=job.epochs)
     share_processors(config)
-    dataset = load_dataset(job["dataset"], job["customers"])
+    dataset = load_dataset(job.dataset, job.customers)
     count = config.epochs * -(-len(dataset.purchases) // config.batch_size)
     params = fit(dataset, replace(config, epochs=1)).variables["params"]
     towers = []
     for tower, rows in zip(params.values(), (1, 2), strict=True):
-        first, second = tower["hidden"]["kernel"], tower["output"]["kernel"]
+        first, second = (tower["deep"][layer]["kernel"] for layer in ("hidden", "output"))
         towers.append((np.full((rows * config.batch_size, len(first)), 0.1, np.float32), first, second))
     trainings = {STEP: config, "without dropout": replace(config, dropout=0.0)}
     programs = {"matrix products alone": _products(towers), "Adam alone": _adam(params)}
-
-    def measure() -> dict[str, float]:
-        trained = {part: seconds(partial(fit, dataset, own)) / count for part, own in trainings.items()}
-        return trained | {part: seconds(program) / TURNS for part, program in programs.items()}
-
-    return {"measure": measure}
+    while True:
+        trained = {part: timed(partial(fit, dataset, own)) / count for part, own in trainings.items()}
+        yield trained | {part: timed(program) / TURNS for part, program in programs.items()}
 
 
 def _repeated(turn: Callable[[Any], Any], start: Any) -> Callable[[], Any]:

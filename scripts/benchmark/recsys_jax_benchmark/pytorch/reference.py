@@ -99,6 +99,11 @@ def product_features(product: Mapping[str, Any], brand_map: Mapping[str, int]) -
     }
 
 
+def stack(rows: Sequence[Features]) -> Features:
+    """Many as vectors."""
+    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
+
+
 class Purchases(Dataset[dict[str, Features]]):
     """One item per purchase: the customer, the product, and a random product that was not bought."""
 
@@ -113,8 +118,7 @@ class Purchases(Dataset[dict[str, Features]]):
 
     def __getitem__(self, index: int) -> dict[str, Features]:
         customer = self.customers[index]
-        bought = customer["purchased_product_id"]
-        other = bought
+        other = bought = customer["purchased_product_id"]
         while other == bought:
             other = self.ids[int(torch.randint(len(self.ids), ()))]
         return {
@@ -129,7 +133,6 @@ def train(
     products: Rows,
     *,
     epochs: int = 500,
-    batch_size: int = 32,
     seed: int = 0,
     device: str = "cpu",
     progress: Callable[[int, float], None] | None = None,
@@ -137,7 +140,7 @@ def train(
     """The model, and the mean loss of each epoch; `progress` is called with both after each."""
     torch.manual_seed(seed)
     brand_map = brands(products)
-    loader = DataLoader(Purchases(customers, products, brand_map), batch_size=batch_size, shuffle=True)
+    loader = DataLoader(Purchases(customers, products, brand_map), batch_size=32, shuffle=True)
     model = TwoTower(len(brand_map)).to(device)
     criterion = nn.TripletMarginLoss(margin=1.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -182,9 +185,8 @@ def load(path: Path) -> tuple[TwoTower, dict[str, int]]:
 def encode(model: TwoTower, customers: Rows, products: Rows, brand_map: Mapping[str, int]) -> tuple[Tensor, Tensor]:
     """Unit vectors of all customers and of all products, as when serving."""
     model.eval()
-    everybody = stack([customer_features(customer) for customer in customers])
     catalogue = stack([product_features(product, brand_map) for product in products])
-    return model.encode_customer(everybody), model.encode_product(catalogue)
+    return model.encode_customer(stack(list(map(customer_features, customers)))), model.encode_product(catalogue)
 
 
 def evaluate(
@@ -216,7 +218,3 @@ def _chance(scores: Tensor, best: Tensor, wanted: Tensor, k: int) -> float:
     equal, good = int(level.sum()), int((level & wanted).sum())
     places = min(max(k - better, 0), equal)
     return 1.0 - math.comb(equal - good, places) / math.comb(equal, places)
-
-
-def stack(rows: Sequence[Features]) -> Features:
-    return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}

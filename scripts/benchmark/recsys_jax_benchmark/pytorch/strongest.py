@@ -14,6 +14,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from recsys_jax_benchmark.pytorch.reference import Rows, TwoTower, brands, customer_features, product_features, stack
 
+BATCH = 32
 RATE, BETA1, BETA2, ADAM_EPS = 1e-3, 0.9, 0.999, 1e-8
 MOMENTUM, NORM_EPS = 0.1, 1e-5
 KEPT = 0.8  # of the hidden units, in dropout
@@ -35,15 +36,9 @@ class Strongest:
     """
 
     def __init__(
-        self,
-        customers: Rows,
-        products: Rows,
-        *,
-        batch_size: int = 32,
-        device: str = "cpu",
-        compiled: Literal["epoch", "step"] | None = "epoch",
+        self, customers: Rows, products: Rows, *, device: str = "cpu", compiled: Literal["epoch", "step"] | None
     ) -> None:
-        self._compiled, self._device, self._size = compiled, torch.device(device), batch_size
+        self._compiled, self._device = compiled, torch.device(device)
         brand_map = brands(products)
         row = {product["product_id"]: number for number, product in enumerate(products)}
         people = stack([customer_features(customer) for customer in customers])
@@ -54,7 +49,7 @@ class Strongest:
         self._prices = goods["price"].to(device)
         self._bought = torch.tensor([row[customer["purchased_product_id"]] for customer in customers], device=device)
 
-        self._brands, self._count, self._batches = len(brand_map), len(customers), -(-len(customers) // batch_size)
+        self._brands, self._count, self._batches = len(brand_map), len(customers), -(-len(customers) // BATCH)
         self._shapes = {name: param.shape for name, param in TwoTower(self._brands).named_parameters()}
         self._sizes = [shape.numel() for shape in self._shapes.values()]
         hidden, total = self._shapes["product_mlp.2.weight"].numel(), sum(self._sizes)
@@ -119,10 +114,10 @@ class Strongest:
         # A loop in the graph: Python would loop over graphs of one step (1.8x). Unrolled, the epoch's nine steps are
         # 5 to 8 % faster but compile for over a minute (2.6x). Without the C++ wrapper, Python starts kernels (1.6x).
         def epoch() -> Tensor:
-            whole, total, state = self._count // self._size, torch.zeros(()), self._state
+            whole, total, state = self._count // BATCH, torch.zeros(()), self._state
             if whole:
-                rows = self._rows[:, : whole * self._size].view(3, whole, self._size).movedim(1, 0)
-                bits = self._bits[:, : whole * self._size].view(3, whole, self._size, -1).movedim(1, 0)
+                rows = self._rows[:, : whole * BATCH].view(3, whole, BATCH).movedim(1, 0)
+                bits = self._bits[:, : whole * BATCH].view(3, whole, BATCH, -1).movedim(1, 0)
 
                 def body(batch: Tensor, total: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
                     place = int(batch)
@@ -161,7 +156,7 @@ class Strongest:
     def _rest(self, first: int, step: Callable[..., tuple[State, Tensor]], state: State, total: Tensor) -> Tensor:
         """Trains on the batches from `first` on; the epoch's mean loss, where those before had the sum `total`."""
         for batch in range(first, self._batches):
-            part = slice(batch * self._size, (batch + 1) * self._size)
+            part = slice(batch * BATCH, (batch + 1) * BATCH)
             state, loss = step(state, self._rows[:, part], self._bits[:, part], self._rates[batch])
             total = total + loss
         for old, new in zip(self._state, state, strict=True):
@@ -214,8 +209,8 @@ class Strongest:
 
         losses = torch.zeros(epochs, device=self._device)
         for epoch in self._draws(epochs):
-            masks = torch.split(self._mask(self._bits), self._size, dim=1)
-            for rows, mask in zip(torch.split(self._rows, self._size, dim=1), masks, strict=True):
+            masks = torch.split(self._mask(self._bits), BATCH, dim=1)
+            for rows, mask in zip(torch.split(self._rows, BATCH, dim=1), masks, strict=True):
                 loss = self._row_loss(model, rows, mask)
                 params.grad.zero_()
                 torch.autograd.backward(loss)

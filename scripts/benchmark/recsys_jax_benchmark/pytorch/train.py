@@ -36,26 +36,21 @@ class Options:
 
 def main(options: Options) -> str:
     """Trains, evaluates and writes."""
-    made = options.customers or made_customers(options.dataset)
-    if made is None:
-        raise InputError(
-            f"{options.dataset}: there are no customers yet: run recsys-jax personas {options.dataset} first"
-        )
+    made, products_file = mall_files(options.dataset, options.customers)
     _check(options, made)
     try:
         from recsys_jax_benchmark.pytorch import reference
     except ModuleNotFoundError as error:
         raise InputError(f"{error.name} is not installed; pip install 'recsys_jax[torch]' brings it") from None
     customers = reference.read_rows(made)
-    products = reference.read_rows(options.dataset / "products.json")
+    products = reference.read_rows(products_file)
     with progress("training in PyTorch") as bar:
-
-        def update(epoch: int, loss: float) -> None:
-            bar(epoch, options.epochs, f"loss {loss:.4f}")
-
         try:
             model, losses = reference.train(
-                customers, products, epochs=options.epochs, seed=options.seed, progress=update
+                *(customers, products),
+                epochs=options.epochs,
+                seed=options.seed,
+                progress=lambda epoch, loss: bar(epoch, options.epochs, f"loss {loss:.4f}"),
             )
         except KeyError as error:  # a label or an alias that our schema knows besides
             raise InputError(f"{made}, {options.dataset}: the reference doesn't know the value {error}") from None
@@ -67,16 +62,29 @@ def main(options: Options) -> str:
     return following("torch import", options.checkpoint, options.dataset, "--customers", made)
 
 
-def _check(options: Options, made: Path) -> None:
-    """Everything that could go wrong, before the training and not after it."""
-    for name, value, most in (("epochs", options.epochs, 10**9), ("seed", options.seed, 2**32 - 1)):
-        if not (name == "epochs") <= value <= most:
-            raise InputError(f"{name}: found {value}; allowed: {int(name == 'epochs')} to {most}")
-    if read_schema(options.dataset).source["products"] != published_schema().source["products"]:
-        raise InputError(f"{options.dataset}: the PyTorch reference knows the mall's products alone")
-    for path in (made, options.dataset / "products.json"):
+def mall_files(dataset: Path, customers: Path | None) -> tuple[Path, Path]:
+    """The files of customers and of products. Raises `InputError` where there are none that the reference reads."""
+    schema = read_schema(dataset)
+    own = dataset / schema.customers.file if schema.customers.file else None
+    customers = customers or made_customers(dataset) or own
+    if customers is None:
+        raise InputError(f"{dataset}: there are no customers yet: run recsys-jax personas {dataset} first")
+    products = dataset / schema.products.file
+    for path in (customers, products):
         if path.suffix != ".json":
             raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .json, which the reference reads")
+        if not path.exists():
+            raise InputError(f"{path}: there is no such file")
+    return customers, products
+
+
+def _check(options: Options, made: Path) -> None:
+    """Everything that could go wrong, before the training and not after it."""
+    for name, value, least, most in (("epochs", options.epochs, 1, 10**9), ("seed", options.seed, 0, 2**32 - 1)):
+        if not least <= value <= most:
+            raise InputError(f"{name}: found {value}; allowed: {least} to {most}")
+    if read_schema(options.dataset).source["products"] != published_schema().source["products"]:
+        raise InputError(f"{options.dataset}: the PyTorch reference knows the mall's products alone")
     # Our own reading tells what is wrong with either file, value by value.
     dataset = open_dataset(options.dataset, options.dataset, made)
     FeatureSpace.fit(dataset.schema.customers.features, dataset.customers).encode(dataset.customers)
