@@ -20,6 +20,8 @@ from recsys_jax.config import Config
 
 # The tests' work is small: a second thread of PyTorch's or NumPy's only slows it.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nothing is looked for on a hub: a test that names an encoder that isn't here would wait for the network.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 # A busy machine is slow; that is no failure.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("busy")

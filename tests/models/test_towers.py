@@ -1,5 +1,7 @@
 """The towers: widths, batch normalisation as PyTorch does it, padding, degenerate input."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,11 @@ PRODUCT = (
 )
 
 
+def init(module, *args, key=0, **kwargs):
+    """What `module.init` gives, as one program: op by op, most of the time would be compilation."""
+    return jax.jit(partial(module.init, **kwargs))(jax.random.key(key), *args)
+
+
 def rows(inputs, n, seed=0):
     rng = np.random.default_rng(seed)
     out = {}
@@ -39,7 +46,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def variables(model):
-    return model.init(jax.random.key(0), rows(CUSTOMER, 1), rows(PRODUCT, 1))
+    return init(model, rows(CUSTOMER, 1), rows(PRODUCT, 1))
 
 
 def test_the_towers_of_the_mall(variables):
@@ -56,7 +63,7 @@ def test_the_towers_of_the_mall(variables):
 def test_initial_values_are_pytorchs():
     """Embeddings from N(0, 1); Linear weights and biases uniform within 1 / sqrt(inputs)."""
     wide = Tower((TowerInput("brand", "categorical", 4000), TowerInput("price", "numeric", 9)), hidden_dim=512)
-    params = wide.init(jax.random.key(1), rows(wide.inputs, 1))["params"]["deep"]
+    params = init(wide, rows(wide.inputs, 1), key=1)["params"]["deep"]
     table = np.asarray(params["brand_emb"])
     assert abs(table.mean()) < 0.02
     assert abs(table.std() - 1) < 0.02
@@ -79,7 +86,7 @@ def test_unit_length(model, variables):
 
 def test_either_tower_alone_is_the_pair(model, variables):
     c, p = rows(CUSTOMER, 7), rows(PRODUCT, 9)
-    both = model.apply(variables, c, p)
+    both = jax.jit(model.apply)(variables, c, p)
     np.testing.assert_allclose(both[0], encode_customers(model, variables, c), atol=1e-6)
     np.testing.assert_allclose(both[1], encode_products(model, variables, p), atol=1e-6)
 
@@ -112,7 +119,7 @@ def test_padding_does_not_count():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
     padded = jnp.concatenate([x, jnp.full((3, 3), 1e3)])
     norm = BatchNorm()
-    variables = norm.init(jax.random.key(0), x, train=False)
+    variables = init(norm, x, train=False)
     short, stats = norm.apply(variables, x, train=True, mutable=["batch_stats"])
     mask = jnp.arange(8) < 5
     long, masked_stats = norm.apply(variables, padded, train=True, mask=mask, mutable=["batch_stats"])
@@ -123,7 +130,7 @@ def test_padding_does_not_count():
 def test_a_batch_of_one_normalises_to_the_bias():
     norm = BatchNorm()
     x = jnp.array([[3.0, -7.0]])
-    variables = norm.init(jax.random.key(0), x, train=False)
+    variables = init(norm, x, train=False)
     out, stats = norm.apply(variables, x, train=True, mutable=["batch_stats"])
     assert out.tolist() == [[0.0, 0.0]]
     # 0.9 x old + 0.1 x the batch's mean, and its variance of zero
@@ -134,7 +141,7 @@ def test_a_batch_of_one_normalises_to_the_bias():
 def test_a_bag_is_the_mean_of_its_embeddings():
     tower = Tower((TowerInput("genres", "multi-categorical", 3), TowerInput("year", "numeric", 1)), embedding_dim=2)
     bags = {"genres": jnp.array([[0, 2], [1, -1], [-1, -1]]), "year": jnp.zeros((3, 1))}
-    variables = tower.init(jax.random.key(0), bags)
+    variables = init(tower, bags)
     table = np.array([[2.0, 0.0], [5.0, 7.0], [4.0, 10.0]], np.float32)
     variables = jax.tree_util.tree_map_with_path(
         lambda path, leaf: table if "genres_emb" in str(path) else leaf, variables
@@ -149,14 +156,17 @@ def test_a_bag_is_the_mean_of_its_embeddings():
 def test_a_zero_vector_has_a_finite_gradient():
     tower = Tower((TowerInput("x", "numeric", 1),))
     x = {"x": jnp.zeros((2, 1))}
-    variables = tower.init(jax.random.key(0), x)
+    variables = init(tower, x)
     params = jax.tree.map(jnp.zeros_like, variables["params"])
 
+    @jax.jit
+    @jax.value_and_grad
     def total(params):
         return tower.apply({**variables, "params": params}, x).sum()
 
-    assert float(total(params)) == 0.0
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.grad(total)(params)))
+    value, gradient = total(params)
+    assert float(value) == 0.0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
 def test_dropout_only_in_training(model, variables):
@@ -175,7 +185,7 @@ def test_dropout_drops_its_share_and_scales_the_rest():
     """The unit before the output is on in all rows: what comes out of a tower of one unit tells what dropped."""
     tower = Tower((TowerInput("x", "numeric", 1),), hidden_dim=1, output_dim=2)
     x = {"x": jnp.linspace(1.0, 2.0, 2**16)[:, None]}
-    variables = tower.init(jax.random.key(0), x)
+    variables = init(tower, x)
     noise = jnp.arange(2**16, dtype=jnp.uint16)[:, None]
     _, seen = tower.apply(
         variables,
@@ -196,7 +206,7 @@ def test_passes_are_batches_one_after_the_other():
     rng, norm = np.random.default_rng(1), BatchNorm()
     x = jnp.asarray(rng.normal(size=(3, 5, 4)) * [[[1.0]], [[2.0]], [[9.0]]], jnp.float32)
     mask = jnp.arange(5) < 4
-    alone = norm.init(jax.random.key(0), x[0], train=False)
+    alone = init(norm, x[0], train=False)
     together, stats = norm.apply(alone, x.reshape(15, 4), train=True, mask=mask, passes=3, mutable=["batch_stats"])
     for batch, rows_together in zip(x, together.reshape(3, 5, 4), strict=True):
         one, changed = norm.apply(alone, batch, train=True, mask=mask, mutable=["batch_stats"])
@@ -238,9 +248,11 @@ def paths(request) -> TwoTower:
 def test_init_has_finite_gradients(paths):
     """Where training starts, and where all parameters are zero: lengths of zero have no direction."""
     c, p = every_kind(5), every_kind(7)
-    variables = paths.init(jax.random.key(0), c, p)
+    variables = init(paths, c, p)
 
-    def total(params):
+    @jax.jit
+    @jax.grad
+    def gradient(params):
         one, other = paths.apply({**variables, "params": params}, c, p)
         return (one @ other.T).sum()
 
@@ -250,16 +262,16 @@ def test_init_has_finite_gradients(paths):
             params,
             variables["params"],
         )
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.grad(total)(allowed)))
-    moved = jax.grad(total)(variables["params"])
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient(allowed)))
+    moved = gradient(variables["params"])
     assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(moved["product"]))
 
 
 def test_vectors_have_unit_length_and_the_width_of_both_paths(paths):
     c, p = every_kind(5), every_kind(7)
-    variables = paths.init(jax.random.key(0), c, p)
+    variables = init(paths, c, p)
     width = paths.wide_dim + paths.deep * paths.output_dim + (2 if paths.wide_dim else 0)
-    for vectors in paths.apply(variables, c, p):
+    for vectors in jax.jit(paths.apply)(variables, c, p):
         assert vectors.shape[1] == width
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1.0, rtol=1e-5)
 
@@ -268,7 +280,7 @@ def test_a_dot_product_of_a_wide_model_is_that_of_its_sums():
     """Written out: the sum of the values' vectors, numbers interpolated between knots, divided by both radii."""
     model = TwoTower(EVERY_KIND, EVERY_KIND, wide_dim=6, deep=False)
     c, p = every_kind(5), every_kind(7)
-    variables = jax.tree.map(np.array, dict(model.init(jax.random.key(0), c, p)))
+    variables = jax.tree.map(np.array, dict(init(model, c, p)))
     sums = []
     for side, rows_of in (("customer", c), ("product", p)):
         tower = variables["params"][side]
@@ -283,7 +295,7 @@ def test_a_dot_product_of_a_wide_model_is_that_of_its_sums():
             total += np.where(missing, wide.get(f"{name}_missing", 0.0), curve)
         tower["radius"] = np.float32(2 * np.linalg.norm(total, axis=1).max())
         sums.append(total / tower["radius"])
-    one, other = model.apply(variables, c, p)
+    one, other = jax.jit(model.apply)(variables, c, p)
     np.testing.assert_allclose(one @ other.T, sums[0] @ sums[1].T, atol=1e-6)
 
 
@@ -291,26 +303,28 @@ def test_a_deep_path_on_top_of_a_wide_one_starts_as_the_wide_one():
     """And its gradient is not zero: it can be trained from there."""
     c, p = every_kind(5), every_kind(7)
     both = TwoTower(EVERY_KIND, EVERY_KIND, wide_dim=6)
-    variables = both.init(jax.random.key(0), c, p)
+    variables = init(both, c, p)
     alone = TwoTower(EVERY_KIND, EVERY_KIND, wide_dim=6, deep=False)
     sides = variables["params"]
     wide = {"params": {side: {name: sides[side][name] for name in ("wide", "radius")} for side in sides}}
-    one, other = both.apply(variables, c, p)
-    customers, products = alone.apply(wide, c, p)
+    one, other = jax.jit(both.apply)(variables, c, p)
+    customers, products = jax.jit(alone.apply)(wide, c, p)
     # Both radii are 1; the customers' deep vectors, of length 1, make theirs the root of 2.
     np.testing.assert_allclose(one @ other.T * 2**0.5, customers @ products.T, atol=1e-6)
 
-    def total(params):
+    @jax.jit
+    @jax.grad
+    def gradient(params):
         customers, products = both.apply({**variables, "params": params}, c, p)
         return (customers[0] * products[0]).sum()
 
-    assert float(jnp.abs(jax.grad(total)(sides)["product"]["deep_scale"])) > 0
+    assert float(jnp.abs(gradient(sides)["product"]["deep_scale"])) > 0
 
 
 def test_the_start_is_that_of_init(paths):
     """The same tree, and the same distributions: the start is drawn by NumPy, without compiling."""
     sides = every_kind(1), every_kind(1)
-    flax = paths.init(jax.random.key(0), *sides)
+    flax = init(paths, *sides)
     ours, again, other = (initial_variables(paths, *sides, seed=np.random.SeedSequence(seed)) for seed in (0, 0, 1))
     assert jax.tree.structure(flax) == jax.tree.structure(ours)
     jax.tree.map(np.testing.assert_array_equal, ours, again)
