@@ -72,12 +72,12 @@ def _torch(queries: np.ndarray, products: np.ndarray, k: int, limits: Limits, *,
     left, right = (torch.from_numpy(side).to(limits.torch_device) for side in (queries, products))
     find = _groups(left, right, k) if by_groups else lambda: (left @ right.T).topk(k)
 
-    def search() -> Any:
+    def synchronized() -> Any:
         found = find()
-        if limits.device == "gpu":
-            torch.cuda.synchronize()
+        torch.cuda.synchronize()
         return found
 
+    search = synchronized if limits.device == "gpu" else find
     return Search(search, lambda found: (found[0].cpu().numpy(), found[1].cpu().numpy()), torch.inference_mode())
 
 

@@ -140,7 +140,8 @@ def run(peer: str, folder: Path, say: Callable[[str], None] = print) -> Path:
     except Diverged:
         raise InputError(f"{folder}: {peer} diverged on all training customers with {told(chosen.setting)}") from None
     seconds = time.perf_counter() - began
-    versions = {found.name: found.version for found in distributions() if found.name in PACKAGES[peer]}
+    installed = {found.name.lower(): found.version for found in distributions()}
+    versions = {name: installed.get(name, "not installed") for name in PACKAGES[peer]}
     record = {
         "peer": peer,
         "chosen": {**chosen.setting, "epochs": epochs, "inner_mrr": score},

@@ -11,8 +11,8 @@ from scipy import sparse
 from .task import Diverged, Floats, Task, score_products
 
 Setting = Mapping[str, Any]
+# Called after each epoch with its number and what would give the scores; whether to go on.
 Watch = Callable[[int, Callable[[], Floats]], bool]
-"""Called after each epoch with its number and what would give the scores; whether to go on."""
 Train = Callable[[Task, Setting, Watch], None]
 
 SEED = 0
@@ -137,9 +137,6 @@ def train_rectools(task: Task, setting: Setting, watch: Watch) -> None:
 
         def __len__(self) -> int:
             return len(self.rows)
-
-        def __getitem__(self, row: int) -> Any:
-            return self.__getitems__([row])[0]
 
         def __getitems__(self, rows: list[int]) -> list[Any]:
             negative = torch.randint(len(self.items), (len(rows),))
