@@ -159,7 +159,6 @@ def read_reviews(folder: Path, schema: Schema) -> Reviews:
 
 
 def _review_problem(review: Any) -> str | None:
-    """Why a review cannot be used; None where it can."""
     if isinstance(review, RepeatedKey):
         return f"found the key {review.key!r} twice; allowed: each once"
     text = review.get("content") if isinstance(review, dict) else None

@@ -213,7 +213,7 @@ class FeatureSpace:
         """The arrays over all rows. Raises `InputError` for a missing column or a value that no policy allows."""
         return {name: fitted.encode(table) for name, fitted in self._by_name.items()}
 
-    def problems(self, table: Table) -> dict[int, InputError]:
+    def problems(self, table: Table) -> dict[int, str]:
         """The first reason for each row that `encode` refuses. Raises `InputError` for a missing column."""
         table = table.collecting()
         self.encode(table)

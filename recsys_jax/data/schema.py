@@ -131,7 +131,6 @@ class Interactions:
     customer: str
     product: str
     date: str | None
-    """The column with the date of the purchase."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +142,6 @@ class Schema:
     customers: Customers
     interactions: Interactions | None
     catalogue: str | None
-    """The file with the persona catalogue."""
     training: Config | None
     """The recipe that this dataset is trained with by default; None: that of all datasets."""
     source: Mapping[str, Any]

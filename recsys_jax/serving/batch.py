@@ -218,10 +218,10 @@ def rank(
     if source.id:
         checked.read(source.id, as_key, ID)
     bought = [source.purchases(checked, row) for row in range(len(table))]
-    bad = checked.problems or {}
+    reasons = checked.problems or {}
 
     def of_the_others() -> tuple[list[int], Ranking | None]:
-        rows = [row for row in range(len(table)) if row not in bad]
+        rows = [row for row in range(len(table)) if row not in reasons]
         if not rows:
             return rows, None
         lists = [bought[row] for row in rows]
@@ -231,11 +231,10 @@ def rank(
         rows, ranking = of_the_others()
     except InputError:
         more = source.rec.model.customers.problems(table)
-        if not set(more) - set(bad):
+        if not set(more) - set(reasons):
             raise  # it is not about rows
-        bad = {**more, **bad}
+        reasons = {**more, **reasons}
         rows, ranking = of_the_others()
-    reasons = {row: str(e).removeprefix(f"{table.source}, row {table.number(row)}, ") for row, e in bad.items()}
     if ranking is not None:
         goods = "products of the categories asked for" if request["categories"] else "products"
         for place in np.flatnonzero((ranking.products < 0).all(axis=1)).tolist():

@@ -239,7 +239,6 @@ def _writer(persona: int, category: int, rng: Generator) -> Profile:
 
 
 def _profile(said: Profile) -> str:
-    """The `profile_info` of a review."""
     gender = {"F": "여성", "M": "남성"}[said.gender or "F"]
     return f"{(said.age or 0) // 10}0대/{gender}/{SKIN_WORDS[said.skin_type or 'normal']}"
 

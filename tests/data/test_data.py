@@ -374,7 +374,7 @@ def test_rows_that_lack_the_same_number_do_not_differ(mall):
 def test_errors_after_repeated_rows_name_the_files_row(mall):
     rows = [customer("a", "p1"), customer("a", "p2"), customer("b", "p3", age=44)]
     customers = load_dataset(repeated(mall, rows)).customers
-    assert "customers.json, row 3, age: found 44" in str(customers.error(1, "age", "another"))
+    says(lambda: customers.refuse(1, "age", "another"), "customers.json, row 3, age: found 44; allowed: another")
     rows[2]["age"] = -4
     says(lambda: load_dataset(repeated(mall, rows, first=False)), "customers.json, row 3, age: found -4", "1 of 3 rows")
 

@@ -362,7 +362,7 @@ def test_the_problems_of_a_table_are_those_of_its_rows(name, request):
             space.encode(table.select([row]))
         except InputError as error:
             alone[row] = str(error)
-    assert {row: str(error) for row, error in found.items()} == alone
+    assert {row: f"{table.where(row)}, {reason}" for row, reason in found.items()} == alone
     assert list(found) == sorted(found) == ([1, 2, 3, 4] if name == "mall_model" else [])
     first = space.features[0].feature.column
     with pytest.raises(InputError, match=f"the column '{first}' is missing; found: gender"):
