@@ -156,7 +156,7 @@ class Section:
         found = f"found {shown(self._content[key], 200)}" if key in self._content else "it is not given"
         return InputError(f"{self.where}: {key}: {found}; allowed: {allowed}")
 
-    def require(self, key: str, allowed: str, ok: bool) -> None:
+    def require(self, ok: bool, key: str, allowed: str) -> None:
         """Raises the `InputError` for a key whose value is not ok."""
         if not ok:
             raise self.error(key, allowed)
@@ -170,7 +170,7 @@ class Section:
     def text(self, key: str) -> str:
         """A required text. Raises `InputError`, as all of these do, for anything else."""
         value = self.get(key)
-        self.require(key, "a text", isinstance(value, str) and bool(value))
+        self.require(isinstance(value, str) and bool(value), key, "a text")
         return value  # type: ignore[no-any-return]
 
     def optional_text(self, key: str) -> str | None:
@@ -187,7 +187,7 @@ class Section:
     def choice(self, key: str, allowed: Sequence[str], default: str | None = None) -> Any:
         """One of the allowed texts."""
         value = self.get(key, default)
-        self.require(key, choices(allowed), value in allowed)
+        self.require(value in allowed, key, choices(allowed))
         return value
 
     def keys(self, key: str, allowed: str = "a list of different texts or numbers") -> tuple[str, ...]:
@@ -195,13 +195,13 @@ class Section:
         value = self.get(key)
         listed = isinstance(value, list) and all(isinstance(item, str | int | float) for item in value)
         found = [as_key(item) for item in value] if listed else []
-        self.require(key, allowed, 0 < len(found) == len(set(found)) and None not in found)
+        self.require(0 < len(found) == len(set(found)) and None not in found, key, allowed)
         return tuple(text for text in found if text is not None)
 
     def part(self, key: str, read: Callable[["Section"], T]) -> T:
         """What `read` makes of the table under the key, of which it must read all keys."""
         content = self.get(key)
-        self.require(key, f"a section [{key}]", content is not None)
+        self.require(content is not None, key, f"a section [{key}]")
         section = Section(content, f"{self.where}, [{key}]")
         made = read(section)
         section.end()

@@ -243,7 +243,7 @@ def _categorical(part: Section, name: str, column: str, kind: str) -> Categorica
     if labels is not None and len(labels) != len(values or ()):
         raise part.error("labels", "as many labels as there are given values")
     aliases = part.get("aliases", {})
-    part.require("aliases", "a table { SPELLING = VALUE }", isinstance(aliases, Mapping))
+    part.require(isinstance(aliases, Mapping), "aliases", "a table { SPELLING = VALUE }")
     known = {str(alias): as_key(value) or "" for alias, value in aliases.items()}
     for alias, value in known.items():
         if values is not None and value not in values:
@@ -262,9 +262,9 @@ def _categorical(part: Section, name: str, column: str, kind: str) -> Categorica
 
 def _numeric(part: Section, name: str, column: str) -> Numeric:
     standardise = part.get("standardise", False)
-    part.require("standardise", "true or false", isinstance(standardise, bool))
+    part.require(isinstance(standardise, bool), "standardise", "true or false")
     scale = part.number("scale", 1.0)
-    part.require("scale", "a number above 0", 0 < scale < math.inf)
+    part.require(0 < scale < math.inf, "scale", "a number above 0")
     clip = part.get("clip")
     if clip is not None:
         low, high = map(as_number, clip) if isinstance(clip, list) and len(clip) == 2 else (None, None)
@@ -272,7 +272,7 @@ def _numeric(part: Section, name: str, column: str) -> Numeric:
             raise part.error("clip", "a list of two numbers, the lower first")
         clip = (low, high)
     least, most = part.number("min", -math.inf), part.number("max", math.inf)
-    part.require("min", f"a number below max = {most:g}", least < most)
+    part.require(least < most, "min", f"a number below max = {most:g}")
 
     def within(value: object) -> bool:
         number = as_number(value)
@@ -288,7 +288,7 @@ def _policy(part: Section, key: str, words: tuple[str, ...], admits: Callable[[o
     """One of the words, or `{ as = VALUE }` with a value that the feature admits."""
     value = part.get(key)
     if isinstance(value, Mapping) and set(value) == {"as"} and isinstance(value["as"], str | int | float):
-        part.require(key, f"{{ as = {allowed} }}", admits(value["as"]))
+        part.require(admits(value["as"]), key, f"{{ as = {allowed} }}")
         return As(value["as"])
-    part.require(key, f"{choices(words)} or {{ as = VALUE }}", value in words)
+    part.require(value in words, key, f"{choices(words)} or {{ as = VALUE }}")
     return value  # type: ignore[no-any-return]
