@@ -18,10 +18,7 @@ COMMANDS = {
     "torch import": ("recsys_jax.cli.convert:import_torch", "make a run of a PyTorch checkpoint"),
     "torch export": ("recsys_jax.cli.convert:export_torch", "write a run's model as a PyTorch checkpoint"),
     "torch train": ("recsys_jax_benchmark.pytorch.train:main", "train the PyTorch reference"),
-    "dataset synthetic": (
-        "recsys_jax.cli.convert:synthetic",
-        "write a mall with reviews, or tables of any size",
-    ),
+    "dataset synthetic": ("recsys_jax.cli.convert:synthetic", "write a mall with reviews, or tables of any size"),
     "dataset movielens": ("recsys_jax.cli.convert:movielens", "make a dataset of the files of MovieLens-100k"),
     "benchmark": ("recsys_jax_benchmark.main:main", "measure speed and memory against PyTorch, NumPy and Faiss"),
 }
@@ -52,10 +49,9 @@ def find(words: Sequence[str]) -> tuple[Callable[..., str | None], str, Sequence
 
     Ends with a sentence where there is no such command, or where it is not installed.
     """
-    count = next((count for count in (1, 2) if " ".join(words[:count]) in COMMANDS), 0)
-    if not count:
+    name = next((name for name in (words[0], " ".join(words[:2])) if name in COMMANDS), None)
+    if name is None:
         _unknown(words)
-    name = " ".join(words[:count])
     module, _, function = COMMANDS[name][0].partition(":")
     try:
         imported = import_module(module)
@@ -65,7 +61,7 @@ def find(words: Sequence[str]) -> tuple[Callable[..., str | None], str, Sequence
         from recsys_jax.console.terminal import not_installed
 
         _stop(not_installed(error))
-    return getattr(imported, function), name, words[count:]
+    return getattr(imported, function), name, words[len(name.split()) :]
 
 
 def _help(group: str = "") -> str:
@@ -77,13 +73,11 @@ def _help(group: str = "") -> str:
 
 def _unknown(words: Sequence[str]) -> NoReturn:
     """Ends with a sentence, or with what there is of `torch` and `dataset`."""
-    group = f"{words[0]} "
-    if any(name.startswith(group) for name in COMMANDS):
-        if len(words) == 1 or words[1] in ("-h", "--help"):
-            print(_help(group))
-            sys.exit(0)
-        said, allowed = " ".join(words[:2]), [name for name in COMMANDS if name.startswith(group)]
-    else:
+    said, allowed = " ".join(words[:2]), [name for name in COMMANDS if name.startswith(f"{words[0]} ")]
+    if allowed and (len(words) == 1 or words[1] in ("-h", "--help")):
+        print(_help(f"{words[0]} "))
+        sys.exit(0)
+    if not allowed:
         said, allowed = words[0], list(COMMANDS)
     near = get_close_matches(said, allowed, 1)
     ask = f"; did you mean {near[0]}?" if near else ""

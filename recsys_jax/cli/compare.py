@@ -1,50 +1,32 @@
-"""Ranks recipes by what they reach on the same queries, with paired differences; tunes, and asks other recommenders.
+"""Ranks recipes, such as `recsys-jax compare shop --configs my.toml --tune 20 --peers lightfm rectools`."""
 
-Examples: recsys-jax compare data/amoremall
-          recsys-jax compare shop --configs my.toml --protocol time
-          recsys-jax compare shop --protocol hold-out --tune 20 --peers lightfm rectools
-"""
-
-import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 
 from recsys_jax import Dataset, InputError, load_dataset
 from recsys_jax.config import Config, describe, to_table, words
+from recsys_jax.console import tables
 from recsys_jax.console.places import MALL, following, held_out, made_customers, require_dataset, run_folder
-from recsys_jax.console.tables import Grid, Page, beside, figure, plus_minus, say, say_notes, show, span, write_page
-from recsys_jax.console.terminal import console, note, progress, share_processors
+from recsys_jax.console.reports import write_json
+from recsys_jax.console.terminal import console, note, progress, renamed, share_processors
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import require_folder, write_file
-from recsys_jax.data.splits import DatasetOfFold, Derived, Fold, Split
+from recsys_jax.data.splits import DatasetOfFold, Split
 from recsys_jax.errors import choices
 from recsys_jax.evaluation.baselines import baselines
-from recsys_jax.evaluation.engine import Answers, evaluate
+from recsys_jax.evaluation.engine import Answers, evaluate, views_of_fold
 from recsys_jax.evaluation.findings import ranking
 from recsys_jax.evaluation.methods import SOFTMAX, TUNED, built_in, read_configs, recipe, tuned
 from recsys_jax.evaluation.plots import comparison_differences
-from recsys_jax.evaluation.report import METRICS, Comparison, Row, compare
+from recsys_jax.evaluation.report import METRICS, Comparison, compare
 
 Protocol = Literal["cross-validation", "hold-out", "time", "new-combinations", "new-products"]
-
-
-def translate(arguments: Sequence[str]) -> list[str]:
-    """The arguments with former names replaced, each told in a line."""
-    out = []
-    for word in arguments:
-        name, equals, value = word.partition("=")
-        if name == "--search":
-            note("--search is now called --tune")
-            name = "--tune"
-        out.append(f"{name}{equals}{value}")
-    return out
 
 
 @dataclass(frozen=True)
@@ -72,7 +54,10 @@ class Options:
     full: bool = False
     """Print all tables, which report.md has in any case."""
 
-    translate = staticmethod(translate)
+    @staticmethod
+    def translate(arguments: Sequence[str]) -> list[str]:
+        """The arguments with the former name of `--tune` replaced, which is told in a line."""
+        return [renamed(word, {"--search": "--tune"}) for word in arguments]
 
 
 def main(options: Options) -> str:
@@ -105,28 +90,36 @@ def main(options: Options) -> str:
     honest = None if found.leak_free is None else compare(found.leak_free.methods, found.customers, seed=options.seed)
 
     counted = f"n = {result.queries:,} purchases, {result.customers:,} customers, {found.candidates:,} products"
-    say_notes(dataset.notes, options.dataset)
-    say(f"Asked: {len(result.rows)} methods; {split.title}; {counted}", lines=2)
-    headline = ranking(honest or result, split.name, configs)
-    say(headline)
-    for line in _summary(honest or result, configs, others):
-        console.print(line)
+    tables.say_notes(dataset.notes, options.dataset)
+    tables.say(f"Asked: {len(result.rows)} methods; {split.title}; {counted}", lines=2)
+    ranked = honest or result
+    headline = ranking(ranked, split.name, configs)
+    tables.say(headline)
+    best = next(row.method for row in ranked.rows if row.method in configs)
+    baseline = next(row.method for row in ranked.rows if row.method in others)
+    tables.beside(best, baseline, {row.method: row.means[METRICS[0]] for row in ranked.rows}, ranked.difference)
     for sentence in problems:
-        say(f"* {sentence}", "  ")
-    page: list[str | Grid] = [f"* {name}: {describe(config)}" for name, config in configs.items()]
+        tables.say(f"* {sentence}", "  ")
+    page: list[str | tables.Grid] = [f"* {name}: {describe(config)}" for name, config in configs.items()]
     page += [f"* note: {one}" for one in dataset.notes]
-    page += _page(result, split.title, counted, leak=made is not None)
-    page += [] if honest is None else _page(honest, f"{split.title}, without the leak", counted, leak=False)
+    page += _page(result, split.title, counted)
+    if made is not None:
+        page.append("* Personas were derived from the review of the very purchase that is asked for.")
+    if honest is not None:
+        page += _page(honest, f"{split.title}, without the leak", counted)
     page += [f"* {sentence}" for sentence in problems]
     if options.full:
-        show(page)
+        tables.show(page)
     seconds = time.perf_counter() - began
     document = {
         "protocol": split.title,
         "split": split.name,
         "seed": options.seed,
         "seeds": options.seeds,
-        "recipes": {name: _table(config) for name, config in configs.items()},
+        "recipes": {
+            name: {field: value for field, value in to_table(config).items() if field != "seed"}
+            for name, config in configs.items()
+        },
         "hyper-parameters tried": options.tune,
         "left out": problems,
         "seconds": round(seconds, 1),
@@ -135,11 +128,11 @@ def main(options: Options) -> str:
         **({} if honest is None else {"leak-free": honest.document()}),
     }
     write_file(out / "comparison.csv", result.csv())
-    write_file(out / "comparison.json", json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
-    write_page(out / "report.md", [headline, *page])
+    write_json(out / "comparison.json", document)
+    tables.write_page(out / "report.md", [headline, *page])
     comparison_differences(out / "comparison.png", result, f"{split.title}\n{counted}")
     console.print(f"{seconds:,.0f} s. Written to {out}: report.md and more")
-    return _following(options, honest or result, configs)
+    return following("train", options.dataset, *words(configs[best]))
 
 
 def _check(options: Options) -> None:
@@ -147,19 +140,19 @@ def _check(options: Options) -> None:
         found = getattr(options, name)
         if found < least:
             raise InputError(f"{name}: found {found}; allowed: {least} or more")
-    if options.peers and find_spec("recsys_jax_benchmark") is None:
+    peers, new_products = ", ".join(options.peers), options.protocol == "new-products"
+    if peers and find_spec("recsys_jax_benchmark") is None:
         raise InputError(
-            f"peers: found {', '.join(options.peers)}; allowed: with recsys_jax_benchmark, the package under "
-            f"scripts/benchmark, which is not installed"
+            f"peers: found {peers}; allowed: with recsys_jax_benchmark, the package under scripts/benchmark, which is "
+            f"not installed"
         )
-    if options.protocol == "new-products":
-        if options.peers:
-            raise InputError(f"peers: found {', '.join(options.peers)}; allowed: with protocols that rank all products")
-        if options.tune:
-            raise InputError(
-                f"tune: found {options.tune}; allowed: with other protocols than new-products, as the tuning holds "
-                f"out customers"
-            )
+    if peers and new_products:
+        raise InputError(f"peers: found {peers}; allowed: with protocols that rank all products")
+    if options.tune and new_products:
+        raise InputError(
+            f"tune: found {options.tune}; allowed: with other protocols than new-products, as the tuning holds out "
+            f"customers"
+        )
 
 
 def _check_names(configs: Mapping[str, Config], names: Sequence[str], peers: Sequence[str]) -> None:
@@ -191,90 +184,33 @@ def _ask_peers(
                     continue
                 done, name = number * len(options.peers) + place, NAMES[peer]
                 try:
-                    write_split(folder, _view(dataset, fold, of_fold), fold, options.seed)
-                    answers = ask(peer, folder, lambda word: bar(done, total, f"{name}, {word}"))  # noqa: B023
-                    parts[name].append(answers)
+                    write_split(folder, views_of_fold(dataset, split, fold, of_fold)[0], fold, options.seed)
+                    parts[name].append(ask(peer, folder, lambda word: bar(done, total, f"{name}, {word}")))  # noqa: B023
                 except (InputError, OSError) as error:
                     problems[peer] = f"{name} is left out: {error}"
                     del parts[name]
     return {name: Answers.join(each) for name, each in parts.items()}, list(problems.values())
 
 
-def _view(dataset: Dataset, fold: Fold, of_fold: DatasetOfFold | None) -> Dataset:
-    """The dataset as it looks from within the fold."""
-    if of_fold is None:
-        return dataset
-    known = np.ones(len(dataset.customers), bool)
-    known[dataset.purchases[fold.queries, 0]] = False  # each of these customers has one purchase
-    seen = of_fold(known)
-    return seen.dataset if isinstance(seen, Derived) else seen
-
-
-def _summary(result: Comparison, configs: Collection[str], baselines: Collection[str]) -> list[str]:
-    """The best recipe beside the best baseline and chance, a line each."""
-    best = next((row for row in result.rows if row.method in configs), result.rows[0])
-    baseline = next(row for row in result.rows if row.method in baselines)
-    chance = next(row for row in result.rows if row.method == "random")
-    shown = {best.method: best.method, baseline.method: f"{baseline.method} (best baseline)", "random": "chance"}
-    rows = {row.method: row for row in (best, baseline, chance)}
-
-    def word(row: Row) -> str:
-        return "" if row is best else f"the recipe is {result.difference(best, row).reading}"
-
-    return beside((shown[name], row.means[METRICS[0]], word(row)) for name, row in rows.items())
-
-
-def _page(result: Comparison, title: str, counted: str, *, leak: bool) -> Page:
-    page: list[str | Grid] = [
+def _page(result: Comparison, title: str, counted: str) -> tables.Page:
+    mrr, ndcg, hit = METRICS
+    rows = []
+    for row in result.rows:
+        figures = [row.means[ndcg].mean, row.means[hit].mean, row.spread[mrr]]
+        rows.append([row.method, tables.plus_minus(row.means[mrr]), *map(tables.figure, figures)])
+    page: list[str | tables.Grid] = [
         f"# {title}",
         counted,
-        _ranking(result),
+        tables.Grid(("method", "MRR", "NDCG@10", "Hit@10", "over\nseeds"), rows),
         "± is half of the 95 % interval, by a bootstrap over customers. Over seeds: the standard deviation of one "
         "model's MRR; – where there is one model alone.",
     ]
-    if len(result.rows) > 1:
+    first, *others = result.rows
+    if others:
+        minus = {row.method: {"MRR": row.minus_best[mrr], "NDCG@10": row.minus_best[ndcg]} for row in others}
         page += [
-            _differences(result),
+            tables.differences(f"minus {first.method}", minus, "it is"),
             "Differences are paired query by query; where there are several seeds, their noise is in the interval. "
             "Each stands by itself: of twenty, one errs by chance.",
         ]
-    if leak:
-        page.append("* Personas were derived from the review of the very purchase that is asked for.")
     return page
-
-
-def _ranking(result: Comparison) -> Grid:
-    mrr, *rest = METRICS
-    rows = [
-        [
-            row.method,
-            plus_minus(row.means[mrr]),
-            *(figure(row.means[one].mean) for one in rest),
-            figure(row.spread[mrr]),
-        ]
-        for row in result.rows
-    ]
-    return Grid(("method", "MRR", "NDCG@10", "Hit@10", "over\nseeds"), rows)
-
-
-def _differences(result: Comparison) -> Grid:
-    rows = []
-    for row in result.rows:
-        for metric, one in list((row.minus_best or {}).items())[:2]:
-            name = row.method if metric == METRICS[0] else ""
-            shown = metric.replace("ndcg", "NDCG").replace("mrr", "MRR")
-            rows.append([name, shown, figure(one.mean, sign="+"), span(one), row.reading(metric)])
-    return Grid((f"minus {result.rows[0].method}", "", "mean", "95 % interval", "it is"), rows)
-
-
-def _table(config: Config) -> dict[str, object]:
-    """The config's fields but for the seed, as `parse_recipe` reads them."""
-    return {name: value for name, value in to_table(config).items() if name != "seed"}
-
-
-def _following(options: Options, result: Comparison, configs: Mapping[str, Config]) -> str:
-    """How to train the best recipe, where the best method is one; of others, how to look at it more closely."""
-    ours = [row.method for row in result.rows if row.method in configs]
-    if not ours:
-        return following("evaluate", options.dataset, "--protocol", options.protocol)
-    return following("train", options.dataset, *words(configs[ours[0]]))

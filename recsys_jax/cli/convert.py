@@ -1,14 +1,5 @@
-"""What comes from elsewhere: PyTorch checkpoints, in and out, and datasets, made up or of MovieLens.
+"""What comes from elsewhere: PyTorch checkpoints, in and out, and datasets, made up or of MovieLens."""
 
-Examples: recsys-jax torch import model.pth data/amoremall
-          recsys-jax torch export runs/amoremall model.pth
-          recsys-jax dataset synthetic --out data/amoremall
-          recsys-jax dataset movielens ~/ml-100k ~/movielens
-"""
-
-import csv
-import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from math import isfinite
@@ -17,24 +8,14 @@ from typing import Annotated
 
 import tyro
 
-from recsys_jax import DeepConfig, InputError, TrainedModel, load_checkpoint, load_model, save_checkpoint
+from recsys_jax import DeepConfig, InputError, load_checkpoint, load_model, save_checkpoint
 from recsys_jax.config import words
-from recsys_jax.console.places import (
-    MALL,
-    again,
-    following,
-    make_mall,
-    open_dataset,
-    run_folder,
-    write_model,
-    write_set_aside,
-)
+from recsys_jax.console import places
 from recsys_jax.console.terminal import console, note
 from recsys_jax.data.dataset import read_products, read_schema
 from recsys_jax.data.features import FittedFeature
-from recsys_jax.data.files import require_folder, write_file
+from recsys_jax.data.files import csv_text, require_folder, write_file
 from recsys_jax.data.schema import Categorical, Numeric
-from recsys_jax.data.tables import SetAside
 from recsys_jax.synthetic.populations import population, write_population
 
 # The films' own columns; a flag for each genre follows. All texts of MovieLens-100k are Latin-1.
@@ -59,33 +40,30 @@ class Import:
 
 def import_torch(options: Import) -> str:
     """Imports and writes the model."""
-    named = run_folder(options.dataset, options.run)
-    run = named if options.run else run_folder(options.dataset, named.with_name(f"{named.name}-torch"))
+    named = places.run_folder(options.dataset, options.run)
+    run = named if options.run else places.run_folder(options.dataset, named.with_name(f"{named.name}-torch"))
     if options.customers is None:
         schema = read_schema(options.dataset)
         products, _ = read_products(options.dataset, schema)
-        lost: Sequence[SetAside] = products.set_aside
+        lost = products.set_aside
         model = load_checkpoint(options.checkpoint, schema, products)
-        then = following("recommend", run, *_anybody(model))
+        somebody = [f"{fitted.feature.column}={_some_value(fitted)}" for fitted in model.customers]
+        then = places.following("recommend", run, *somebody)
     else:
-        dataset = open_dataset(options.dataset, run, options.customers)
+        dataset = places.open_dataset(options.dataset, run, options.customers)
         lost = dataset.set_aside
         model = load_checkpoint(options.checkpoint, dataset.schema, dataset.products, trained_on=dataset)
-        then = following("evaluate", *again(options.dataset, run, options.customers), "--protocol", "in-sample")
+        again = places.again(options.dataset, run, options.customers)
+        then = places.following("evaluate", *again, "--protocol", "in-sample")
     for fitted in model.products:
         if isinstance(fitted.feature, Categorical):
             name, column = fitted.feature.name, model.product_rows[fitted.feature.column]
             count = sum(fitted.canonical(value) is None for value in column)
             if count:
                 console.print(f"note: products whose {name} the checkpoint doesn't know: {count:,}")
-    write_model(model, run)
-    write_set_aside(lost, run)
+    places.write_model(model, run)
+    places.write_set_aside(lost, run)
     return then
-
-
-def _anybody(model: TrainedModel) -> list[str]:
-    """The attributes of somebody, as the next command takes them."""
-    return [f"{fitted.feature.column}={_some_value(fitted)}" for fitted in model.customers]
 
 
 def _some_value(fitted: FittedFeature) -> str:
@@ -110,8 +88,8 @@ def export_torch(options: Export) -> str | None:
     model = load_model(options.run, tell=note)
     save_checkpoint(model, options.checkpoint)
     console.print(f"Written: {options.checkpoint}; torch.load reads it with weights_only=True")
-    known = MALL.is_dir() and read_schema(MALL).source == model.schema.source
-    return following("torch import", options.checkpoint, MALL) if known else None
+    known = places.MALL.is_dir() and read_schema(places.MALL).source == model.schema.source
+    return places.following("torch import", options.checkpoint, places.MALL) if known else None
 
 
 @dataclass(frozen=True)
@@ -131,18 +109,15 @@ class Synthetic:
 def synthetic(options: Synthetic) -> str:
     """Generates, writes and counts."""
     if options.customers is None and options.products is None:
-        out = options.out or MALL
-        paths = make_mall(out, options.seed)
-        then = following("run", out)
+        paths = places.make_mall(options.out or places.MALL, options.seed)
+        then = places.following("run", options.out or places.MALL)
+    elif options.customers is None or options.products is None:
+        raise InputError("a population needs both --customers and --products; the small mall needs neither")
+    elif options.out is None:
+        raise InputError("a population needs --out, the folder to write it into")
     else:
-        if options.customers is None or options.products is None:
-            raise InputError("a population needs both --customers and --products; the small mall needs neither")
-        if options.out is None:
-            raise InputError("a population needs --out, the folder to write it into")
-        out = options.out
-        paths = write_population(population(options.customers, options.products, options.seed), out)
-        recipe = DeepConfig(loss="infonce", epochs=1, batch_size=4096)
-        then = following("train", out, *words(recipe))
+        paths = write_population(population(options.customers, options.products, options.seed), options.out)
+        then = places.following("train", options.out, *words(DeepConfig(loss="infonce", epochs=1, batch_size=4096)))
     for path in paths:
         console.print(f"{path}  {path.stat().st_size:,} bytes")
     return then
@@ -167,14 +142,17 @@ def movielens(options: MovieLens) -> str:
     require_folder(options.out)
     tables: dict[str, tuple[Row, list[Row]]] = {
         "products.csv": (("movie_id", "title", "genres", "year"), _films(options.source)),
-        "customers.csv": (("user_id", "age", "gender", "occupation"), _users(options.source)),
+        "customers.csv": (
+            ("user_id", "age", "gender", "occupation"),
+            [(user, age, gender, job) for user, age, gender, job, _ in _lines(options.source / "u.user", "|", 5)],
+        ),
         "interactions.csv": (("user_id", "movie_id", "rating", "time"), _ratings(options.source, options.min_rating)),
     }
     for name, (header, rows) in tables.items():
-        write_file(options.out / name, _csv(header, rows))
+        write_file(options.out / name, csv_text([header, *rows]))
         console.print(f"{options.out / name}  {len(rows):,} rows")
     write_file(options.out / "dataset.toml", files("recsys_jax.data").joinpath("movielens.toml").read_bytes())
-    return following("train", options.out)
+    return places.following("train", options.out)
 
 
 def _films(source: Path) -> list[Row]:
@@ -188,15 +166,10 @@ def _films(source: Path) -> list[Row]:
                 f"{source / 'u.item'}, line {number}: found the release date {released!r}; "
                 "allowed: empty, or like 01-Jan-1995"
             )
-        flags = zip(genres, line[len(FILM) :], strict=True)
         # A film of the genre "unknown" has none.
-        own = [genre for genre, flag in flags if flag == "1" and genre != "unknown"]
+        own = [name for name, flag in zip(genres, line[len(FILM) :], strict=True) if flag == "1" and name != "unknown"]
         rows.append((movie, title, "|".join(own), year))
     return rows
-
-
-def _users(source: Path) -> list[Row]:
-    return [(user, age, gender, job) for user, age, gender, job, _ in _lines(source / "u.user", "|", 5)]
 
 
 def _ratings(source: Path, least: int) -> list[Row]:
@@ -217,22 +190,10 @@ def _lines(path: Path, separator: str, fields: int) -> list[list[str]]:
         )
     # Not splitlines(): it also splits at characters that may stand in a Latin-1 title.
     lines = path.read_bytes().decode("latin-1").replace("\r\n", "\n").split("\n")
-    rows = []
-    for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        found = line.split(separator)
-        if len(found) != fields:
+    rows = [line.split(separator) for line in lines]
+    for number, row in enumerate(rows, 1):
+        if len(row) != fields and row != [""]:
             raise InputError(
-                f"{path}, line {number}: found {len(found)} fields separated by {separator!r}; allowed: {fields}"
+                f"{path}, line {number}: found {len(row)} fields separated by {separator!r}; allowed: {fields}"
             )
-        rows.append(found)
-    return rows
-
-
-def _csv(header: Row, rows: list[Row]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return stream.getvalue()
+    return [row for row in rows if row != [""]]

@@ -1,9 +1,4 @@
-"""Measures a recipe by one of several protocols, next to chance, popularity, naive Bayes and a control.
-
-Examples: recsys-jax evaluate data/amoremall --protocol cross-validation --k 3 10
-          recsys-jax evaluate shop --protocol time --full
-          recsys-jax evaluate data/amoremall --seeds 8 --ensemble
-"""
+"""Measures a recipe by one of several protocols, such as `recsys-jax evaluate shop --protocol time --full`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +8,13 @@ import tyro
 
 from recsys_jax import InputError, load_dataset, load_model
 from recsys_jax.config import describe
-from recsys_jax.console.places import MALL, following, made_customers, require_dataset, run_folder, write_set_aside
-from recsys_jax.console.recipes import seeds_from, standard
+from recsys_jax.console import places
 from recsys_jax.console.recommendations import example
-from recsys_jax.console.reports import draw, measure_held_out, summary, write
+from recsys_jax.console.reports import draw, summary, write
 from recsys_jax.console.tables import say, say_notes, show
-from recsys_jax.console.terminal import console, note, share_processors
+from recsys_jax.console.terminal import console, note, progress, share_processors
 from recsys_jax.evaluation.baselines import baselines, popularities
-from recsys_jax.evaluation.engine import ALL, KS, MODEL, in_sample
+from recsys_jax.evaluation.engine import ALL, KS, MODEL, evaluate, in_sample
 from recsys_jax.evaluation.findings import headline
 from recsys_jax.evaluation.methods import recipe
 from recsys_jax.evaluation.report import report
@@ -32,7 +26,7 @@ Protocol = Literal["in-sample", "cross-validation", "hold-out", "time", "new-com
 class Options:
     """Measures a recipe by one of several protocols, next to chance, popularity, naive Bayes and a control."""
 
-    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = MALL
+    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = places.MALL
     """The folder with dataset.toml."""
     run: Path | None = None
     """The folder with the trained model, by default runs/NAME; else the dataset's recipe is measured."""
@@ -58,19 +52,19 @@ def main(options: Options) -> str:
     """Measures, says what was found, and writes the figures."""
     if options.seed < 0:
         raise InputError(f"seed: found {options.seed}; allowed: 0 or more")
-    require_dataset(options.dataset)
-    run = run_folder(options.dataset, options.run)
+    places.require_dataset(options.dataset)
+    run = places.run_folder(options.dataset, options.run)
     there = options.protocol == "in-sample" or (run / "model.json").exists()
     model = load_model(run, tell=note) if there else None
-    config = standard(options.dataset) if model is None else model.config
-    seeds = seeds_from(config, options.seeds, options.ensemble)
+    config = places.standard(options.dataset) if model is None else model.config
+    seeds = places.seeds_from(config, options.seeds, options.ensemble)
     share_processors(config, len(seeds))
     if len(seeds) > 1 and options.protocol == "in-sample":
         raise InputError(
             f"seeds: found {options.seeds}; allowed: with held-out protocols alone, as the run holds one model; "
             f"recsys-jax train DATASET deep --seeds {options.seeds} measures in-sample"
         )
-    made = made_customers(options.dataset, run, options.customers)
+    made = places.made_customers(options.dataset, run, options.customers)
     dataset = load_dataset(options.dataset, options.customers or made)
     if options.protocol == "in-sample":
         assert model is not None
@@ -78,8 +72,11 @@ def main(options: Options) -> str:
     else:
         methods = {MODEL: recipe(config, seeds, ensemble=options.ensemble)}
         methods |= baselines(dataset, new_products=options.protocol == "new-products")
-        how = (options.protocol, options.folds, options.seed)
-        result = measure_held_out(options.dataset, dataset, made, methods, options.k, *how)
+        split, of_fold = places.held_out(options.dataset, dataset, made, options.protocol, options.folds, options.seed)
+        with progress(options.protocol) as bar:
+            result = evaluate(
+                dataset, split, methods, options.k, dataset_of_fold=of_fold, seed=options.seed, progress=bar
+            )
     found = report(result, seed=options.seed)
     whose = f"as {run} has no model" if model is None else f"as in {run}"
     anew = "" if result.split == "in-sample" else ", trained anew in each fold"
@@ -92,16 +89,15 @@ def main(options: Options) -> str:
     say_notes(dataset.notes, options.dataset)
     say(asked, lines=2)
     say(headline(found))
-    for line in summary(found):
-        console.print(line)
+    summary(found)
     out = run / options.protocol
     page = write(found, dataset, out, options.k[0], derived=made is not None, asked=[asked])
     if options.full:
         show(page)
-    write_set_aside(dataset.set_aside, run, quiet=True)
+    places.write_set_aside(dataset.set_aside, run, quiet=True)
     drawn = model is not None and draw(run, model, dataset, options.seed)
     console.print(f"Written to {out}: report.md and more" + ("; above, embedding_space.png" if drawn else ""))
     if model is None:
         customers = () if options.customers is None else ("--customers", options.customers)
-        return following("train", options.dataset, *customers)
+        return places.following("train", options.dataset, *customers)
     return example(run, dataset)

@@ -1,13 +1,7 @@
-"""Clusters a dataset's reviews into personas and makes one customer per review.
+"""Clusters a dataset's reviews into personas, such as `recsys-jax personas data/amoremall`."""
 
-Example: recsys-jax personas data/amoremall
-"""
-
-import csv
-import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -18,7 +12,7 @@ import tyro
 from recsys_jax.console.places import MALL, again, following, require_dataset, run_folder, write_set_aside
 from recsys_jax.console.terminal import console, progress
 from recsys_jax.data.dataset import read_products, read_reviews, read_schema
-from recsys_jax.data.files import write_file
+from recsys_jax.data.files import csv_text, write_file
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.plots import persona_distribution, silhouette_curve
 from recsys_jax.personas.catalogue import read_catalogue
@@ -51,14 +45,11 @@ def main(options: Options) -> str:
     check_seed(options.seed)
     require_dataset(options.dataset)
     schema = read_schema(options.dataset)
+    toml = options.dataset / "dataset.toml"
     if schema.products.reviews is None:
-        raise InputError(
-            f"{options.dataset / 'dataset.toml'}: personas are made from reviews; [products] reviews names no column"
-        )
+        raise InputError(f"{toml}: personas are made from reviews; [products] reviews names no column")
     if schema.catalogue is None:
-        raise InputError(
-            f"{options.dataset / 'dataset.toml'}: [personas] catalogue is not given: name the TOML file there"
-        )
+        raise InputError(f"{toml}: [personas] catalogue is not given: name the TOML file there")
     catalogue = read_catalogue(options.dataset / schema.catalogue)
     reviews = read_reviews(options.dataset, schema)
     out = run_folder(options.dataset, options.run)
@@ -92,27 +83,20 @@ def main(options: Options) -> str:
         console.print(f"note: profile_info: {part!r}, not used, {count:,} times")
 
     write_file(out / "customers.json", json.dumps(rows, ensure_ascii=False, indent=1))
-    write_file(
-        out / "persona_labels.csv", _labels_csv(reviews.product_ids, [model.names[i] for i in labels], distances)
-    )
+    numbers: Counter[str] = Counter()
+    lines: list[tuple[object, ...]] = [("product_id", "review", "persona", "distance")]
+    for product, label, distance in zip(reviews.product_ids, labels, distances, strict=True):
+        numbers[product] += 1
+        lines.append((product, numbers[product], model.names[label], f"{distance:.4f}"))
+    write_file(out / "persona_labels.csv", csv_text(lines))
     persona_definition(out / "PERSONA_DEFINITION.md", model, reviews.texts, labels, distances, sources)
     save_personas(model, out / "personas")
     persona_distribution(out / "persona_distribution.png", model.names, counts)
+    pictures = "persona_distribution.png"
     if options.k == "auto":
         ks = list(model.silhouettes)
         silhouette_curve(out / "silhouette.png", ks, [model.silhouettes[k] for k in ks], len(model.names))
-    pictures = "persona_distribution.png" + (", silhouette.png" if options.k == "auto" else "")
+        pictures += ", silhouette.png"
     console.print(f"Written to {out}: customers.json, persona_labels.csv, PERSONA_DEFINITION.md, {pictures}, personas/")
     write_set_aside(reviews.validation.set_aside if reviews.validation else (), out, "reviews_set_aside.csv")
     return following("train", *again(options.dataset, out))
-
-
-def _labels_csv(product_ids: Sequence[str], personas: Sequence[str], distances: Iterable[float]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["product_id", "review", "persona", "distance"])
-    numbers: Counter[str] = Counter()
-    for product_id, persona, distance in zip(product_ids, personas, distances, strict=True):
-        numbers[product_id] += 1
-        writer.writerow([product_id, numbers[product_id], persona, f"{distance:.4f}"])
-    return stream.getvalue()

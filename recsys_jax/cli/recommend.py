@@ -1,7 +1,4 @@
-"""Recommends products to one customer of whom attributes are known.
-
-Example: recsys-jax recommend runs/amoremall age=32 gender=F skin_type=dry skin_concern=moisture --top-n 5
-"""
+"""Recommends to one customer, such as `recsys-jax recommend runs/amoremall age=32 gender=F skin_type=dry`."""
 
 import json
 from dataclasses import dataclass

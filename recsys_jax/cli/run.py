@@ -1,8 +1,4 @@
-"""The main job, end to end: personas, customers, training, evaluation, pictures, sample recommendations.
-
-Examples: recsys-jax run data/amoremall
-          recsys-jax run amoremall_reviews.json
-"""
+"""The main job, such as `recsys-jax run data/amoremall`, or of a product file, `recsys-jax run reviews.json`."""
 
 import json
 import time
@@ -11,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 from rich.text import Text
@@ -20,38 +16,21 @@ from recsys_jax import Dataset, InputError, Recommender, fit, load_dataset, load
 from recsys_jax.cli import personas as cluster_personas
 from recsys_jax.cli import train
 from recsys_jax.config import FORMER_RECIPES, Config, parse_recipe, to_table, words
-from recsys_jax.console.places import MALL, again, following, made_customers, make_mall, run_folder
-from recsys_jax.console.recipes import standard
+from recsys_jax.console.places import MALL, again, following, held_out, made_customers, make_mall, run_folder, standard
 from recsys_jax.console.recommendations import show as show_recommended
-from recsys_jax.console.reports import draw, measure_held_out, write
-from recsys_jax.console.tables import Grid, Page, plus_minus, show, write_page
-from recsys_jax.console.terminal import console, note, progress
+from recsys_jax.console.reports import draw, write
+from recsys_jax.console.tables import Grid, Page, plus_minus, say, show, write_page
+from recsys_jax.console.terminal import console, note, progress, renamed
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import write_file
 from recsys_jax.data.values import as_key
 from recsys_jax.evaluation.baselines import baselines, popularities
-from recsys_jax.evaluation.engine import CONTROL, KS, MODEL, in_sample
+from recsys_jax.evaluation.engine import CONTROL, KS, MODEL, evaluate, in_sample
 from recsys_jax.evaluation.findings import better_recipe
 from recsys_jax.evaluation.methods import built_in, recipe, trained
-from recsys_jax.evaluation.report import Report, report
+from recsys_jax.evaluation.report import report
 
-
-def translate(arguments: Sequence[str]) -> list[str]:
-    """The arguments with former names of recipes replaced, each told in a line.
-
-    >>> translate(["--recipe", "deep"])
-    ['--recipe', 'deep']
-    """
-    out: list[str] = []
-    for word in arguments:
-        name, equals, value = word.partition("=")
-        former = value if name == "--recipe" else word if out and out[-1] == "--recipe" else ""
-        if former in FORMER_RECIPES:
-            now = FORMER_RECIPES[former]
-            note(f"the recipe {former} is now called {now}")
-            word = f"{name}{equals}{now}" if equals else now
-        out.append(word)
-    return out
+FORMER = {f"--recipe={old}": f"--recipe={new}" for old, new in FORMER_RECIPES.items()}
 
 
 @dataclass(frozen=True)
@@ -71,7 +50,18 @@ class Options:
     seed: int = 0
     """Everything random follows from it."""
 
-    translate = staticmethod(translate)
+    @staticmethod
+    def translate(arguments: Sequence[str]) -> list[str]:
+        """The arguments with former names of recipes replaced, each told in a line.
+
+        >>> Options.translate(["mall", "--recipe", "deep"])
+        ['mall', '--recipe=deep']
+        """
+        out: list[str] = []
+        for word in arguments:
+            whole = f"{out.pop()}={word}" if out and out[-1] == "--recipe" else word
+            out.append(renamed(whole, FORMER))
+        return out
 
 
 def main(options: Options) -> str:
@@ -91,21 +81,18 @@ def main(options: Options) -> str:
         _stage("Personas and customers, from the reviews")
         cluster_personas.main(cluster_personas.Options(dataset, run, encoder=options.encoder, seed=options.seed))
     opened = load_dataset(dataset, made_customers(dataset, run))
-    recipes = {config.recipe: config for config in [*built_in(len(opened.purchases)).values(), default]}
-    own = recipes[default.recipe if options.recipe == "standard" else options.recipe]
-    own, other = (
-        _changed(config, options) for config in (own, next(one for one in recipes.values() if one.recipe != own.recipe))
-    )
+    recipes = {one.recipe: _changed(one, options) for one in [*built_in(len(opened.purchases)).values(), default]}
+    own = recipes.pop(default.recipe if options.recipe == "standard" else options.recipe)
+    [other] = recipes.values()
     _stage("Training")
     train.main(train.Options(dataset, own, run))
     _stage(f"Evaluation: {own.recipe} beside {other.recipe} and baselines")
-    page = _evaluated(dataset, run, opened, own, other)
-    show(page)
+    show(_evaluated(dataset, run, opened, own, other))
     _stage("Sample recommendations, without what the customer bought")
     _samples(run, opened)
-    console.print(f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}: read report.md there and in")
-    console.print(
-        "in-sample/ and cross-validation/; look at embedding_space.png. Try the other recipe beside this one:"
+    say(
+        f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}: read report.md there and in in-sample/ "
+        f"and cross-validation/; look at embedding_space.png. Try the other recipe beside this one:"
     )
     beside, made = run.with_name(f"{run.name}-{other.recipe}"), made_customers(dataset, run)
     found = made_customers(dataset, beside) == made
@@ -124,10 +111,10 @@ def folder_of(products: Path) -> Path:
 
 def _changed(config: Config, options: Options) -> Config:
     """The recipe with the seed, and the epochs, that are asked for."""
-    asked: dict[str, Any] = {"seed": options.seed}
-    if options.epochs is not None:
-        asked["epochs"] = options.epochs
-    return parse_recipe({**to_table(config), **{name: asked[name] for name in asked if hasattr(config, name)}}, "run")
+    table = {**to_table(config), "seed": options.seed}
+    if options.epochs is not None and "epochs" in table:
+        table["epochs"] = options.epochs
+    return parse_recipe(table, "run")
 
 
 def _evaluated(folder: Path, run: Path, dataset: Dataset, own: Config, other: Config) -> Page:
@@ -139,41 +126,35 @@ def _evaluated(folder: Path, run: Path, dataset: Dataset, own: Config, other: Co
     memory = report(in_sample(model, dataset, KS, others={**beside, **popularities(dataset)}), seed=own.seed)
     # Logistic regression is left to `recsys-jax evaluate`: it takes longer than all the rest.
     cheap = {name: method for name, method in baselines(dataset).items() if name != "logistic regression"}
-    methods = {MODEL: recipe(own, [own.seed]), other.recipe: recipe(other), **cheap}
+    methods = {MODEL: recipe(own), other.recipe: recipe(other), **cheap}
     folds = max(2, min(5, len(dataset.customer_ids)))
-    held = report(
-        measure_held_out(folder, dataset, made, methods, KS, "cross-validation", folds, own.seed), seed=own.seed
-    )
+    split, of_fold = held_out(folder, dataset, made, "cross-validation", folds, own.seed)
+    with progress(split.name) as bar:
+        answers = evaluate(dataset, split, methods, dataset_of_fold=of_fold, seed=own.seed, progress=bar)
+    held = report(answers, seed=own.seed)
     for found, name in ((memory, "in-sample"), (held, "cross-validation")):
         write(found, dataset, run / name, KS[0], derived=made is not None)
     draw(run, model, dataset, own.seed)
-    leak = (
-        " With leak, a customer's persona comes from the review of the very purchase asked for; without, from a "
-        "training customer's."
-    )
+    columns, explained = {"in-sample": memory, "held out": held}, ""
+    if held.leak_free is not None:
+        columns = {"in-sample": memory, "held out,\nwith leak": held, "held out,\nwithout leak": held.leak_free}
+        explained = (
+            " With leak, a customer's persona comes from the review of the very purchase asked for; without, from a "
+            "training customer's."
+        )
+    names = {MODEL: own.recipe, "random": "chance", "popularity": "popularity (bestsellers)"}
+    names[CONTROL] = f"{own.recipe}, shuffled"
+    rows = []
+    for method in held.means:
+        figures = [plus_minus(one.means[method]["mrr"]) if method in one.means else "" for one in columns.values()]
+        rows.append([names.get(method, method), *figures])
     page: list[str | Grid] = [
         better_recipe(held, own.recipe, other.recipe),
-        _table(memory, held, own.recipe),
-        "MRR, ± half of the 95 % interval. In-sample is memory: asked for what was trained on."
-        + (leak if held.leak_free is not None else ""),
+        Grid(("MRR", *columns), rows),
+        f"MRR, ± half of the 95 % interval. In-sample is memory: asked for what was trained on.{explained}",
     ]
     write_page(run / "report.md", page)
     return page
-
-
-def _table(memory: Report, held: Report, own: str) -> Grid:
-    columns = {"in-sample": memory, "held out": held}
-    if held.leak_free is not None:
-        columns = {"in-sample": memory, "held out,\nwith leak": held, "held out,\nwithout leak": held.leak_free}
-    names = {MODEL: own, "random": "chance", "popularity": "popularity (bestsellers)", CONTROL: f"{own}, shuffled"}
-    rows = [
-        [
-            names.get(method, method),
-            *(plus_minus(one.means[method]["mrr"]) if method in one.means else "" for one in columns.values()),
-        ]
-        for method in held.means
-    ]
-    return Grid(("MRR", *columns), rows)
 
 
 def _stage(title: str) -> None:

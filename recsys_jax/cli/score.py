@@ -1,9 +1,4 @@
-"""Recommends products to every customer in a Parquet file, however many there are.
-
-Example: recsys-jax score customers.parquet recommendations.parquet --run runs/amoremall
-
-Interrupted at any moment, the same command continues where it stopped.
-"""
+"""Recommends to every customer in a Parquet file; interrupted at any moment, the same command continues."""
 
 import time
 from dataclasses import dataclass
@@ -14,7 +9,7 @@ import tyro
 
 from recsys_jax import InputError
 from recsys_jax.console.terminal import console, progress
-from recsys_jax.serving.batch import Counts, rejected_file, score_file
+from recsys_jax.serving.batch import rejected_file, score_file
 
 
 @dataclass(frozen=True)
@@ -39,11 +34,22 @@ class Options:
 def main(options: Options) -> None:
     """Scores, writes and counts."""
     began = time.perf_counter()
-    run = options.run or only_run()
+    run, out = options.run or only_run(), options.out
     with progress("scoring (compiling first)") as bar:
         wanted: dict[str, Any] = {"top_n": options.top_n, "categories": options.categories, "boosts": options.boosts}
-        counts, before = score_file(options.customers, options.out, run, **wanted, progress=bar, tell=console.print)
-    _tell(counts, before, options.out, time.perf_counter() - began)
+        counts, before = score_file(options.customers, out, run, **wanted, progress=bar, tell=console.print)
+    seconds = time.perf_counter() - began
+    if not counts.scored:
+        why = "every row was rejected" if counts.rows else "there are no rows in the input"
+        console.print(f"No customer was scored: {why}. {out.name} is empty.")
+    # As fast as it went since another process had scored those before.
+    console.print(
+        f"{counts.scored:,} customers, {counts.recommendations:,} recommendations, {counts.rejected:,} rows rejected, "
+        f"in {seconds:,.1f} s: {(counts.scored - before) / seconds:,.0f} customers per second"
+    )
+    if counts.rejected:
+        console.print(f"The first rejected one, {counts.first}")
+    console.print(f"Written: {', '.join(map(str, [out, rejected_file(out)] if counts.rejected else [out]))}")
 
 
 def only_run() -> Path:
@@ -53,17 +59,3 @@ def only_run() -> Path:
         return found[0]
     listed = ", ".join(map(str, found)) or "none"
     raise InputError(f"run: found {listed} under runs/; name the folder with the trained model: --run RUN")
-
-
-def _tell(counts: Counts, before: int, out: Path, seconds: float) -> None:
-    """Says what was done, where the files are, and how fast it went since another process had scored `before`."""
-    if not counts.scored:
-        why = "every row was rejected" if counts.rows else "there are no rows in the input"
-        console.print(f"No customer was scored: {why}. {out.name} is empty.")
-    console.print(
-        f"{counts.scored:,} customers, {counts.recommendations:,} recommendations, {counts.rejected:,} rows rejected, "
-        f"in {seconds:,.1f} s: {(counts.scored - before) / seconds:,.0f} customers per second"
-    )
-    if counts.rejected:
-        console.print(f"The first rejected one, {counts.first}")
-    console.print(f"Written: {', '.join(map(str, [out, rejected_file(out)] if counts.rejected else [out]))}")

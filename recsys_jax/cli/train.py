@@ -1,9 +1,4 @@
-"""Trains a recipe on a dataset.
-
-Examples: recsys-jax train data/amoremall
-          recsys-jax train data/amoremall wide --own-l2 30
-          recsys-jax train data/amoremall deep --loss infonce --seeds 32 --ensemble
-"""
+"""Trains a recipe on a dataset, such as `recsys-jax train data/amoremall deep --loss infonce --seeds 32 --ensemble`."""
 
 import json
 import signal
@@ -11,33 +6,26 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated
 
 import numpy as np
 import tyro
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
-from rich.text import Text
 
 from recsys_jax import Dataset, DeepConfig, InputError, TrainedModel, WideConfig, fit
-from recsys_jax.config import FORMER_RECIPES, RECIPES, Config, describe
-from recsys_jax.console.places import (
-    MALL,
-    again,
-    following,
-    open_dataset,
-    run_folder,
-    write_model,
-    write_set_aside,
-)
-from recsys_jax.console.recipes import FORMER_OPTIONS, seeds_from, standard
+from recsys_jax.config import FORMER_FIELDS, FORMER_RECIPES, RECIPES, Config, describe
+from recsys_jax.console import places
 from recsys_jax.console.recommendations import example
-from recsys_jax.console.terminal import console, note, progress, share_processors
+from recsys_jax.console.tables import Grid, figure, show
+from recsys_jax.console.terminal import console, note, progress, renamed, share_processors
 from recsys_jax.data.files import write_file
-from recsys_jax.evaluation.engine import KS, Evaluation, in_sample
+from recsys_jax.evaluation.engine import ENSEMBLE, KS, in_sample
 from recsys_jax.storage.checkpoints import Checkpoints, Stopped
 from recsys_jax.training.fit import fit_seeds
+
+# The options of the wide recipe by those that they had before.
+FORMER_OPTIONS = {f"--{old}".replace("_", "-"): f"--{new}".replace("_", "-") for old, new in FORMER_FIELDS.items()}
 
 
 @dataclass(frozen=True)
@@ -52,50 +40,11 @@ Recipe = (
 )
 
 
-def translate(arguments: Sequence[str]) -> list[str]:
-    """The arguments with former names replaced, each told in a line.
-
-    >>> translate(["mall", "--run", "out"])
-    ['mall', '--run', 'out']
-    """
-    out: list[str] = []
-    recipe, before = "", ""
-    named = False
-    words = iter(arguments)
-    for word in words:
-        option, equals, value = word.partition("=")  # an option's value may be the next word, or follow a sign
-        name = option.removeprefix("--").replace("_", "-")
-        if option == "--recipe" and (value := value if equals else next(words, "")) in (*FORMER_RECIPES, *RECIPES):
-            recipe = FORMER_RECIPES.get(value, value)
-            note(f"--recipe {value} is now the word {recipe}")
-        elif option == "--recipe":
-            raise InputError(f"recipe: found {value!r}; allowed: the word wide or deep")
-        elif option.startswith("--") and name in FORMER_OPTIONS:
-            word = f"--{FORMER_OPTIONS[name]}{equals}{value}"
-            out.append(word)
-            note(f"{option} is now called --{FORMER_OPTIONS[name]}, an option of wide")
-            recipe = recipe or "wide"  # the recipe of who named none
-        else:
-            out.append(word)
-            named = named or (word in RECIPES and not _takes_a_value(before))
-        before = word
-    return [recipe, *out] if recipe and not named else out
-
-
-def _takes_a_value(word: str) -> bool:
-    """Whether the word after this one is an option's value."""
-    name = word.removeprefix("--").removeprefix("no-").replace("-", "_")
-    flags = {
-        name for kind in (Options, *RECIPES.values()) for name, hint in get_type_hints(kind).items() if hint is bool
-    }
-    return word.startswith("--") and "=" not in word and name not in flags
-
-
 @dataclass(frozen=True)
 class Options:
     """Trains a recipe on a dataset."""
 
-    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = MALL
+    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = places.MALL
     """The folder with dataset.toml."""
     config: Recipe = Standard()
     """The recipe; its options follow it."""
@@ -112,46 +61,57 @@ class Options:
     ensemble: bool = False
     """Measure the mean of all these models' scores, too."""
 
-    translate = staticmethod(translate)
+    @staticmethod
+    def translate(arguments: Sequence[str]) -> list[str]:
+        """The arguments with former names replaced, each told in a line.
+
+        >>> Options.translate(["mall", "--run", "out"])
+        ['mall', '--run', 'out']
+        """
+        out: list[str] = []
+        recipe = ""
+        words = iter(arguments)
+        for word in words:
+            option, equals, value = word.partition("=")  # an option's value may be the next word, or follow a sign
+            if option == "--recipe":
+                value = value if equals else next(words, "")
+                recipe = FORMER_RECIPES.get(value, value)
+                if recipe not in RECIPES:
+                    raise InputError(f"recipe: found {value!r}; allowed: the word wide or deep")
+                note(f"--recipe {value} is now the word {recipe}")
+            else:
+                out.append(renamed(word, FORMER_OPTIONS))
+                if out[-1] != word:
+                    recipe = recipe or "wide"  # the recipe of who named none
+        named = any(word in RECIPES and before not in ("--run", "--customers") for before, word in pairwise(["", *out]))
+        return [recipe, *out] if recipe and not named else out
 
 
 def main(options: Options) -> str:
-    """Trains and writes the model."""
-    own = standard(options.dataset)
+    """Trains and writes the model; of several seeds, measures them all."""
+    own = places.standard(options.dataset)
     config = own if isinstance(options.config, Standard) else options.config
-    run = run_folder(options.dataset, options.run)
+    run = places.run_folder(options.dataset, options.run)
     if options.checkpoint_every < 0:
         raise InputError(f"checkpoint_every: found {options.checkpoint_every}; allowed: 0 or more")
-    seeds = seeds_from(config, options.seeds, options.ensemble)
+    seeds = places.seeds_from(config, options.seeds, options.ensemble)
     share_processors(config, len(seeds) - 1)
-    dataset = open_dataset(options.dataset, run, options.customers)
+    dataset = places.open_dataset(options.dataset, run, options.customers)
     console.print(f"Training {describe(config)}, seed {config.seed}")
     checkpoints = Checkpoints(run, options.resume, options.checkpoint_every, tell=console.print)
     with saved_when_stopped(checkpoints):
         model = _fit(dataset, config, checkpoints)
-    write_model(model, run)
+    places.write_model(model, run)
     checkpoints.remove()
-    write_set_aside(dataset.set_aside, run)
-    then = _then(dataset, run, again(options.dataset, run, options.customers))
-    if len(seeds) == 1:
-        return then
-    # The first was trained alone: trained with the others it would round differently, and be another file.
-    models = [model, *_train_together(dataset, config, seeds[1:])]
-    result = in_sample(models, dataset, KS, ensemble=options.ensemble)
-    losses = np.array([one.losses[-1] for one in models], np.float64)
-    _show(result, losses)
-    write_file(run / "seeds.json", json.dumps(_document(result, losses), indent=1) + "\n")
-    console.print(f"Written to {run}: seeds.json")
-    several = ("--seeds", options.seeds, *["--ensemble"] * options.ensemble)
-    return then if then.startswith("recommend") else f"{then} {following('', *several)}"
-
-
-def _then(dataset: Dataset, run: Path, words: Sequence[object]) -> str:
-    """How to evaluate: in fewer folds than five where customers are fewer; of one, nothing can be held out."""
+    places.write_set_aside(dataset.set_aside, run)
+    if len(seeds) > 1:
+        _measure(model, dataset, seeds, run, options.ensemble)
     customers = len(dataset.customer_ids)
-    if customers < 2:
+    if customers < 2:  # of one, nothing can be held out
         return example(run, dataset)
-    return following("evaluate", *words, *(("--folds", customers) if customers < 5 else ()))
+    folds = ("--folds", customers) if customers < 5 else ()
+    several = ("--seeds", options.seeds, *["--ensemble"] * options.ensemble) if len(seeds) > 1 else ()
+    return places.following("evaluate", *places.again(options.dataset, run, options.customers), *folds, *several)
 
 
 @contextmanager
@@ -198,35 +158,25 @@ def _fit(dataset: Dataset, config: Config, checkpoints: Checkpoints) -> TrainedM
     return model
 
 
-def _train_together(dataset: Dataset, config: Config, seeds: Sequence[int]) -> list[TrainedModel]:
-    console.print(f"Training seeds {seeds[0]} to {seeds[-1]}" if len(seeds) > 1 else f"Training seed {seeds[0]}")
+def _measure(model: TrainedModel, dataset: Dataset, seeds: Sequence[int], run: Path, ensemble: bool) -> None:
+    """Trains the other seeds, and shows and writes what all of them reach in-sample."""
+    # The first was trained alone: trained with the others it would round differently, and be another file.
+    others = seeds[1:]
+    console.print(f"Training seeds {others[0]} to {others[-1]}" if len(others) > 1 else f"Training seed {others[0]}")
     with progress("training all (compiling first)") as bar:
-        return fit_seeds(dataset, config, seeds, progress=bar)
-
-
-def _figures(result: Evaluation, losses: np.ndarray) -> dict[str, np.ndarray]:
-    """By name, the figure of each seed's model."""
-    return {"loss": losses, **{metric: result.each(metric) for metric in result.metrics}}
-
-
-def _show(result: Evaluation, losses: np.ndarray) -> None:
-    title = Text(result.protocol, "bold").append(f": {len(losses)} seeds", "default not bold")
-    table = Table(title=title, title_justify="left", title_style="", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("")
-    together = result.values.get("ensemble", {})
-    for name in ("mean", "standard\ndeviation", "least", "most", *(["ensemble"] if together else [])):
-        table.add_column(name, justify="right", vertical="bottom")
-    for name, values in _figures(result, losses).items():
-        figures = [values.mean(), values.std(ddof=1), values.min(), values.max()]
-        figures += [result.mean("ensemble", name)] if name in together else []
-        table.add_row(name, *(f"{figure:.3f}" for figure in figures))
-    console.print(table)
-    console.print("In-sample: asked for what they were trained on. This is memory, not foresight.")
-
-
-def _document(result: Evaluation, losses: np.ndarray) -> dict[str, object]:
-    """What seeds.json holds."""
-    figures = _figures(result, losses)
+        models = [model, *fit_seeds(dataset, model.config, others, progress=bar)]
+    result = in_sample(models, dataset, KS, ensemble=ensemble)
+    figures = {"loss": np.array([one.losses[-1] for one in models], np.float64)}
+    figures |= {metric: result.each(metric) for metric in result.metrics}
+    means = {metric: result.mean(ENSEMBLE, metric) for metric in result.metrics} if ensemble else {}
+    rows = []
+    for name, values in figures.items():
+        shown = [values.mean(), values.std(ddof=1), values.min(), values.max()]
+        shown += [means[name]] if name in means else []
+        rows.append([name, *(figure(one, 3) for one in shown)])
+    headers = ("", "mean", "standard\ndeviation", "least", "most", *["ensemble"] * ensemble)
+    title = f"# {result.protocol}: {len(models)} seeds"
+    show([title, Grid(headers, rows), "In-sample: asked for what they were trained on. This is memory, not foresight."])
     document: dict[str, object] = {
         "protocol": result.protocol,
         "seeds": {
@@ -236,6 +186,7 @@ def _document(result: Evaluation, losses: np.ndarray) -> dict[str, object]:
         "mean": {name: float(values.mean()) for name, values in figures.items()},
         "standard deviation": {name: float(values.std(ddof=1)) for name, values in figures.items()},
     }
-    if "ensemble" in result.values:
-        document["ensemble"] = {metric: result.mean("ensemble", metric) for metric in result.metrics}
-    return document
+    if ensemble:
+        document["ensemble"] = means
+    write_file(run / "seeds.json", json.dumps(document, indent=1) + "\n")
+    console.print(f"Written to {run}: seeds.json")

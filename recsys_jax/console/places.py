@@ -1,38 +1,24 @@
-"""Where a command's files are: the dataset, the run and its customers; and how the next command finds them."""
+"""What a command works on: the dataset, its recipe, the run and its customers; and how the next one finds them."""
 
-import csv
-import io
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from recsys_jax.config import Config, WideConfig
 from recsys_jax.console.terminal import console
 from recsys_jax.data.dataset import Dataset, load_dataset, read_schema
-from recsys_jax.data.files import require_folder, write_file
-from recsys_jax.data.splits import SPLITS, Split
+from recsys_jax.data.files import csv_text, require_folder, write_file
+from recsys_jax.data.splits import SPLITS, DatasetOfFold, Split
 from recsys_jax.data.tables import SetAside
 from recsys_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from recsys_jax.data.splits import DatasetOfFold
     from recsys_jax.models.trained import TrainedModel
 
-MALL = Path("data") / "amoremall"
-"""The dataset of a command that names none, where it is there."""
-
-# What `evaluate`, and `train --seeds`, write about a model: it does not outlive it.
-EVALUATION = (
-    "embedding_space.png",
-    "report.md",
-    "seeds.json",
-    *(
-        f"{protocol}/{name}"
-        for protocol in ("in-sample", *SPLITS)
-        for name in ("report.md", "results.csv", "metrics.json", "results_by_persona.png")
-    ),
-)
+MALL = Path("data") / "amoremall"  # the dataset of a command that names none, where it is there
 
 
 def make_mall(folder: Path, seed: int = 0) -> list[Path]:
@@ -54,6 +40,25 @@ def require_dataset(dataset: Path) -> None:
             f"dataset: found none, and no {MALL} here; allowed: a folder with dataset.toml; "
             f"recsys-jax dataset synthetic writes {MALL}"
         )
+
+
+def standard(dataset: Path) -> Config:
+    """The dataset's own recipe. Raises `InputError` where there is no such dataset."""
+    require_dataset(dataset)
+    return read_schema(dataset).training or WideConfig()
+
+
+def seeds_from(config: Config, count: int, ensemble: bool) -> range:
+    """The config's seed and those after it. Raises `InputError` where there is none, or nothing to average."""
+    if count < 1:
+        raise InputError(f"seeds: found {count}; allowed: 1 or more")
+    if ensemble and count == 1:
+        raise InputError("ensemble: found one seed; allowed: with 2 seeds or more, as in --seeds 8")
+    if count > 1 and not config.seeded:
+        raise InputError(f"seeds: found {count}; allowed: one with the recipe {config.recipe}, which has one best fit")
+    seeds = range(config.seed, config.seed + count)
+    replace(config, seed=seeds[-1])  # refuses one that is too great
+    return seeds
 
 
 def run_folder(dataset: Path, run: Path | None) -> Path:
@@ -116,19 +121,19 @@ def open_dataset(dataset: Path, run: Path | None, customers: Path | None) -> Dat
 
 def held_out(
     folder: Path, dataset: Dataset, made: Path | None, protocol: str, folds: int, seed: int
-) -> "tuple[Split, DatasetOfFold | None]":
+) -> tuple[Split, DatasetOfFold | None]:
     """The split of a protocol and, where the customers were `made` of reviews, what makes them anew in each fold."""
-    if made is None:
-        return SPLITS[protocol](dataset, folds, seed), None
-    from recsys_jax.personas.clustering import load_personas
-    from recsys_jax.personas.folds import personas_of_fold
-
-    if protocol == "new-combinations":
+    if made is not None and protocol == "new-combinations":
         raise InputError(
             f"protocol: found new-combinations; allowed for customers made of reviews ({made}): cross-validation, "
             f"hold-out, new-products; each fold makes personas anew, so no combination stays the same"
         )
     split = SPLITS[protocol](dataset, folds, seed)
+    if made is None:
+        return split, None
+    from recsys_jax.personas.clustering import load_personas
+    from recsys_jax.personas.folds import personas_of_fold
+
     return split, personas_of_fold(folder, dataset, load_personas(made.parent / "personas"))
 
 
@@ -138,11 +143,8 @@ def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.
     if not rows:
         path.unlink(missing_ok=True)
         return
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(["file", "row", "id", "reason"])
-    writer.writerows([one.source, one.row, one.id, one.reason] for one in rows)
-    write_file(path, stream.getvalue().encode("utf-8", "backslashreplace"))
+    lines = [("file", "row", "id", "reason"), *((one.source, one.row, one.id, one.reason) for one in rows)]
+    write_file(path, csv_text(lines).encode("utf-8", "backslashreplace"))
     if not quiet:
         console.print(f"{len(rows):,} {'row is' if len(rows) == 1 else 'rows are'} not used; why stands in {path}")
 
@@ -152,14 +154,17 @@ def write_model(model: "TrainedModel", run: Path) -> None:
     from recsys_jax.storage.artifacts import save_model
 
     written = [path.name for path in save_model(model, run)]
-    old = [run / name for name in (*EVALUATION, "loss.csv") if (run / name).exists()]
     if len(model.losses):
         lines = [f"{number},{loss:.6f}" for number, loss in enumerate(model.losses, 1)]
         header = "epoch,loss" if model.config.seeded else "step,loss"
         write_file(run / "loss.csv", "\n".join([header, *lines]) + "\n")
         written.append("loss.csv")
     console.print(f"Written to {run}: {', '.join(written)}")
-    old = [path for path in old if path.name not in written]
+    # What `evaluate`, and `train --seeds`, write about a model does not outlive it.
+    told = {"embedding_space.png", "loss.csv", "report.md", "seeds.json"} - set(written)
+    for name in ("report.md", "results.csv", "metrics.json", "results_by_persona.png"):
+        told |= {f"{protocol}/{name}" for protocol in ("in-sample", *SPLITS)}
+    old = [run / name for name in told if (run / name).exists()]
     for path in old:
         path.unlink()
     if old:

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from recsys_jax.console.terminal import console
 from recsys_jax.data.files import write_file
 from recsys_jax.evaluation.bootstrap import Interval
 
-WIDTH = 79
-"""Sentences are wrapped so that they fit into 80 columns."""
+WIDTH = 79  # sentences are wrapped so that they fit into 80 columns
+NAME = 29  # what fits of a name there, beside its figures and "inside the noise"
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,11 @@ class Grid:
     def markdown(self) -> list[str]:
         """The lines of a Markdown table."""
         count = len(self.headers)
-        lines = [self.headers, ("---", *["---:"] * (count - 1)), *self.rows]
-        return ["| " + " | ".join(_plain(one) for one in (*line, *[""] * (count - len(line)))) + " |" for line in lines]
+        lines = []
+        for values in (self.headers, ("---", *["---:"] * (count - 1)), *self.rows):
+            plain = [value.replace("\n", " ").replace("|", "\\|") for value in values]
+            lines.append(f"| {' | '.join([*plain, *[''] * (count - len(plain))])} |")
+        return lines
 
 
 Page = Sequence[str | Grid]
@@ -52,16 +55,15 @@ Page = Sequence[str | Grid]
 
 def show(page: Page) -> None:
     """Prints a page; remarks and sentences are wrapped."""
-    for before, block in zip((None, *page), page, strict=False):
-        remark = isinstance(block, str) and block.startswith("* ")
-        if not (remark and isinstance(before, str) and before.startswith("* ")):
+    for number, block in enumerate(page):
+        if _begins(page, number):
             console.print()
         if isinstance(block, Grid):
             console.print(block.rich())
         elif block.startswith("# "):
             console.print(Text(block.removeprefix("# "), "bold"))
         else:
-            say(block, "  " if remark else "")
+            say(block, "  " if block.startswith("* ") else "")
 
 
 def say(sentence: str, indent: str = "", lines: int | None = None) -> None:
@@ -81,26 +83,29 @@ def say_notes(notes: Sequence[str], folder: Path) -> None:
         console.print((line if len(line) <= room else line[: room - 2].rstrip() + " …") + more)
 
 
-def beside(rows: Iterable[tuple[str, Interval, str]]) -> list[str]:
-    """Names, their mean reciprocal ranks and a word on each, a line each."""
-    listed = list(rows)
-    width = max(len(name) for name, _, _ in listed)
-    return [
-        f"  {name:<{width}}  MRR {one.mean:.4f} ({figure(one.low)} to {figure(one.high)})  {word}".rstrip()
-        for name, one, word in listed
-    ]
+def beside(ours: str, baseline: str, mrr: Mapping[str, Interval], difference: Callable[[str, str], Interval]) -> None:
+    """Prints a method beside the best baseline and chance: a line each, and how these stand to it."""
+    shown = {ours: ours[:NAME], baseline: f"{baseline[: NAME - 7]} (best)", "random": "chance"}
+    width = max(map(len, shown.values()))
+    for name, called in shown.items():
+        found = f"MRR {mrr[name].mean:.4f} ({figure(mrr[name].low)} to {figure(mrr[name].high)})"
+        reading = "" if name == ours else difference(name, ours).reading
+        console.print(f"  {called:<{width}}  {found}  {reading}".rstrip())
 
 
 def write_page(path: Path, page: Page) -> None:
     """Writes a page as Markdown."""
     lines: list[str] = []
-    for block in page:
-        if isinstance(block, Grid):
-            lines += ["", *block.markdown()]
-        else:
-            remark = block.startswith("* ") and lines and lines[-1].startswith("* ")
-            lines += ([] if remark else [""]) + [block]
+    for number, block in enumerate(page):
+        lines += [""] if _begins(page, number) else []
+        lines += block.markdown() if isinstance(block, Grid) else [block]
     write_file(path, "\n".join(lines[1:]) + "\n")
+
+
+def _begins(page: Page, number: int) -> bool:
+    """Whether a blank line stands before a block: between remarks there is none."""
+    remarks = [isinstance(one, str) and one.startswith("* ") for one in page[max(number - 1, 0) : number + 1]]
+    return number == 0 or not all(remarks)
 
 
 def figure(value: float, digits: int = 4, sign: str = "") -> str:
@@ -112,28 +117,20 @@ def figure(value: float, digits: int = 4, sign: str = "") -> str:
     return "–" if math.isnan(value) else f"{value:{sign}.{digits}f}"
 
 
-def half(found: Interval) -> float:
-    """Half of the interval's width."""
-    return (found.high - found.low) / 2
-
-
 def plus_minus(found: Interval) -> str:
     """A mean, and half of its interval.
 
     >>> plus_minus(Interval(0.125, 0.1, 0.15, 50))
     '0.1250 ± 0.0250'
     """
-    return f"{figure(found.mean)} ± {figure(half(found))}"
+    return f"{figure(found.mean)} ± {figure((found.high - found.low) / 2)}"
 
 
-def span(found: Interval) -> str:
-    """The interval of a difference.
-
-    >>> span(Interval(0.01, -0.01, 0.03, 50))
-    '-0.0100 to +0.0300'
-    """
-    return f"{figure(found.low, sign='+')} to {figure(found.high, sign='+')}"
-
-
-def _plain(value: str) -> str:
-    return value.replace("\n", " ").replace("|", "\\|")
+def differences(first: str, by_method: Mapping[str, Mapping[str, Interval]], last: str) -> Grid:
+    """Paired differences, by method and metric, under their first and last header."""
+    rows = []
+    for method, by_metric in by_method.items():
+        for place, (metric, one) in enumerate(by_metric.items()):
+            bounds = f"{figure(one.low, sign='+')} to {figure(one.high, sign='+')}"
+            rows.append(["" if place else method, metric, figure(one.mean, sign="+"), bounds, one.reading])
+    return Grid((first, "", "mean", "95 % interval", last), rows)

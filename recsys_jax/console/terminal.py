@@ -1,7 +1,4 @@
-"""What every command shares: options, Ctrl-C, progress, and how mistakes and the next command are told.
-
-It is imported before anything heavy, so that Ctrl-C and a missing package are a sentence from the start.
-"""
+"""What every command shares: options, Ctrl-C, progress, and how mistakes and the next command are told."""
 
 import os
 import re
@@ -9,7 +6,7 @@ import shlex
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
@@ -29,6 +26,7 @@ signal.signal(signal.SIGINT, _stop)
 signal.signal(signal.SIGTERM, _stop)
 
 
+# The extra of recsys_jax that brings a package; what is not here comes with recsys_jax itself.
 EXTRAS = {
     "faiss": "benchmark",
     "optuna": "tuning",
@@ -37,7 +35,6 @@ EXTRAS = {
     "sentence_transformers": "sentence-transformers",
     "torch": "torch",
 }
-"""The extra of recsys_jax that brings a package; what is not here comes with recsys_jax itself."""
 
 
 def not_installed(error: ModuleNotFoundError) -> str:
@@ -89,11 +86,22 @@ def note(sentence: str) -> None:
     errors.print(f"note: {sentence}")
 
 
+def renamed(word: str, former: Mapping[str, str]) -> str:
+    """A word of a command line, or what stands in it before a sign, by its new name, which is told in a line."""
+    name = word if word in former else word.partition("=")[0]
+    now = former.get(name.replace("_", "-"))
+    if now is None:
+        return word
+    note(f"{name} is now called {now}")
+    return now + word.removeprefix(name)
+
+
 def parse(main: Callable[..., str | None], name: str, arguments: Sequence[str]) -> Any:
-    """The `options` of a command's `main`, from the arguments."""
+    """The `options` of a command's `main`, from the arguments: they stand before, between or after its words."""
     options = get_type_hints(main, include_extras=True)["options"]
     former = getattr(options, "translate", list)  # replaces former names
-    return tyro.cli(options, prog=f"recsys-jax {name}", args=former(arguments), config=_STYLE)
+    style = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
+    return tyro.cli(options, prog=f"recsys-jax {name}", args=former(arguments), config=style)
 
 
 def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]) -> None:
@@ -114,14 +122,6 @@ def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]
         sys.exit(2)
     if then:
         console.print(f"Next: {program()} {then}")
-
-
-# Options stand before, between or after a command's words.
-_STYLE: tuple[Any, ...] = (
-    tyro.conf.OmitArgPrefixes,
-    tyro.conf.OmitSubcommandPrefixes,
-    tyro.conf.CascadeSubcommandArgs,
-)
 
 
 def keep_what_is_compiled() -> None:
@@ -156,27 +156,21 @@ def program() -> str:
     """`recsys-jax` as it can be typed here: by its name, by its path, or as a module of the Python that runs."""
     python = Path(sys.executable)
     installed = python.with_name(f"recsys-jax{python.suffix}")
-    if installed.exists():
-        return _typed(installed)
-    return f"{_typed(python)} -m recsys_jax"
-
-
-def _typed(path: Path) -> str:
-    """The file's name where a shell finds it by that; else its path, from here where it lies below."""
+    path, module = (installed, "") if installed.exists() else (python, " -m recsys_jax")
     found = shutil.which(path.name)
-    if found is not None and Path(found).exists() and Path(found).samefile(path):
-        return path.stem
+    if found is not None and Path(found).samefile(path):  # a shell finds it by its name
+        return f"{path.name}{module}"
     here = os.path.relpath(path)
-    return shlex.quote(str(path) if here.startswith("..") else here)
+    return shlex.quote(str(path) if here.startswith("..") else here) + module
 
 
 @contextmanager
 def progress(title: str) -> Iterator[Callable[..., None]]:
     """A progress bar: a function of how much is done, of how much, and a short description of the current state."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    word = TextColumn("{task.fields[word]}")
+    title_column, word_column = TextColumn("{task.description}"), TextColumn("{task.fields[word]}")
+    columns = (title_column, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), word_column)
     # Where nobody watches, a bar leaves an empty line behind.
-    with Progress(*columns, word, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=None, word="")
 
         def update(done: int, total: int, word: str = "") -> None:

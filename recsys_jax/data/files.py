@@ -1,5 +1,6 @@
 """Files: written whole or not at all, opened only inside their folder; TOML, read key by key."""
 
+import csv
 import io
 import os
 import tomllib
@@ -65,6 +66,13 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 def write_file(path: Path, content: bytes | str) -> None:
     """Writes a text (as UTF-8) or bytes as the whole content of a file. Raises `InputError` as `replace_file` does."""
     replace_file(path, lambda stream: stream.write(content.encode() if isinstance(content, str) else content))
+
+
+def csv_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV, the header being the first."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue()
 
 
 def sync_folder(folder: Path) -> None:

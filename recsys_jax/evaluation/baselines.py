@@ -7,6 +7,7 @@ from math import inf
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int
+from scipy.sparse import csr_array
 
 from recsys_jax.config import WideConfig
 from recsys_jax.data.dataset import Dataset
@@ -14,7 +15,7 @@ from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.splits import Fold, customer_folds
 from recsys_jax.evaluation.methods import Learned, Method, Say, model_scorer
-from recsys_jax.evaluation.queries import Scorer, Shared, attribute_rows
+from recsys_jax.evaluation.queries import Scorer, attribute_rows
 from recsys_jax.models import metrics
 from recsys_jax.models.basis import hats, quantiles
 from recsys_jax.training.batches import prepare
@@ -22,23 +23,12 @@ from recsys_jax.training.convex import Penalties, TrainingPurchases
 from recsys_jax.training.fit import fit
 from recsys_jax.training.penalties import inner_folds
 
-ALPHAS = (5, 10, 20, 50, 100, 200, 500, 1000)
-"""The strengths of smoothing that naive Bayes chooses from: purchases' worth of "as everybody"."""
-
-PENALTIES = (100.0, 3.0, 10.0, 30.0, 300.0, 1000.0)
-"""The L2 penalties that logistic regression chooses from; the first is taken where there is nothing to choose by."""
-
-NUMBER_KNOTS = 8
-"""How many quantiles of a number naive Bayes takes as its values; the wide recipe has `basis.KNOTS`."""
-
-DEALS = 3
-"""How often the training customers are dealt into inner folds: with one deal alone the choice would be luck."""
-
-INNER_SCORES = 2**23
-"""The most scores per inner fold and strength: of very many combinations of attributes, some thousands tell enough."""
-
-SMALL = 0.5
-"""Purchases added to each product, so that one that nobody bought has a logarithm; it stays below those bought once."""
+ALPHAS = (5, 10, 20, 50, 100, 200, 500, 1000)  # smoothing of naive Bayes: purchases' worth of "as everybody"
+PENALTIES = (100.0, 3.0, 10.0, 30.0, 300.0, 1000.0)  # of logistic regression; the first where nothing can choose
+NUMBER_KNOTS = 8  # how many quantiles of a number naive Bayes takes as its values; the wide recipe has `basis.KNOTS`
+FOLDS, DEALS = 5, 3  # inner folds, and how often customers are dealt into them: with one deal the choice would be luck
+INNER_SCORES = 2**23  # per inner fold and strength: of very many combinations of attributes, some thousands tell enough
+SMALL = 0.5  # purchases added to each product: one that nobody bought has a logarithm, below that of those bought once
 
 
 def baselines(dataset: Dataset, *, new_products: bool = False) -> dict[str, Method]:
@@ -75,7 +65,7 @@ def _counts(dataset: Dataset, fold: Fold) -> Float64[np.ndarray, " p"]:
 
 def _for_all(dataset: Dataset, scores: Float64[np.ndarray, " p"]) -> Scorer:
     """The same scores for everybody."""
-    return Shared.table(scores[None], np.zeros(len(dataset.customers), np.int64))
+    return Scorer.table(scores[None], np.zeros(len(dataset.customers), np.int64))
 
 
 def _chance(dataset: Dataset, fold: Fold) -> Scorer:
@@ -89,7 +79,7 @@ def _per_segment(dataset: Dataset, fold: Fold) -> Scorer:
     code = np.unique(np.asarray(dataset.segments), return_inverse=True)[1]
     by_segment = np.zeros((code.max() + 1, len(counts)))
     np.add.at(by_segment, (code[bought[:, 0]], bought[:, 1]), 1.0)
-    return Shared.table(np.where(by_segment.sum(axis=1, keepdims=True) > 0, by_segment, counts), code)
+    return Scorer.table(np.where(by_segment.sum(axis=1, keepdims=True) > 0, by_segment, counts), code)
 
 
 def _category_popularity(dataset: Dataset, fold: Fold) -> Scorer:
@@ -104,33 +94,6 @@ def _category_popularity(dataset: Dataset, fold: Fold) -> Scorer:
 
 
 @dataclass(frozen=True)
-class SoftValues:
-    """The attributes of r rows as values that are there to some degree: a number lies between two of its values."""
-
-    columns: Int[np.ndarray, "r m"]
-    """The values of a row, numbered through all attributes; -1 where a row has fewer."""
-    weights: Float64[np.ndarray, "r m"]
-    total: int
-    """How many values there are."""
-
-    def counts(self, purchases: Int[np.ndarray, "n 2"], products: int) -> Float64[np.ndarray, "a p"]:
-        """How often each product was bought with each value; `purchases` are of (row, product)."""
-        columns, weights = self.columns[purchases[:, 0]], self.weights[purchases[:, 0]]
-        there = columns >= 0
-        places = (columns * products + purchases[:, 1:])[there]
-        summed = np.bincount(places, weights[there], self.total * products)
-        return summed.reshape(self.total, products).astype(np.float64)  # of nothing, the sum is an integer
-
-    def dense(self, rows: Int[np.ndarray, " n"]) -> Float64[np.ndarray, "n a"]:
-        """The weight of every value in the given rows."""
-        columns, weights = self.columns[rows], self.weights[rows]
-        there = columns >= 0
-        places = (np.arange(len(rows))[:, None] * self.total + columns)[there]
-        found = np.bincount(places, weights[there], len(rows) * self.total)
-        return found.reshape(len(rows), self.total).astype(np.float64)
-
-
-@dataclass(frozen=True)
 class NaiveBayes:
     """Popularity, corrected by how much more often than others a product was bought with each attribute stated."""
 
@@ -139,35 +102,29 @@ class NaiveBayes:
     """log p(value | product) - log p(value), smoothed."""
     alpha: float
     """The strength of the smoothing."""
-    values: SoftValues
+    values: csr_array
+    """To which degree each combination of attributes has each value, as of `soft_values`."""
     group: Int[np.ndarray, " c"]
-    """The row of `values` of each customer."""
+    """The combination of each customer."""
 
     def scores(self, rows: Int[np.ndarray, " n"]) -> Float64[np.ndarray, "n p"]:
-        """The scores of all products for the given rows of `values`."""
-        found = self.log_popularity + self.values.dense(rows) @ self.log_ratio
+        """The scores of all products for the given combinations."""
+        found = self.log_popularity + self.values[rows].toarray() @ self.log_ratio
         # What is equal but for the order of a sum must tie.
         return np.asarray(np.round(found, 9))
 
-    def scorer(self) -> Shared:
+    def scorer(self) -> Scorer:
         """The scorer for the dataset's customers."""
-        return Shared(self.scores, self.group, f"alpha {self.alpha:g}")
+        return Scorer(self.scores, self.group, f"alpha {self.alpha:g}")
 
 
-def naive_bayes(
-    dataset: Dataset, train: Bool[np.ndarray, " n"], alphas: Sequence[float] = ALPHAS, *, folds: int = 5
-) -> NaiveBayes:
+def naive_bayes(dataset: Dataset, train: Bool[np.ndarray, " n"], alphas: Sequence[float] = ALPHAS) -> NaiveBayes:
     """score_j = log(count_j + 1/2) + sum over the values stated of log p(value | j) - log p(value).
 
     p(value | j) = (count of the value among j's purchases + alpha p(value)) / (count_j + alpha): a product bought
     rarely is taken to appeal to everybody alike. A value that no training customer has says nothing. Of `alphas`, the
-    one with the best mean reciprocal rank in inner cross-validations over the training customers is taken.
-
-    Args:
-        dataset: whose customers are scored.
-        train: the purchases to learn from (n,).
-        alphas: what to choose from; a single one is taken as it is.
-        folds: of the inner cross-validation.
+    one with the best mean reciprocal rank in inner cross-validations over the customers of `train` is taken; a single
+    one as it is.
     """
     total = len(dataset.product_ids)
     first, group = attribute_rows(dataset)
@@ -175,18 +132,18 @@ def naive_bayes(
     buyers = np.unique(bought[:, 0])
     values = soft_values(dataset, first, group[buyers])
     purchases = np.stack([group[bought[:, 0]], bought[:, 1]], axis=1)
-    counts = values.counts(purchases, total)
+    counts = value_counts(values, purchases, total)
     popularity = np.bincount(bought[:, 1], minlength=total).astype(np.float64)
     if len(alphas) == 1 or len(buyers) < 2:
         return _smoothed(counts, popularity, float(alphas[len(alphas) // 2]), values, group)
 
-    folds = min(folds, len(buyers))
+    folds = min(FOLDS, len(buyers))
     reciprocal = np.zeros(len(alphas))
     rng = np.random.default_rng(0)
     for deal, number in product(range(DEALS), range(folds)):
         fold = customer_folds(len(buyers), folds, deal)[np.searchsorted(buyers, bought[:, 0])]
         asked = purchases[fold == number]
-        known = counts - values.counts(asked, total), popularity - np.bincount(asked[:, 1], minlength=total)
+        known = counts - value_counts(values, asked, total), popularity - np.bincount(asked[:, 1], minlength=total)
         # Aggregated by identical attribute rows and products: each is ranked once and counts as often as it occurs.
         queries, times = np.unique(asked, axis=0, return_counts=True)
         rows = np.unique(queries[:, 0])
@@ -195,15 +152,9 @@ def naive_bayes(
             asked_for = np.isin(queries[:, 0], rows)
             queries, times = queries[asked_for], times[asked_for]
         row = np.searchsorted(rows, queries[:, 0])
-        step = max(1, 2**22 // total)  # a block of scores of at most 32 MB
         for i, alpha in enumerate(alphas):
-            inner = _smoothed(*known, float(alpha), values, group)
-            for start in range(0, len(rows), step):
-                here = (row >= start) & (row < start + step)
-                ranked = metrics.ranks_in_rows(
-                    inner.scores(rows[start : start + step]), row[here] - start, queries[here, 1]
-                )
-                reciprocal[i] += metrics.reciprocal_rank(ranked) @ times[here]
+            scores = _smoothed(*known, float(alpha), values, group).scores(rows)
+            reciprocal[i] += metrics.reciprocal_rank(metrics.ranks_in_rows(scores, row, queries[:, 1])) @ times
     return _smoothed(counts, popularity, float(alphas[int(reciprocal.argmax())]), values, group)
 
 
@@ -220,14 +171,14 @@ def logistic_regression(dataset: Dataset, fold: Fold, number: int = 0, say: Say 
     reciprocal = {own: sum(fold.measure(data, Penalties(own, inf, inf))[0] for fold in folds) for own in PENALTIES}
     best = max(reciprocal, key=lambda own: reciprocal[own])
     model = fit(dataset, replace(config, own_l2=best), train=fold.train)
-    return Learned(lambda view: [replace(model_scorer(model, view), note=f"penalty {best:g}")])
+    return Learned(lambda view: [model_scorer(model, view, f"penalty {best:g}")])
 
 
 def _smoothed(
     counts: Float64[np.ndarray, "a p"],
     popularity: Float64[np.ndarray, " p"],
     alpha: float,
-    values: SoftValues,
+    values: csr_array,
     group: Int[np.ndarray, " c"],
 ) -> NaiveBayes:
     share = counts.sum(axis=1, keepdims=True) / max(popularity.sum(), 1.0)
@@ -237,21 +188,24 @@ def _smoothed(
     return NaiveBayes(np.log(popularity + SMALL), np.where(seen, np.log(ratio), 0.0), alpha, values, group)
 
 
-def soft_values(dataset: Dataset, first: Int[np.ndarray, " r"], training: Int[np.ndarray, " t"]) -> SoftValues:
-    """The attributes of one customer per combination, by what the features make of the values.
+def value_counts(values: csr_array, purchases: Int[np.ndarray, "n 2"], products: int) -> Float64[np.ndarray, "a p"]:
+    """How often each product was bought with each value; `purchases` are of (combination, product)."""
+    each = np.arange(len(purchases))
+    bought = csr_array((np.ones(len(each)), (each, purchases[:, 1])), shape=(len(each), products))
+    return np.asarray((values[purchases[:, 0]].T @ bought).toarray("C"))
 
-    Vocabularies and knots come from the training customers alone. A missing value is ignored: as a value
-    of its own it would count once for each of several attributes that are missing together. Raises `InputError` for a
-    value that no policy admits.
 
-    Args:
-        dataset: whose customers they are.
-        first: a customer of each combination (r,), as from `attribute_rows`.
-        training: the combination of each training customer (t,).
+def soft_values(dataset: Dataset, first: Int[np.ndarray, " r"], training: Int[np.ndarray, " t"]) -> csr_array:
+    """To which degree each combination of attributes has each value (r, a): a number lies between two of its values.
+
+    `first` has a customer of each combination, as from `attribute_rows`, and `training` the combination of each
+    training customer: vocabularies and knots come from them alone. A missing value is ignored: as a value of its own it
+    would count once for each of several attributes that are missing together. Raises `InputError` for a value that no
+    policy admits.
     """
     table = dataset.customers.select(first.tolist())
     space = FeatureSpace.fit(dataset.schema.customers.features, table, np.unique(training).tolist())
-    columns, weights, total = [], [], 0
+    rows, columns, weights, total = [], [], [], 0
     for fitted in space:
         encoded = fitted.encode(table)
         if isinstance(fitted.feature, Numeric):
@@ -266,7 +220,10 @@ def soft_values(dataset: Dataset, first: Int[np.ndarray, " r"], training: Int[np
             own = encoded.reshape(len(table), -1).astype(np.int64)
             own[own == fitted.missing_row] = -1
             weight, size = np.ones(own.shape), fitted.input.size
-        columns.append(np.where(own >= 0, own + total, -1))
-        weights.append(weight)
+        there = np.nonzero(own >= 0)
+        rows.append(there[0])
+        columns.append(own[there] + total)
+        weights.append(weight[there])
         total += size
-    return SoftValues(np.concatenate(columns, axis=1), np.concatenate(weights, axis=1), total)
+    where = np.concatenate(rows), np.concatenate(columns)
+    return csr_array((np.concatenate(weights), where), shape=(len(table), total))

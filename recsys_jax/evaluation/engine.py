@@ -1,8 +1,4 @@
-"""The one loop over folds and methods: what everyone answers to the same queries, with and without the leak.
-
-The figures here are one per query or list; `recsys_jax.evaluation.report` makes means, intervals and comparisons of
-them.
-"""
+"""The one loop over folds and methods: one figure per query or list, of which `evaluation.report` makes means."""
 
 import time
 from collections import Counter
@@ -16,27 +12,16 @@ from jaxtyping import Bool, Float64, Int
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.splits import DatasetOfFold, Derived, Fold, Split
 from recsys_jax.errors import Diverged, InputError
-from recsys_jax.evaluation.methods import Learned, Method, trained
-from recsys_jax.evaluation.queries import Lists, Queries, Scorer, Shared, join_lists
+from recsys_jax.evaluation.methods import Method, trained
+from recsys_jax.evaluation.queries import Lists, Queries, Scorer, join_lists
 from recsys_jax.models.trained import TrainedModel
 
-KS = (3, 10)
-"""The lengths of the recommended lists that are measured where none are asked for."""
-
-ALL = "all"
-"""The name of the group that everybody belongs to."""
-
-MODEL = "model"
-"""The method that a report is about: the others are compared with it."""
-
-ENSEMBLE = "ensemble"
-"""The method that ranks by the mean score of the model's seeds."""
-
-CONTROL = "model, attributes shuffled"
-"""The method that hands each held-out customer another one's attributes: what is left is no knowledge of people."""
-
-SHUFFLES = 5
-"""How often the control is shuffled. Its figures are the means, so its own noise is half of one shuffle's or less."""
+KS = (3, 10)  # the lengths of the recommended lists that are measured where none are asked for
+ALL = "all"  # the name of the group that everybody belongs to
+MODEL = "model"  # the method that a report is about: the others are compared with it
+ENSEMBLE = "ensemble"  # the method that ranks by the mean score of the model's seeds
+CONTROL = "model, attributes shuffled"  # each held-out customer has another one's attributes: no knowledge of people
+SHUFFLES = 5  # of the control, whose figures are the means: its own noise is half of one shuffle's or less
 
 
 @dataclass(frozen=True)
@@ -44,10 +29,7 @@ class Answers:
     """What one method reached."""
 
     values: Mapping[str, Float64[np.ndarray, "s n"]]
-    """By metric, the value of each query, by the model of each seed; one row where there is one model.
-
-    nan where there is no value: a count-matched AUC of a product that nothing compares with.
-    """
+    """By metric, the value of each query by the model of each seed; nan: an AUC of what nothing compares with."""
     seeds: tuple[int, ...] = ()
     """Of those models; none where nothing was drawn, or by a seed that is not ours to choose."""
     notes: tuple[str, ...] = ()
@@ -159,56 +141,68 @@ def evaluate(
     """In each fold, every method learns from the training purchases alone, and is asked for the queries.
 
     Vocabularies, scaling, popularity and models are fitted inside the fold; so is whatever `dataset_of_fold` fits,
-    such as personas. Where that comes with and without a leak, what was learned is asked both ways.
+    such as personas. Where that comes with and without a leak, what was learned is asked both ways. Nothing is computed
+    but the `methods` named. With `control`, `MODEL` among them is asked with attributes shuffled by `seed`, too.
+    `progress` is called with how much is done, of how much, and what is being done, in a few words.
 
-    Args:
-        dataset: whose purchases are split.
-        split: what is learned from and asked for, as from `SPLITS`.
-        methods: by name; nothing else is computed.
-        ks: the lengths of the lists.
-        dataset_of_fold: the dataset as it looks from within a fold.
-        control: whether `MODEL` is asked with shuffled attributes, too, where it is among the methods.
-        seed: of the control's shuffles.
-        progress: called with how much is done, of how much, and what is being done, in a few words.
-
-    Raises:
-        InputError: for a length or seed that is not allowed; where a split doesn't hold customers out whole, which
-            `dataset_of_fold` needs; and for a training that diverges, with the method's name.
+    Raises `InputError` for a length or seed that is not allowed; where a split doesn't hold customers out whole, which
+    `dataset_of_fold` needs; and for a training that diverges, with the method's name.
     """
-    _check_ks(ks)
+    if not ks:
+        raise InputError("k: found none; allowed: one length or more")
+    if min(ks) < 1:
+        raise InputError(f"k: found {min(ks)}; allowed: 1 or more")
     if seed < 0:
         raise InputError(f"seed: found {seed}; allowed: 0 or more")
-    views: list[_View] = []
+    folds: list[list[_View]] = []
     total = len(split.folds) * len(methods)
     for number, fold in enumerate(split.folds):
-        seen = dataset if dataset_of_fold is None else dataset_of_fold(_known(dataset, fold, split))
-        of_fold = [seen.dataset, seen.leak_free] if isinstance(seen, Derived) else [seen]
-        views = views or [_View() for _ in of_fold]
-        asked = [Queries.of(view, fold, ks) for view in of_fold]
-        for view, one, queries in zip(views, of_fold, asked, strict=True):
-            view.add(one, queries)
+        views = views_of_fold(dataset, split, fold, dataset_of_fold)
+        folds.append([_View(view, Queries.of(view, fold, ks)) for view in views])
         for place, (name, method) in enumerate(methods.items()):
-            done = number * len(methods) + place
+            done, title = number * len(methods) + place, f"fold {number + 1} of {len(split.folds)}: {name}"
 
-            def say(word: str) -> None:
+            def say(word: str, done: int = done, title: str = title) -> None:
                 if progress is not None:
-                    title = f"fold {number + 1} of {len(split.folds)}: {name}"  # noqa: B023
-                    progress(done, total, f"{title}, {word}" if word else title)  # noqa: B023
+                    progress(done, total, f"{title}, {word}" if word else title)
 
             say("")
             began = time.perf_counter()
             try:
-                learned = method.learn(of_fold[0], fold, number, say)
+                learned = method.learn(views[0], fold, number, say)
             except Diverged as error:
                 raise Diverged(f"{name}: {error}") from None
-            for view, one, queries in zip(views, of_fold, asked, strict=True):
-                rng = np.random.default_rng([seed, number]) if control and name == MODEL else None
-                view.ask(name, method, learned, one, queries, began, rng)
+            for view in folds[-1]:
+                scorers = learned.scorers(view.dataset)
+                found = _answers(scorers, view.queries, method.seeds)
+                view.answers[name] = replace(found, seconds=time.perf_counter() - began)
+                if learned.ensemble is not None:
+                    view.answers[ENSEMBLE] = _answers([learned.ensemble(view.dataset)], view.queries)
+                if control and name == MODEL:
+                    view.answers[CONTROL] = _control(scorers, view.queries, np.random.default_rng([seed, number]))
                 began = time.perf_counter()
     if progress is not None:
         progress(total, total, "")
-    joined, *honest = (view.join(split.name, split.title, ks, dataset) for view in views)
+    joined, *honest = (_join(views, split, ks) for views in zip(*folds, strict=True))
     return replace(joined, leak_free=honest[0]) if honest else joined
+
+
+def views_of_fold(dataset: Dataset, split: Split, fold: Fold, dataset_of_fold: DatasetOfFold | None) -> list[Dataset]:
+    """The dataset as it looks from within a fold; where that is with a leak, also without it.
+
+    Raises `InputError` where a customer who is asked is learned from, too, which `dataset_of_fold` cannot part.
+    """
+    if dataset_of_fold is None:
+        return [dataset]
+    known = np.ones(len(dataset.customers), bool)
+    known[dataset.purchases[fold.queries, 0]] = False
+    if not known[dataset.purchases[fold.train, 0]].all():
+        raise InputError(
+            f"{split.title}: found a customer with purchases on both sides; allowed for customers that are made of "
+            f"reviews: a split that holds customers out whole, such as cross-validation"
+        )
+    seen = dataset_of_fold(known)
+    return [seen.dataset, seen.leak_free] if isinstance(seen, Derived) else [seen]
 
 
 def in_sample(
@@ -239,65 +233,43 @@ def in_sample(
     return evaluate(dataset, split, methods, ks, control=False)
 
 
-@dataclass
+@dataclass(frozen=True)
 class _View:
-    """What is gathered, fold by fold, of one way to look at the dataset."""
+    """One way to look at a fold, and what was answered there."""
 
-    queries: list[Queries] = field(default_factory=list)
-    segments: list[str] = field(default_factory=list)
-    answers: dict[str, list[Answers]] = field(default_factory=dict)
+    dataset: Dataset
+    queries: Queries
+    answers: dict[str, Answers] = field(default_factory=dict)
 
-    def add(self, dataset: Dataset, queries: Queries) -> None:
-        """A further fold, before anyone is asked."""
-        self.queries.append(queries)
-        if dataset.segments is not None:
-            self.segments += [dataset.segments[row] for row in queries.pairs[:, 0]]
 
-    def ask(
-        self,
-        name: str,
-        method: Method,
-        learned: Learned,
-        dataset: Dataset,
-        queries: Queries,
-        began: float,
-        rng: np.random.Generator | None,
-    ) -> None:
-        """Asks what a method learned, its ensemble and, with `rng`, its control."""
-        scorers = learned.scorers(dataset)
-        found = _answers(scorers, queries, method.seeds)
-        asked = {name: replace(found, seconds=time.perf_counter() - began)}
-        if learned.ensemble is not None:
-            asked[ENSEMBLE] = _answers([learned.ensemble(dataset)], queries)
-        if rng is not None:
-            asked[CONTROL] = _control([scorer for scorer in scorers if isinstance(scorer, Shared)], queries, rng)
-        for one, answers in asked.items():
-            self.answers.setdefault(one, []).append(answers)
-
-    def join(self, name: str, title: str, ks: Sequence[int], dataset: Dataset) -> Evaluation:
-        """All folds as one evaluation; the control comes last."""
-        pairs = np.concatenate([queries.pairs for queries in self.queries])
-        order = sorted(self.answers, key=lambda method: method == CONTROL)
-        return Evaluation(
-            split=name,
-            protocol=title,
-            ks=tuple(ks),
-            customers=pairs[:, 0],
-            products=pairs[:, 1],
-            segments=tuple(self.segments) or None,
-            segment_word=dataset.segment_word,
-            methods={method: Answers.join(self.answers[method]) for method in order},
-            listed=np.concatenate([queries.listed for queries in self.queries]),
-            candidates=max(len(queries.candidates) for queries in self.queries),
-        )
+def _join(views: Sequence[_View], split: Split, ks: Sequence[int]) -> Evaluation:
+    """All folds as one evaluation; the control comes last."""
+    pairs = np.concatenate([view.queries.pairs for view in views])
+    segments: list[str] = []
+    for view in views:
+        if (of_customers := view.dataset.segments) is not None:
+            segments += [of_customers[row] for row in view.queries.pairs[:, 0]]
+    names = sorted(views[0].answers, key=lambda name: name == CONTROL)
+    return Evaluation(
+        split=split.name,
+        protocol=split.title,
+        ks=tuple(ks),
+        customers=pairs[:, 0],
+        products=pairs[:, 1],
+        segments=tuple(segments) or None,
+        segment_word=views[0].dataset.segment_word,
+        methods={name: Answers.join([view.answers[name] for view in views]) for name in names},
+        listed=np.concatenate([view.queries.listed for view in views]),
+        candidates=max(len(view.queries.candidates) for view in views),
+    )
 
 
 def _answers(scorers: Sequence[Scorer], queries: Queries, seeds: tuple[int, ...] = ()) -> Answers:
     each = [queries.values(scorer, with_lists=number == 0) for number, scorer in enumerate(scorers)]
-    lists = each[0][1]
-    note = scorers[0].note if isinstance(scorers[0], Shared) else ""
+    values, lists = each[0]
+    note = scorers[0].note
     return Answers(
-        {metric: np.stack([values[metric] for values, _ in each]) for metric in each[0][0]},
+        {metric: np.stack([found[metric] for found, _ in each]) for metric in values},
         seeds,
         (note,) if note else (),
         lists=lists,
@@ -305,7 +277,7 @@ def _answers(scorers: Sequence[Scorer], queries: Queries, seeds: tuple[int, ...]
     )
 
 
-def _control(scorers: Sequence[Shared], queries: Queries, rng: np.random.Generator) -> Answers:
+def _control(scorers: Sequence[Scorer], queries: Queries, rng: np.random.Generator) -> Answers:
     """The mean over shuffles of the metrics where each customer is ranked by the attributes of another.
 
     They are those of the customers asked in this fold, so that all figures but the pairing stay as they are. Where one
@@ -319,16 +291,9 @@ def _control(scorers: Sequence[Shared], queries: Queries, rng: np.random.Generat
         for _ in range(-(-SHUFFLES // len(scorers))):
             other = everybody.copy()
             other[asked] = rng.permutation(asked)
-            found.append(queries.values(scorer.handed_to(other), with_lists=False)[0])
+            handed = replace(scorer, group=scorer.group[other])
+            found.append(queries.values(handed, with_lists=False)[0])
     return Answers({metric: np.mean([values[metric] for values in found], axis=0)[None] for metric in found[0]})
-
-
-def _check_ks(ks: Sequence[int]) -> None:
-    if not ks:
-        raise InputError("k: found none; allowed: one length or more")
-    for k in ks:
-        if k < 1:
-            raise InputError(f"k: found {k}; allowed: 1 or more")
 
 
 def _means(values: Float64[np.ndarray, "s n"]) -> Float64[np.ndarray, " s"]:
@@ -337,15 +302,3 @@ def _means(values: Float64[np.ndarray, "s n"]) -> Float64[np.ndarray, " s"]:
     size = known.sum(axis=1)
     sums = np.where(known, values, 0.0).sum(axis=1)
     return np.asarray(np.divide(sums, size, out=np.full(len(values), np.nan), where=size > 0))
-
-
-def _known(dataset: Dataset, fold: Fold, split: Split) -> Bool[np.ndarray, " c"]:
-    """The customers that may be learned from: those who are not asked."""
-    known = np.ones(len(dataset.customers), bool)
-    known[dataset.purchases[fold.queries, 0]] = False
-    if not known[dataset.purchases[fold.train, 0]].all():
-        raise InputError(
-            f"{split.title}: found a customer with purchases on both sides; allowed for customers that are made of "
-            f"reviews: a split that holds customers out whole, such as cross-validation"
-        )
-    return known

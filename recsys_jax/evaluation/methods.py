@@ -1,10 +1,7 @@
-"""What is measured: methods, each of which learns from a fold's training purchases and then ranks for customers.
-
-A recipe is a method like a baseline; it is nothing but a function until the engine asks it to learn.
-"""
+"""Methods: each learns from a fold's training purchases and then ranks for customers, a recipe like a baseline."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +13,19 @@ from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import read_toml
 from recsys_jax.data.splits import Fold, customer_folds
 from recsys_jax.errors import Diverged, InputError
-from recsys_jax.evaluation.queries import Queries, Scorer, Shared, attribute_rows
+from recsys_jax.evaluation.queries import Queries, Scorer, Scores, attribute_rows
 from recsys_jax.models.trained import Ensemble, TrainedModel, bucket
 from recsys_jax.serving import scoring
 from recsys_jax.training.fit import fit, fit_seeds
 
-TUNED = "deep, tuned"
-"""The name of the deep recipe whose hyper-parameters were tuned."""
-
-PUBLISHED = "deep, as published"
-"""The name of the published recipe."""
-
+TUNED = "deep, tuned"  # the name of the deep recipe whose hyper-parameters were tuned
+PUBLISHED = "deep, as published"  # the name of the published recipe
+# Deep with what helps it most: the whole catalogue as negatives, popularity, and a vector for each product.
 SOFTMAX = DeepConfig(loss="softmax", popularity_bias=True, id_embedding=True, epochs=10, batch_size=1024)
-"""Deep with what helps it most: the whole catalogue as negatives, popularity, and a vector for each product."""
-
+# The hyper-parameters that are tuned; the others are those of `SOFTMAX`.
 SPACE = ("learning_rate", "temperature", "dropout", "epochs", "output_dim", "id_dropout")
-"""The hyper-parameters that are tuned; the others are those of `SOFTMAX`."""
-
-INNER = 5
-"""One training customer in so many is held out to tune by."""
-
-ROWS = 4_000_000
-"""The most purchases that the published recipe trains on in all, passes times purchases: some quarter of a minute."""
+INNER = 5  # one training customer in so many is held out to tune by
+ROWS = 4_000_000  # the most purchases, times passes, that the published recipe trains on: some quarter of a minute
 
 Say = Callable[[str], None]
 """Called with a short text on the progress of a method."""
@@ -63,16 +51,17 @@ class Method:
     """Of its models in the first fold; none where seeds change nothing, or are not ours to choose."""
 
 
-def fixed(scorer: Scorer) -> Method:
-    """A method that has nothing to learn."""
-    return Method(lambda dataset, fold, number, say: Learned(lambda view: [scorer]))
+def fixed(scores: Scores) -> Method:
+    """A method that has nothing to learn: the scores of every product for the customers in the given rows."""
+    return Method(
+        lambda dataset, fold, number, say: Learned(lambda view: [Scorer(scores, np.arange(len(view.customers)))])
+    )
 
 
 def trained(models: Sequence[TrainedModel], *, ensemble: bool = False) -> Method:
     """Models that are trained already, which differ in their seed."""
-    return Method(
-        lambda dataset, fold, number, say: _learned(models, ensemble), tuple(model.config.seed for model in models)
-    )
+    seeds = tuple(model.config.seed for model in models)
+    return Method(lambda dataset, fold, number, say: _learned(models, ensemble), seeds)
 
 
 def recipe(config: Config, seeds: Sequence[int] | None = None, *, ensemble: bool = False) -> Method:
@@ -95,25 +84,23 @@ def tuned(trials: int, seeds: Sequence[int], *, seed: int = 0) -> Method:
     def learn(dataset: Dataset, fold: Fold, number: int, say: Say) -> Learned:
         found = tune(dataset, fold.train, trials, seed=seed, progress=lambda *told: say("{}/{}, {}".format(*told)))
         models = _fit(dataset, fold, found.config, seeds, number, say)
-        return Learned(lambda view: [replace(model_scorer(model, view), note=found.note) for model in models])
+        note = ", ".join(f"{name} {getattr(found.config, name):.3g}" for name in SPACE)
+        return Learned(lambda view: [model_scorer(model, view, note) for model in models])
 
     return Method(learn, tuple(seeds))
 
 
-def model_scorer(model: TrainedModel | Ensemble | Any, dataset: Dataset) -> Shared:
+def model_scorer(model: TrainedModel | Ensemble, dataset: Dataset, note: str = "") -> Scorer:
     """Scores as the recommender ranks by them, without boosts and exclusions; each combination of attributes once."""
     products, bias = model.product_embeddings, model.product_bias
     first, group = attribute_rows(dataset)
-    customers = np.empty((len(first), 0))
+    customers = model.embed_customers(dataset.customers.select(first.tolist()))
 
     def of_groups(groups: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n p"]:
-        nonlocal customers
-        if not customers.shape[1]:  # when first asked, all at once
-            customers = model.embed_customers(dataset.customers.select(first.tolist()))
         padded = np.pad(customers[groups], ((0, bucket(len(groups)) - len(groups)), (0, 0)))  # few lengths to compile
         return np.asarray(scoring.scores(padded, products) + bias)[: len(groups)]
 
-    return Shared(of_groups, group)
+    return Scorer(of_groups, group, note)
 
 
 def _learned(models: Sequence[TrainedModel], ensemble: bool) -> Learned:
@@ -126,14 +113,12 @@ def _learned(models: Sequence[TrainedModel], ensemble: bool) -> Learned:
 def _fit(
     dataset: Dataset, fold: Fold, config: Config, seeds: Sequence[int], number: int, say: Say
 ) -> list[TrainedModel]:
+    """The models of the seeds, of which a recipe with one best fit takes the first, in a fold."""
     own = [(seed + number) % 2**32 for seed in (seeds if config.seeded else seeds[:1])]
-
-    def progress(done: int, total: int, word: str) -> None:
-        say(word)
-
+    options: dict[str, Any] = {"train": fold.train, "progress": lambda done, total, word: say(word)}
     if len(own) == 1:
-        return [fit(dataset, replace(config, seed=own[0]), train=fold.train, progress=progress)]
-    return fit_seeds(dataset, config, own, train=fold.train, progress=progress)
+        return [fit(dataset, replace(config, seed=own[0]), **options)]
+    return fit_seeds(dataset, config, own, **options)
 
 
 # The recipes of a comparison
@@ -154,18 +139,17 @@ def built_in(purchases: int) -> dict[str, Config]:
 
 
 def read_configs(path: Path, tell: Tell = lambda sentence: None) -> dict[str, Config]:
-    """The recipes in a TOML file, by name. Raises `InputError` for whatever is not allowed there."""
+    """The recipes in a TOML file, as `parse_configs` reads them. Raises `InputError` where it is absent or no TOML."""
     return parse_configs(read_toml(path), str(path), tell)
 
 
 def parse_configs(content: Mapping[str, object], where: str, tell: Tell = lambda sentence: None) -> dict[str, Config]:
     """The recipes in a parsed document; `where` names it in errors, `tell` is called with a line on each former name.
 
+    Raises `InputError` for no table, an unknown recipe or field, or a value that the field does not admit.
+
     >>> parse_configs({"small": {"recipe": "wide", "item_factors": 4}}, "my.toml")["small"].item_factors
     4
-
-    Raises:
-        InputError: for no table, an unknown recipe or field, or a value that the field does not admit.
     """
     if not content:
         raise InputError(f'{where}: found no table; allowed: one or more, such as ["my recipe"] with recipe = "deep"')
@@ -190,12 +174,6 @@ class Tuned:
     tried: tuple[tuple[DeepConfig, float], ...]
     """All that were tried, in turn, with their MRR."""
 
-    @property
-    def note(self) -> str:
-        """What was chosen, in a line."""
-        chosen = asdict(self.config)
-        return ", ".join(f"{name} {chosen[name]:.3g}" for name in SPACE)
-
 
 def training_part(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> Dataset:
     """The dataset without the customers and the purchases that may not be learned from."""
@@ -219,19 +197,10 @@ def tune(
 ) -> Tuned:
     """Hyper-parameters of the deep recipe by Optuna's TPE sampler, the first being `SOFTMAX`; the best by inner MRR.
 
-    One in `INNER` of the customers with training purchases is held out, dealt by `seed`, which is the sampler's and
-    the models' seed, too; nothing here is handed any other customer. `progress` is called with the trials done, of
-    how many, and the best MRR so far.
-
-    Args:
-        dataset: whose purchases are split.
-        train: the purchases that may be learned from (n,).
-        trials: how many hyper-parameters are tried.
-        seed: see above.
-        progress: see above.
-
-    Raises:
-        InputError: where Optuna is missing, for fewer than one trial, or with fewer training customers than `INNER`.
+    One in `INNER` of the customers of `train`, the purchases that may be learned from, is held out, dealt by `seed`,
+    which is the sampler's and the models' seed, too; nothing here is handed any other customer. `progress` is called
+    with the trials done, of how many, and the best MRR so far. Raises `InputError` where Optuna is missing, for fewer
+    than one trial, or with fewer training customers than `INNER`.
     """
     try:
         import optuna
@@ -264,7 +233,6 @@ def tune(
 
 
 def _suggested(trial: Any) -> dict[str, Any]:
-    """The next hyper-parameters to try, by field."""
     return {
         "learning_rate": trial.suggest_float("learning_rate", 3e-4, 3e-2, log=True),
         "temperature": trial.suggest_float("temperature", 0.03, 1.0, log=True),

@@ -37,12 +37,9 @@ def persona_distribution(path: Path, names: Sequence[str], counts: Sequence[int]
         bars = axes.barh(range(len(names)), counts, color=_BLUE, height=0.62)
         total = max(sum(counts), 1)
         axes.bar_label(bars, [f"{count:,}  ({count / total:.0%})" for count in counts], padding=4, fontsize=9)
-        axes.set_yticks(range(len(names)), [_drawable(name, number) for number, name in enumerate(names)])
-        axes.invert_yaxis()
-        axes.set_xlim(0, 1.2 * max(*counts, 1))
-        axes.set_xlabel("reviews")
+        _label_rows(axes, [_drawable(name, number) for number, name in enumerate(names)])
+        axes.set(xlim=(0, 1.2 * max(*counts, 1)), xlabel="reviews")
         axes.set_title(f"Personas of {total:,} reviews", loc="left")
-        axes.tick_params(axis="y", length=0)
 
 
 def silhouette_curve(path: Path, ks: Sequence[int], scores: Sequence[float], chosen: int) -> None:
@@ -52,10 +49,8 @@ def silhouette_curve(path: Path, ks: Sequence[int], scores: Sequence[float], cho
         best = scores[list(ks).index(chosen)]
         axes.plot([chosen], [best], marker="o", color=_BLUE, markersize=10, linestyle="none")
         axes.annotate(f"k = {chosen}: {best:.3f}", (chosen, best), (10, 6), textcoords="offset points", color=_BLUE)
-        axes.set_xticks(ks)
         axes.margins(x=0.08, y=0.18)
-        axes.set_xlabel("number of clusters k")
-        axes.set_ylabel("mean silhouette")
+        axes.set(xticks=ks, xlabel="number of clusters k", ylabel="mean silhouette")
         axes.set_title("How well the reviews fall into k clusters (1 is best)", loc="left")
         axes.grid(axis="y", color="#e4e6ea")
 
@@ -63,24 +58,21 @@ def silhouette_curve(path: Path, ks: Sequence[int], scores: Sequence[float], cho
 def results_by_segment(path: Path, result: Evaluation, k: int) -> None:
     """A PNG with hit@k, and category hit@k where there are categories: the model next to chance and popularity."""
     shown = [name for name in (f"hit@{k}", f"category_hit@{k}") if name in result.metrics]
-    counts = result.queries
-    groups = list(counts)[:25]
-    labels = [f"{_drawable(group, number)}  (n = {counts[group]:,})" for number, group in enumerate(groups)]
-    colours = {method: _method_colour(method) for method in result.values}
-    methods = [method for method, colour in colours.items() if colour is not None]
-    thick = 0.8 / len(methods)
-    width, height = 5.4 * len(shown), 1.8 + 0.2 * len(groups) * len(methods)
+    groups = dict(list(result.queries.items())[:25])
+    labels = [f"{_drawable(group, number)}  (n = {count:,})" for number, (group, count) in enumerate(groups.items())]
+    first = {method: next((name for name in _METHODS if method.startswith(name)), "") for method in result.values}
+    colours = {method: colour for method, name in first.items() if (colour := _METHODS.get(name)) is not None}
+    thick = 0.8 / len(colours)
+    width, height = 5.4 * len(shown), 1.8 + 0.2 * len(groups) * len(colours)
     with _picture(path, width, height, columns=len(shown)) as panels:
         for axes, metric in zip(panels, shown, strict=True):
-            for place, method in enumerate(methods):
+            for place, (method, colour) in enumerate(colours.items()):
                 values = [result.mean(method, metric, group) for group in groups]
-                at = np.arange(len(groups)) + (place - (len(methods) - 1) / 2) * thick
-                bars = axes.barh(at, values, thick, color=colours[method], label=method)
+                at = np.arange(len(groups)) + (place - (len(colours) - 1) / 2) * thick
+                bars = axes.barh(at, values, thick, color=colour, label=method)
                 bold = {"fontweight": "bold"} if method == "model" else {"color": _GREY}
                 axes.bar_label(bars, [f"{value:.0%}" for value in values], padding=3, fontsize=7, **bold)
-            axes.set_yticks(range(len(groups)), labels)
-            axes.invert_yaxis()
-            axes.tick_params(axis="y", length=0)
+            _label_rows(axes, labels)
             axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}%")
             axes.set_title(metric.replace("_", " "), loc="left", fontsize=10)
             axes.margins(x=0.12)
@@ -90,10 +82,6 @@ def results_by_segment(path: Path, result: Evaluation, k: int) -> None:
         figure.suptitle(f"Results by {result.segment_word}, {result.protocol}", x=0.01, ha="left")
         named = panels[0].get_legend_handles_labels()
         figure.legend(*named, loc="outside lower left", ncols=4, frameon=False, fontsize=9)
-
-
-def _method_colour(method: str) -> str | None:
-    return next((colour for name, colour in _METHODS.items() if method.startswith(name)), None)
 
 
 def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: int, most: int = 2000) -> None:
@@ -164,9 +152,7 @@ def _category_labels(model: TrainedModel, dataset: Dataset) -> list[str] | None:
 
 
 @contextmanager
-def _picture(
-    path: Path, width: float, height: float, columns: int = 1, rows: int = 1, **shared: Any
-) -> Iterator[Sequence[Any]]:
+def _picture(path: Path, width: float, height: float, columns: int = 1) -> Iterator[Sequence[Any]]:
     """A figure with its panels, saved as a PNG afterwards; no global figure, so that many threads may draw."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -175,12 +161,19 @@ def _picture(
     with rc_context({"font.family": ["DejaVu Sans", *_korean_fonts()]}):
         figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
-        panels = figure.subplots(rows, columns, squeeze=False, **shared).ravel()
+        panels = figure.subplots(1, columns, squeeze=False).ravel()
         for axes in panels:
             axes.spines[["top", "right"]].set_visible(False)
             axes.set_axisbelow(True)
         yield panels
         replace_file(path, lambda stream: figure.savefig(stream, format="png"))
+
+
+def _label_rows(axes: Any, labels: Sequence[str]) -> None:
+    """Names what is drawn in rows, the first at the top."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
 
 
 @cache
@@ -206,17 +199,15 @@ def comparison_differences(path: Path, result: Comparison, title: str) -> None:
     with _picture(path, 7.2, 1.5 + 0.36 * len(result.rows)) as (axes,):
         axes.axvline(0, color=_BLUE, linewidth=1, zorder=1)
         for place, row in enumerate(result.rows):
-            reading, found = row.reading(metric), None if row.minus_best is None else row.minus_best[metric]
-            mean, low, high = (0.0, 0.0, 0.0) if found is None else (found.mean, found.low, found.high)
+            reading, found = row.reading(metric), row.minus_best.get(metric)
+            mean, low, high = (found.mean, found.low, found.high) if found else (0.0, 0.0, 0.0)
             if not np.isnan(low):  # one customer alone has no interval
                 axes.plot([low, high], [place, place], color=colours[reading], linewidth=2)
             (drawn[reading],) = axes.plot([mean], [place], "o", color=colours[reading], markersize=6)
         names = [
             f"{_drawable(row.method, place)}  {row.means[metric].mean:.4f}" for place, row in enumerate(result.rows)
         ]
-        axes.set_yticks(range(len(names)), names)
-        axes.invert_yaxis()
-        axes.tick_params(axis="y", length=0)
+        _label_rows(axes, names)
         axes.grid(axis="x", color="#e4e6ea")
         axes.set_xlabel(f"{metric.upper()} minus the best, with the 95 % interval, query by query")
         axes.set_title(title, loc="left", fontsize=10)

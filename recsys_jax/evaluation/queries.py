@@ -1,8 +1,4 @@
-"""What is asked in a fold and what a scorer answers: a value per query, and a list per customer.
-
-Customers who share their scores are scored and ranked once. Products that tie for a place of a list have a share of it
-each, as in `recsys_jax.models.metrics`.
-"""
+"""What is asked in a fold and what a scorer answers: a value per query, and a list per customer."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -14,18 +10,17 @@ from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.splits import Fold
 from recsys_jax.models import metrics
 
-NEVER = -1e4
-"""Stands for log 0: its exponential is exactly 0, but a resample's weight of 0 times it is 0 and not nan."""
+NEVER = -1e4  # stands for log 0: its exponential is exactly 0, but a resample's weight of 0 times it is 0 and not nan
 
-Scorer = Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n p"]]
-"""Scores of every product for the customers in the given rows."""
+Scores = Callable[[Int[np.ndarray, " n"]], Float[np.ndarray, "n p"]]
+"""Scores of every product for the rows with the given numbers."""
 
 
 @dataclass(frozen=True)
-class Shared:
-    """A scorer by which all customers of a group have the same scores: a group is scored and ranked once."""
+class Scorer:
+    """Ranks products for customers; all of a group have the same scores, so it is scored and ranked once."""
 
-    of_groups: Scorer
+    of_groups: Scores
     """The scores of the groups with the given numbers."""
     group: Int[np.ndarray, " c"]
     """The group of each customer."""
@@ -37,47 +32,35 @@ class Shared:
         return self.of_groups(self.group[rows])
 
     @classmethod
-    def table(cls, scores: Float[np.ndarray, "g p"], group: Int[np.ndarray, " c"]) -> "Shared":
+    def table(cls, scores: Float[np.ndarray, "g p"], group: Int[np.ndarray, " c"]) -> "Scorer":
         """A scorer whose scores are there already, a row per group."""
         return cls(lambda groups: np.asarray(scores[groups]), group)
-
-    def handed_to(self, customers: Int[np.ndarray, " c"]) -> "Shared":
-        """The scorer that gives each customer the scores of the one in that place."""
-        return replace(self, group=self.group[customers])
 
 
 def attribute_rows(dataset: Dataset) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " c"]]:
     """One customer of each different combination of attribute values, and the combination of each customer.
 
-    Thousands of customers share some hundreds of combinations, so what reads attributes alone is computed once for
-    each. Values are compared as they are written, so some combinations may mean the same.
+    Values are compared as they are written, so some combinations may mean the same.
     """
     columns = [dataset.customers.column(feature.column) for feature in dataset.schema.customers.features]
     seen: dict[tuple[str, ...], int] = {}
-    group = np.empty(len(dataset.customers), np.int64)
-    first: list[int] = []
-    for row, values in enumerate(zip(*columns, strict=True)):
-        # repr, not str: None is a missing value and "None" a text.
-        key = tuple(map(repr, values))
-        if key not in seen:
-            seen[key] = len(first)
-            first.append(row)
-        group[row] = seen[key]
-    return np.asarray(first, np.int64), group
+    # repr, not str: None is a missing value and "None" a text.
+    keys = (tuple(map(repr, values)) for values in zip(*columns, strict=True))
+    group = np.array([seen.setdefault(key, len(seen)) for key in keys], np.int64)
+    return np.unique(group, return_index=True)[1], group
 
 
 @dataclass(frozen=True)
 class Lists:
     """The k best products of each of n customers, as shares: 1 is in the list, less is one of those that tie for it.
 
-    Customers with the same list share it, so neither a table per persona nor the random ranking, where every product
-    has a share of k / p in every list, needs n x p numbers. `top_lists` makes them of scores.
+    Customers with the same list share it: the random ranking, a share of k / p everywhere, needs no n x p numbers.
     """
 
     rows: Int[np.ndarray, " n"]
     """Which of the r different lists each customer has."""
-    starts: Int[np.ndarray, " borders"]
-    """Where each list begins in `products` and `shares`, and where the last one ends."""
+    of_list: Int[np.ndarray, " m"]
+    """The list of each entry, ascending: list by list, its `products` and their `shares`."""
     products: Int[np.ndarray, " m"]
     shares: Float64[np.ndarray, " m"]
     """The probability that the product is in the list; it sums to min(k, p) over a list."""
@@ -119,26 +102,19 @@ class Lists:
         [3.0]
         """
         bits = np.log2(counts.sum() + self.total) - np.log2(counts + 1.0)
-        of_list = self._of_entry
-        different = len(self.starts) - 1
-        size = np.bincount(of_list, self.shares, different)
-        return np.asarray((np.bincount(of_list, self.shares * bits[self.products], different) / size)[self.rows])
-
-    @property
-    def _of_entry(self) -> Int[np.ndarray, " m"]:
-        return np.asarray(np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts)))
+        surprise = np.bincount(self.of_list, self.shares * bits[self.products])
+        return np.asarray((surprise / np.bincount(self.of_list, self.shares))[self.rows])
 
     def _sums(
         self, entries: Float64[np.ndarray, " m"], weights: Float64[np.ndarray, "b n"] | None
     ) -> Float64[np.ndarray, "*b p"]:
         if weights is None:
             return np.asarray(self._sums(entries, np.ones((1, len(self.rows))))[0])
-        of_list, different = self._of_entry, len(self.starts) - 1
         out = np.empty((len(weights), self.total))
         # Row by row: the entries of one row fit the cache, those of all rows not the memory.
         for row, weight in enumerate(weights):
-            times = np.bincount(self.rows, weight, different)
-            out[row] = np.bincount(self.products, times[of_list] * entries, self.total)
+            times = np.bincount(self.rows, weight, self.of_list[-1] + 1)
+            out[row] = np.bincount(self.products, times[self.of_list] * entries, self.total)
         return out
 
 
@@ -168,7 +144,7 @@ def top_lists(scores: Float[np.ndarray, "n p"], *, k: int) -> Lists:
     sure = scores[source[of_list], products] > border[source[of_list]]
     certain = np.bincount(of_list, sure, len(source))
     shares = np.where(sure, 1.0, ((k - certain) / (size - certain))[of_list])
-    return Lists(rows, np.concatenate([[0], np.cumsum(size)]), products.astype(np.int32), shares, total)
+    return Lists(rows, of_list, products.astype(np.int32), shares, total)
 
 
 def join_lists(parts: Sequence[Lists]) -> Lists:
@@ -178,24 +154,14 @@ def join_lists(parts: Sequence[Lists]) -> Lists:
     >>> join_lists([top_lists(scores[:1], k=1), top_lists(scores[1:], k=1)]).exposure().tolist()
     [1.0, 1.0]
     """
-    lists = np.cumsum([0, *(len(part.starts) - 1 for part in parts)])
-    entries = np.cumsum([0, *(len(part.products) for part in parts)])
+    before = np.cumsum([0, *(part.of_list[-1] + 1 for part in parts)])
     return Lists(
-        np.concatenate([part.rows + lists[i] for i, part in enumerate(parts)]),
-        np.concatenate([[0], *(part.starts[1:] + entries[i] for i, part in enumerate(parts))]),
+        np.concatenate([part.rows + before[i] for i, part in enumerate(parts)]),
+        np.concatenate([part.of_list + before[i] for i, part in enumerate(parts)]),
         np.concatenate([part.products for part in parts]),
         np.concatenate([part.shares for part in parts]),
         parts[0].total,
     )
-
-
-def coverage(shown: Float64[np.ndarray, "*b p"]) -> Float64[np.ndarray, "*b"]:
-    """Share of the products that anybody is shown, expected: the mean of `Lists.shown`.
-
-    >>> float(coverage(np.array([1.0, 0.5, 0.0, 0.0])))
-    0.375
-    """
-    return np.asarray(shown.mean(axis=-1))
 
 
 def gini(exposure: Float64[np.ndarray, "*b p"]) -> Float64[np.ndarray, "*b"]:
@@ -246,16 +212,14 @@ class Queries:
         self, scorer: Scorer, *, with_lists: bool = True
     ) -> tuple[dict[str, Float64[np.ndarray, " n"]], dict[int, Lists]]:
         """The metrics of each query, and the lists by length. What shares its scores and target is computed once."""
-        groups = scorer.group if isinstance(scorer, Shared) else np.arange(self.listed[-1] + 1)
-        score = scorer.of_groups if isinstance(scorer, Shared) else scorer
-        asked, row = np.unique(groups[self.pairs[:, 0]], return_inverse=True)
+        asked, row = np.unique(scorer.group[self.pairs[:, 0]], return_inverse=True)
         products = len(self.candidates)
         pairs, back = np.unique(row.astype(np.int64) * products + self.targets, return_inverse=True)
         rows, targets = pairs // products, pairs % products  # ordered by row
         step = max(1, 2**22 // products)  # a block of scores of at most 32 MB
         parts, lists = [], []
         for start in range(0, len(asked), step):
-            scores = score(asked[start : start + step])
+            scores = scorer.of_groups(asked[start : start + step])
             if products < scores.shape[1]:
                 scores = scores[:, self.candidates]
             here = slice(*np.searchsorted(rows, [start, start + step]))
@@ -265,12 +229,13 @@ class Queries:
         values = {metric: np.concatenate([part[metric] for part in parts])[back] for metric in parts[0]}
         if not with_lists:
             return values, {}
-        mine = np.searchsorted(asked, groups[self.listed])
-        return values, {k: self._unnumbered(join_lists([one[k] for one in lists]).of(mine)) for k in self.ks}
-
-    def _unnumbered(self, lists: Lists) -> Lists:
-        """The lists in the numbering of all products."""
-        return replace(lists, products=self.candidates[lists.products].astype(np.int32), total=len(self.counts))
+        mine = np.searchsorted(asked, scorer.group[self.listed])
+        joined = {k: join_lists([one[k] for one in lists]).of(mine) for k in self.ks}
+        # In the numbering of all products.
+        return values, {
+            k: replace(one, products=self.candidates[one.products].astype(np.int32), total=len(self.counts))
+            for k, one in joined.items()
+        }
 
     def _metrics(
         self, scores: Float[np.ndarray, "g q"], rows: Int[np.ndarray, " m"], targets: Int[np.ndarray, " m"], step: int
@@ -290,13 +255,9 @@ class Queries:
         out["mrr"] = metrics.reciprocal_rank(ranked)
         out |= {f"ndcg@{k}": metrics.ndcg_at_k(ranked, k=k) for k in self.ks}
         counts = self.counts[self.candidates]
-        out["auc"] = np.concatenate(
-            [
-                metrics.count_matched_auc(scores[rows[part]], targets[part], counts)
-                for part in _chunks(np.arange(len(rows)), step)
-            ]
-        )
-        return out
+        chunks = _chunks(np.arange(len(rows)), step)
+        auc = [metrics.count_matched_auc(scores[rows[part]], targets[part], counts) for part in chunks]
+        return {**out, "auc": np.concatenate(auc)}
 
 
 def _chunks(values: Int[np.ndarray, " n"], step: int) -> list[Int[np.ndarray, " m"]]:

@@ -1,8 +1,12 @@
 """What is printed fits into its lines."""
 
+import re
 from pathlib import Path
 
-from recsys_jax.console.tables import say, say_notes
+import pytest
+
+from recsys_jax.console.tables import beside, say, say_notes
+from recsys_jax.evaluation.bootstrap import Interval
 
 
 def test_notes_are_one_line(capsys):
@@ -24,3 +28,15 @@ def test_a_sentence_ends_where_its_lines_do(capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert max(len(first), len(second)) < 80
     assert second.endswith(" …")
+
+
+@pytest.mark.parametrize("ours", ["model", "a recipe whose name fills a line, or nearly so, by itself"])
+@pytest.mark.parametrize("baseline", ["naive Bayes", "logistic regression", "popularity per skin type and concern"])
+def test_methods_with_long_names_fit_beside_each_other(ours, baseline, capsys):
+    mrr = dict.fromkeys([ours, baseline, "random"], Interval(0.125, 0.1, 0.15, 50))
+    beside(ours, baseline, mrr, lambda method, other: Interval(-0.01, -0.02, 0.01, 50))
+    first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"  {ours[:20]}")
+    assert re.match(rf"  {baseline[:20]}.* \(best\) +MRR 0.1250 \(0.1000 to 0.1500\)  inside the noise$", second)
+    assert third.startswith("  chance  ")
+    assert max(map(len, (first, second, third))) <= 80

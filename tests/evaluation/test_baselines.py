@@ -12,7 +12,7 @@ from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import Fold
 from recsys_jax.data.tables import Table
-from recsys_jax.evaluation.baselines import baselines, naive_bayes, popularities, soft_values
+from recsys_jax.evaluation.baselines import baselines, naive_bayes, popularities, soft_values, value_counts
 from recsys_jax.evaluation.queries import attribute_rows
 
 KINDS = ["kind1", "kind1", "kind2", "kind2", "kind3"]
@@ -117,8 +117,8 @@ def test_numbers_enter_between_two_knots():
     data = shop(rows, AGE)
     first, group = attribute_rows(data)
     values = soft_values(data, first, group[:8])
-    dense = values.dense(group)
-    assert values.total == 8
+    dense = values[group].toarray()
+    assert values.shape[1] == 8
     np.testing.assert_allclose(dense[:8], np.eye(8), atol=1e-6)
     np.testing.assert_allclose(dense[8], [0, 0.8, 0.2, 0, 0, 0, 0, 0], atol=1e-6)
     # Beyond the training customers' ages counts as the last; a missing one says nothing.
@@ -136,7 +136,7 @@ def test_the_weights_of_a_number_sum_to_1(training, held_out):
     data = shop([customer([0], age=age) for age in [*training, *held_out]], AGE)
     first, group = attribute_rows(data)
     values = soft_values(data, first, group[: len(training)])
-    dense = values.dense(np.arange(len(first)))
+    dense = values.toarray()
     assert (dense >= 0).all()
     stated = [row is not None for row in [*training, *held_out]]
     np.testing.assert_allclose(dense.sum(axis=1)[group], stated, atol=1e-9)
@@ -158,10 +158,10 @@ def test_counts_are_those_of_adding_one_by_one():
     first, group = attribute_rows(data)
     values = soft_values(data, first, group)
     pairs = np.stack([group[data.purchases[:, 0]], data.purchases[:, 1]], axis=1)
-    expected = np.zeros((values.total, 5))
+    expected = np.zeros((values.shape[1], 5))
     for row, product in pairs:
-        expected[:, product] += values.dense(np.array([row]))[0]
-    np.testing.assert_allclose(values.counts(pairs, 5), expected, atol=1e-9)
+        expected[:, product] += values[[row]].toarray()[0]
+    np.testing.assert_allclose(value_counts(values, pairs, 5), expected, atol=1e-9)
 
 
 def test_alpha_is_the_best_in_an_inner_cross_validation():

@@ -51,7 +51,7 @@ def test_the_best_comes_first_and_others_are_compared_with_it():
     )
     assert [row.method for row in found.rows] == ["high", "middle", "low"]
     assert [row.means["mrr"].mean for row in found.rows] == [0.5, 0.25, 0.0]
-    assert found.rows[0].minus_best is None
+    assert not found.rows[0].minus_best
     assert [row.minus_best["mrr"].mean for row in found.rows[1:]] == [-0.25, -0.5]
     assert (found.queries, found.customers) == (4, 4)
 

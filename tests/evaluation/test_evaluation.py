@@ -16,7 +16,7 @@ from recsys_jax.errors import InputError
 from recsys_jax.evaluation.baselines import baselines
 from recsys_jax.evaluation.engine import ALL
 from recsys_jax.evaluation.methods import fixed, model_scorer
-from recsys_jax.evaluation.queries import Queries, Shared, attribute_rows
+from recsys_jax.evaluation.queries import Queries, Scorer, attribute_rows
 from recsys_jax.models import metrics
 from recsys_jax.training.fit import fit
 
@@ -151,11 +151,11 @@ def test_shared_scores_mean_the_same_as_each_query_by_itself():
     data = dataset({group: [[str(rng.choice(names))] for _ in range(100)] for group in "xy"})
     # Few different scores, so that many tie.
     table = rng.integers(3, size=(2, 8)).astype(float)
-    shared = Shared.table(table, np.repeat([0, 1], 100))
+    shared = Scorer.table(table, np.repeat([0, 1], 100))
     codes = np.array([0] * 4 + [1] * 4)
     counts = np.bincount(data.purchases[:, 1], minlength=8)
     found, lists = values(shared, data)
-    plain, _ = values(lambda rows: shared(rows), data)
+    plain, _ = values(Scorer(shared, np.arange(200)), data)
     for i, (customer, target) in enumerate(data.purchases):
         scores, targets = table[[customer // 100]], np.array([target])
         ranked = metrics.ranks(scores, targets)
@@ -189,10 +189,10 @@ class Counting:
 def test_customers_who_are_alike_are_scored_once():
     data = dataset({"x": [["p0", "p1", "q0"], ["p2"]], "y": [["q1", "p0"]]})
     scorer = Counting(lambda rows: rows[:, None] + np.arange(8.0))
-    values(scorer, data)
+    values(Scorer(scorer, np.arange(3)), data)
     assert scorer.rows == 3  # a customer who bought much is scored once
     groups = Counting(lambda rows: rows[:, None] + np.arange(8.0))
-    values(Shared(groups, np.array([0, 0, 1])), data)
+    values(Scorer(groups, np.array([0, 0, 1])), data)
     assert groups.rows == 2
 
 
@@ -218,7 +218,7 @@ def test_only_candidates_are_ranked():
     data = dataset({"x": [["p0"], ["p1"], ["p2"]], "y": [["q0"], ["q1"], ["p0"]]})
     candidates = np.isin(np.arange(8), [0, 1, 4])  # p0, p1, q0
     # The best of all is p2, which is no candidate: the order among the others is p1, q0, p0.
-    scorer = Shared.table(np.array([[1.0, 3, 9, 0, 2, 0, 0, 0]]), np.zeros(6, int))
+    scorer = Scorer.table(np.array([[1.0, 3, 9, 0, 2, 0, 0, 0]]), np.zeros(6, int))
     found, lists = values(scorer, data, (1, 2), candidates=candidates)
     bought = [data.product_ids[row] for row in data.purchases[candidates[data.purchases[:, 1]], 1]]
     by_hand = {"p1": 1.0, "q0": 1 / 2, "p0": 1 / 3}

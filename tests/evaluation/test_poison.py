@@ -113,7 +113,7 @@ def everything_learned(dataset, known, config, monkeypatch) -> dict[str, object]
 
     def naive_bayes(*arguments, **options):
         found = kept["naive_bayes"](*arguments, **options)
-        caught["naive Bayes"] = (leaves(found.log_popularity, found.log_ratio), found.alpha, found.values.total)
+        caught["naive Bayes"] = (leaves(found.log_popularity, found.log_ratio), found.alpha, found.values.shape[1])
         return found
 
     def watched(name: str, method: Method) -> Method:
