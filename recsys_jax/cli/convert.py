@@ -51,7 +51,7 @@ def import_torch(options: Import) -> str:
         then = places.following("recommend", run, *somebody)
     else:
         dataset = places.open_dataset(options.dataset, run, options.customers)
-        lost = dataset.set_aside
+        lost = tuple(dataset.set_aside)
         model = load_checkpoint(options.checkpoint, dataset.schema, dataset.products, trained_on=dataset)
         again = places.again(options.dataset, run, options.customers)
         then = places.following("evaluate", *again, "--protocol", "in-sample")

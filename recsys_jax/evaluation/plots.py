@@ -161,7 +161,7 @@ def _picture(path: Path, width: float, height: float, columns: int = 1) -> Itera
     with rc_context({"font.family": ["DejaVu Sans", *_korean_fonts()]}):
         figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
-        panels = figure.subplots(1, columns, squeeze=False).ravel()
+        panels = list(figure.subplots(1, columns, squeeze=False).ravel())
         for axes in panels:
             axes.spines[["top", "right"]].set_visible(False)
             axes.set_axisbelow(True)
