@@ -64,6 +64,8 @@ def fit_seeds(
     """
     if at_once < 1:
         raise InputError(f"at_once: found {at_once}; allowed: 1 or more")
+    if isinstance(config, WideConfig) and len(seeds) == 1:
+        return [fit(dataset, replace(config, seed=seeds[0]), train=train, progress=progress)]
     configs = of_seeds(config, seeds)
     prepared = prepare(dataset, config, train)
     module = two_tower(config, prepared.customer_space, prepared.product_space)

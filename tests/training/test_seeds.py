@@ -20,7 +20,7 @@ import pytest
 from protocols import cross_validation, in_sample
 from test_training import dataset
 
-from recsys_jax import DeepConfig, InputError, load_dataset
+from recsys_jax import DeepConfig, InputError, WideConfig, load_dataset
 from recsys_jax.cli import evaluate, train
 from recsys_jax.console import reports
 from recsys_jax.data.tables import Table
@@ -149,6 +149,15 @@ def test_bad_seeds_are_sentences(seeds, options, sentence):
     if not options:
         with pytest.raises(InputError, match=sentence):
             cross_validation(DATA, RECIPES["triplet"], (1,), seeds=seeds)
+
+
+def test_a_recipe_with_one_fit_takes_one_seed():
+    wide = WideConfig(own_l2=10.0, attribute_l2=float("inf"), factor_l2=float("inf"))
+    [model] = fit_seeds(DATA, wide, [3])
+    assert model.config.seed == 3
+    np.testing.assert_array_equal(model.product_embeddings, fit(DATA, model.config).product_embeddings)
+    with pytest.raises(InputError, match=r"^seeds: found 2; allowed: one with the wide recipe"):
+        fit_seeds(DATA, wide, [0, 1])
 
 
 @pytest.mark.parametrize("name", ["triplet", "infonce"])  # without and with a popularity bias
