@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from recsys_jax.data.features import refuse_unusable
+from recsys_jax.data.readers import RepeatedKey, read_table
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
-from recsys_jax.data.tables import RepeatedKey, SetAside, Table, Validation, read_table
+from recsys_jax.data.tables import SetAside, Table, Validation
 from recsys_jax.data.values import DATE, ID, as_id, as_key, has_lone_surrogate, parse_date, shown, split_keys
 from recsys_jax.errors import InputError
 

@@ -1,18 +1,12 @@
-"""Tables from JSON, CSV and Parquet files, data frames, lists and mappings; and what becomes of a bad value in one.
+"""Tables, of files, data frames, lists and mappings; and what becomes of a bad value in one.
 
 A request's table raises its first bad value; one that is `collecting` notes the rows instead, and `usable` sets them
 aside. Whatever reads values refuses through the same `Table.refuse`, so it need not know which it reads.
 """
 
-import csv
-import io
-import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, TypeVar
 
 from recsys_jax.data.values import ID, as_id, plain, shown
@@ -121,7 +115,7 @@ class Table:
             and all(isinstance(row, Mapping) for row in rows)
         ):
             for names in {tuple(row) for row in rows}:
-                _different([str(name) for name in names], source)
+                different([str(name) for name in names], source)
             texts = [{str(name): value for name, value in row.items()} for row in rows]
             every = dict.fromkeys(name for row in texts for name in row)
             return cls(source, {name: [row.get(name) for row in texts] for name in every}, rows=len(rows))
@@ -129,7 +123,7 @@ class Table:
             found = type(rows).__name__
             raise InputError(f"{source}: found {found}; allowed: a data frame, columns, or a list of dicts")
         pairs = [(str(name), column) for name, column in named]
-        _different([name for name, _ in pairs], source)
+        different([name for name, _ in pairs], source)
         lengths = {name: len(column) for name, column in pairs}
         if len(set(lengths.values())) > 1:
             raise InputError(f"{source}: the columns differ in length: {lengths}")
@@ -227,7 +221,7 @@ class Table:
         return replace(self, columns=columns, numbers=numbers, rows=len(rows))
 
 
-def _different(names: Sequence[str], source: str) -> None:
+def different(names: Sequence[str], source: str) -> None:
     """Raises `InputError` where two columns have the same name: one of them would be lost."""
     if len(set(names)) != len(names):
         raise InputError(f"{source}: two columns have the same name: {', '.join(map(plain, names))}")
@@ -238,135 +232,3 @@ def _separated(names: Mapping[str, object]) -> str:
     used = {"semicolons": ";", "tabs": "\t", "bars": "|"}
     found = next((word for word, sign in used.items() if len(names) == 1 and sign in next(iter(names))), None)
     return f"; the file is separated by {found}: save it with commas" if found else ""
-
-
-def read_table(path: Path) -> Table:
-    """The table in a JSON (list of objects), CSV (with a header) or Parquet file, by the ending of its name.
-
-    Empty CSV values and NaN are None. Rows that are not objects, or have a key twice, are set aside. Raises
-    `InputError` where the file is absent, malformed or of another format.
-    """
-    ending = path.suffix.lower()
-    if ending not in _READERS:
-        raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .json, .csv, .parquet")
-    try:
-        if not path.is_file():
-            raise InputError(f"{path}: there is no such file")
-        with path.open("rb") as file:
-            head = file.read(64)
-    except OSError as error:  # a name that is too long, a file without permission
-        raise InputError(f"{plain(str(path))}: cannot be read: {error}") from None
-    read, allowed = _READERS[ending]
-    start = re.sub(rb"^(\xef\xbb\xbf)?\s*\[\s*", b"[", head)
-    empty = "" if head else "an empty file"
-    meant, found = next((kind for sign, kind in _SIGNS.items() if start.startswith(sign)), ("", empty))
-    if found and meant != ending:
-        raise InputError(f"{path}: found {found}; allowed: {allowed}")
-    return read(path)
-
-
-# By the first bytes of a file: the ending that its name should have, and what it is.
-_SIGNS = {
-    b"PAR1": (".parquet", "a Parquet file: let its name end in .parquet"),
-    b"\x1f\x8b": (".gz", "a file compressed by gzip: unpack it first"),
-    b"PK\x03\x04": (".zip", "a ZIP archive or an Excel sheet: unpack it, or save the sheet as CSV (UTF-8)"),
-    b"[{": (".json", "JSON: let its name end in .json"),
-}
-
-
-def _text(path: Path) -> str:
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        advice = "save the file as UTF-8"
-        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-            advice = "it looks like UTF-16: save it as UTF-8"
-        with suppress(UnicodeDecodeError):
-            content.decode("cp949")
-            # A syllable is two high bytes in CP949; an accented letter of Latin-1 is a single one before a letter.
-            syllables = len(re.findall(rb"[\xb0-\xc8][\xa1-\xfe]", content))
-            if 4 * syllables > len(content.translate(None, bytes(range(128)))):
-                advice = "it looks like CP949 (Korean Windows): save it as UTF-8"
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; {advice}") from None
-    if "\0" in text[:4]:
-        raise InputError(f"{path}: found a NUL at its start; it looks like UTF-16: save it as UTF-8")
-    return text
-
-
-class RepeatedKey(dict[str, Any]):
-    """A JSON object that has a key twice, of which one value would be lost."""
-
-    key: str
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) == len(pairs):
-        return found
-    seen: set[str] = set()
-    repeated = RepeatedKey(found)
-    repeated.key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-    return repeated
-
-
-def _read_json(path: Path) -> Table:
-    text = _text(path)
-    try:
-        # NaN, which Python and pandas write for a missing number, is None; the infinities stay, to be refused.
-        constants = {"NaN": None, "Infinity": float("inf"), "-Infinity": float("-inf")}
-        rows = json.loads(text, object_pairs_hook=_object, parse_constant=constants.__getitem__)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
-    if not isinstance(rows, list):
-        raise InputError(f"{path}: found {type(rows).__name__} at the top; allowed: a list of objects")
-    problems: dict[int, str] = {}
-    for row, found in enumerate(rows):
-        if isinstance(found, RepeatedKey):
-            problems[row] = f": found the key {found.key!r} twice; allowed: each once"
-        elif not isinstance(found, dict):
-            problems[row] = f": found {shown(found)}; allowed: an object with the columns as keys"
-    table = Table.of([{} if row in problems else found for row, found in enumerate(rows)], str(path))
-    return replace(table, problems=problems).usable()
-
-
-def _read_csv(path: Path) -> Table:
-    text = _text(path)
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # long reviews are allowed
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    try:
-        header = next(reader, [])
-        rows = [row for row in reader if row]
-    except csv.Error as error:
-        never = "; a quotation mark before it opens a value that never closes"
-        closes = never if "unexpected end" in str(error) else ""
-        raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}{closes}") from None
-    _different(header, str(path))
-    wrong = [(row, len(values)) for row, values in enumerate(rows) if len(values) != len(header)]
-    problems = {row: f": found {count} values; the header has {len(header)}" for row, count in wrong}
-    for row in problems:
-        rows[row] = [""] * len(header)
-    columns = {name: [row[i] or None for row in rows] for i, name in enumerate(header)}
-    return Table(str(path), columns, problems=problems).usable()
-
-
-def _read_parquet(path: Path) -> Table:
-    try:
-        import pyarrow as arrow
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise InputError(f"{path}: Parquet files need pyarrow: pip install 'recsys_jax[parquet]'") from None
-    try:
-        with parquet.ParquetFile(path) as file:
-            return Table.of(file.read(), str(path))
-    except InputError:
-        raise
-    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        raise InputError(f"{path}: not readable as Parquet: {error}") from None
-
-
-_READERS: Mapping[str, tuple[Callable[[Path], Table], str]] = {
-    ".json": (_read_json, "JSON, a list of objects"),
-    ".csv": (_read_csv, "CSV, with the columns' names in the first line"),
-    ".parquet": (_read_parquet, "Parquet"),
-}

@@ -1,0 +1,147 @@
+"""Files to tables: JSON, CSV and Parquet."""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from recsys_jax.data.tables import Table, different
+from recsys_jax.data.values import plain, shown
+from recsys_jax.errors import InputError
+
+
+def read_table(path: Path) -> Table:
+    """The table in a JSON (list of objects), CSV (with a header) or Parquet file, by the ending of its name.
+
+    Empty CSV values and NaN are None. Rows that are not objects, or have a key twice, are set aside. Raises
+    `InputError` where the file is absent, malformed or of another format.
+    """
+    ending = path.suffix.lower()
+    if ending not in _READERS:
+        raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .json, .csv, .parquet")
+    try:
+        if not path.is_file():
+            raise InputError(f"{path}: there is no such file")
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:  # a name that is too long, a file without permission
+        raise InputError(f"{plain(str(path))}: cannot be read: {error}") from None
+    read, allowed = _READERS[ending]
+    start = re.sub(rb"^(\xef\xbb\xbf)?\s*\[\s*", b"[", head)
+    empty = "" if head else "an empty file"
+    meant, found = next((kind for sign, kind in _SIGNS.items() if start.startswith(sign)), ("", empty))
+    if found and meant != ending:
+        raise InputError(f"{path}: found {found}; allowed: {allowed}")
+    return read(path)
+
+
+# By the first bytes of a file: the ending that its name should have, and what it is.
+_SIGNS = {
+    b"PAR1": (".parquet", "a Parquet file: let its name end in .parquet"),
+    b"\x1f\x8b": (".gz", "a file compressed by gzip: unpack it first"),
+    b"PK\x03\x04": (".zip", "a ZIP archive or an Excel sheet: unpack it, or save the sheet as CSV (UTF-8)"),
+    b"[{": (".json", "JSON: let its name end in .json"),
+}
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        advice = "save the file as UTF-8"
+        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+            advice = "it looks like UTF-16: save it as UTF-8"
+        with suppress(UnicodeDecodeError):
+            content.decode("cp949")
+            # A syllable is two high bytes in CP949; an accented letter of Latin-1 is a single one before a letter.
+            syllables = len(re.findall(rb"[\xb0-\xc8][\xa1-\xfe]", content))
+            if 4 * syllables > len(content.translate(None, bytes(range(128)))):
+                advice = "it looks like CP949 (Korean Windows): save it as UTF-8"
+        raise InputError(f"{path}: byte {error.start} is not UTF-8; {advice}") from None
+    if "\0" in text[:4]:
+        raise InputError(f"{path}: found a NUL at its start; it looks like UTF-16: save it as UTF-8")
+    return text
+
+
+class RepeatedKey(dict[str, Any]):
+    """A JSON object that has a key twice, of which one value would be lost."""
+
+    key: str
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) == len(pairs):
+        return found
+    seen: set[str] = set()
+    repeated = RepeatedKey(found)
+    repeated.key = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+    return repeated
+
+
+def _read_json(path: Path) -> Table:
+    text = _text(path)
+    try:
+        # NaN, which Python and pandas write for a missing number, is None; the infinities stay, to be refused.
+        constants = {"NaN": None, "Infinity": float("inf"), "-Infinity": float("-inf")}
+        rows = json.loads(text, object_pairs_hook=_object, parse_constant=constants.__getitem__)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path}: not valid JSON: {error}") from None
+    if not isinstance(rows, list):
+        raise InputError(f"{path}: found {type(rows).__name__} at the top; allowed: a list of objects")
+    problems: dict[int, str] = {}
+    for row, found in enumerate(rows):
+        if isinstance(found, RepeatedKey):
+            problems[row] = f": found the key {found.key!r} twice; allowed: each once"
+        elif not isinstance(found, dict):
+            problems[row] = f": found {shown(found)}; allowed: an object with the columns as keys"
+    table = Table.of([{} if row in problems else found for row, found in enumerate(rows)], str(path))
+    return replace(table, problems=problems).usable()
+
+
+def _read_csv(path: Path) -> Table:
+    text = _text(path)
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # long reviews are allowed
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        rows = [row for row in reader if row]
+    except csv.Error as error:
+        never = "; a quotation mark before it opens a value that never closes"
+        closes = never if "unexpected end" in str(error) else ""
+        raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}{closes}") from None
+    different(header, str(path))
+    wrong = [(row, len(values)) for row, values in enumerate(rows) if len(values) != len(header)]
+    problems = {row: f": found {count} values; the header has {len(header)}" for row, count in wrong}
+    for row in problems:
+        rows[row] = [""] * len(header)
+    columns = {name: [row[i] or None for row in rows] for i, name in enumerate(header)}
+    return Table(str(path), columns, problems=problems).usable()
+
+
+def _read_parquet(path: Path) -> Table:
+    try:
+        import pyarrow as arrow
+        import pyarrow.parquet as parquet
+    except ImportError:
+        raise InputError(f"{path}: Parquet files need pyarrow: pip install 'recsys_jax[parquet]'") from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            return Table.of(file.read(), str(path))
+    except InputError:
+        raise
+    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise InputError(f"{path}: not readable as Parquet: {error}") from None
+
+
+_READERS: Mapping[str, tuple[Callable[[Path], Table], str]] = {
+    ".json": (_read_json, "JSON, a list of objects"),
+    ".csv": (_read_csv, "CSV, with the columns' names in the first line"),
+    ".parquet": (_read_parquet, "Parquet"),
+}
