@@ -8,12 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 def distance(a: Float[Array, "*#n d"], b: Float[Array, "*#n d"], *, eps: float = 1e-6) -> Float[Array, "..."]:
-    r"""Euclidean distance, $\lVert a - b + \epsilon \rVert_2$: eps inside the difference, as in PyTorch.
-
-    Args:
-        a: embeddings (..., d).
-        b: embeddings (..., d); the two broadcast.
-        eps: keeps the gradient finite where `a` equals `b`.
+    r"""Euclidean distance, $\lVert a - b + \epsilon \rVert_2$, of what broadcasts: eps inside, as in PyTorch.
 
     >>> float(distance(jnp.array([3.0, 0.0]), jnp.array([0.0, 4.0]), eps=0.0))
     5.0
@@ -25,19 +20,11 @@ def distance(a: Float[Array, "*#n d"], b: Float[Array, "*#n d"], *, eps: float =
 
 
 def triplet(
-    anchor: Float[Array, "n d"],
-    positive: Float[Array, "n d"],
-    negative: Float[Array, "n d"],
-    *,
-    margin: float = 1.0,
+    anchor: Float[Array, "n d"], positive: Float[Array, "n d"], negative: Float[Array, "n d"], *, margin: float = 1.0
 ) -> Float[Array, " n"]:
     r"""Triplet margin loss, $\max(0, d(a, p) - d(a, n) + m)$, with the definition of `torch.nn.TripletMarginLoss`.
 
-    Args:
-        anchor: customers (n, d).
-        positive: a product each of them bought (n, d).
-        negative: a product each of them did not buy (n, d).
-        margin: how much nearer the positive should be.
+    Of customers, a product that each of them bought, and one that each of them did not buy, all (n, d).
 
     >>> a, p, n = jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0]]), jnp.array([[0.0, 1.0]])
     >>> round(float(triplet(a, p, n, margin=0.5)[0]), 3)  # 5 - 1 + 0.5
@@ -56,14 +43,9 @@ def info_nce(
 ) -> Float[Array, " n"]:
     r"""InfoNCE with in-batch negatives, $-\log\frac{e^{s_{ii}}}{\sum_j e^{s_{ij}}}$ with $s_{ij} = c_i p_j / t + o_j$.
 
-    Args:
-        customers: unit vectors (n, d).
-        products: the product each customer bought (n, d); the other rows are its negatives.
-        temperature: t, above 0.
-        where: (n, n), true where product j counts as a negative of customer i; false where it is in truth a positive,
-            or padding. The diagonal always counts.
-        offsets: added to the logits of each product: minus log q(j) corrects for popular products being drawn
-            as negatives more often (the log-Q correction).
+    Of unit vectors of customers and of the product that each of them bought, (n, d); the other rows are its negatives:
+    those for which `where` (n, n) is true. The diagonal always counts. `offsets` o (n,) of minus log q(j) correct for
+    popular products being drawn as negatives more often (the log-Q correction).
 
     >>> eye = jnp.eye(2)
     >>> round(float(info_nce(eye, eye, temperature=1.0)[0]), 4)  # -log(e / (e + 1))
@@ -87,12 +69,8 @@ def full_softmax(
 ) -> Float[Array, " n"]:
     r"""Cross-entropy over the whole catalogue, $-\log\frac{e^{s_{it_i}}}{\sum_j e^{s_{ij}}}$.
 
-    Args:
-        customers: unit vectors (n, d).
-        products: every product (p, d).
-        targets: the row of the product that each customer bought.
-        temperature: divides the cosines; above 0.
-        offsets: added to the logits of each product, such as its log-popularity.
+    With $s_{ij} = c_i p_j / t + o_j$ of unit vectors of customers (n, d) and of every product (p, d); `targets` are the
+    rows of what was bought, and the `offsets` o (p,) may be log-popularity.
 
     >>> c, p = jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     >>> round(float(full_softmax(c, p, jnp.array([0]), temperature=1.0)[0]), 4)  # -log(e / (e + 2))
@@ -112,17 +90,11 @@ def choose_negatives(
     how: Literal["hard", "semi-hard"],
     margin: float = 1.0,
 ) -> Int[Array, " n"]:
-    """The candidate that is each row's negative: the nearest wrong one.
+    """The candidate that is each row's negative, by the distances from its anchor: the nearest wrong one.
 
     `hard` takes the nearest of all. `semi-hard` (FaceNet) takes the nearest of those that lie farther than the
-    positive but within the margin and, where there is none, the farthest of all.
-
-    Args:
-        negative_distances: from each anchor to each candidate (n, m).
-        positive_distances: from each anchor to its positive (n,).
-        where: which candidates are in truth negatives; a row without any gets an arbitrary one.
-        how: the rule.
-        margin: the triplet loss's.
+    positive but within the margin and, where there is none, the farthest of all. `where` says which candidates are in
+    truth negatives; a row without any gets an arbitrary one.
 
     >>> d, ok = jnp.array([[0.2, 0.6, 0.9]]), jnp.array([[True, True, True]])
     >>> int(choose_negatives(d, jnp.array([0.5]), ok, how="hard")[0])

@@ -80,11 +80,7 @@ def ndcg_at_k(ranked: Ranks, *, k: int) -> Float64[np.ndarray, " n"]:
 
 
 def category_ranks(scores: Float[np.ndarray, "n p"], same_category: Bool[np.ndarray, "n p"]) -> CategoryRanks:
-    """Where the best product of each target's category stands; `category_hit` takes this, for any k.
-
-    Args:
-        scores: of every product for every query (n, p).
-        same_category: which products share the category of the query's target (n, p).
+    """Where the best product of each target's category stands, of which `same_category` is true (n, p).
 
     >>> better, equal, wanted = category_ranks(np.array([[0.9, 0.5, 0.5, 0.1]]), np.array([[False, True, False, True]]))
     >>> better.tolist(), equal.tolist(), wanted.tolist()
@@ -113,7 +109,7 @@ def category_hit(ranked: CategoryRanks, *, k: int) -> Float64[np.ndarray, " n"]:
 def count_matched_auc(
     scores: Float[np.ndarray, "n p"], targets: Int[np.ndarray, " n"], counts: Real[np.ndarray, " p"], *, least: int = 10
 ) -> Float64[np.ndarray, " n"]:
-    """Share of the products bought as often as the target that score below it, ties half: .5 is no signal.
+    """Share of the products bought as often in training as the target that score below it, ties half: .5 is no signal.
 
     Scores that strictly rise with the count, or fall, give .5 for every query: popularity is no signal. Compared are
     the others with the target's own count, s of them. Where they are fewer than `least`, the nearest counts join, as
@@ -122,12 +118,6 @@ def count_matched_auc(
 
     nan where s + 2 m = 0: nobody has the count of a product that is bought most, or least, of all. Comparing it with
     one side alone would reward popularity. A mean over queries leaves these out (`np.nanmean`).
-
-    Args:
-        scores: of every product for every query (n, p).
-        targets: the product row of each query (n,).
-        counts: how often each product was bought in training (p,).
-        least: how many others should be compared; 0 compares equal counts alone.
 
     >>> scores, counts = np.array([[0.9, 0.5, 0.5, 0.1]]), np.array([3, 3, 3, 7])
     >>> count_matched_auc(scores, np.array([1]), counts).tolist()  # below the first, level with the second

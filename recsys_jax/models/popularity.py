@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int
+from jaxtyping import Float, Float32, Float64
 
 from recsys_jax.data.schema import TowerInput
 from recsys_jax.models.basis import KNOTS, Design, hats
@@ -18,7 +18,6 @@ class LogPopularity(NamedTuple):
     """Log-popularity as a trained model keeps it: 0 for the average product."""
 
     of_product: Float32[np.ndarray, " p"]
-    """Of the products of the catalogue."""
     constant: Float32[np.ndarray, ""]
     """Of a product that nobody has bought, before its attributes are added."""
     attributes: Mapping[str, Float32[np.ndarray, " v"]]
@@ -98,16 +97,6 @@ class Popularity:
 
 SMOOTHED = Popularity(1.0, 1.0, np.zeros(0), 0.0)
 """log(n + 1), as the deep recipe counts."""
-
-
-def smoothed_shares(purchases: Int[np.ndarray, " p"]) -> Float32[np.ndarray, " p"]:
-    """Each product's share of the purchases by `SMOOTHED`: one is added to each, so that none has zero."""
-    return np.asarray((purchases + 1.0) / (purchases.sum() + len(purchases)), np.float32)
-
-
-def score_scale(temperature: float) -> float:
-    """What a score has of log-popularity where cosines are divided by a temperature: a score is half of a cosine."""
-    return 0.5 * temperature
 
 
 def learn_popularity(

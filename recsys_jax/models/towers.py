@@ -67,11 +67,10 @@ class BatchNorm(nn.Module):
         mean = jnp.sum(share * rows, axis=-2, keepdims=True)
         centred = rows - mean
         var = jnp.sum(share * jnp.square(centred), axis=-2, keepdims=True)
-        if not self.is_initializing():
-            unbiased = var * (count / jnp.maximum(count - 1.0, 1.0))
-            for one_mean, one_var in zip(mean.reshape(passes, width), unbiased.reshape(passes, width), strict=True):
-                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * one_mean
-                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * one_var
+        unbiased = var * (count / jnp.maximum(count - 1.0, 1.0))
+        for one_mean, one_var in zip(mean.reshape(passes, width), unbiased.reshape(passes, width), strict=True):
+            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * one_mean
+            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * one_var
         return (centred * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias).reshape(x.shape)
 
 
@@ -95,18 +94,16 @@ class DeepPath(nn.Module):
         """Unit vectors (n, output_dim); the arguments are those of `Tower`."""
         parts = []
         for name, kind, size in self.inputs:
-            column = features[name]
-            if kind == "numeric":
-                parts.append(column)
-                continue
-            table = self.param(f"{name}_emb", nn.initializers.normal(1.0), (size, self.embedding_dim))
-            if kind == "categorical":
-                parts.append(table[column])
-            else:
-                # The mean over the values a row has: (n, m, e) -> (n, e); zero where it has none.
-                present = (column >= 0)[..., None]
-                total = jnp.where(present, table[jnp.maximum(column, 0)], 0.0).sum(axis=1)
-                parts.append(total / jnp.maximum(present.sum(axis=1), 1))
+            part = features[name]
+            if kind != "numeric":
+                table = self.param(f"{name}_emb", nn.initializers.normal(1.0), (size, self.embedding_dim))
+                if kind == "categorical":
+                    part = table[part]
+                else:  # the mean over the values a row has, (n, m, e) -> (n, e); zero where it has none
+                    present = (part >= 0)[..., None]
+                    total = jnp.where(present, table[jnp.maximum(part, 0)], 0.0).sum(axis=1)
+                    part = total / jnp.maximum(present.sum(axis=1), 1)
+            parts.append(part)
         x = jnp.concatenate(parts, axis=-1)
         x = nn.relu(_dense("hidden", self.hidden_dim, x.shape[-1])(x))
         x = BatchNorm(name="norm")(x, train=noise is not None, mask=mask, passes=passes)
@@ -156,13 +153,8 @@ class Tower(nn.Module):
     y, divided by both radii. What lies outside the ball is moved to its surface.
     """
 
-    inputs: tuple[TowerInput, ...]
-    embedding_dim: int = 16
-    hidden_dim: int = 64
-    output_dim: int = 32
-    dropout: float = 0.2
-    wide_dim: int = 0
-    deep: bool = True
+    deep: DeepPath | None
+    wide: WidePath | None = None
     side: int = 0
     """0: customers, 1: products."""
 
@@ -175,37 +167,27 @@ class Tower(nn.Module):
         mask: Bool[Array, " b"] | None = None,
         passes: int = 1,
     ) -> Float[Array, "n d"]:
-        """Unit vectors of n rows.
+        """Unit vectors of n rows of features.
 
-        Args:
-            features: arrays with n rows.
-            noise: random bits, which make this a pass of training: they decide which hidden units drop out, and the
-                batch's statistics normalise. None: as when serving.
-            mask: which rows of a batch count in its statistics.
-            passes: how many batches of equal length the rows are; see `BatchNorm`.
+        Random bits, `noise`, make this a pass of training: they decide which hidden units drop out, and the statistics
+        of the batch normalise, in which the rows of `mask` count. `passes`: how many batches the rows are.
         """
-        parts = []
-        if self.wide_dim:
-            parts.append(WidePath(self.inputs, self.wide_dim, name="wide")(features))
-        if self.deep:
-            sizes = (self.embedding_dim, self.hidden_dim, self.output_dim, self.dropout)
-            vector = DeepPath(self.inputs, *sizes, name="deep")(features, noise, mask, passes)
-            if not self.wide_dim:
+        parts = [] if self.wide is None else [self.wide(features)]
+        if self.deep is not None:
+            vector = self.deep(features, noise, mask, passes)
+            if self.wide is None:
                 return vector
             # Zero on one side: the start is the wide path alone, and yet its gradient is not zero.
             scale = self.param("deep_scale", nn.initializers.constant(1.0 - self.side), ())
             parts.append(scale * vector)
         y = jnp.concatenate(parts, axis=1)
         radius = self.param("radius", nn.initializers.ones, ())
-        if self.deep:  # the ball of the wide path, with room for the deep one's vector
+        if self.deep is not None:  # the ball of the wide path, with room for the deep one's vector
             radius = jnp.hypot(radius, scale)
         y = y / jnp.maximum(radius, _root(jnp.sum(y * y, axis=1, keepdims=True)))
         rest = _root(jnp.maximum(1.0 - jnp.sum(y * y, axis=1, keepdims=True), 0.0))
         none = jnp.zeros_like(rest)
         return jnp.concatenate([y, *((rest, none) if self.side == 0 else (none, rest))], axis=1)
-
-
-_SIZES = ("embedding_dim", "hidden_dim", "output_dim", "dropout", "wide_dim", "deep")
 
 
 class TwoTower(nn.Module):
@@ -224,10 +206,16 @@ class TwoTower(nn.Module):
     """Whether there is a deep path."""
 
     def setup(self) -> None:
-        """Names the towers; Flax calls it."""
-        sizes: dict[str, Any] = {name: getattr(self, name) for name in _SIZES}
-        self.customer = Tower(self.customer_inputs, **sizes, side=0)
-        self.product = Tower(self.product_inputs, **sizes, side=1)
+        """Makes the towers; Flax calls it."""
+        sizes = (self.embedding_dim, self.hidden_dim, self.output_dim, self.dropout)
+        self.customer, self.product = (
+            Tower(
+                DeepPath(inputs, *sizes) if self.deep else None,
+                WidePath(inputs, self.wide_dim) if self.wide_dim else None,
+                side,
+            )
+            for side, inputs in enumerate((self.customer_inputs, self.product_inputs))
+        )
 
     def __call__(
         self, customers: Mapping[str, Array], products: Mapping[str, Array]
@@ -245,8 +233,7 @@ class TwoTower(nn.Module):
 
     def shapes(self, customers: Mapping[str, Any], products: Mapping[str, Any]) -> dict[str, Any]:
         """The tree that `init` gives for a row of features each, as shapes and types: nothing is computed."""
-        tree: dict[str, Any] = jax.eval_shape(lambda *sides: self.init(jax.random.key(0), *sides), customers, products)
-        return tree
+        return jax.eval_shape(lambda *sides: self.init(jax.random.key(0), *sides), customers, products)  # type: ignore[no-any-return]
 
 
 def initial_variables(

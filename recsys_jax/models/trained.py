@@ -33,7 +33,6 @@ class TrainedModel:
     """The product table's columns with a role or a feature: what is shown to people, and what boost rules read."""
     product_embeddings: Float32[np.ndarray, "p d"]
     purchases: Int[np.ndarray, " p"]
-    """How often each product was bought in training."""
     losses: Float32[np.ndarray, " e"]
     """The mean loss of each epoch, or with the wide recipe before each step; empty for a model trained elsewhere."""
     batches: Mapping[str, int]
@@ -127,6 +126,15 @@ def bucket(count: int) -> int:
     [8, 8, 8, 16]
     """
     return max(8, 1 << max(count - 1, 0).bit_length())
+
+
+def buckets(most: int) -> list[int]:
+    """The lengths to which up to so many rows are padded.
+
+    >>> buckets(20)
+    [8, 16, 32]
+    """
+    return [1 << bits for bits in range(bucket(0).bit_length() - 1, bucket(most).bit_length())]
 
 
 def _in_blocks(encode: Callable[[Features], Array], features: Features) -> Float32[np.ndarray, "n d"]:

@@ -71,19 +71,15 @@ def score_file(
     """Recommends to every customer in the file; the counts, and how many customers an earlier process had scored.
 
     Writes `out`, one row per customer and place, and `rejected_file(out)` where there are rows that cannot be used.
-
-    Args:
-        progress: called with the rows done, and all rows.
-        tell: called with a sentence on what an earlier process left, or on former names in the run.
-
-    Raises:
-        InputError: for files and requests that cannot be used; `out` is then as it was, and what is finished is kept.
+    `progress` is called with the rows done, and all rows; `tell` with a sentence on what an earlier process left, or on
+    former names in the run. Raises `InputError` for files and requests that cannot be used; `out` is then as it was,
+    and what is finished is kept.
     """
-    check_places(customers, out)
+    _check_places(customers, out)
     parts = Parts(out.with_name(f".{out.name}.parts"), _job(customers, run, top_n, categories, boosts))
-    request = {"top_n": top_n, "categories": categories or None}
     rec = Recommender.load(run, boosts, tell=lambda sentence: tell(f"note: {sentence}"))
     source = Source(customers, rec)
+    request = {"top_n": top_n, "categories": categories or None}
     source.check(request)
     busy = f"{out}: found another process that is writing this file; allowed: one at a time"
     with parts.alone(busy) as said, stopping(parts, source.total):
@@ -95,9 +91,8 @@ def score_file(
             if parts.files:
                 tell(f"continuing after {counts.rows:,} of {source.total:,} rows")
                 progress(counts.rows, source.total)
-            schemas = _recommended_schema(source), _rejected_schema(source)
-            _score(source, request, parts, counts, schemas, progress)
-            _write(parts, out, counts, schemas)
+            _score(source, request, parts, counts, progress)
+            _write(source, parts, out, counts)
         except (InputError, OSError) as error:
             old = f"; {out} is unchanged" if out.exists() else ""
             raise InputError(f"{error}{old}" + (f"; {kept(parts, source.total)}" if parts.files else "")) from error
@@ -105,7 +100,7 @@ def score_file(
     return counts, before
 
 
-def check_places(customers: Path, out: Path) -> None:
+def _check_places(customers: Path, out: Path) -> None:
     """Raises `InputError` where a file is absent, of another kind, or would be written over the input."""
     for path in (customers, out):
         if path.suffix.lower() != ".parquet":
@@ -135,46 +130,36 @@ def _job(customers: Path, run: Path, top_n: int, categories: tuple[str, ...], bo
 
 
 def _score(
-    source: Source,
-    request: Mapping[str, Any],
-    parts: Parts,
-    counts: Counts,
-    schemas: tuple[Any, Any],
-    progress: Callable[..., None],
+    source: Source, request: Mapping[str, Any], parts: Parts, counts: Counts, progress: Callable[..., None]
 ) -> None:
     """Streams the customers that are left through the model into parts, and counts."""
     places = min(request["top_n"], len(source.rec.product_ids))
     # A power of two: the recommender pads to one.
     size = 1 << (max(1, min(CUSTOMERS, PLACES // places)).bit_length() - 1)
-    # All columns are read again only where rows are rejected, front to back too: so many portions so far.
-    again, number, complete = 0, 0, source.portions(size, whole=True, after=counts.rows)
-    portions = source.portions(size, whole=False, after=counts.rows)
+    portions = islice(source.portions(size), -(-counts.rows // size), None)
     portion = next(portions, None)
     quickly = arrow.ipc.IpcWriteOptions(compression="lz4")
 
     def fill(stream: IO[bytes]) -> None:
-        nonlocal again, number, portion
+        nonlocal portion
         began = time.monotonic()
         while portion is not None:
             table = source.read(portion, counts.rows)
             rows, ranking, reasons = rank(source, table, request)
             found = rejected = None
             if ranking is not None:
-                found = recommended(source, portion, table, rows, ranking, schemas[0])
+                found = recommended(source, portion, table, rows, ranking)
                 counts.recommendations += found.num_rows
             if reasons:
-                whole = next(islice(complete, number - again, None))
-                again = number + 1
-                rejected = _with_reasons(whole, table, reasons, schemas[1])
+                rejected = _with_reasons(source, portion, table, reasons)
                 row, reason = next(iter(reasons.items()))
                 counts.first = counts.first or f"row {table.number(row):,}: {reason}"
-            for schema, rows_of in zip(schemas, (found, rejected), strict=True):
+            for schema, rows_of in zip(_schemas(source), (found, rejected), strict=True):
                 with arrow.ipc.new_stream(stream, schema, options=quickly) as writer:
                     if rows_of is not None:
                         writer.write_table(rows_of)
             counts.rejected += len(reasons)
             counts.rows += portion.num_rows
-            number += 1
             progress(counts.rows, source.total)
             portion = next(portions, None)
             if time.monotonic() - began >= SECONDS:
@@ -184,14 +169,14 @@ def _score(
         parts.add(fill, lambda: asdict(counts))
 
 
-def _write(parts: Parts, out: Path, counts: Counts, schemas: tuple[Any, Any]) -> None:
+def _write(source: Source, parts: Parts, out: Path, counts: Counts) -> None:
     """Writes the two Parquet files of all parts, a row group for each portion, and then gives them their names."""
     side = rejected_file(out)
     made = [parts.folder / path.name for path in (out, side)]  # with the parts, where a killed process may leave them
 
     def copy(*streams: IO[bytes]) -> None:
-        pairs = zip(streams, schemas, strict=True)
         with ExitStack() as stack:
+            pairs = zip(streams, _schemas(source), strict=True)
             writers = [stack.enter_context(parquet.ParquetWriter(*pair)) for pair in pairs]
             for path in parts.files:
                 with path.open("rb") as part:
@@ -242,29 +227,27 @@ def rank(
     return rows, ranking, dict(sorted(reasons.items()))
 
 
-def _free(name: str, taken: Sequence[str]) -> str:
-    """The name, with lines under it where it is taken."""
-    return name if name not in taken else _free(f"{name}_", taken)
+def _schemas(source: Source) -> tuple[Any, Any]:
+    """The columns of OUT: the customer's id as in the input, or the row's number, and what is recommended.
 
+    And those of the side file: those of the input, the row's number, and the reason.
+    """
 
-def _recommended_schema(source: Source) -> Any:
-    """The columns of OUT: the customer's id as in the input, or the row's number, and what is recommended."""
+    def free(name: str, taken: Sequence[str]) -> str:
+        """The name, with lines under it where it is taken."""
+        return name if name not in taken else free(f"{name}_", taken)
+
     customer = (source.id, source.schema.field(source.id).type) if source.id else ("row", arrow.int64())
     product = arrow.dictionary(arrow.int32(), arrow.string())
     types = (arrow.int32(), product, arrow.float32(), arrow.float32())
-    return arrow.schema([(_free(customer[0], RECOMMENDED), customer[1]), *zip(RECOMMENDED, types, strict=True)])
+    best = [(free(customer[0], RECOMMENDED), customer[1]), *zip(RECOMMENDED, types, strict=True)]
+    rejected = source.schema
+    for name, kind in {"row": arrow.int64(), "reason": arrow.string()}.items():  # a corrected side file has these names
+        rejected = rejected.append(arrow.field(free(name, rejected.names), kind))
+    return arrow.schema(best), rejected
 
 
-def _rejected_schema(source: Source) -> Any:
-    """The columns of the side file: those of the input, the row's number, and the reason."""
-    added = {"row": arrow.int64(), "reason": arrow.string()}
-    schema = source.schema
-    for name, kind in added.items():  # a side file that was corrected and is input again has these names already
-        schema = schema.append(arrow.field(_free(name, schema.names), kind))
-    return schema
-
-
-def recommended(source: Source, portion: Any, table: Table, rows: Sequence[int], ranking: Ranking, schema: Any) -> Any:
+def recommended(source: Source, portion: Any, table: Table, rows: Sequence[int], ranking: Ranking) -> Any:
     """The rows of OUT for these customers."""
     place_of, places = np.nonzero(ranking.products >= 0)
     products, codes = np.unique(ranking.products[place_of, places], return_inverse=True)
@@ -280,11 +263,12 @@ def recommended(source: Source, portion: Any, table: Table, rows: Sequence[int],
         arrow.array(ranking.scores[place_of, places]),
         arrow.array(ranking.boosts[place_of, places]),
     ]
-    return arrow.Table.from_arrays(columns, schema=schema)
+    return arrow.Table.from_arrays(columns, schema=_schemas(source)[0])
 
 
-def _with_reasons(portion: Any, table: Table, reasons: Mapping[int, str], schema: Any) -> Any:
+def _with_reasons(source: Source, portion: Any, table: Table, reasons: Mapping[int, str]) -> Any:
     """The rows of the side file."""
     numbers = arrow.array([table.number(row) for row in reasons], arrow.int64())
     columns = portion.take(arrow.array(list(reasons), arrow.int64())).columns
-    return arrow.Table.from_arrays([*columns, numbers, arrow.array(reasons.values(), arrow.string())], schema=schema)
+    added = [numbers, arrow.array(reasons.values(), arrow.string())]
+    return arrow.Table.from_arrays([*columns, *added], schema=_schemas(source)[1])

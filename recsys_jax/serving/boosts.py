@@ -1,6 +1,6 @@
 """Boost rules, read from TOML: "for such customers, add so much to the score of such products"."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool
 
-from recsys_jax.data.features import FeatureSpace, FittedFeature
+from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.files import read_toml
-from recsys_jax.data.schema import MultiCategorical, Numeric
+from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_number, parse_number
 from recsys_jax.errors import InputError, choices
@@ -26,14 +26,6 @@ class BoostRule:
     product: Mapping[str, Any]
     add: float
 
-    def customers(self, space: FeatureSpace, table: Table) -> Bool[np.ndarray, " n"]:
-        """Whether each customer of the table meets the conditions."""
-        return _meets(self.customer, space, table)
-
-    def products(self, space: FeatureSpace, table: Table) -> Bool[np.ndarray, " n"]:
-        """Whether each product of the table meets the conditions."""
-        return _meets(self.product, space, table)
-
 
 def read_boosts(path: Path, customers: FeatureSpace, products: FeatureSpace) -> tuple[BoostRule, ...]:
     """The `[[boost]]` rules of a TOML file. Raises `InputError` for a feature or value that the model doesn't know."""
@@ -46,13 +38,12 @@ def read_boosts(path: Path, customers: FeatureSpace, products: FeatureSpace) -> 
         where = f"{path}, boost {number}"
         if not isinstance(rule, dict):
             raise InputError(f"{where}: found {rule!r}; allowed: a [[boost]] table")
-        unknown = sorted(set(rule) - {"name", "customer", "product", "add"})
-        if unknown:
-            raise InputError(f"{where}: found the key {unknown[0]!r}; allowed: 'name', 'customer', 'product', 'add'")
+        for key in sorted(set(rule) - {"name", "customer", "product", "add"}):
+            raise InputError(f"{where}: found the key {key!r}; allowed: 'name', 'customer', 'product', 'add'")
         add = rule.get("add")
         if isinstance(add, bool) or not isinstance(add, int | float) or not -1 <= add <= 1:
             raise InputError(f"{where}, add: found {add!r}; allowed: a number from -1 to 1, since scores are 0 to 1")
-        conditions = {}
+        conditions, said = {}, []
         for side, space in (("customer", customers), ("product", products)):
             content = rule.get(side, {})
             if not isinstance(content, dict):
@@ -60,7 +51,7 @@ def read_boosts(path: Path, customers: FeatureSpace, products: FeatureSpace) -> 
             conditions[side] = {
                 name: _condition(space, name, value, f"{where}, {side}") for name, value in content.items()
             }
-        said = [f"{name} = {value}" for side in ("customer", "product") for name, value in rule.get(side, {}).items()]
+            said += [f"{name} = {value}" for name, value in content.items()]
         name = str(rule.get("name") or " and ".join(said) or "everything")
         out.append(BoostRule(name, conditions["customer"], conditions["product"], float(add)))
     return tuple(out)
@@ -78,10 +69,8 @@ def _condition(space: FeatureSpace, name: str, value: Any, where: str) -> Any:
         if not bounds or set(bounds) - {"min", "max"} or low is None or high is None or low > high:
             raise InputError(f"{where}, {name}: found {value!r}; allowed: a number or {{ min = NUMBER, max = NUMBER }}")
         return low, high
-    if value == []:
-        raise InputError(f"{where}, {name}: found []; allowed: {fitted.allowed()}")
     wanted = set()
-    for item in value if isinstance(value, list) else [value]:
+    for item in value if isinstance(value, list) and value else [value]:
         known = fitted.canonical(item)
         if known is None:
             raise InputError(f"{where}, {name}: found {item!r}; allowed: {fitted.allowed()}")
@@ -89,19 +78,17 @@ def _condition(space: FeatureSpace, name: str, value: Any, where: str) -> Any:
     return wanted
 
 
-def _meets(conditions: Mapping[str, Any], space: FeatureSpace, table: Table) -> Bool[np.ndarray, " n"]:
-    out = np.ones(len(table), bool)
-    for name, wanted in conditions.items():
-        fitted = space[name]
-        column = table.column(fitted.feature.column)
-        out &= np.fromiter((_holds(fitted, value, wanted) for value in column), bool, len(column))
+def meets(conditions: Sequence[Mapping[str, Any]], space: FeatureSpace, table: Table) -> Bool[np.ndarray, "n r"]:
+    """Whether each of n rows meets each of the conditions: a rule's on customers, or its on products."""
+    out = np.ones((len(table), len(conditions)), bool)
+    for number, condition in enumerate(conditions if len(table) else ()):  # a table without rows may lack columns
+        for name, wanted in condition.items():
+            feature, canonical = space[name].feature, space[name].canonical
+            column = table.column(feature.column)
+            if isinstance(feature, Numeric):
+                low, high = wanted
+                numbers = np.array([parse_number(value) for value in column], np.float64)  # nan where there is none
+                out[:, number] &= (low <= numbers) & (numbers <= high)
+            else:
+                out[:, number] &= [any(canonical(item) in wanted for item in feature.items(value)) for value in column]
     return out
-
-
-def _holds(fitted: FittedFeature, value: Any, wanted: Any) -> bool:
-    if isinstance(fitted.feature, Numeric):
-        number = parse_number(value)
-        return number is not None and bool(wanted[0] <= number <= wanted[1])
-    if isinstance(fitted.feature, MultiCategorical):
-        return any(fitted.canonical(item) in wanted for item in fitted.feature.items(value))
-    return fitted.canonical(value) in wanted

@@ -7,17 +7,25 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Int32
+from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_key, parse_number
 from recsys_jax.errors import InputError, choices
 from recsys_jax.models.trained import TrainedModel
-from recsys_jax.serving.boosts import BoostRule
+from recsys_jax.serving.boosts import BoostRule, meets
 from recsys_jax.serving.search import SingleSearch
 
 _LISTS = (list, tuple, Sequence, np.ndarray, set, frozenset)
+
+
+def require_finite(vectors: Float[np.ndarray, "n d"], table: Table) -> None:
+    """Raises `InputError` for the first row of the table whose vector is not finite, so that all scores are."""
+    finite = np.isfinite(vectors)
+    if not finite.all():
+        where = table.where(int(finite.all(axis=1).argmin()))
+        raise InputError(f"{where}: found a vector that is not finite; allowed: weights and numbers that 32 bits hold")
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,6 @@ class Catalogue:
     meets: Bool[np.ndarray, "p r"]
     """Whether each product meets the product conditions of each boost rule."""
     adds: Float32[np.ndarray, " r"]
-    """What each rule adds to a score."""
     room: int
     """The rows of `on_device`. Rounded up once products are added, so that a program, compiled for a number of rows,
     serves many catalogues."""
@@ -52,29 +59,32 @@ class Catalogue:
         embeddings: Float32[np.ndarray, "p d"],
         bias: Float32[np.ndarray, " p"],
     ) -> "Catalogue":
-        """The catalogue of a product table. Raises `InputError` for a missing column."""
+        """The catalogue of a product table. Raises `InputError` for a missing column or a number that is not finite."""
+        require_finite(np.column_stack([embeddings, bias]), table)
         part, space = model.schema.products, model.products
+
+        def column(name: str | None) -> Sequence[Any]:
+            return [None] * len(ids) if name is None else table.column(name)
+
         of_column = {f.feature.column: f for f in space if not isinstance(f.feature, Numeric)}
         fitted = of_column.get(part.category or "")
-        values = [None] * len(ids) if part.category is None else table.column(part.category)
+        values = column(part.category)
         keys = [(fitted.canonical(value) if fitted else None) or as_key(value) for value in values]
-        known = dict.fromkeys(key for key in keys if key is not None)
-        codes = {key: key for key in known}
-        labels = {} if fitted is None else {fitted.label(key): key for key in known}
-        shown: dict[str, Sequence[Any]] = {"product_id": ids}
-        for role, column in {"name": part.name, "brand": part.brand}.items():
-            shown[role] = [None] * len(ids) if column is None else table.column(column)
-        shown["category"] = values if fitted is None else [key and fitted.label(key) for key in keys]
-        shown["price"] = [None] * len(ids) if part.price is None else [_price(c) for c in table.column(part.price)]
+        codes = {key: key for key in keys if key is not None}
+        labels = {}
+        if fitted is not None:
+            values = [key and fitted.label(key) for key in keys]
+            labels = {fitted.label(key): key for key in codes}
+        shown = zip(ids, column(part.name), column(part.brand), values, map(_price, column(part.price)), strict=True)
         return cls(
             ids,
             {product_id: row for row, product_id in enumerate(ids)},
-            tuple(dict(zip(shown, values, strict=True)) for values in zip(*shown.values(), strict=True)),
+            tuple(dict(zip(("product_id", "name", "brand", "category", "price"), one, strict=True)) for one in shown),
             tuple(keys),
             codes | labels | codes,
             embeddings,
             bias,
-            np.array([rule.products(space, table) for rule in boosts], bool).reshape(len(boosts), len(ids)).T,
+            meets([rule.product for rule in boosts], space, table),
             np.array([rule.add for rule in boosts], np.float32),
             len(ids),
         )
@@ -103,9 +113,10 @@ class Catalogue:
         self, customers: Float32[np.ndarray, "n d"], meets: Bool[np.ndarray, "n r"]
     ) -> Float32[np.ndarray, "n e"]:
         """The customers' vectors to multiply with `vectors`: unit vectors, rules whose conditions they meet, and 1."""
-        if self.vectors.shape == self.embeddings.shape:
+        more = self.vectors.shape[1] - customers.shape[1]
+        if not more:
             return customers
-        ones = np.ones((len(customers), int(self._biased)), np.float32)
+        ones = np.ones((len(customers), more - meets.shape[1]), np.float32)
         return np.concatenate([customers, meets, ones], axis=1, dtype=np.float32)
 
     @cached_property
@@ -114,7 +125,7 @@ class Catalogue:
 
         So one dot product ranks by all of it. A score is half a cosine, so what is added to scores counts twice here.
         """
-        bias = 2.0 * self.bias[:, None] if self._biased else self.bias[:, None][:, :0]
+        bias = 2.0 * self.bias[:, None][:, : int(self.bias.any())]
         return np.concatenate([self.embeddings, 2.0 * self.adds * self.meets, bias], axis=1, dtype=np.float32)
 
     @cached_property
@@ -134,18 +145,12 @@ class Catalogue:
         """The exact search of `vectors` for one query at a time."""
         return SingleSearch(self.vectors)
 
-    @cached_property
-    def _biased(self) -> bool:
-        return bool(self.bias.any())
-
     def allowed(self, categories: Any, source: str) -> Bool[np.ndarray, " p"] | None:
         """The products of these categories; None for all. Raises `InputError` for an unknown category."""
         if categories is None:
             return None
         if not self.meanings:
-            raise InputError(
-                f"{source}, categories: found {categories!r}; allowed: none, the products have no category"
-            )
+            raise InputError(f"{source}, categories: found {categories!r}; allowed: none, products have no category")
         one = isinstance(categories, str) or not isinstance(categories, Iterable)
         numbers, of_product = self._numbers
         allowed = np.zeros(len(self.ids), bool)

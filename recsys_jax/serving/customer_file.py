@@ -54,27 +54,16 @@ class Source:
             if name not in optional:
                 nobody.column(name)
 
-    def portions(self, size: int, *, whole: bool, after: int = 0) -> Iterator[Any]:
-        """Arrow tables of `size` rows, the last one shorter, of the rows `after` so many.
-
-        With all columns or those that are needed.
-        """
-        needed = [name for name in self.names if name in {self.id, *self.attributes, *self.bought}]
-        columns = None if whole else needed or self.names[:1]
-        metadata = self._file.metadata
-        groups = list(range(metadata.num_row_groups))
-        while groups and after >= (rows := metadata.row_group(groups[0]).num_rows):
-            after -= rows
-            del groups[0]
-        batches = self._file.iter_batches(size, groups, columns=columns, use_threads=False)
+    def portions(self, size: int) -> Iterator[Any]:
+        """Arrow tables of `size` rows, the last one shorter."""
+        batches = self._file.iter_batches(size, use_threads=False)
         # Arrow also ends a batch where a dictionary changes, so that equal sizes have to be made here.
         parts: list[Any] = []
         while True:
             with self._damage_told():
                 batch = next(batches, None)
             if batch is not None:
-                parts.append(batch[after:])
-                after = max(0, after - batch.num_rows)
+                parts.append(batch)
             rows = sum(part.num_rows for part in parts)
             if rows >= size or (batch is None and rows):
                 table = arrow.Table.from_batches(parts)
@@ -85,7 +74,8 @@ class Source:
 
     def read(self, portion: Any, first: int) -> Table:
         """The portion's values; `first` rows of the file precede it. Optional attributes that it lacks are empty."""
-        columns = {name: _values(portion.column(name)) for name in portion.column_names}
+        needed = [name for name in self.names if name in {self.id, *self.attributes, *self.bought}] or self.names[:1]
+        columns = {name: _values(portion.column(name)) for name in needed}
         absent = {name: [None] * portion.num_rows for name in self.attributes if name not in columns}
         numbers = range(first + 1, first + 1 + portion.num_rows)
         return Table(str(self.path), {**columns, **absent}, numbers)

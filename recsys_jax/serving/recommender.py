@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,16 +16,13 @@ from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError, choices
 from recsys_jax.models.single import SingleTower
-from recsys_jax.models.trained import BLOCK, TrainedModel, bucket
+from recsys_jax.models.trained import BLOCK, TrainedModel, bucket, buckets
 from recsys_jax.serving import scoring
-from recsys_jax.serving.boosts import BoostRule, read_boosts
-from recsys_jax.serving.catalogue import Catalogue
+from recsys_jax.serving.boosts import BoostRule, meets, read_boosts
+from recsys_jax.serving.catalogue import Catalogue, require_finite
 from recsys_jax.storage.artifacts import load_model
 from recsys_jax.storage.torch import catalogue as read_catalogue
 from recsys_jax.storage.torch import load_checkpoint
-
-POPULARITY = "popularity"
-"""The name in `boosts` of what log-popularity added."""
 
 
 class Ranking(NamedTuple):
@@ -49,9 +47,11 @@ class Recommender:
         """Raises `InputError` where a product's vector or popularity is not finite."""
         self.model = model
         self.boosts = tuple(boosts)
+        self._conditions = [rule.customer for rule in self.boosts]
         self._adding = threading.Lock()
         products = Table("the model's products", model.product_rows)
-        self._catalogue = self._described(products, model.product_ids, model.product_embeddings, model.product_bias)
+        vectors = model.product_embeddings, model.product_bias
+        self._catalogue = Catalogue.of(model, self.boosts, products, model.product_ids, *vectors)
         self._tower = SingleTower(model.customers.inputs, model.variables)
         self._columns = dict.fromkeys(fitted.feature.column for fitted in model.customers)
 
@@ -76,32 +76,20 @@ class Recommender:
     ) -> "Recommender":
         """The recommender of a run folder, with the boost rules of a TOML file if one is given.
 
-        `tell` is called with a line on former names in the run, where there are any.
-
-        Raises `InputError` where the folder holds no undamaged model or a rule names what the model doesn't know.
+        `tell` is called with a line on former names in the run. Raises `InputError` where the folder holds no undamaged
+        model or a rule names what the model doesn't know.
         """
         return cls._with_rules(load_model(folder, tell=tell), boosts)
 
     @classmethod
     def from_torch(
-        cls,
-        checkpoint: str | Path,
-        *,
-        products: object,
-        schema: Schema | None = None,
-        boosts: str | Path | None = None,
+        cls, checkpoint: str | Path, *, products: object, schema: Schema | None = None, boosts: str | Path | None = None
     ) -> "Recommender":
-        """The recommender of a PyTorch checkpoint, `{"model_state_dict": ..., "brand_map": ...}`.
+        """The recommender of a PyTorch checkpoint, `{"model_state_dict": ..., "brand_map": ...}`; no code in it is run.
 
-        Args:
-            checkpoint: the file; it is opened with `weights_only=True`.
-            products: the products: a dataset folder, a product file, a data frame, columns, or a list of dicts.
-            schema: by default that of the folder's `dataset.toml`, else the published mall's.
-            boosts: a TOML file with boost rules.
-
-        Raises:
-            InputError: for a file that is damaged, doesn't fit the schema or would run code when opened; for products
-                that the schema doesn't allow.
+        `products` are a dataset folder, a product file, a data frame, columns, or a list of dicts; `schema` is by
+        default that of the folder's `dataset.toml`, else the published mall's. Raises `InputError` for a file that is
+        damaged, doesn't fit the schema or would run code, and for products that the schema doesn't allow.
         """
         return cls._with_rules(load_checkpoint(checkpoint, *read_catalogue(products, schema)), boosts)
 
@@ -131,8 +119,7 @@ class Recommender:
             `score` (from 0 to 1, (1 + cosine) / 2), `boost` (the sum of rules and popularity) and `boosts` (each of
             them by name). The order is that of `score + boost`.
 
-        Raises:
-            InputError: for an attribute, value, category or top_n that is not allowed.
+        Raises `InputError` for an attribute, value, category or top_n that is not allowed.
         """
         for name in attributes:
             if name not in self._columns:
@@ -140,15 +127,15 @@ class Recommender:
         # In NumPy: starting a compiled function takes longer than all of the arithmetic for one row.
         table = Table("recommend()", {name: [attributes.get(name)] for name in self._columns}, single=True)
         catalogue = self._catalogue
-        k = self._length(catalogue, top_n, table.source)
+        k = _length(catalogue, top_n, table.source)
         allowed = catalogue.allowed(categories, table.source)
         (excluded,) = catalogue.excluded(table, [purchased_products])
         customer = self._tower(self.model.customers.encode(table))
-        _finite(customer[None], table)
-        meets = self._meets(table)
-        query = catalogue.queries(customer[None], meets)[0]
+        require_finite(customer[None], table)
+        met = meets(self._conditions, self.model.customers, table)
+        query = catalogue.queries(customer[None], met)[0]
         _, rows = catalogue.search(query, k, exclude=excluded, allowed=allowed)
-        return self._entries(catalogue, rows, catalogue.embeddings[rows] @ customer, meets[0])
+        return self._entries(catalogue, rows, catalogue.embeddings[rows] @ customer, met[0])
 
     def recommend_batch(
         self,
@@ -166,20 +153,16 @@ class Recommender:
             rows: a data frame, a mapping of columns, or a list of dicts with the customers' attributes. Other columns
                 are ignored, but one that looks like a misspelt attribute is refused.
             purchased_products: the ids to exclude for each row; by default the column of that name, if any.
-            top_n: as in `recommend`.
-            categories: as in `recommend`.
+            top_n, categories: as in `recommend`.
 
-        Raises:
-            InputError: as in `recommend`, with the row; or where `purchased_products` is no list of that length.
+        Raises `InputError` as `recommend` does, with the row; or where `purchased_products` is no list of that length.
         """
-        table, purchased = self._batch(rows, purchased_products, "recommend_batch()")
-        catalogue, meets = self._catalogue, self._meets(table)
-        k = self._length(catalogue, top_n, table.source)
         # Rounded up, so that few programs serve every top_n.
-        products, cosines = self._rank(catalogue, table, meets, purchased, bucket(k), categories)
+        request = rows, purchased_products, top_n, categories
+        catalogue, met, products, cosines = self._rank("recommend_batch()", *request, compiled=bucket)
         return [
-            self._entries(catalogue, found[found >= 0], own[found >= 0], met)
-            for found, own, met in zip(products[:, :k], cosines[:, :k], meets, strict=True)
+            self._entries(catalogue, found[found >= 0], own[found >= 0], rules)
+            for found, own, rules in zip(products, cosines, met, strict=True)
         ]
 
     def rank_batch(
@@ -195,12 +178,10 @@ class Recommender:
         Arguments and errors are those of `recommend_batch`. k is `top_n`, at most the number of products; each k
         compiles a program of its own.
         """
-        table, purchased = self._batch(rows, purchased_products, "rank_batch()")
-        catalogue, meets = self._catalogue, self._meets(table)
-        k = self._length(catalogue, top_n, table.source)
-        products, cosines = self._rank(catalogue, table, meets, purchased, k, categories)
+        request = rows, purchased_products, top_n, categories
+        catalogue, met, products, cosines = self._rank("rank_batch()", *request, compiled=int)
         # (n, 1, r), (n, k, r) -> (n, k, r)
-        boosts = (meets[:, None] & catalogue.meets[products]) @ catalogue.adds + catalogue.bias[products]
+        boosts = (met[:, None] & catalogue.meets[products]) @ catalogue.adds + catalogue.bias[products]
         boosts[products < 0] = np.nan
         return Ranking(products, np.clip((1.0 + cosines) / 2.0, 0.0, 1.0), boosts)
 
@@ -216,58 +197,28 @@ class Recommender:
             categories: whether requests may name categories.
         """
         catalogue = self._catalogue
-        k, nobody = self._length(catalogue, top_n, "warmup()"), np.zeros((1, len(self.boosts)), bool)
+        k = _length(catalogue, top_n, "warmup()")
         # A blank customer: what is compiled depends on shapes alone.
-        customer = self._tower(self.model.customers.blank(1))
-        catalogue.search(catalogue.queries(customer[None], nobody)[0], k)
-        everything = np.ones(len(catalogue.ids), bool)
-        for size in _powers(bucket(1), min(bucket(batch), BLOCK) if batch > 1 else 0):
+        customer, met = self._tower(self.model.customers.blank(1)), np.zeros((1, len(self.boosts)), bool)
+        catalogue.search(catalogue.queries(customer[None], met)[0], k)
+        total = len(catalogue.ids)
+        masks: list[Bool[np.ndarray, " p"] | None] = [None, np.ones(total, bool)] if categories else [None]
+        most = [0, *buckets(exclusions)] if exclusions else [0]
+        for size in buckets(min(batch, BLOCK)) if batch > 1 else []:
             customers = self.model.embed(self.model.customers.blank(size))
-            for wanted in _powers(bucket(1), bucket(k)):
-                for most in [0, *_powers(bucket(1), bucket(exclusions) if exclusions else 0)]:
-                    for allowed in [None, everything] if categories else [None]:
-                        excluded = [range(min(most, len(everything)))] * size
-                        self._top(catalogue, customers, nobody.repeat(size, axis=0), excluded, allowed, wanted)
-
-    def _batch(self, rows: object, purchased: Any, source: str) -> tuple[Table, Sequence[Any]]:
-        """The rows as a table with a column for each attribute, and the purchases of each row."""
-        table = Table.of(rows, source)
-        self._check_spelling(table)
-        absent = {f.feature.column for f in self.model.customers if f.feature.missing != "error"} - set(table.columns)
-        table = replace(table, columns={**table.columns, **{name: [None] * len(table) for name in sorted(absent)}})
-        if purchased is None:
-            purchased = table.columns.get("purchased_products") or [()] * len(table)
-        one_each = f"allowed: a list of product ids for each of the {len(table)} rows"
-        if isinstance(purchased, str | bytes) or not hasattr(purchased, "__len__"):
-            raise InputError(f"{source}, purchased_products: found {purchased!r}; {one_each}")
-        if len(purchased) != len(table):
-            raise InputError(f"{source}, purchased_products: found {len(purchased)} lists; {one_each}")
-        return table, purchased
-
-    def _check_spelling(self, table: Table) -> None:
-        part = self.model.schema.customers
-        names = {fitted.feature.column for fitted in self.model.customers}
-        others = {part.id, part.segment, part.purchases, "purchased_products"}  # other columns of a customer table
-        absent = {name.casefold(): name for name in sorted(names - set(table.columns))}
-        for column in table.columns:
-            close = [] if column in names | others else get_close_matches(column.casefold(), absent, 1, cutoff=0.8)
-            if close:
-                raise InputError(
-                    f"{table.source}: found the column {column!r} and none of the name {absent[close[0]]!r}; allowed: "
-                    "that name, or both columns"
-                )
+            for length, gone, allowed in product(buckets(k), most, masks):
+                excluded = [range(min(gone, total))] * size
+                self._top(catalogue, customers, met.repeat(size, axis=0), excluded, allowed, length)
 
     def add_products(self, rows: object) -> None:
         """Adds products, which can be recommended from then on, all at once; each is embedded once.
 
-        Threads that add wait for one another. The number of products that batches are compiled for is rounded up by
-        as much as an eighth, so that few programs serve a growing catalogue.
+        `rows` are a data frame, a mapping of columns, or a list of dicts, with the columns of the product table. The
+        number of products that batches are compiled for is rounded up by as much as an eighth, so that few programs
+        serve a growing catalogue. Threads that add wait for one another.
 
-        Args:
-            rows: a data frame, a mapping of columns, or a list of dicts, with the columns of the product table.
-
-        Raises:
-            InputError: for a missing column, a value that no policy allows, or an id that exists; nothing is added.
+        Raises `InputError` for a missing column, a value that no policy allows, or an id that exists; nothing is added
+        then.
         """
         model, table = self.model, Table.of(rows, "add_products()")
         if not len(table):
@@ -280,117 +231,113 @@ class Recommender:
                 if product_id in seen:
                     table.refuse(row, model.schema.products.id, "an id that no other product has")
                 seen.add(product_id)
-            new = self._described(table, tuple(ids), model.embed_products(table), model.bias_of_new(table))
-            self._catalogue = old.extended(new)
-
-    def _described(
-        self,
-        table: Table,
-        ids: tuple[str, ...],
-        embeddings: Float32[np.ndarray, "p d"],
-        bias: Float32[np.ndarray, " p"],
-    ) -> Catalogue:
-        _finite(np.column_stack([embeddings, bias]), table)
-        return Catalogue.of(self.model, self.boosts, table, ids, embeddings, bias)
+            vectors = model.embed_products(table), model.bias_of_new(table)
+            self._catalogue = old.extended(Catalogue.of(model, self.boosts, table, tuple(ids), *vectors))
 
     def _rank(
         self,
-        catalogue: Catalogue,
-        table: Table,
-        meets: Bool[np.ndarray, "n r"],
-        purchased: Sequence[Any],
-        k: int,
+        source: str,
+        rows: object,
+        purchased: Any,
+        top_n: object,
         categories: Sequence[object] | None,
-    ) -> tuple[Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
-        """The best products of each row and their cosines, padded with -1 and NaN."""
-        allowed = catalogue.allowed(categories, table.source)
+        *,
+        compiled: Callable[[int], int],
+    ) -> tuple[Catalogue, Bool[np.ndarray, "n r"], Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
+        """The catalogue, the rules that each row meets, its best products and their cosines, padded with -1 and NaN.
+
+        `compiled` says for how many products a program is compiled that finds k.
+        """
+        table = self._with_optional_columns(Table.of(rows, source))
+        if purchased is None:
+            purchased = table.columns.get("purchased_products") or [()] * len(table)
+        listed = hasattr(purchased, "__len__") and not isinstance(purchased, str | bytes)
+        if not listed or len(purchased) != len(table):
+            found = f"{len(purchased)} lists" if listed else repr(purchased)
+            allowed = f"a list of product ids for each of the {len(table)} rows"
+            raise InputError(f"{source}, purchased_products: found {found}; allowed: {allowed}")
+        catalogue, met = self._catalogue, meets(self._conditions, self.model.customers, table)
+        k = _length(catalogue, top_n, table.source)
+        among = catalogue.allowed(categories, table.source)
         excluded = catalogue.excluded(table, purchased)
         if not len(table):
-            return np.empty((0, k), np.int32), np.empty((0, k), np.float32)
+            return catalogue, met, np.empty((0, k), np.int32), np.empty((0, k), np.float32)
         customers = self.model.embed_customers(table)
-        _finite(customers, table)
+        require_finite(customers, table)
         blocks = [slice(start, start + BLOCK) for start in range(0, len(table), BLOCK)]
-        parts = [self._top(catalogue, customers[b], meets[b], excluded[b], allowed, k) for b in blocks]
-        return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+        parts = [self._top(catalogue, customers[b], met[b], excluded[b], among, compiled(k)) for b in blocks]
+        products, cosines = (np.concatenate(each)[:, :k] for each in zip(*parts, strict=True))
+        return catalogue, met, products, cosines
+
+    def _with_optional_columns(self, table: Table) -> Table:
+        """The table with a column for each attribute that may be missing. Raises `InputError` for a misspelt one."""
+        part = self.model.schema.customers
+        known = {*self._columns, part.id, part.segment, part.purchases, "purchased_products"}
+        absent = {name.casefold(): name for name in sorted(set(self._columns) - set(table.columns))}
+        for column in table.columns:
+            close = [] if column in known else get_close_matches(column.casefold(), absent, 1, cutoff=0.8)
+            if close:
+                found = f"the column {column!r} and none of the name {absent[close[0]]!r}"
+                raise InputError(f"{table.source}: found {found}; allowed: that name, or both columns")
+        optional = {fitted.feature.column for fitted in self.model.customers if fitted.feature.missing != "error"}
+        empty = {name: [None] * len(table) for name in sorted(optional - set(table.columns))}
+        return replace(table, columns={**table.columns, **empty})
 
     def _top(
         self,
         catalogue: Catalogue,
         customers: Float32[np.ndarray, "n d"],
-        meets: Bool[np.ndarray, "n r"],
+        met: Bool[np.ndarray, "n r"],
         excluded: Sequence[Sequence[int]],
         allowed: Bool[np.ndarray, " p"] | None,
         k: int,
     ) -> tuple[Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
-        """`_rank` of at most `BLOCK` customers."""
+        """The best products of at most `BLOCK` customers and their cosines, padded with -1 and NaN."""
         count, most = len(customers), max(map(len, excluded))
-        queries = np.pad(catalogue.queries(customers, meets), ((0, bucket(count) - count), (0, 0)))
+        queries = np.pad(catalogue.queries(customers, met), ((0, bucket(count) - count), (0, 0)))
         exclude = np.full((bucket(count), bucket(most)), -1, np.int32) if most else None
         if exclude is not None:
             for row, gone in enumerate(excluded):
                 exclude[row, : len(gone)] = gone
-        allowed = catalogue.on_device_allowed(allowed)
-        found = scoring.top_k(queries, catalogue.on_device, k, exclude=exclude, allowed=allowed)[1]
-        products = np.asarray(found)[:count]
+        options = {"exclude": exclude, "allowed": catalogue.on_device_allowed(allowed)}
+        products = np.asarray(scoring.top_k(queries, catalogue.on_device, k, **options)[1])[:count]
         cosines = np.einsum("nkd,nd->nk", catalogue.embeddings[products], customers)  # (n, k, d), (n, d) -> (n, k)
         return products, np.where(products < 0, np.float32(np.nan), cosines)
-
-    def _length(self, catalogue: Catalogue, top_n: object, source: str) -> int:
-        try:
-            k = operator.index(top_n)  # type: ignore[arg-type]
-        except TypeError:
-            k = 0
-        if k < 1 or isinstance(top_n, bool):
-            raise InputError(f"{source}, top_n: found {top_n!r}; allowed: a whole number from 1")
-        return min(k, len(catalogue.ids))
-
-    def _meets(self, table: Table) -> Bool[np.ndarray, "n r"]:
-        """Which rules' customer conditions each row meets."""
-        meets = np.zeros((len(table), len(self.boosts)), bool)
-        for number, rule in enumerate(self.boosts if len(table) else ()):  # a table without rows may lack columns
-            meets[:, number] = rule.customers(self.model.customers, table)
-        return meets
 
     def _entries(
         self,
         catalogue: Catalogue,
         products: Int[np.ndarray, " k"],
         cosines: Float[np.ndarray, " k"],
-        meets: Bool[np.ndarray, " r"],
+        met: Bool[np.ndarray, " r"],
     ) -> list[dict[str, Any]]:
         """One customer's recommendations."""
         boosts: list[dict[str, float]] = [{} for _ in products]
         if self.boosts:
-            for own, added in zip(boosts, (meets & catalogue.meets[products]).tolist(), strict=True):
+            for own, added in zip(boosts, (met & catalogue.meets[products]).tolist(), strict=True):
                 for rule, applies in zip(self.boosts, added, strict=True):
                     if applies:
                         own[rule.name] = own.get(rule.name, 0.0) + rule.add
         if self.model.config.popularity_bias:
             for own, added in zip(boosts, catalogue.bias[products].tolist(), strict=True):
-                own[POPULARITY] = added
+                own["popularity"] = added
         return [
             {
                 **catalogue.shown[row],
                 "score": min(max((1.0 + cosine) / 2.0, 0.0), 1.0),
-                "boost": sum(own.values(), 0.0) if own else 0.0,
+                "boost": sum(own.values(), 0.0),
                 "boosts": own,
             }
             for row, cosine, own in zip(products.tolist(), cosines.tolist(), boosts, strict=True)
         ]
 
 
-def _finite(vectors: Float[np.ndarray, "n d"], table: Table) -> None:
-    """Raises `InputError` for the first row whose vector is not finite, so that all scores are."""
-    finite = np.isfinite(vectors)
-    if not finite.all():
-        where = table.where(int(finite.all(axis=1).argmin()))
-        raise InputError(f"{where}: found a vector that is not finite; allowed: weights and numbers that 32 bits hold")
-
-
-def _powers(least: int, most: int) -> list[int]:
-    """The powers of two from `least`, itself one, to `most`.
-
-    >>> _powers(8, 32)
-    [8, 16, 32]
-    """
-    return [1 << n for n in range(least.bit_length() - 1, most.bit_length())]
+def _length(catalogue: Catalogue, top_n: object, source: str) -> int:
+    """How many products a list has. Raises `InputError` where `top_n` is no number of products."""
+    try:
+        k = operator.index(top_n)  # type: ignore[arg-type]
+    except TypeError:
+        k = 0
+    if k < 1 or isinstance(top_n, bool):
+        raise InputError(f"{source}, top_n: found {top_n!r}; allowed: a whole number from 1")
+    return min(k, len(catalogue.ids))

@@ -14,11 +14,7 @@ from recsys_jax.models.precision import full_precision
 def scores(customers: Float[Array, "n d"], products: Float[Array, "p d"]) -> Float[Array, "n p"]:
     r"""Every customer's score for every product, $(1 + \cos(c_i, p_j)) / 2$, in 0..1.
 
-    A zero vector has the score 0.5 with everything.
-
-    Args:
-        customers: unit vectors (n, d), or zero.
-        products: unit vectors (p, d), or zero.
+    Of unit vectors (n, d) and (p, d); a zero vector has the score 0.5 with everything.
 
     >>> scores(jnp.array([[1.0, 0.0]]), jnp.array([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])).tolist()
     [[1.0, 0.5, 0.0]]
@@ -60,15 +56,11 @@ def top_k(
         offsets = jnp.where(allowed, 0.0 if bias is None else bias, -jnp.inf)
     excluded = jnp.full((count, 0), -1, jnp.int32) if exclude is None else exclude
     wanted = min(k, total)
-    # Each excluded product takes at most one group's place.
-    groups = wanted + excluded.shape[1]
-    grouped = 4 * groups * _GROUP * _GROUP < total
+    grouped = 4 * (wanted + excluded.shape[1]) * _GROUP * _GROUP < total
     portion = _PORTION if grouped else max(1, _SCORES // max(total, 1))
 
     def some(part: tuple[Array, Array]) -> tuple[Array, Array]:
-        if grouped:
-            return _top_of_groups(*part, products, offsets, wanted, groups)
-        return _top_of_all(*part, products, offsets, wanted)
+        return (_top_of_groups if grouped else _top_of_all)(*part, products, offsets, wanted)
 
     if count <= portion:
         best, rows = some((customers, excluded))
@@ -112,7 +104,6 @@ def _top_of_groups(
     products: Float[Array, "p d"],
     offsets: Float[Array, " p"] | None,
     k: int,
-    groups: int,
 ) -> tuple[Float[Array, "n k"], Int[Array, "n k"]]:
     """The best scores (less a half), rescored from the groups with the greatest maxima.
 
@@ -121,6 +112,7 @@ def _top_of_groups(
     maxima: a product outside has a better one in each of them. These groups are found the same way, by groups of 32.
     """
     count, (total, dimensions) = len(customers), products.shape
+    groups = k + excluded.shape[1]  # each excluded product takes at most one group's place
     halved = customers.T / 2.0
     if offsets is not None:  # as one more dimension, a fifth of the cost of adding them to the scores
         halved = jnp.concatenate([halved, jnp.ones((1, count), halved.dtype)])
@@ -143,7 +135,7 @@ def _top_of_groups(
         best = best.at[blocks * (_BLOCK // _GROUP) :].set(maxima(blocks * _BLOCK, total - blocks * _BLOCK))
 
     above = jnp.sort(jax.lax.top_k(_maxima(best).T, groups)[1], axis=1)  # groups of groups, (n, groups)
-    members = _members(above)
+    members = (above[..., None] * _GROUP + jnp.arange(_GROUP)).reshape(count, -1)
     values = jnp.take_along_axis(best, members.T, axis=0, mode="fill", fill_value=-jnp.inf).T
     chosen = jnp.take_along_axis(members, jnp.sort(jax.lax.top_k(values, groups)[1], axis=1), axis=1)
 
@@ -172,8 +164,3 @@ def _maxima(values: Float[Array, "r n"]) -> Float[Array, "s n"]:
     """The maximum of each group of 32 rows."""
     padded = jnp.pad(values, ((0, -len(values) % _GROUP), (0, 0)), constant_values=-jnp.inf)
     return padded.reshape(-1, _GROUP, values.shape[1]).max(axis=1)
-
-
-def _members(groups: Int[Array, "n g"]) -> Int[Array, "n m"]:
-    """The rows of each group."""
-    return (groups[..., None] * _GROUP + jnp.arange(_GROUP)).reshape(len(groups), -1)

@@ -18,10 +18,7 @@ QUANTISED_FROM, QUANTISED_DIMENSIONS = 2**16, 128
 
 
 class SingleSearch:
-    """Vectors of products, prepared to find the best ones for one customer at a time.
-
-    From `quantised_from` products on, the bytes are read first.
-    """
+    """Vectors of products, prepared to be searched for one customer; from `quantised_from` on, bytes are read first."""
 
     def __init__(self, products: Float32[np.ndarray, "p d"], *, quantised_from: int = QUANTISED_FROM) -> None:
         self._products = np.ascontiguousarray(products)
@@ -39,9 +36,7 @@ class SingleSearch:
 
         Without the rows `exclude`, and of the `allowed` products alone. Where fewer than k remain, fewer come back.
         """
-        rows = None
-        if self._quantise:
-            rows = self._candidates(customer, k + len(exclude), allowed)
+        rows = self._candidates(customer, k + len(exclude), allowed) if self._quantise else None
         values = (self._products if rows is None else self._products[rows]) @ customer
         if allowed is not None:
             values[~(allowed if rows is None else allowed[rows])] = -np.inf

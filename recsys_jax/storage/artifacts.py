@@ -24,18 +24,9 @@ from recsys_jax.data.values import shown
 from recsys_jax.errors import InputError
 from recsys_jax.models.popularity import LogPopularity
 from recsys_jax.models.trained import TrainedModel
+from recsys_jax.storage import validation
 from recsys_jax.storage.former import Former
-from recsys_jax.storage.validation import (
-    Shape,
-    check_catalogue,
-    check_numbers,
-    check_shapes,
-    flatten,
-    needed_shapes,
-    popularity_tensors,
-    shapes_of,
-    unflatten,
-)
+from recsys_jax.storage.validation import Shape
 
 FORMAT, OLDEST = 5, 3
 """The format that is written, and the oldest that is read."""
@@ -56,22 +47,20 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
     `load_model` would refuse, and where the disk is full; the old model is intact then.
     """
     folder = Path(folder)
-    tensors = (
-        flatten(model.variables)
-        | popularity_tensors(model.popularity)
-        | {
-            "product_embeddings": model.product_embeddings,
-            "purchases": model.purchases.astype(np.int64),
-            "losses": model.losses,
-        }
-    )
-    tensors = {name: np.array(tensor, order="C") for name, tensor in tensors.items()}
+    leaves = {
+        **validation.flatten(model.variables),
+        **validation.popularity_tensors(model.popularity),
+        "product_embeddings": model.product_embeddings,
+        "purchases": model.purchases.astype(np.int64),
+        "losses": model.losses,
+    }
+    tensors = {name: np.array(leaf, order="C") for name, leaf in leaves.items()}
     where = f"{folder}: a model that can't be saved"
-    check_catalogue(model.schema, model.product_ids, model.product_rows, where)
-    shapes = shapes_of(tensors)
-    needed = needed_shapes(shapes, model.config, model.customers, model.products, len(model.product_ids))
-    check_shapes(shapes, needed, where)
-    check_numbers(model, where)
+    validation.check_catalogue(model.schema, model.product_ids, model.product_rows, where)
+    described = model.config, model.customers, model.products, len(model.product_ids)
+    shapes = validation.shapes_of(tensors)
+    validation.check_shapes(shapes, validation.needed_shapes(shapes, *described), where)
+    validation.check_numbers(model, where)
     content = save_tensors(tensors)
     digest = hashlib.sha256(content).hexdigest()
     name = _tensors_name(digest)
@@ -184,52 +173,45 @@ def _restore(
     schema = Schema.parse(document["schema"], where)
     config = parse_recipe({"recipe": document.get("recipe"), **document["config"]}, where, tell)
     listed = schema.products.features
-    sides = {
-        "customers": schema.customers.features,
-        "products": with_product_id(listed, schema.products.id) if config.id_embedding else listed,
-    }
     customers, products = (
         FeatureSpace(tuple(FittedFeature.restore(f, document[side][f.name]) for f in features))
-        for side, features in sides.items()
+        for side, features in (
+            ("customers", schema.customers.features),
+            ("products", with_product_id(listed, schema.products.id) if config.id_embedding else listed),
+        )
     )
     ids, rows = tuple(document["product_ids"]), document["product_rows"]
-    check_catalogue(schema, ids, rows, where)
+    validation.check_catalogue(schema, ids, rows, where)
     if config.id_embedding and products["product_id"].values != ids:
-        raise InputError(
-            f"{where}: found other products in the vocabulary of ids; allowed: the model's, in their order"
-        )
+        raise InputError(f"{where}: found other products in the vocabulary of ids; allowed: the model's, in order")
     batches, trained_on = document["batches"], document["trained_on"]
     counted = all(type(number) is int and 0 <= number < 2**63 for number in batches.values())
     if set(batches) != {"customer", "product"} or not counted or not isinstance(trained_on, str):
         raise InputError(f"{where}: batches, trained_on: found other than two counts and a text")
-
     former = None if document["format"] == FORMAT else Former(config, products)
 
     def fits(shapes: Mapping[str, Shape]) -> None:
+        needed = validation.needed_shapes(shapes, config, customers, products, len(ids))
         described = f"{folder / name}: damaged, or not of the model that {MODEL} describes"
-        needed = needed_shapes(shapes, config, customers, products, len(ids))
-        check_shapes(shapes, needed if former is None else former.shapes(needed), described)
+        validation.check_shapes(shapes, needed if former is None else former.shapes(needed), described)
 
     tensors = _tensors(folder, name, digest, fits)
     if former is None:
-        chosen, scale = document["chosen"], float(document["popularity_scale"])
+        found, scale = document["chosen"], float(document["popularity_scale"])
     else:
-        chosen, scale, tensors = former.read(tensors)
-    chosen = {field: float(value) for field, value in chosen.items()}
+        found, scale, tensors = former.read(tensors)
+    chosen = {field: float(value) for field, value in found.items()}
     if not set(chosen) <= set(to_table(config)) or not all(value > 0 for value in chosen.values()):
         raise InputError(f"{where}: chosen: found {shown(chosen)}; allowed: fields of the recipe, above 0")
     if not (scale > 0 if config.popularity_bias else scale == 0):
         raise InputError(f"{where}: popularity_scale: found {scale}; allowed: above 0 where popularity counts, else 0")
-    tree = unflatten(tensors)
-    popularity = tree.pop("popularity")
+    tree = validation.unflatten(tensors)
     model = TrainedModel(
         schema=schema,
         config=config,
         customers=customers,
         products=products,
-        popularity=LogPopularity(
-            popularity["of_product"], popularity["constant"], popularity.get("attributes", {}), scale
-        ),
+        popularity=LogPopularity(**{"attributes": {}, **tree.pop("popularity")}, scale=scale),
         product_ids=ids,
         product_rows=rows,
         product_embeddings=tree.pop("product_embeddings"),
@@ -240,7 +222,7 @@ def _restore(
         trained_on=trained_on,
         variables=tree,
     )
-    check_numbers(model, str(folder / name))
+    validation.check_numbers(model, str(folder / name))
     return model
 
 
@@ -278,7 +260,7 @@ def _tensors(
         tensors: dict[str, np.ndarray] = load_tensors(content)
     except Exception as error:  # a header may fit and yet not say where the numbers lie
         raise InputError(f"{path}: damaged: {type(error).__name__}: {str(error)[:200]}") from None
-    fits(shapes_of(tensors))
+    fits(validation.shapes_of(tensors))
     return tensors
 
 

@@ -1,16 +1,16 @@
 """The progress of a training, on the disk, so that a killed one goes on from there."""
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from recsys_jax.config import Config, to_table
@@ -21,6 +21,7 @@ Task = Mapping[str, str]
 """What decides a training's bytes: its options, its data and the versions that compute it."""
 
 NEWEST, BEFORE = "checkpoint.safetensors", "checkpoint.before.safetensors"
+_SAID = "said"  # The tensor of bytes with the task and how far it is, as JSON; before all tensors stands their SHA-256.
 
 
 class Stopped(Exception):
@@ -59,11 +60,12 @@ class Checkpoints:
             self.remove()
             return None
         for path in there:
-            try:
-                said, arrays = _read(path)
-            except (OSError, SafetensorError, ValueError, KeyError) as error:
-                self.tell(f"{path}: damaged, passed over ({error})")
+            content = path.read_bytes()
+            if sha256(content[32:]).digest() != content[:32]:
+                self.tell(f"{path}: damaged, passed over (its content is not what its checksum says)")
                 continue
+            arrays: dict[str, np.ndarray] = load_tensors(content[32:])
+            said = json.loads(arrays.pop(_SAID).tobytes())
             differing = [name for name, value in task.items() if said.get(name) != value]
             if differing:
                 raise InputError(
@@ -76,16 +78,21 @@ class Checkpoints:
         self.tell(f"There is no checkpoint in {self.folder}: training begins")
         return None
 
+    def due(self, before: int, done: int) -> bool:
+        """Whether to save after so many epochs, where it was asked after `before` of them."""
+        return self.stop() or (self.every > 0 and done // self.every > before // self.every)
+
     def save(self, task: Task, arrays: Mapping[str, np.ndarray], saved: str) -> None:
-        """Makes a checkpoint of the arrays; `saved` says in words how far it is."""
-        said = {**task, "saved": saved}
-        contiguous = {name: np.array(array, order="C") for name, array in arrays.items()}
-        content = save_tensors(contiguous, metadata={**said, "sha256": _checksum(said, contiguous)})
+        """Makes a checkpoint; `saved` says in words how far it is. Raises `Stopped` where that is asked for."""
+        said = np.frombuffer(json.dumps({**task, "saved": saved}).encode(), np.uint8)
+        content = save_tensors({name: np.array(array, order="C") for name, array in {**arrays, _SAID: said}.items()})
         newest = self.folder / NEWEST
         if newest.exists():
             newest.replace(self.folder / BEFORE)
-        write_file(newest, content)
+        write_file(newest, sha256(content).digest() + content)
         self.saved = saved
+        if self.stop():
+            raise Stopped(saved)
 
     def remove(self) -> None:
         """Removes what is saved, and what a kill left half-written: the training is done."""
@@ -95,7 +102,7 @@ class Checkpoints:
 
 def task_of(config: Config, data: Any) -> dict[str, str]:
     """The task of training with this config on the arrays of a tree."""
-    digest = hashlib.sha256()
+    digest = sha256()
     for leaf in map(np.asarray, jax.tree.leaves(data)):
         digest.update(f"{leaf.dtype.str}{leaf.shape}".encode() + leaf.tobytes())
     return {
@@ -103,19 +110,3 @@ def task_of(config: Config, data: Any) -> dict[str, str]:
         "data": digest.hexdigest(),
         "versions": ", ".join(f"{name} {version(name)}" for name in ("recsys_jax", "jax", "jaxlib", "flax", "optax")),
     }
-
-
-def _read(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
-    with safe_open(path, framework="numpy") as file:
-        said = dict(file.metadata() or {})
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no dictionary
-    if said.pop("sha256") != _checksum(said, arrays):
-        raise ValueError("its content is not what its checksum says")
-    return said, arrays
-
-
-def _checksum(said: Mapping[str, str], arrays: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256(json.dumps(dict(said), sort_keys=True).encode())
-    for name in sorted(arrays):
-        digest.update(f"{name}{arrays[name].dtype.str}{arrays[name].shape}".encode() + arrays[name].tobytes())
-    return digest.hexdigest()

@@ -11,7 +11,7 @@ import numpy as np
 
 from recsys_jax.config import Config, DeepConfig
 from recsys_jax.data.features import FeatureSpace
-from recsys_jax.models.popularity import SMOOTHED, score_scale
+from recsys_jax.models.popularity import SMOOTHED
 from recsys_jax.storage.validation import Shape, popularity_tensors
 
 _PENALTIES = ("own_l2", "attribute_l2", "factor_l2")
@@ -39,13 +39,13 @@ class Former:
         found = dict(tensors)
         purchases = found["purchases"].astype(np.float64)
         if self.deep is not None:
-            scale = score_scale(self.deep.temperature) * self.deep.popularity_bias
+            scale = 0.5 * self.deep.temperature * self.deep.popularity_bias
             now = {_now(name, "deep"): tensor for name, tensor in found.items()}
             return {}, scale, now | popularity_tensors(SMOOTHED.kept(purchases, scale))
         chosen = dict(zip(_PENALTIES, found.pop("penalties/chosen").tolist(), strict=True))
         found["popularity/of_product"] = found.pop("popularity/of_id")[: len(purchases)]
         radii = prod(float(found[f"params/{side}/radius"]) for side in ("customer", "product"))
-        return chosen, score_scale(1.0 / radii), {_now(name, "wide"): tensor for name, tensor in found.items()}
+        return chosen, 0.5 / radii, {_now(name, "wide"): tensor for name, tensor in found.items()}
 
 
 def _former(name: str) -> str:

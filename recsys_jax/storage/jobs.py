@@ -9,7 +9,7 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import IO, Any
 
-from recsys_jax.data.files import replace_file, require_folder
+from recsys_jax.data.files import replace_file, require_folder, write_file
 from recsys_jax.errors import InputError
 
 LOCK = "lock"
@@ -77,30 +77,24 @@ class Parts:
     def _take_over(self) -> str:
         """Counts the parts that are there, removes everything else, and says what was wrong with it, if anything."""
         said = ""
-        while not said and self._note(len(self.files)).exists():
-            part = self._part(len(self.files))
-            found = self._whole(len(self.files))
+        while not said and self._file("json").exists():
+            found = self._whole()
             if found is None or (found["job"] == self.job and found["after"] != self.state):
-                said = f"{part}: found a damaged part of the job; it is made again, and all after it"
+                said = f"{self._file('part')}: found a damaged part of the job; it is made again, and all after it"
             elif found["job"] != self.job:
                 names = [name for name in {**found["job"], **self.job} if found["job"].get(name) != self.job.get(name)]
                 said = f"{self.folder}: found parts of a job with other {', '.join(names)}; they go, all is made anew"
             else:
-                self.files.append(part)
-                self.state = found["state"]
-        taken = [path.name for path in (*self.files, *map(self._note, range(len(self.files))))]
-        self._remove({LOCK, *taken})
+                self._count(found["state"])
+        self._remove({LOCK, *(path.with_suffix(end).name for path in self.files for end in (".part", ".json"))})
         return said
 
     def add(self, write: Callable[[IO[bytes]], object], state: Callable[[], Mapping[str, Any]]) -> None:
         """Lets `write` fill the next part; `state` is asked then how far the job is. Raises what `write` raises."""
-        number = len(self.files)
-        replace_file(self._part(number), write)
+        replace_file(self._file("part"), write)
         note = {"job": self.job, "after": self.state, "state": dict(state())}
-        text = json.dumps({**note, "sha256": self._checksum(number, note)})
-        replace_file(self._note(number), lambda stream: stream.write(text.encode()))
-        self.files.append(self._part(number))
-        self.state = note["state"]
+        write_file(self._file("json"), json.dumps({**note, "sha256": self._checksum(note)}))
+        self._count(note["state"])
 
     def remove(self) -> None:
         """Removes the folder, the lock last: whoever has the lock has the folder."""
@@ -114,22 +108,24 @@ class Parts:
             if path.name not in but:
                 path.unlink()
 
-    def _part(self, number: int) -> Path:
-        return self.folder / f"{number:06}.part"
+    def _file(self, kind: str) -> Path:
+        """The next part, or its note."""
+        return self.folder / f"{len(self.files):06}.{kind}"
 
-    def _note(self, number: int) -> Path:
-        return self.folder / f"{number:06}.json"
+    def _count(self, state: dict[str, Any]) -> None:
+        self.files.append(self._file("part"))
+        self.state = state
 
-    def _whole(self, number: int) -> dict[str, Any] | None:
-        """The note of a part, or nothing where its checksum is not that of the part and the note."""
+    def _whole(self) -> dict[str, Any] | None:
+        """The note of the next part, or nothing where its checksum is not that of the part and the note."""
         try:
-            note: dict[str, Any] = json.loads(self._note(number).read_bytes())
-            return note if note.pop("sha256") == self._checksum(number, note) else None
+            note: dict[str, Any] = json.loads(self._file("json").read_bytes())
+            return note if note.pop("sha256") == self._checksum(note) else None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None
 
-    def _checksum(self, number: int, note: Mapping[str, Any]) -> str:
-        with self._part(number).open("rb") as stream:
+    def _checksum(self, note: Mapping[str, Any]) -> str:
+        with self._file("part").open("rb") as stream:
             digest = file_digest(stream, "sha256")
         digest.update(json.dumps(note, sort_keys=True).encode())
         return digest.hexdigest()
@@ -137,10 +133,8 @@ class Parts:
 
 def kept(parts: Parts, total: int) -> str:
     """A sentence on what is kept of an interrupted job of so many rows."""
-    return (
-        f"{parts.state['rows']:,} of {total:,} rows are done and kept in {parts.folder}: the same command "
-        f"continues there"
-    )
+    done = f"{parts.state['rows']:,} of {total:,} rows are done"
+    return f"{done} and kept in {parts.folder}: the same command continues there"
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from recsys_jax.config import DeepConfig
 from recsys_jax.data.dataset import Dataset, product_ids, read_products, read_schema
@@ -71,10 +72,9 @@ def catalogue(products: object, schema: Schema | None = None) -> tuple[Schema, T
 def load_checkpoint(
     path: str | Path, schema: Schema, products: Table, *, trained_on: Dataset | None = None
 ) -> TrainedModel:
-    """The model in a PyTorch checkpoint, with a product catalogue.
+    """The model in a PyTorch checkpoint, with a product catalogue; its config is the published recipe in its sizes.
 
-    Nothing in the file is run: it is opened with `weights_only=True`. It doesn't say how it was trained; the model's
-    config is the published recipe with the sizes of the tensors.
+    Nothing in the file is run: it is opened with `weights_only=True`.
 
     Args:
         path: the checkpoint.
@@ -82,21 +82,16 @@ def load_checkpoint(
         products: the catalogue.
         trained_on: what it was trained on, on its owner's word: it can then be evaluated in-sample.
 
-    Raises:
-        InputError: for a file that needs code to be opened, is damaged or doesn't fit the schema, and for a catalogue
-            that the schema doesn't allow.
+    Raises `InputError` for a file that needs code to be opened, is damaged or doesn't fit the schema, and for a
+    catalogue that the schema doesn't allow.
     """
     path = Path(path)
     ids = product_ids(products, schema)
     if trained_on is not None and trained_on.product_ids != ids:
-        raise InputError(
-            f"{products.source}: found other products than those of the customers' dataset; allowed: the same"
-        )
+        raise InputError(f"{products.source}: found other products than the customers' dataset has; allowed: the same")
     checkpoint = open_torch_file(path)
     if not isinstance(checkpoint.get(_STATE), Mapping):
-        raise InputError(
-            f"{path}: found {choices(checkpoint)}; allowed: a dictionary with the weights under {_STATE!r}"
-        )
+        raise InputError(f"{path}: found {choices(checkpoint)}; allowed: a dictionary with weights under {_STATE!r}")
     _check_features(schema, f"{path}: can't be of this dataset")
     spaces = {
         side: FeatureSpace(tuple(_fitted(feature, checkpoint, path) for feature in features))
@@ -105,21 +100,21 @@ def load_checkpoint(
     config, tensors = _tensors(checkpoint, spaces, path)
     batches = {side: int(tensors.pop(f"{side}_mlp.{_COUNTER}")) for side in spaces}
     encoded = spaces["product"].encode(products)
-    for side, space in spaces.items():
-        for fitted in space:
-            if not isinstance(fitted.feature, Numeric):
-                weight, count = f"{fitted.feature.name}_emb.weight", fitted.input.size - len(fitted.values)
-                table = tensors[weight]
-                used = encoded[fitted.feature.name] if side == "product" else np.arange(len(table))
-                tensors[weight] = np.concatenate([table, _extra_rows(checkpoint, weight, table, count, used, path)])
-    variables: dict[str, Any] = {}
-    for name, path_to in _paths(spaces).items():
-        if path_to:
-            *branches, leaf = path_to
-            node = variables
-            for branch in branches:
-                node = node.setdefault(branch, {})
-            node[leaf] = np.ascontiguousarray(tensors[name].T) if leaf == "kernel" else tensors[name]
+    kept = checkpoint.get(_EXTRA_ROWS, {})
+    if not isinstance(kept, Mapping):
+        raise InputError(f"{path}: {_EXTRA_ROWS}: found {type(kept).__name__}; allowed: a dictionary")
+    for weight, (side, fitted) in _tables(spaces).items():
+        table, shape = tensors[weight], (fitted.input.size - len(fitted.values), config.embedding_dim)
+        if kept.get(weight) is not None:
+            extra = _array(kept[weight], shape, torch_module().float32, f"{path}: {_EXTRA_ROWS}, {weight}")
+        else:  # for unknown and missing values the mean of the rows in use
+            used = encoded[fitted.feature.name] if side == "product" else np.arange(len(table))
+            known = used[used < len(table)]
+            extra = np.tile(table[known].mean(axis=0) if len(known) else np.zeros_like(table[0]), (shape[0], 1))
+        tensors[weight] = np.concatenate([table, extra])
+    leaves = {place: tensors[name] for name, place in _paths(spaces).items() if place}
+    tree = {place: np.ascontiguousarray(x.T) if place[-1] == "kernel" else x for place, x in leaves.items()}
+    variables: dict[str, Any] = unflatten_dict(tree)  # type: ignore[no-untyped-call]
     module = two_tower(config, spaces["customer"], spaces["product"])
     embeddings = np.asarray(encode_products(module, variables, encoded))
     if not np.isfinite(embeddings).all():
@@ -149,33 +144,29 @@ def save_checkpoint(model: TrainedModel, path: str | Path) -> None:
 
     Raises `InputError` for a model with something that the published form has no place for.
     """
-    torch = torch_module()
-    path = Path(path)
+    torch, path = torch_module(), Path(path)
     _check_features(model.schema, f"{path}: a checkpoint can't hold this model")
     for name in ("popularity_bias", "id_embedding"):
         if getattr(model.config, name):
             raise InputError(f"{path}: a checkpoint can't hold this model: found {name}; allowed: a model without it")
     spaces = {"customer": model.customers, "product": model.products}
+    leaves = flatten_dict(dict(model.variables))  # type: ignore[no-untyped-call]
     state: dict[str, Any] = {}
+    for name, place in _paths(spaces).items():
+        if not place:
+            state[name] = torch.tensor(model.batches[name.removesuffix(f"_mlp.{_COUNTER}")])
+        else:
+            leaf = leaves[place]
+            state[name] = torch.from_numpy(np.array(leaf.T if place[-1] == "kernel" else leaf, order="C"))
     extra: dict[str, Any] = {}
     document: dict[str, Any] = {_STATE: state}
-    for name, path_to in _paths(spaces).items():
-        if not path_to:
-            state[name] = torch.tensor(model.batches[name.removesuffix(f"_mlp.{_COUNTER}")])
-            continue
-        leaf: Any = model.variables
-        for branch in path_to:
-            leaf = leaf[branch]
-        state[name] = torch.from_numpy(np.array(leaf.T if path_to[-1] == "kernel" else leaf, order="C"))
-    for fitted in (*model.customers, *model.products):
-        if not isinstance(fitted.feature, Numeric):
-            weight, count = f"{fitted.feature.name}_emb.weight", len(fitted.values)
-            table = state[weight]
-            state[weight] = table[:count].clone()  # a view would be saved with all that it is a view of
-            if len(table) > count:
-                extra[weight] = table[count:].clone()
-            if fitted.feature.values is None:
-                document[f"{fitted.feature.name}_map"] = {value: row for row, value in enumerate(fitted.values)}
+    for weight, (_, fitted) in _tables(spaces).items():
+        table, count = state[weight], len(fitted.values)
+        state[weight] = table[:count].clone()  # a view would be saved with all that it is a view of
+        if len(table) > count:
+            extra[weight] = table[count:].clone()
+        if not isinstance(fitted.feature, Numeric) and fitted.feature.values is None:
+            document[f"{fitted.feature.name}_map"] = {value: row for row, value in enumerate(fitted.values)}
     if extra:
         document[_EXTRA_ROWS] = extra
     content = io.BytesIO()  # PyTorch says of a full disk no more than "unexpected pos"
@@ -219,13 +210,21 @@ def _fitted(feature: Feature, checkpoint: Mapping[str, Any], path: Path) -> Fitt
     return FittedFeature(feature, values=tuple(str(value) for value in sorted(row_of, key=row_of.__getitem__)))
 
 
+def _tables(spaces: Spaces) -> dict[str, tuple[str, FittedFeature]]:
+    """The embedding tables, and the side and the feature that each belongs to."""
+    return {
+        f"{fitted.feature.name}_emb.weight": (side, fitted)
+        for side, space in spaces.items()
+        for fitted in space
+        if not isinstance(fitted.feature, Numeric)
+    }
+
+
 def _paths(spaces: Spaces) -> dict[str, tuple[str, ...]]:
     """Where each tensor lives in our tree, in the order in which the modules are declared; () for a counter."""
     paths: dict[str, tuple[str, ...]] = {
-        f"{name}_emb.weight": ("params", side, "deep", f"{name}_emb")
-        for side, space in spaces.items()
-        for name, kind, _ in space.inputs
-        if kind != "numeric"
+        weight: ("params", side, "deep", weight.removesuffix(".weight"))
+        for weight, (side, _) in _tables(spaces).items()
     }
     for side in spaces:
         paths |= {f"{side}_mlp.{layer}": (*to[:1], side, *to[1:]) if to else () for layer, to in _LAYERS.items()}
@@ -234,56 +233,37 @@ def _paths(spaces: Spaces) -> dict[str, tuple[str, ...]]:
 
 def _tensors(checkpoint: Mapping[str, Any], spaces: Spaces, path: Path) -> tuple[DeepConfig, dict[str, np.ndarray]]:
     """The published recipe with the sizes of the state's tensors, and these, as the features ask for them."""
-    torch, state, paths = torch_module(), checkpoint[_STATE], _paths(spaces)
-    allowed = f"exactly {choices(paths, limit=len(paths))}"
+    torch, state, paths, tables = torch_module(), checkpoint[_STATE], _paths(spaces), _tables(spaces)
     for name in [*paths, *state]:
         if name not in paths or not isinstance(state.get(name), torch.Tensor):
             found = type(state[name]).__name__ if name in state else "nothing"
+            allowed = f"exactly {choices(paths, limit=len(paths))}"
             raise InputError(f"{path}: {_STATE}, {name}: found {found}; the dataset's features allow {allowed}")
 
     def length(name: str, axis: int) -> int:
         shape: tuple[int, ...] = tuple(state[name].shape)
         if len(shape) != 2 or 0 in shape:
             raise InputError(f"{path}: {_STATE}, {name}: found {shape}; allowed: two dimensions, neither empty")
-        return len(_array(state[name], shape, torch.float32, f"{path}: {_STATE}, {name}").swapaxes(0, axis))
+        return int(_array(state[name], shape, torch.float32, f"{path}: {_STATE}, {name}").shape[axis])
 
-    tables = [name for name in paths if name.endswith("_emb.weight")]
     config = DeepConfig(
-        embedding_dim=length(tables[0], 1) if tables else DeepConfig().embedding_dim,
+        embedding_dim=length(next(iter(tables)), 1) if tables else DeepConfig().embedding_dim,
         hidden_dim=length("product_mlp.0.weight", 0),
         output_dim=length("product_mlp.4.weight", 0),
     )
     module = two_tower(config, spaces["customer"], spaces["product"])
-    tree = module.shapes(*(space.blank(1) for space in spaces.values()))
-    learned = {f"{fitted.feature.name}_emb.weight": len(fitted.values) for one in spaces.values() for fitted in one}
+    shapes = module.shapes(*(space.blank(1) for space in spaces.values()))
+    leaves = flatten_dict(shapes)  # type: ignore[no-untyped-call]
     out = {}
-    for name, path_to in paths.items():
-        leaf: Any = tree
-        for branch in path_to:
-            leaf = leaf[branch]
-        shape = leaf.shape[::-1] if path_to else ()
-        if name in learned:  # without the rows of unknown values
-            shape = (learned[name], config.embedding_dim)
-        kind, lowest = (torch.float32, -np.inf) if path_to else (torch.int64, 0.0)
+    for name, place in paths.items():
+        shape = leaves[place].shape[::-1] if place else ()
+        if name in tables:  # without the rows of unknown values
+            shape = (len(tables[name][1].values), config.embedding_dim)
+        kind, lowest = (torch.float32, -np.inf) if place else (torch.int64, 0.0)
         if name.endswith("running_var"):
             lowest = 0.0
         out[name] = _array(state[name], shape, kind, f"{path}: {_STATE}, {name}", lowest)
     return config, out
-
-
-def _extra_rows(
-    checkpoint: Mapping[str, Any], weight: str, table: np.ndarray, count: int, used: np.ndarray, path: Path
-) -> np.ndarray:
-    """The embeddings of unknown and missing values: those in the checkpoint, else the mean of the rows in use."""
-    torch, shape = torch_module(), (count, table.shape[1])
-    kept = checkpoint.get(_EXTRA_ROWS, {})
-    if not isinstance(kept, Mapping):
-        raise InputError(f"{path}: {_EXTRA_ROWS}: found {type(kept).__name__}; allowed: a dictionary")
-    found = kept.get(weight)
-    if found is None:
-        known = used[used < len(table)]
-        return np.tile(table[known].mean(axis=0) if len(known) else np.zeros_like(table[0]), (count, 1))
-    return _array(found, shape, torch.float32, f"{path}: {_EXTRA_ROWS}, {weight}")
 
 
 def _array(tensor: Any, shape: tuple[int, ...], kind: Any, where: str, lowest: float = -np.inf) -> np.ndarray:

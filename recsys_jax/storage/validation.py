@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from recsys_jax.config import Config
 from recsys_jax.data.features import FeatureSpace
@@ -24,28 +25,20 @@ _PLAIN = {str, int, float, bool, type(None)}
 _RADII = 1e-12, 1e12
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """The leaves by their paths, `/` between the names; a `/` in a name is written `%2F`.
 
     >>> flatten({"params": {"skin/type_emb": 1}, "popularity": 2})
     {'params/skin%2Ftype_emb': 1, 'popularity': 2}
     """
-    flat: dict[str, Any] = {}
-    for name, branch in tree.items():
-        path = prefix + name.replace("%", "%25").replace("/", "%2F")
-        flat |= flatten(branch, f"{path}/") if isinstance(branch, Mapping) else {path: branch}
-    return flat
+    leaves = flatten_dict(tree).items()  # type: ignore[no-untyped-call]
+    return {"/".join(name.replace("%", "%25").replace("/", "%2F") for name in path): leaf for path, leaf in leaves}
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The inverse of `flatten`."""
-    tree: dict[str, Any] = {}
-    for path, leaf in flat.items():
-        *branches, name = (part.replace("%2F", "/").replace("%25", "%") for part in path.split("/"))
-        node = tree
-        for branch in branches:
-            node = node.setdefault(branch, {})
-        node[name] = leaf
+    paths = [tuple(name.replace("%2F", "/").replace("%25", "%") for name in path.split("/")) for path in flat]
+    tree: dict[str, Any] = unflatten_dict(dict(zip(paths, flat.values(), strict=True)))  # type: ignore[no-untyped-call]
     return tree
 
 
@@ -97,7 +90,8 @@ def _said(shape: Shape | None) -> str:
 
 def popularity_tensors(popularity: LogPopularity) -> dict[str, Any]:
     """Its arrays, by path."""
-    arrays = {"of_product": popularity.of_product, "constant": popularity.constant, "attributes": popularity.attributes}
+    arrays = popularity._asdict()
+    del arrays["scale"]
     return flatten({"popularity": arrays})
 
 
@@ -108,15 +102,11 @@ def check_numbers(model: TrainedModel, where: str) -> None:
         if not ok:
             raise InputError(f"{where}: {name}: found other numbers; allowed: {allowed}")
 
-    tensors = {
-        **flatten(model.variables),
-        **popularity_tensors(model.popularity),
-        "product_embeddings": model.product_embeddings,
-    }
+    vectors, purchases = model.product_embeddings, model.purchases
     # What overflows is no error here but a number that isn't finite.
     with np.errstate(all="ignore"):
-        for name, leaf in tensors.items():
-            tensor = np.asarray(leaf)
+        tensors = {**flatten(model.variables), **popularity_tensors(model.popularity), "product_embeddings": vectors}
+        for name, tensor in tensors.items():
             require(np.isfinite(tensor).all(), name, "finite ones")
             if name.startswith("batch_stats/") and name.endswith("/var"):
                 require((tensor >= 0).all(), name, "0 or more")
@@ -124,9 +114,8 @@ def check_numbers(model: TrainedModel, where: str) -> None:
                 require(_RADII[0] <= tensor <= _RADII[1], name, f"from {_RADII[0]:g} to {_RADII[1]:g}")
             elif name.endswith("_knots"):
                 require((np.diff(tensor) > 0).all(), name, "ascending ones")
-        lengths = np.linalg.norm(model.product_embeddings, axis=1)
-        require((lengths <= 1.001).all(), "product_embeddings", "vectors of length 1")
-        require((model.purchases >= 0).all() and model.purchases.sum(dtype=float) < 2**53, "purchases", "0 or more")
+        require((np.linalg.norm(vectors, axis=1) <= 1.001).all(), "product_embeddings", "vectors of length 1")
+        require((purchases >= 0).all() and purchases.sum(dtype=float) < 2**53, "purchases", "0 or more")
         require(np.isfinite(model.product_bias).all(), "popularity", "ones that are added to scores and are finite")
     try:
         with np.errstate(over="raise", invalid="raise"):

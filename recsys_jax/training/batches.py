@@ -15,7 +15,7 @@ from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import Features, FeatureSpace, with_product_id
 from recsys_jax.data.schema import Schema
 from recsys_jax.errors import InputError
-from recsys_jax.models.popularity import LogPopularity, smoothed_shares
+from recsys_jax.models.popularity import LogPopularity
 from recsys_jax.models.trained import product_rows
 
 
@@ -29,7 +29,6 @@ class Prepared:
     customers: Features
     """The training customers alone: a held-out one may hold unseen values."""
     segments: Sequence[str] | None
-    """The segment of each of them, where there are any."""
     products: Features
     pairs: Int[np.ndarray, "n 2"]
     """(row of `customers`, product row) per purchase."""
@@ -37,7 +36,6 @@ class Prepared:
     product_rows: Mapping[str, Sequence[Any]]
     trained_on: str
     source: str
-    """Where the customers come from."""
 
     @property
     def purchases(self) -> Int[np.ndarray, " p"]:
@@ -45,13 +43,44 @@ class Prepared:
         return np.bincount(self.pairs[:, 1], minlength=len(self.product_ids))
 
     def data(self, config: DeepConfig) -> "TrainData":
-        """What a run reads: the same for every seed, unless extra customers are drawn from it."""
+        """What a run reads, on the device: the same for every seed, unless extra customers are drawn from it."""
         customers, pairs = self.customers, self.pairs
         if config.extra_customers:
-            options = {"count": config.extra_customers, "seed": config.seed}
-            customers, pairs = extra_customers(customers, pairs, self.segments, **options)
-        shares = smoothed_shares(self.purchases)
-        return train_data(customers, self.products, pairs, shares, self.customer_space, self.product_space, config)
+            drawn = {"count": config.extra_customers, "seed": config.seed}
+            customers, pairs = extra_customers(customers, pairs, self.segments, **drawn)
+
+        def padded(rows: np.ndarray) -> Array:
+            """Whole batches of rows: the tail is zeros."""
+            tail = -len(rows) % config.batch_size
+            return jnp.asarray(np.pad(rows, [(0, tail), *[(0, 0)] * (rows.ndim - 1)]))
+
+        missing: dict[str, Array] = {}
+        deviations: dict[str, Array] = {}
+        for fitted in self.customer_space:
+            name, column = fitted.feature.name, customers[fitted.feature.name]
+            if fitted.missing_row is not None:
+                alone = np.full(column.shape[1:], -1, np.int32)  # in a bag, it is the one value
+                alone.flat[:1] = fitted.missing_row
+                missing[name] = jnp.asarray(alone)
+            elif fitted.input.kind == "numeric":
+                deviations[name] = jnp.float32(config.number_jitter * column[:, 0].std())
+                if fitted.input.size == 2:
+                    missing[name] = jnp.asarray([column[:, 0].mean(), 1.0])
+        unknown = self.product_space["product_id"].unknown_row if config.id_embedding else 0
+        smoothed = self.purchases + 1.0
+        count = len(next(iter(customers.values())))
+        return TrainData(
+            customers={name: padded(column) for name, column in customers.items()},
+            customer_count=jnp.int32(count),
+            products=jax.tree.map(jnp.asarray, self.products),
+            pairs=padded(pairs),
+            total=jnp.int32(len(pairs)),
+            bought=Purchases.of(pairs, *(size + -size % config.batch_size for size in (count, len(pairs)))),
+            popularity=jnp.asarray((smoothed / smoothed.sum()).astype(np.float32)),
+            missing=missing,
+            deviations=deviations,
+            unknown_id=jnp.int32(unknown or 0),
+        )
 
 
 class Fitted(NamedTuple):
@@ -61,9 +90,7 @@ class Fitted(NamedTuple):
     popularity: LogPopularity
     losses: Float32[np.ndarray, " e"]
     batches: Mapping[str, int]
-    """How many batches the running statistics of each tower have seen."""
     chosen: Mapping[str, float]
-    """By field of the config, what was chosen."""
 
 
 def prepare(dataset: Dataset, config: Config, train: Bool[np.ndarray, " n"] | None = None) -> Prepared:
@@ -74,21 +101,22 @@ def prepare(dataset: Dataset, config: Config, train: Bool[np.ndarray, " n"] | No
     pairs = dataset.purchases if train is None else dataset.purchases[train]
     total = len(dataset.product_ids)
     if total < 2:
-        raise InputError(
-            f"{dataset.products.source}: found {total} product; at least 2 are needed to learn a preference"
-        )
+        raise InputError(f"{dataset.products.source}: found {total} product; at least 2 are needed to learn from")
     if not len(pairs):
         raise InputError(f"{dataset.customers.source}: there are no purchases to train on")
-    buyers, each = np.unique(pairs[:, 0], return_counts=True)
-    _require_negatives(dataset, config, pairs, int(each.min()))
-    schema = dataset.schema
+    buyers, buyer, each = np.unique(pairs[:, 0], return_inverse=True, return_counts=True)
+    possible = total if config.negatives_among == "products" else len(np.unique(pairs[:, 1]))
+    # Extra customers have one purchase each.
+    if config.negatives_among != "none" and not config.extra_customers and each.min() == possible:
+        raise InputError(
+            f"{dataset.customers.source}: every customer bought all {possible} of the products that the loss would "
+            "compare with, so there is nothing to learn; allowed: the loss softmax, or the wide recipe"
+        )
+    schema, segments = dataset.schema, dataset.segments
     customer_space = FeatureSpace.fit(schema.customers.features, dataset.customers, buyers.tolist())
     listed = schema.products.features
     features = with_product_id(listed, schema.products.id) if config.id_embedding else listed
     product_space = FeatureSpace.fit(features, dataset.products)
-    row_of = np.zeros(len(dataset.customers), np.int32)
-    row_of[buyers] = np.arange(len(buyers))
-    segments = dataset.segments
     return Prepared(
         schema,
         customer_space,
@@ -96,26 +124,12 @@ def prepare(dataset: Dataset, config: Config, train: Bool[np.ndarray, " n"] | No
         customer_space.encode(dataset.customers.select(buyers.tolist())),
         segments and [segments[row] for row in buyers],
         product_space.encode(dataset.products),
-        np.stack([row_of[pairs[:, 0]], pairs[:, 1]], axis=1).astype(np.int32),
+        np.stack([buyer, pairs[:, 1]], axis=1).astype(np.int32),
         tuple(dataset.product_ids),
         product_rows(schema, dataset.products),
         dataset.fingerprint if train is None else "",
         dataset.customers.source,
     )
-
-
-def _require_negatives(dataset: Dataset, config: Config, pairs: Int[np.ndarray, "n 2"], fewest: int) -> None:
-    """Raises `InputError` where every customer bought every product that could be a negative, `fewest` or more each."""
-    # Extra customers have one purchase each.
-    if config.negatives_among == "none" or config.extra_customers:
-        return
-    drawn = config.negatives_among == "products"
-    possible = len(dataset.product_ids) if drawn else len(np.unique(pairs[:, 1]))
-    if fewest == possible:
-        raise InputError(
-            f"{dataset.customers.source}: every customer bought all {possible} of the products that the loss would "
-            "compare with, so there is nothing to learn; allowed: the loss softmax, or the wide recipe"
-        )
 
 
 @partial(jax.tree_util.register_dataclass, data_fields=("starts", "ends", "items"), meta_fields=("depth",))
@@ -124,7 +138,6 @@ class Purchases:
     """Each customer's products, ascending, one customer after another (compressed rows)."""
 
     starts: Int[Array, " c"]
-    """Where each customer's products begin in `items`."""
     ends: Int[Array, " c"]
     items: Int[Array, " n"]
     depth: int = field(metadata={"static": True})
@@ -176,69 +189,21 @@ class Purchases:
 
 
 class TrainData(NamedTuple):
-    """Everything a run reads, on the device."""
+    """Everything a run reads, on the device; beyond `customer_count` customers and `total` purchases is padding."""
 
     customers: Features
     """With a tail of padding, so that folds of almost the same size run the same compiled program."""
     customer_count: Int[Array, ""]
-    """The customers without padding."""
     products: Features
     pairs: Int[Array, "n 2"]
     """(customer row, product row) per purchase; a tail of padding fills the last batch."""
     total: Int[Array, ""]
-    """The purchases without padding."""
     bought: Purchases
     popularity: Float[Array, " p"]
-    """Share of each product in the purchases, smoothed."""
     missing: Mapping[str, Array]
     """By customer feature, what stands for a missing value; only features that admit one are here."""
     deviations: Mapping[str, Float[Array, ""]]
-    """The noise on each of the customers' numbers."""
     unknown_id: Int[Array, ""]
-
-
-def train_data(
-    customers: Features,
-    products: Features,
-    pairs: Int[np.ndarray, "n 2"],
-    shares: Float32[np.ndarray, " p"],
-    customer_space: FeatureSpace,
-    product_space: FeatureSpace,
-    config: DeepConfig,
-) -> TrainData:
-    """Training customers, products and purchases on the device, with what the options need beside them."""
-
-    def padded(rows: np.ndarray) -> Array:
-        """Whole batches of rows: the tail is zeros."""
-        tail = -len(rows) % config.batch_size
-        return jnp.asarray(np.pad(rows, [(0, tail), *[(0, 0)] * (rows.ndim - 1)]))
-
-    missing: dict[str, Array] = {}
-    deviations: dict[str, Array] = {}
-    for fitted in customer_space:
-        name, column = fitted.feature.name, customers[fitted.feature.name]
-        if fitted.missing_row is not None:
-            alone = np.full(column.shape[1:], -1, np.int32)  # in a bag, it is the one value
-            alone.flat[:1] = fitted.missing_row
-            missing[name] = jnp.asarray(alone)
-        elif fitted.input.kind == "numeric":
-            deviations[name] = jnp.float32(config.number_jitter * column[:, 0].std())
-            if fitted.input.size == 2:
-                missing[name] = jnp.asarray([column[:, 0].mean(), 1.0])
-    unknown = product_space["product_id"].unknown_row if config.id_embedding else 0
-    count = len(next(iter(customers.values())))
-    return TrainData(
-        customers={name: padded(column) for name, column in customers.items()},
-        customer_count=jnp.int32(count),
-        products=jax.tree.map(jnp.asarray, products),
-        pairs=padded(pairs),
-        total=jnp.int32(len(pairs)),
-        bought=Purchases.of(pairs, *(size + -size % config.batch_size for size in (count, len(pairs)))),
-        popularity=jnp.asarray(shares),
-        missing=missing,
-        deviations=deviations,
-        unknown_id=jnp.int32(unknown or 0),
-    )
 
 
 def hide_ids(key: Array, products: Features, unknown: Int[Array, ""], *, share: float) -> Features:
@@ -257,27 +222,19 @@ def jitter_numbers(key: Array, rows: Features, deviations: Mapping[str, Float[Ar
     return out
 
 
-def hide_attributes(
-    key: Array,
-    rows: Features,
-    everyone: Features,
-    count: Int[Array, ""],
-    missing: Mapping[str, Array],
-    *,
-    share: float,
-) -> Features:
+def hide_attributes(key: Array, rows: Features, data: TrainData, *, share: float) -> Features:
     """The rows, with a share of their attributes hidden.
 
-    A hidden attribute is what `missing` holds for its feature, an embedding row or a number with its flag; where that
-    holds nothing, it is the value of another of the first `count` rows of `everyone`, drawn at random.
+    A hidden attribute is what `data.missing` holds for its feature, an embedding row or a number with its flag; where
+    that holds nothing, it is the value of another customer, drawn at random.
     """
     out = dict(rows)
     for i, (name, column) in enumerate(sorted(rows.items())):
         hide_key, other_key = jax.random.split(jax.random.fold_in(key, i))
-        if name in missing:
-            stand_in = jnp.broadcast_to(missing[name], column.shape)
+        if name in data.missing:
+            stand_in = jnp.broadcast_to(data.missing[name], column.shape)
         else:
-            stand_in = everyone[name][jax.random.randint(other_key, (len(column),), 0, count)]
+            stand_in = data.customers[name][jax.random.randint(other_key, (len(column),), 0, data.customer_count)]
         hide = jax.random.bernoulli(hide_key, share, (len(column),))
         out[name] = jnp.where(hide.reshape(-1, *[1] * (column.ndim - 1)), stand_in, column)
     return out

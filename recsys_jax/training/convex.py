@@ -52,16 +52,12 @@ class TrainingPurchases:
     rows: Float64[np.ndarray, "r f"]
     """The design of each combination less that of the average purchase, times the root of its prior covariance."""
     average: Float64[np.ndarray, " f"]
-    """The design of the average purchase."""
     combination: Int[np.ndarray, " c"]
-    """The combination of each customer."""
     pairs: Int[np.ndarray, "n 2"]
-    """(customer, product) of each purchase."""
     product_design: Design
     attributes: Float64[np.ndarray, "p a"]
     """The design of each product, times the root of its prior covariance."""
     source: str
-    """Where the customers come from."""
 
     @classmethod
     def of(cls, prepared: Prepared) -> "TrainingPurchases":
@@ -127,13 +123,12 @@ def best_fit(
     With very many combinations a sample of customers stands for all of them. The sums over each product's buyers still
     cover all customers; only the expected sums are estimated on the sample, and the estimate is corrected: it is exact
     at popularity alone and, in a second fit, at the solution of the first. While penalties are compared (`search`), the
-    sample is smaller and the first fit is enough.
+    sample is smaller and the first fit is enough. Raises `InputError` where there is too much to learn.
     """
-    pairs = data.pairs[kept]
-    total = len(pairs)
+    pairs, rows, columns = data.pairs[kept], data.rows, data.rows.shape[1]
     chosen = np.ones(len(popularity), bool) if known is None else known
-    popularity, products = popularity[chosen], int(chosen.sum())
-    rows, columns = data.rows, data.rows.shape[1]
+    popularity, attributes, factors = popularity[chosen], data.attributes[chosen], factors[chosen]
+    total, products = len(pairs), len(popularity)
     if columns * products > PARAMETERS:
         raise InputError(
             f"{data.source}: the wide recipe would learn {columns * products:,} numbers: {columns:,} attribute "
@@ -152,26 +147,24 @@ def best_fit(
         size = max(most // products, 16 * columns)
         drawn = np.random.default_rng(seed).multinomial(size, weights)
         few, few_weights = rows[drawn > 0], np.asarray(drawn[drawn > 0] / size, np.float64)
-    scales = np.array([penalty**-0.5 for penalty in penalties])
-    changes = np.zeros((columns, products))
+    fits = 2 if sampled and not search else 1
+    own, attribute, factor = (np.zeros((columns, size)) for size in (products, attributes.shape[1], factors.shape[1]))
+    fit, changes = Fit(own, attribute, factor, np.zeros(1)), own
     if np.abs(sums - _expected(rows, weights, popularity, changes)).max(initial=0.0) < ROUNDING:
-        # Popularity alone is the best fit here, and L-BFGS would only follow the rounding of its gradient.
-        sizes = len(chosen), data.attributes.shape[1], factors.shape[1]
-        own, attribute, factor = (np.zeros((columns, size)) for size in sizes)
-        return Fit(own, attribute, factor, np.zeros(1))
-    for _ in range(2 if sampled and not search else 1):
+        fits = 0  # popularity alone is the best fit, and L-BFGS would only follow the rounding of its gradient
+    padding = -len(few) % 64  # of near lengths one program is compiled; a row without weight changes nothing
+    scales = np.array([penalty**-0.5 for penalty in penalties])
+    for _ in range(fits):
         error = 0.0
         if sampled:
             error = _expected(few, few_weights, popularity, changes) - _expected(rows, weights, popularity, changes)
-        # Lengths that differ little share a compiled program; a row without weight changes nothing.
-        padding = -len(few) % 64
         arrays = (
             np.pad(few, ((0, padding), (0, 0))),
             np.pad(few_weights, (0, padding)),
             sums + error,
             popularity,
-            data.attributes[chosen],
-            factors[chosen],
+            attributes,
+            factors,
             scales,
             np.float64(total),
             np.float64(SEARCH_GAIN if search else GAIN),
@@ -180,11 +173,12 @@ def best_fit(
         own, attribute, factor = (
             scale * np.asarray(part, np.float64) for scale, part in zip(scales, found, strict=True)
         )
-        changes = own + attribute @ data.attributes[chosen].T + factor @ factors[chosen].T
+        curve = np.asarray(losses, np.float64)
+        fit = Fit(own, attribute, factor, curve[~np.isnan(curve)])
+        changes = fit.of_products(attributes, factors)
     of_all = np.zeros((columns, len(chosen)))
-    of_all[:, chosen] = own
-    curve = np.asarray(losses, np.float64)
-    return Fit(of_all, attribute, factor, curve[~np.isnan(curve)])
+    of_all[:, chosen] = fit.own
+    return fit._replace(own=of_all)
 
 
 def _expected(

@@ -9,9 +9,8 @@ from jaxtyping import Bool
 
 from recsys_jax.config import Config, DeepConfig, WideConfig
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.data.features import Features
 from recsys_jax.errors import InputError
-from recsys_jax.models.popularity import SMOOTHED, score_scale
+from recsys_jax.models.popularity import SMOOTHED
 from recsys_jax.models.towers import encode_products
 from recsys_jax.models.trained import TrainedModel, two_tower
 from recsys_jax.storage.checkpoints import Checkpoints
@@ -60,13 +59,21 @@ def fit_seeds(
 
     Every seed needs room for its parameters, three times with Adam's averages, and for what a step computes. So at most
     `at_once` train together, one portion after the other, divided among JAX's devices; with extra customers, which each
-    seed draws anew, one. Raises `InputError` as `fit` does, and for seeds that `of_seeds` refuses.
+    seed draws anew, one. Raises `InputError` as `fit` does, and where there are
+    no seeds, one twice, or one that no config admits.
     """
     if at_once < 1:
         raise InputError(f"at_once: found {at_once}; allowed: 1 or more")
     if isinstance(config, WideConfig) and len(seeds) == 1:
         return [fit(dataset, replace(config, seed=seeds[0]), train=train, progress=progress)]
-    configs = of_seeds(config, seeds)
+    if not isinstance(config, DeepConfig):
+        raise InputError(f"seeds: found {len(seeds)}; allowed: one with the {config.recipe} recipe, which has one fit")
+    if not seeds:
+        raise InputError("seeds: found none; allowed: one or more")
+    for place, seed in enumerate(seeds):
+        if seed in seeds[:place]:
+            raise InputError(f"seeds: found {seed} more than once; allowed: each seed once")
+    configs = [replace(config, seed=seed) for seed in seeds]
     prepared = prepare(dataset, config, train)
     module = two_tower(config, prepared.customer_space, prepared.product_space)
     shared = None if config.extra_customers else prepared.data(configs[0])
@@ -88,57 +95,39 @@ def fit_seeds(
     return [models[one.seed] for one in configs]
 
 
-def of_seeds(config: Config, seeds: Sequence[int]) -> list[DeepConfig]:
-    """The config with each of the seeds. Raises `InputError` where there are none, or one that no config admits."""
-    if not isinstance(config, DeepConfig):
-        raise InputError(f"seeds: found {len(seeds)}; allowed: one with the {config.recipe} recipe, which has one fit")
-    if not seeds:
-        raise InputError("seeds: found none; allowed: one or more")
-    for place, seed in enumerate(seeds):
-        if seed in seeds[:place]:
-            raise InputError(f"seeds: found {seed} more than once; allowed: each seed once")
-    return [replace(config, seed=seed) for seed in seeds]
-
-
 def _deep(
     prepared: Prepared, config: DeepConfig, data: TrainData, variables: dict[str, Any], losses: np.ndarray, steps: int
 ) -> Fitted:
-    """What a run on `data` gives; the `variables` are changed in place."""
-    purchases, used = prepared.purchases, prepared.products
-    if config.negatives_among == "purchased":
-        used = {name: column[purchases > 0] for name, column in used.items()}
-    customers = {name: np.asarray(column)[: int(data.customer_count)] for name, column in data.customers.items()}
-    _fill_untrained_rows(variables["params"], config, prepared, customers, used)
-    scale = score_scale(config.temperature) * config.popularity_bias
-    batches = {"customer": steps, "product": steps * max(loss_of(config).passes, 1)}
-    return Fitted(variables, SMOOTHED.kept(purchases.astype(np.float64), scale), losses, batches, {})
-
-
-def _fill_untrained_rows(
-    params: Any, config: DeepConfig, prepared: Prepared, customers: Features, products: Features
-) -> None:
-    """Gives embedding rows that training never used the mean of those that it used.
+    """What a run on `data` gives, once embedding rows that it never used have the mean of those that it used.
 
     Such a row still holds its random start: an unknown brand would point anywhere. The mean makes it an average one.
-    Where no row was used at all, it is zeros, as what training saw. `params` are changed in place; `customers` and
-    `products` are those that training used.
+    Where no row was used at all, it is zeros, as what training saw. The `variables` are changed in place.
     """
-    spaces = {"customer": prepared.customer_space, "product": prepared.product_space}
-    hidden = {("customer", f.feature.name): f.missing_row for f in spaces["customer"] if config.attribute_dropout}
+    purchases = prepared.purchases
+    embedded = purchases > 0 if config.negatives_among == "purchased" else np.full(len(purchases), True)
+    sides = {
+        "customer": (prepared.customer_space, data.customers, np.arange(int(data.customer_count))),
+        "product": (prepared.product_space, prepared.products, embedded),
+    }
+    hidden = {("customer", f.feature.name): f.missing_row for f in prepared.customer_space if config.attribute_dropout}
     if config.id_embedding and config.id_dropout:
-        hidden["product", "product_id"] = spaces["product"]["product_id"].unknown_row
-    for (side, space), rows in zip(spaces.items(), (customers, products), strict=True):
-        tables = params[side]["deep"]
+        hidden["product", "product_id"] = prepared.product_space["product_id"].unknown_row
+    for side, (space, features, trained) in sides.items():
+        tables = variables["params"][side]["deep"]
         for name, kind, size in space.inputs:
             if kind == "numeric":
                 continue
-            used = np.bincount(rows[name][rows[name] >= 0].ravel(), minlength=size)
+            rows = np.asarray(features[name])[trained]
+            used = np.bincount(rows[rows >= 0].ravel(), minlength=size)
             table = tables[f"{name}_emb"]
             mean = used.astype(np.float32) @ table / np.float32(max(used.sum(), 1))
             untrained = used == 0
             if (trained_by_hiding := hidden.get((side, name))) is not None:
                 untrained[trained_by_hiding] = False
             tables[f"{name}_emb"] = np.where(untrained[:, None], mean, table)
+    scale = 0.5 * config.temperature * config.popularity_bias  # a score is half of a cosine
+    batches = {"customer": steps, "product": steps * max(loss_of(config).passes, 1)}
+    return Fitted(variables, SMOOTHED.kept(purchases.astype(np.float64), scale), losses, batches, {})
 
 
 def _model(prepared: Prepared, config: Config, fitted: Fitted) -> TrainedModel:
@@ -150,14 +139,10 @@ def _model(prepared: Prepared, config: Config, fitted: Fitted) -> TrainedModel:
         config=config,
         customers=prepared.customer_space,
         products=prepared.product_space,
-        variables=fitted.variables,
-        popularity=fitted.popularity,
         product_ids=prepared.product_ids,
         product_rows=prepared.product_rows,
         product_embeddings=np.asarray(encode_products(module, fitted.variables, prepared.products)),
         purchases=prepared.purchases,
-        losses=fitted.losses,
-        batches=fitted.batches,
-        chosen=fitted.chosen,
         trained_on=prepared.trained_on,
+        **fitted._asdict(),
     )

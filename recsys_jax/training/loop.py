@@ -1,50 +1,32 @@
 """The run around the step: a scan over epochs, for one seed or many, with checkpoints."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, Int
 
 from recsys_jax.config import DeepConfig
 from recsys_jax.errors import Diverged
 from recsys_jax.models.towers import TwoTower
-from recsys_jax.storage.checkpoints import Checkpoints, Stopped, task_of
+from recsys_jax.storage.checkpoints import Checkpoints, task_of
 from recsys_jax.training.batches import TrainData
-from recsys_jax.training.step import (
-    Augmentation,
-    Batch,
-    Loss,
-    Purpose,
-    TrainState,
-    adam,
-    init_state,
-    key_of,
-    loss_of,
-    train_step,
-)
+from recsys_jax.training.step import Batch, Purpose, TrainState, adam, init_state, key_of, loss_of, train_step
 
 Progress = Callable[[int, int, str], None]
 """Called with how much is done, of how much, and a short description of the current state."""
 
+_RECIPE = ("model", "loss", "optimiser", "number_jitter", "attribute_dropout", "id_dropout")
+_compiled = partial(jax.jit, static_argnames=(*_RECIPE, "size", "epochs"), donate_argnums=0)
 
-@partial(jax.jit, static_argnames=("model", "loss", "optimiser", "augmentation", "size", "epochs"), donate_argnums=0)
+
+@_compiled
 def _epochs(
-    state: TrainState,
-    data: TrainData,
-    first_epoch: Array,
-    *,
-    model: TwoTower,
-    loss: Loss,
-    optimiser: optax.GradientTransformation,
-    augmentation: Augmentation,
-    size: int,
-    epochs: int,
+    state: TrainState, data: TrainData, first_epoch: Array, *, size: int, epochs: int, **recipe: Any
 ) -> tuple[TrainState, tuple[Float[Array, " e"], Int[Array, " e"]]]:
     """Some epochs in one call: a scan over epochs, each a permutation and a scan over its batches of `size` rows.
 
@@ -61,15 +43,13 @@ def _epochs(
         negatives = data.bought.sample_negatives(key, customers, len(data.popularity))
         columns = (customers, products, negatives, places < data.total)
         batches = Batch(*(column.reshape(-1, size) for column in columns))
-
-        step = partial(train_step, data=data, model=model, loss=loss, optimiser=optimiser, augmentation=augmentation)
-        state, totals = jax.lax.scan(step, state, batches)
+        state, totals = jax.lax.scan(partial(train_step, data=data, **recipe), state, batches)
         return state, (totals.sum() / data.total, jnp.argmax(~jnp.isfinite(totals)))
 
     return jax.lax.scan(epoch, state, first_epoch + jnp.arange(epochs))
 
 
-@partial(jax.jit, static_argnames=("model", "loss", "optimiser", "augmentation", "size", "epochs"), donate_argnums=0)
+@_compiled
 def _epochs_of_seeds(
     states: TrainState, data: TrainData, first_epoch: Array, **options: Any
 ) -> tuple[TrainState, tuple[Float[Array, "s e"], Int[Array, "s e"]]]:
@@ -104,9 +84,10 @@ def run_seeds(
     optimiser = adam(configs[0].learning_rate)
     states = [init_state(model, data, optimiser, seed=one.seed) for one in configs]
     filled = [*states, *states[:1] * (-len(configs) % jax.local_device_count())]
-    # By NumPy but for the keys, so that nothing is compiled.
-    stacked = jax.tree.map(lambda *each: np.stack(each), *(state._replace(key=()) for state in filled))  # type: ignore[arg-type]
-    stacked = _divided(stacked._replace(key=jnp.stack([state.key for state in filled])))
+    stacked = jax.tree.map(lambda *each: np.stack(each), *filled)  # by NumPy, so that nothing is compiled
+    mesh = Mesh(np.array(jax.local_devices()), ("seeds",))
+    if mesh.size > 1:  # no seed needs another's
+        stacked = jax.device_put(stacked, NamedSharding(mesh, PartitionSpec("seeds")))  # type: ignore[no-untyped-call]
     stacked, curves = _train(_epochs_of_seeds, stacked, data, model, configs[0], progress)
     variables, steps = _variables(stacked), np.asarray(stacked.step)
     return [(jax.tree.map(lambda leaf, i=i: leaf[i], variables), curves[i], int(steps[i])) for i in range(len(configs))]
@@ -124,11 +105,13 @@ def _train(
     """All epochs, some per call of `epochs`: the last state, and the losses with the epochs on the last axis."""
     # Epochs per call: the largest divisor within reach, so that one compiled program serves every call.
     chunk = max(size for size in range(1, 26) if config.epochs % size == 0)
-    compiled = {
+    options = {
         "model": model,
         "loss": loss_of(config),
         "optimiser": adam(config.learning_rate),
-        "augmentation": Augmentation.of(config),
+        "number_jitter": config.number_jitter > 0,
+        "attribute_dropout": config.attribute_dropout,
+        "id_dropout": config.id_dropout * config.id_embedding,
         "size": config.batch_size,
         "epochs": chunk,
     }
@@ -136,23 +119,29 @@ def _train(
     begin = 0
     task = {} if checkpoints is None else task_of(config, data)
     if checkpoints is not None and (found := checkpoints.load(task)) is not None:
-        begin, state = int(found["done"]), _restored(state, found)
+        begin = int(found["done"])
         curve.append(found["losses"])
+        leaves, structure = jax.tree.flatten(state)
+        state = jax.tree.unflatten(structure, [found[str(number)] for number in range(len(leaves))])
     for first in range(begin, config.epochs, chunk):
         done = first + chunk
-        state, (part, bad) = epochs(state, data, np.int32(first), **compiled)
-        curve.append(np.asarray(part))
-        _check_losses(curve[-1], np.asarray(bad), first, -(-int(data.total) // config.batch_size), checkpoints)
-        if checkpoints is not None and done < config.epochs:
-            stop, every = checkpoints.stop(), checkpoints.every
-            if stop or (every and done // every > first // every):
-                losses = np.concatenate(curve, axis=-1)
-                words = f"epoch {done:,} of {config.epochs:,}"
-                checkpoints.save(task, {**_leaves(state), "losses": losses, "done": np.array(done)}, words)
-            if stop:
-                raise Stopped(checkpoints.saved)
+        state, (part, bad) = epochs(state, data, np.int32(first), **options)
+        losses = np.asarray(part)
+        curve.append(losses)
+        wrong = np.argwhere(~np.isfinite(losses))
+        if len(wrong):
+            at = tuple(wrong[wrong[:, -1].argmin()])  # of several seeds, the one that diverged first
+            kept = "" if checkpoints is None else f"; the last good checkpoint is of {checkpoints.saved or 'no epoch'}"
+            raise Diverged(
+                f"training, epoch {first + int(at[-1]) + 1:,}, batch {int(np.asarray(bad)[at]) + 1:,} of "
+                f"{-(-int(data.total) // config.batch_size):,}: found the loss {losses[at]}; {_REMEDY}{kept}"
+            )
+        if checkpoints is not None and done < config.epochs and checkpoints.due(first, done):
+            arrays = {str(number): np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(state))}
+            arrays |= {"losses": np.concatenate(curve, axis=-1), "done": np.array(done)}
+            checkpoints.save(task, arrays, f"epoch {done:,} of {config.epochs:,}")
         if progress is not None:
-            progress(done, config.epochs, f"loss {curve[-1][..., -1].mean():.4f}")
+            progress(done, config.epochs, f"loss {losses[..., -1].mean():.4f}")
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(_variables(state))):
         raise Diverged(f"training: found parameters that are no finite numbers after the last batch; {_REMEDY}")
     return state, np.concatenate(curve, axis=-1)
@@ -161,41 +150,6 @@ def _train(
 _REMEDY = "allowed: finite ones, as with a smaller learning_rate"
 
 
-def _check_losses(
-    losses: np.ndarray, bad: np.ndarray, first: int, batches: int, checkpoints: Checkpoints | None
-) -> None:
-    """Raises `Diverged` where the mean loss of an epoch is no finite number."""
-    wrong = np.argwhere(~np.isfinite(losses))
-    if not len(wrong):
-        return
-    at = tuple(wrong[wrong[:, -1].argmin()])  # of several seeds, the one that diverged first
-    kept = "" if checkpoints is None else f"; the last good checkpoint is of {checkpoints.saved or 'no epoch'}"
-    raise Diverged(
-        f"training, epoch {first + int(at[-1]) + 1:,}, batch {int(bad[at]) + 1:,} of {batches:,}: found the loss "
-        f"{losses[at]}; {_REMEDY}{kept}"
-    )
-
-
-def _leaves(state: TrainState) -> dict[str, np.ndarray]:
-    """A state's arrays, by number."""
-    leaves = jax.tree.leaves(state._replace(key=jax.random.key_data(state.key)))
-    return {str(number): np.asarray(leaf) for number, leaf in enumerate(leaves)}
-
-
-def _restored(like: TrainState, arrays: Mapping[str, np.ndarray]) -> TrainState:
-    """The state whose `_leaves` these are, of the same form as `like`."""
-    structure = jax.tree.structure(like._replace(key=jax.random.key_data(like.key)))
-    state: TrainState = jax.tree.unflatten(structure, [arrays[name] for name in _leaves(like)])
-    return state._replace(key=jax.random.wrap_key_data(jnp.asarray(state.key), impl="threefry2x32"))
-
-
 def _variables(state: TrainState) -> dict[str, Any]:
     """What the towers read of a state, on the host."""
     return jax.tree.map(np.asarray, {"params": state.params, "batch_stats": state.batch_stats})  # type: ignore[no-any-return]
-
-
-def _divided(stacked: Any) -> Any:
-    """The first axis divided among all devices, of which several may be processors: no seed needs another's."""
-    mesh = Mesh(np.array(jax.local_devices()), ("seeds",))
-    seeds = PartitionSpec("seeds")  # type: ignore[no-untyped-call]
-    return jax.device_put(stacked, NamedSharding(mesh, seeds)) if mesh.size > 1 else stacked

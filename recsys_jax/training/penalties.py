@@ -12,7 +12,7 @@ from recsys_jax.config import WideConfig
 from recsys_jax.data.splits import customer_folds
 from recsys_jax.models import metrics
 from recsys_jax.models.popularity import learn_popularity
-from recsys_jax.storage.checkpoints import Checkpoints, Stopped, task_of
+from recsys_jax.storage.checkpoints import Checkpoints, task_of
 from recsys_jax.training.convex import Penalties, TrainingPurchases, best_fit
 from recsys_jax.training.loop import Progress
 
@@ -29,10 +29,7 @@ UNTRIED = Penalties(100.0, 300.0, 1200.0)
 
 
 def choose_penalties(
-    data: TrainingPurchases,
-    config: WideConfig,
-    progress: Progress | None = None,
-    checkpoints: Checkpoints | None = None,
+    data: TrainingPurchases, config: WideConfig, progress: Progress, checkpoints: Checkpoints | None
 ) -> tuple[Penalties, int]:
     """The penalties that do best by held-out customers, as far as the config leaves them open, and the fits it took.
 
@@ -53,14 +50,13 @@ def choose_penalties(
     if not folds:
         return open_(UNTRIED), 0
     with_factors = any(one.factors.shape[1] for one in folds)
-
     first = dict.fromkeys(open_(UNTRIED._replace(attribute=a, factor=t)) for a, t in SHARED if with_factors or t == inf)
     second = [FACTOR] if config.factor_l2 is None and with_factors else []
     third = OWN if config.own_l2 is None else ()
     total = len(folds) * (len(first) + len(second) + len(third))
     queries = sum(int(one.times.sum()) for one in folds)
     found: dict[Penalties, Float64[np.ndarray, " 3"]] = {}
-    before: dict[Penalties, Float64[np.ndarray, " 3"]] = {}
+    before = dict(found)
     task = {} if checkpoints is None else task_of(config, (data.rows, data.combination, data.pairs, data.attributes))
     if checkpoints is not None and (saved := checkpoints.load(task)) is not None:
         before = {Penalties(*tried): sums for tried, sums in zip(saved["tried"].tolist(), saved["sums"], strict=True)}
@@ -70,17 +66,13 @@ def choose_penalties(
             found[tried] = before[tried]
             return
         sums = np.zeros(3)
-        for number, one in enumerate(folds):
+        for number, one in enumerate(folds, 1):
             sums += one.measure(data, tried)
-            if progress is not None:
-                done = len(folds) * len(found) + number + 1
-                progress(done, total, "penalties {:g}, {:g}, {:g}".format(*tried))
+            progress(len(folds) * len(found) + number, total, "penalties {:g}, {:g}, {:g}".format(*tried))
         found[tried] = sums
         if checkpoints is not None:
             arrays = {"tried": np.array(list(found)), "sums": np.array(list(found.values()))}
             checkpoints.save(task, arrays, f"{len(found)} of {total // len(folds)} penalties")
-            if checkpoints.stop():
-                raise Stopped(checkpoints.saved)
 
     def best() -> Penalties:
         greatest = np.max(list(found.values()), axis=0)

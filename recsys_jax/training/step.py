@@ -1,16 +1,16 @@
 """One pure step of training: the loss and the optimiser are its arguments."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from enum import IntEnum
 from functools import cache
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.extend.random import threefry_2x32
-from jaxtyping import Array, Bool, Float, Int, UInt16
+from jaxtyping import Array, Bool, Float, Int, UInt16, UInt32
 
 from recsys_jax.config import DeepConfig
 from recsys_jax.models import losses
@@ -34,7 +34,6 @@ class Batch(NamedTuple):
 
     customers: Int[Array, " b"]
     products: Int[Array, " b"]
-    """What they bought."""
     negatives: Int[Array, " b"]
     """A random product that each of them did not buy; read by the triplet loss with random negatives alone."""
     mask: Bool[Array, " b"]
@@ -47,155 +46,91 @@ class TrainState(NamedTuple):
     batch_stats: Any
     opt_state: Any
     step: Int[Array, ""]
-    key: Array
+    key: UInt32[Array, " 2"]
 
 
-@runtime_checkable
-class Loss(Protocol):
-    """Which products a step embeds, and what each row then loses. A value that hashes: it is compiled in."""
-
-    @property
-    def passes(self) -> int:
-        """How many batches of products there are, each with statistics of its own; 0: one, the whole catalogue."""
-        ...
-
-    def products(self, batch: Batch, count: int) -> Int[Array, " m"]:
-        """The rows of the products to embed, of `count` in all."""
-        ...
-
-    def rows(
-        self, customers: Float[Array, "b d"], products: Float[Array, "m d"], batch: Batch, data: TrainData
-    ) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
-        """The loss of each row, and which rows have one: not those of customers for whom there is no negative."""
-        ...
+Rows = tuple[Float[Array, " b"], Bool[Array, " b"]]
+"""What each row loses, and which rows count: not those of customers for whom there is no negative."""
 
 
-@dataclass(frozen=True)
-class Triplet:
-    """The triplet loss with a random negative for each row."""
+class Loss(NamedTuple):
+    """Which products a step embeds, and what each row then loses. Made once by `loss_of`, as it is compiled in."""
 
-    margin: float
-    passes: int = 2
-    """Bought products and negatives have their own statistics each, as in the PyTorch original."""
-
-    def products(self, batch: Batch, count: int) -> Int[Array, " m"]:
-        """The bought ones, then the negatives."""
-        return jnp.concatenate([batch.products, batch.negatives])
-
-    def rows(
-        self, customers: Float[Array, "b d"], products: Float[Array, "m d"], batch: Batch, data: TrainData
-    ) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
-        """See `Loss`."""
-        size = len(batch.mask)
-        rows = losses.triplet(customers, products[:size], products[size:], margin=self.margin)
-        return rows, data.bought.any_left(batch.customers, len(data.popularity))
-
-
-class _InBatch:
-    """Losses whose negatives are the products that others in the batch bought."""
-
-    passes: int = 1
-
-    def products(self, batch: Batch, count: int) -> Int[Array, " m"]:
-        """The bought ones."""
-        return batch.products
-
-    @staticmethod
-    def _negatives(batch: Batch, data: TrainData) -> Bool[Array, "b b"]:
-        """Which of the batch's products is a negative for which of its customers."""
-        square = (len(batch.mask), len(batch.mask))
-        buyers, bought = jnp.broadcast_to(batch.customers[:, None], square), jnp.broadcast_to(batch.products, square)
-        return ~data.bought.contains(buyers, bought) & batch.mask
-
-
-@dataclass(frozen=True)
-class MinedTriplet(_InBatch):
-    """The triplet loss with the nearest wrong product of the batch as the negative."""
-
-    margin: float
-    how: Literal["hard", "semi-hard"]
-
-    def rows(
-        self, customers: Float[Array, "b d"], products: Float[Array, "m d"], batch: Batch, data: TrainData
-    ) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
-        """See `Loss`."""
-        where = self._negatives(batch, data)
-        far = losses.distance(customers[:, None], products[None])  # (b, 1, d), (1, b, d) -> (b, b)
-        chosen = losses.choose_negatives(far, jnp.diagonal(far), where, how=self.how, margin=self.margin)
-        rows = losses.triplet(customers, products, products[chosen], margin=self.margin)
-        return rows, jnp.take_along_axis(where, chosen[:, None], axis=1)[:, 0]
-
-
-@dataclass(frozen=True)
-class InfoNCE(_InBatch):
-    """InfoNCE with in-batch negatives."""
-
-    temperature: float
-    popularity: int = 0
-    """How often log-popularity is added to the logits: 1 as part of the score, -1 as the log-Q correction."""
-
-    def rows(
-        self, customers: Float[Array, "b d"], products: Float[Array, "m d"], batch: Batch, data: TrainData
-    ) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
-        """See `Loss`."""
-        where = self._negatives(batch, data)
-        offsets = self.popularity * jnp.log(data.popularity[batch.products]) if self.popularity else None
-        rows = losses.info_nce(customers, products, temperature=self.temperature, where=where, offsets=offsets)
-        return rows, jnp.ones_like(batch.mask)
-
-
-@dataclass(frozen=True)
-class Softmax:
-    """Cross-entropy over the whole catalogue."""
-
-    temperature: float
-    popularity: bool = False
-    """Whether log-popularity is part of the score."""
-    passes: int = 0
-
-    def products(self, batch: Batch, count: int) -> Int[Array, " m"]:
-        """All of them."""
-        return jnp.arange(count)
-
-    def rows(
-        self, customers: Float[Array, "b d"], products: Float[Array, "m d"], batch: Batch, data: TrainData
-    ) -> tuple[Float[Array, " b"], Bool[Array, " b"]]:
-        """See `Loss`."""
-        offsets = jnp.log(data.popularity) if self.popularity else None
-        rows = losses.full_softmax(customers, products, batch.products, temperature=self.temperature, offsets=offsets)
-        return rows, jnp.ones_like(batch.mask)
+    passes: int
+    """How many batches of products there are, each with statistics of its own; 0: one, the whole catalogue."""
+    products: Callable[[Batch, int], Int[Array, " m"]]
+    """The rows of the products to embed, of so many in all."""
+    rows: Callable[[Float[Array, "b d"], Float[Array, "m d"], Batch, TrainData], Rows]
+    """Of the vectors of the customers and of these products."""
 
 
 def loss_of(config: DeepConfig) -> Loss:
-    """The loss that a recipe names."""
-    margin, temperature = config.margin, config.temperature
-    by_name: dict[str, Loss] = {
-        "triplet": Triplet(margin) if config.negatives == "random" else MinedTriplet(margin, config.negatives),
+    """The loss that a recipe names: the same object each time."""
+    if config.loss == "triplet":
+        margin = config.margin
+        return _triplet(margin) if config.negatives == "random" else _mined_triplet(margin, config.negatives)
+    if config.loss == "infonce":
         # The popularity in the score and the correction for sampling by popularity cancel each other.
-        "infonce": InfoNCE(temperature, int(config.popularity_bias) - int(config.log_q)),
-        "softmax": Softmax(temperature, config.popularity_bias),
-    }
-    return by_name[config.loss]
+        return _info_nce(config.temperature, int(config.popularity_bias) - int(config.log_q))
+    return _softmax(config.temperature, config.popularity_bias)
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """What a step changes of its rows."""
+@cache
+def _triplet(margin: float) -> Loss:
+    """With a random negative; bought products and negatives have their own statistics, as in the PyTorch original."""
 
-    number_jitter: bool = False
-    """Whether numbers carry noise; its size is part of the data."""
-    attribute_dropout: float = 0.0
-    """The share of customers' attributes that are hidden."""
-    id_dropout: float = 0.0
-    """The share of products that show the unknown id."""
+    def rows(customers: Array, products: Array, batch: Batch, data: TrainData) -> Rows:
+        size = len(batch.mask)
+        rows = losses.triplet(customers, products[:size], products[size:], margin=margin)
+        return rows, data.bought.any_left(batch.customers, len(data.popularity))
 
-    @classmethod
-    def of(cls, config: DeepConfig) -> "Augmentation":
-        """What a recipe asks for."""
-        return cls(config.number_jitter > 0, config.attribute_dropout, config.id_dropout * config.id_embedding)
+    return Loss(2, lambda batch, _: jnp.concatenate([batch.products, batch.negatives]), rows)
 
 
-_UNCHANGED = Augmentation()
+@cache
+def _mined_triplet(margin: float, how: Literal["hard", "semi-hard"]) -> Loss:
+    """With the nearest wrong product of the batch as the negative."""
+
+    def rows(customers: Array, products: Array, batch: Batch, data: TrainData) -> Rows:
+        where = _negatives_in_batch(batch, data)
+        far = losses.distance(customers[:, None], products[None])  # (b, 1, d), (1, b, d) -> (b, b)
+        chosen = losses.choose_negatives(far, jnp.diagonal(far), where, how=how, margin=margin)
+        rows = losses.triplet(customers, products, products[chosen], margin=margin)
+        return rows, jnp.take_along_axis(where, chosen[:, None], axis=1)[:, 0]
+
+    return Loss(1, lambda batch, _: batch.products, rows)
+
+
+@cache
+def _info_nce(temperature: float, popularity: int) -> Loss:
+    """With log-popularity in the logits: once as part of the score, -1 times as the log-Q correction."""
+
+    def rows(customers: Array, products: Array, batch: Batch, data: TrainData) -> Rows:
+        where = _negatives_in_batch(batch, data)
+        offsets = popularity * jnp.log(data.popularity[batch.products]) if popularity else None
+        rows = losses.info_nce(customers, products, temperature=temperature, where=where, offsets=offsets)
+        return rows, jnp.ones_like(batch.mask)
+
+    return Loss(1, lambda batch, _: batch.products, rows)
+
+
+@cache
+def _softmax(temperature: float, popularity: bool) -> Loss:
+    """Over the whole catalogue, with log-popularity as part of the score or without."""
+
+    def rows(customers: Array, products: Array, batch: Batch, data: TrainData) -> Rows:
+        offsets = jnp.log(data.popularity) if popularity else None
+        rows = losses.full_softmax(customers, products, batch.products, temperature=temperature, offsets=offsets)
+        return rows, jnp.ones_like(batch.mask)
+
+    return Loss(0, lambda _, count: jnp.arange(count), rows)
+
+
+def _negatives_in_batch(batch: Batch, data: TrainData) -> Bool[Array, "b b"]:
+    """Which of the batch's products is a negative for which of its customers."""
+    square = (len(batch.mask), len(batch.mask))
+    buyers, bought = jnp.broadcast_to(batch.customers[:, None], square), jnp.broadcast_to(batch.products, square)
+    return ~data.bought.contains(buyers, bought) & batch.mask
 
 
 @cache
@@ -216,23 +151,28 @@ def train_step(
     model: TwoTower,
     loss: Loss,
     optimiser: optax.GradientTransformation,
-    augmentation: Augmentation = _UNCHANGED,
+    number_jitter: bool = False,
+    attribute_dropout: float = 0.0,
+    id_dropout: float = 0.0,
 ) -> tuple[TrainState, Float[Array, ""]]:
-    """One step of the optimiser on one batch: the new state, and the sum of the rows' losses before the step."""
+    """One step of the optimiser on one batch: the new state, and the sum of the rows' losses before the step.
+
+    Customers' numbers carry noise with `number_jitter`; `attribute_dropout` is the share of their attributes that are
+    hidden, and `id_dropout` that of the products that show the unknown id.
+    """
 
     def objective(params: Any) -> tuple[Array, tuple[Any, Array]]:
         customers = {name: column[batch.customers] for name, column in data.customers.items()}
-        if augmentation.number_jitter:
+        if number_jitter:
             customers = jitter_numbers(key_of(state, Purpose.JITTER, state.step), customers, data.deviations)
-        if augmentation.attribute_dropout:
-            others = data.customers, data.customer_count, data.missing
+        if attribute_dropout:
             key = key_of(state, Purpose.ATTRIBUTES, state.step)
-            customers = hide_attributes(key, customers, *others, share=augmentation.attribute_dropout)
+            customers = hide_attributes(key, customers, data, share=attribute_dropout)
         chosen = loss.products(batch, len(data.popularity))
         products = {name: column[chosen] for name, column in data.products.items()}
-        if augmentation.id_dropout:
+        if id_dropout:
             key = key_of(state, Purpose.IDS, state.step)
-            products = hide_ids(key, products, data.unknown_id, share=augmentation.id_dropout)
+            products = hide_ids(key, products, data.unknown_id, share=id_dropout)
 
         size = len(batch.mask)
         noise = _noise(state, (size + len(chosen), model.hidden_dim))  # one draw for all that drops out
@@ -267,13 +207,14 @@ def init_state(model: TwoTower, data: TrainData, optimiser: optax.GradientTransf
     # Adam starts from zeros; from their shapes alone, nothing needs to be compiled for it.
     shapes = jax.eval_shape(optimiser.init, variables["params"])
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
-    key = jax.random.wrap_key_data(jnp.asarray(run_seed.generate_state(2)), impl="threefry2x32")
-    return TrainState(variables["params"], variables.get("batch_stats", {}), opt_state, jnp.int32(0), key)
+    key = run_seed.generate_state(2)
+    return TrainState(variables["params"], variables.get("batch_stats", {}), opt_state, jnp.int32(0), jnp.asarray(key))
 
 
 def key_of(state: TrainState, purpose: Purpose, number: Array) -> Array:
     """The run's random key for one purpose at one step, or in one epoch: one fold for both."""
-    return jax.random.fold_in(state.key, number * len(Purpose) + purpose)
+    key = jax.random.wrap_key_data(state.key, impl="threefry2x32")
+    return jax.random.fold_in(key, number * len(Purpose) + purpose)
 
 
 def _noise(state: TrainState, shape: tuple[int, int]) -> UInt16[Array, "n h"]:
@@ -286,5 +227,5 @@ def _noise(state: TrainState, shape: tuple[int, int]) -> UInt16[Array, "n h"]:
     words = -(-shape[0] * shape[1] // 4)
     counts = jnp.arange(words, dtype=jnp.uint32) + np.uint32(2**31)
     steps = jnp.full(words, state.step, jnp.uint32)
-    bits = threefry_2x32(jax.random.key_data(state.key), jnp.concatenate([steps, counts]))
+    bits = threefry_2x32(state.key, jnp.concatenate([steps, counts]))
     return jax.lax.bitcast_convert_type(bits, jnp.uint16).ravel()[: shape[0] * shape[1]].reshape(shape)

@@ -9,7 +9,7 @@ from jaxtyping import Float64
 from recsys_jax.config import WideConfig
 from recsys_jax.errors import InputError
 from recsys_jax.models.basis import KNOTS, Design
-from recsys_jax.models.popularity import learn_popularity, score_scale
+from recsys_jax.models.popularity import learn_popularity
 from recsys_jax.storage.checkpoints import Checkpoints
 from recsys_jax.training.batches import Fitted, Prepared
 from recsys_jax.training.convex import Fit, TrainingPurchases, best_fit
@@ -21,11 +21,7 @@ NEGLIGIBLE = 0.01
 
 
 def fit_wide(
-    prepared: Prepared,
-    config: WideConfig,
-    *,
-    progress: Progress | None = None,
-    checkpoints: Checkpoints | None = None,
+    prepared: Prepared, config: WideConfig, *, progress: Progress | None, checkpoints: Checkpoints | None
 ) -> Fitted:
     """Chooses the penalties that the config leaves open and fits all purchases with them.
 
@@ -55,20 +51,14 @@ def fit_wide(
         raise InputError(f"training, step {step:,}: found the loss {fit.losses[step - 1]}; allowed: a finite number")
     variables = _variables(prepared, config, data, factors, fit)
     radii = [variables["params"][side]["radius"] for side in ("customer", "product")]
-    # A cosine is log-odds divided by both radii.
-    scale = score_scale(1.0 / float(radii[0] * radii[1]))
+    scale = 0.5 / float(radii[0] * radii[1])  # a cosine is log-odds divided by both radii, and a score half of it
     kept = learned.kept(counts, scale, data.attributes, data.product_design)
-    batches = {"customer": 0, "product": 0}
     chosen = {f"{name}_l2": value for name, value in penalties._asdict().items()}
-    return Fitted(variables, kept, np.asarray(fit.losses, np.float32), batches, chosen)
+    return Fitted(variables, kept, np.asarray(fit.losses, np.float32), {"customer": 0, "product": 0}, chosen)
 
 
 def _variables(
-    prepared: Prepared,
-    config: WideConfig,
-    data: TrainingPurchases,
-    factors: Float64[np.ndarray, "p r"],
-    fit: Fit,
+    prepared: Prepared, config: WideConfig, data: TrainingPurchases, factors: Float64[np.ndarray, "p r"], fit: Fit
 ) -> dict[str, Any]:
     """Parameters whose dot products are the fit's, in as few dimensions as it has, at most `output_dim` - 2."""
     purchases = prepared.purchases
@@ -91,10 +81,7 @@ def _variables(
 
 
 def _directions(
-    rows: Float64[np.ndarray, "r f"],
-    weights: Float64[np.ndarray, " r"],
-    changes: Float64[np.ndarray, "f p"],
-    most: int,
+    rows: Float64[np.ndarray, "r f"], weights: Float64[np.ndarray, " r"], changes: Float64[np.ndarray, "f p"], most: int
 ) -> tuple[Float64[np.ndarray, "f d"], Float64[np.ndarray, "d f"]]:
     """The maps into d dimensions and back that lose least of rows . changes.
 

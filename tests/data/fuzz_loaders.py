@@ -33,7 +33,7 @@ with atheris.instrument_imports(include=["recsys_jax"]):
     from recsys_jax.errors import InputError
     from recsys_jax.personas.catalogue import read_catalogue
     from recsys_jax.personas.profiles import parse_profile, profile_of_text
-    from recsys_jax.serving.boosts import read_boosts
+    from recsys_jax.serving.boosts import meets, read_boosts
 
 from conftest import FILMS_TOML, MALL_TOML, mall_customers, mall_products
 
@@ -207,8 +207,8 @@ def of_toml(ending: str) -> Callable[[bytes], None]:
 
     def boosts(path: Path) -> None:
         for rule in read_boosts(path, customers, products):
-            rule.customers(customers, customer_rows)
-            rule.products(products, product_rows)
+            meets([rule.customer], customers, customer_rows)
+            meets([rule.product], products, product_rows)
 
     def one(content: bytes) -> None:
         (folder / "dataset.toml").write_bytes(content)

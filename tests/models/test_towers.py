@@ -8,7 +8,15 @@ import numpy as np
 import pytest
 
 from recsys_jax.data.schema import TowerInput
-from recsys_jax.models.towers import BatchNorm, Tower, TwoTower, encode_customers, encode_products, initial_variables
+from recsys_jax.models.towers import (
+    BatchNorm,
+    DeepPath,
+    Tower,
+    TwoTower,
+    encode_customers,
+    encode_products,
+    initial_variables,
+)
 
 CUSTOMER = (
     TowerInput("skin_type", "categorical", 5),
@@ -39,6 +47,11 @@ def rows(inputs, n, seed=0):
     return out
 
 
+def deep(*inputs, embedding_dim=16, hidden_dim=64, output_dim=32):
+    """A tower that has the deep path alone."""
+    return Tower(DeepPath(inputs, embedding_dim, hidden_dim, output_dim, dropout=0.2))
+
+
 @pytest.fixture(scope="module")
 def model():
     return TwoTower(CUSTOMER, PRODUCT)
@@ -62,8 +75,8 @@ def test_the_towers_of_the_mall(variables):
 
 def test_initial_values_are_pytorchs():
     """Embeddings from N(0, 1); Linear weights and biases uniform within 1 / sqrt(inputs)."""
-    wide = Tower((TowerInput("brand", "categorical", 4000), TowerInput("price", "numeric", 9)), hidden_dim=512)
-    params = init(wide, rows(wide.inputs, 1), key=1)["params"]["deep"]
+    inputs = TowerInput("brand", "categorical", 4000), TowerInput("price", "numeric", 9)
+    params = init(deep(*inputs, hidden_dim=512), rows(inputs, 1), key=1)["params"]["deep"]
     table = np.asarray(params["brand_emb"])
     assert abs(table.mean()) < 0.02
     assert abs(table.std() - 1) < 0.02
@@ -139,7 +152,7 @@ def test_a_batch_of_one_normalises_to_the_bias():
 
 
 def test_a_bag_is_the_mean_of_its_embeddings():
-    tower = Tower((TowerInput("genres", "multi-categorical", 3), TowerInput("year", "numeric", 1)), embedding_dim=2)
+    tower = deep(TowerInput("genres", "multi-categorical", 3), TowerInput("year", "numeric", 1), embedding_dim=2)
     bags = {"genres": jnp.array([[0, 2], [1, -1], [-1, -1]]), "year": jnp.zeros((3, 1))}
     variables = init(tower, bags)
     table = np.array([[2.0, 0.0], [5.0, 7.0], [4.0, 10.0]], np.float32)
@@ -154,7 +167,7 @@ def test_a_bag_is_the_mean_of_its_embeddings():
 
 
 def test_a_zero_vector_has_a_finite_gradient():
-    tower = Tower((TowerInput("x", "numeric", 1),))
+    tower = deep(TowerInput("x", "numeric", 1))
     x = {"x": jnp.zeros((2, 1))}
     variables = init(tower, x)
     params = jax.tree.map(jnp.zeros_like, variables["params"])
@@ -183,7 +196,7 @@ def test_dropout_only_in_training(model, variables):
 
 def test_dropout_drops_its_share_and_scales_the_rest():
     """The unit before the output is on in all rows: what comes out of a tower of one unit tells what dropped."""
-    tower = Tower((TowerInput("x", "numeric", 1),), hidden_dim=1, output_dim=2)
+    tower = deep(TowerInput("x", "numeric", 1), hidden_dim=1, output_dim=2)
     x = {"x": jnp.linspace(1.0, 2.0, 2**16)[:, None]}
     variables = init(tower, x)
     noise = jnp.arange(2**16, dtype=jnp.uint16)[:, None]

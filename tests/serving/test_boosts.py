@@ -7,7 +7,7 @@ from recsys_jax.data.dataset import load_dataset
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
-from recsys_jax.serving.boosts import read_boosts
+from recsys_jax.serving.boosts import meets, read_boosts
 
 
 @pytest.fixture
@@ -35,12 +35,12 @@ def rules(tmp_path, spaces):
 
 def products_of(rule, spaces) -> list[str]:
     _, space, dataset = spaces
-    return [dataset.product_ids[row] for row in np.flatnonzero(rule.products(space, dataset.products))]
+    return [dataset.product_ids[row] for row in np.flatnonzero(meets([rule.product], space, dataset.products))]
 
 
 def customers_of(rule, spaces) -> list[str]:
     space, _, dataset = spaces
-    return [dataset.customer_ids[row] for row in np.flatnonzero(rule.customers(space, dataset.customers))]
+    return [dataset.customer_ids[row] for row in np.flatnonzero(meets([rule.customer], space, dataset.customers))]
 
 
 EVERYBODY = [f"u{n}" for n in range(1, 11)]
@@ -139,20 +139,19 @@ def test_conditions_on_several_values_and_missing_numbers(films, tmp_path):
         """
     )
     several, aliased, numbers = read_boosts(path, customers, products)
-    meets = [
-        (rule.customers(customers, dataset.customers).tolist(), rule.products(products, dataset.products).tolist())
-        for rule in (several, aliased, numbers)
-    ]
-    assert meets[0] == ([True, True, False, False], [True, False, True, True, False])
-    assert meets[1] == ([True, False, True, False], [True, True, True, False, True])  # f4 has no year
-    assert meets[2] == ([True, False, True, True], [True] * 5)  # v2 has no age
+    rules = several, aliased, numbers
+    of_customers = meets([rule.customer for rule in rules], customers, dataset.customers).T.tolist()
+    of_products = meets([rule.product for rule in rules], products, dataset.products).T.tolist()
+    assert (of_customers[0], of_products[0]) == ([True, True, False, False], [True, False, True, True, False])
+    assert (of_customers[1], of_products[1]) == ([True, False, True, False], [True, True, True, False, True])  # no year
+    assert (of_customers[2], of_products[2]) == ([True, False, True, True], [True] * 5)  # v2 has no age
 
 
 def test_numbers_as_texts_meet_conditions(rules, spaces):
     """As they come from CSV and from the command line."""
     (rule,) = rules("[[boost]]\ncustomer = { age = { min = 30, max = 40 } }\nadd = 0.1")
     rows = Table.of({"age": ["30", "41", " 40 ", "", None, "abc", 29.9]}, "t")
-    assert rule.customers(spaces[0], rows).tolist() == [True, False, True, False, False, False, False]
+    assert meets([rule.customer], spaces[0], rows)[:, 0].tolist() == [True, False, True, False, False, False, False]
 
 
 BROKEN = [

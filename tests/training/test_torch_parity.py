@@ -24,11 +24,11 @@ from torch_weights import PARAMETERS, STATISTICS, as_ours, tree
 
 from recsys_jax.config import DeepConfig
 from recsys_jax.data.dataset import assemble, read_schema
-from recsys_jax.data.features import Features, FeatureSpace
+from recsys_jax.data.features import Features
 from recsys_jax.data.tables import Table
 from recsys_jax.models.towers import TwoTower, encode_customers, encode_products
 from recsys_jax.models.trained import two_tower
-from recsys_jax.training.batches import TrainData, train_data
+from recsys_jax.training.batches import Prepared, TrainData, prepare
 from recsys_jax.training.step import Batch, TrainState, adam, init_state, loss_of, train_step
 from recsys_jax_benchmark.pytorch import reference
 
@@ -63,23 +63,24 @@ def recipes(*names):
 
 @dataclass(frozen=True)
 class Mall:
-    """The same rows as the reference reads them (`theirs`, by side) and as we encode them (`ours`)."""
+    """The same rows as the reference reads them (`theirs`, by side) and as we encode them (`prepared`)."""
 
     theirs: dict[str, dict[str, torch.Tensor]]
-    ours: dict[str, Features]
-    spaces: dict[str, FeatureSpace]
+    prepared: Prepared
     pairs: np.ndarray
     bought: np.ndarray
     popular: np.ndarray
     brands: int
 
+    @property
+    def ours(self) -> dict[str, Features]:
+        return {"customer": self.prepared.customers, "product": self.prepared.products}
+
     def model(self, config: DeepConfig) -> TwoTower:
-        return two_tower(config, self.spaces["customer"], self.spaces["product"])
+        return two_tower(config, self.prepared.customer_space, self.prepared.product_space)
 
     def data(self, config: DeepConfig, dtype: Any) -> TrainData:
-        counts = self.bought.sum(axis=0)
-        shares = ((counts + 1) / (counts.sum() + len(counts))).astype(np.float32)
-        data = train_data(*self.ours.values(), self.pairs, shares, *self.spaces.values(), config)
+        data = self.prepared.data(config)
         return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, data)
 
 
@@ -109,8 +110,6 @@ def mall():
     schema, brands = read_schema(MALL), reference.brands(rows)
     products = Table.of(rows, "products")
     dataset = assemble(schema, products, [row["product_id"] for row in rows], Table.of(people, "customers"), MALL)
-    tables = {"customer": (schema.customers, dataset.customers), "product": (schema.products, products)}
-    spaces = {side: FeatureSpace.fit(part.features, table) for side, (part, table) in tables.items()}
 
     def stacked(items):
         return {name: torch.stack([item[name] for item in items]) for name in items[0]}
@@ -120,8 +119,7 @@ def mall():
             "customer": stacked([reference.customer_features(person) for person in people]),
             "product": stacked([reference.product_features(row, brands) for row in rows]),
         },
-        {side: spaces[side].encode(table) for side, (_, table) in tables.items()},
-        spaces,
+        prepare(dataset, DeepConfig()),
         rng.permutation(dataset.purchases),
         bought,
         popular,
@@ -260,7 +258,7 @@ class Ours:
         self.recipe = {"loss": loss_of(self.config), "optimiser": adam(self.config.learning_rate)}
         started = self.recipe["optimiser"].init(params)
         self._unravel = ravel_pytree(params)[1]  # Adam's moments are one vector each
-        self.state = TrainState(params, statistics, started, jnp.int32(0), jax.random.key(0))
+        self.state = TrainState(params, statistics, started, jnp.int32(0), jnp.zeros(2, jnp.uint32))
 
     def step(self, pairs, negatives, length):
         rows = np.zeros((length, 2), np.int32)  # as in a run, row 0 pads

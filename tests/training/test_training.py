@@ -132,7 +132,7 @@ def test_the_run_equals_a_loop_of_steps(monkeypatch):
     assert not np.array_equal(seen[0][0], seen[4][0])  # another order in another epoch
 
     state, totals = captured["state"], []
-    recipe = {name: captured["kwargs"][name] for name in ("model", "loss", "optimiser", "augmentation")}
+    recipe = {name: captured["kwargs"][name] for name in ("model", "loss", "optimiser")}
     step = jax.jit(partial(train_step, **recipe))
     for columns in seen:
         state, total = step(state, Batch(*map(jnp.asarray, columns)), captured["data"])
