@@ -80,8 +80,9 @@ def _condition(space: FeatureSpace, name: str, value: Any, where: str) -> Any:
 
 def meets(conditions: Sequence[Mapping[str, Any]], space: FeatureSpace, table: Table) -> Bool[np.ndarray, "n r"]:
     """Whether each of n rows meets each of the conditions: a rule's on customers, or its on products."""
-    out = np.ones((len(table), len(conditions)), bool)
+    out = np.zeros((len(table), len(conditions)), bool)
     for number, condition in enumerate(conditions if len(table) else ()):  # a table without rows may lack columns
+        out[:, number] = True
         for name, wanted in condition.items():
             feature, canonical = space[name].feature, space[name].canonical
             column = table.column(feature.column)

@@ -325,7 +325,7 @@ class Recommender:
             {
                 **catalogue.shown[row],
                 "score": min(max((1.0 + cosine) / 2.0, 0.0), 1.0),
-                "boost": sum(own.values(), 0.0),
+                "boost": sum(own.values(), 0.0) if own else 0.0,
                 "boosts": own,
             }
             for row, cosine, own in zip(products.tolist(), cosines.tolist(), boosts, strict=True)
