@@ -59,14 +59,13 @@ def fit_seeds(
 
     Every seed needs room for its parameters, three times with Adam's averages, and for what a step computes. So at most
     `at_once` train together, one portion after the other, divided among JAX's devices; with extra customers, which each
-    seed draws anew, one. Raises `InputError` as `fit` does, and where there are
-    no seeds, one twice, or one that no config admits.
+    seed draws anew, one. Raises `InputError` as `fit` does, and for no seeds, one twice, or one that no config admits.
     """
     if at_once < 1:
         raise InputError(f"at_once: found {at_once}; allowed: 1 or more")
-    if isinstance(config, WideConfig) and len(seeds) == 1:
-        return [fit(dataset, replace(config, seed=seeds[0]), train=train, progress=progress)]
     if not isinstance(config, DeepConfig):
+        if len(seeds) == 1:
+            return [fit(dataset, replace(config, seed=seeds[0]), train=train, progress=progress)]
         raise InputError(f"seeds: found {len(seeds)}; allowed: one with the {config.recipe} recipe, which has one fit")
     if not seeds:
         raise InputError("seeds: found none; allowed: one or more")
