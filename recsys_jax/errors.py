@@ -6,8 +6,15 @@ from collections.abc import Iterable
 class InputError(ValueError):
     """Input that cannot be used: its text says where, what was found and what is allowed.
 
-    Scripts print the text and exit with status 2; a library user catches it like any `ValueError`.
+    Scripts print the text and exit with status 2; a library user catches it like any `ValueError`. A text beyond
+    `LONGEST` characters, such as one that repeats what was found, loses its middle.
     """
+
+    LONGEST = 4000
+
+    def __init__(self, text: str) -> None:
+        half = self.LONGEST // 2
+        super().__init__(text if len(text) <= self.LONGEST else f"{text[:half]} … {text[-half:]}")
 
 
 class Diverged(InputError):

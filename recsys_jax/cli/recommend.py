@@ -42,9 +42,8 @@ def main(options: Options) -> None:
         if not sign or name in attributes:
             raise InputError(f"attributes: found {word!r}; allowed: each attribute once, as NAME=VALUE")
         attributes[name] = _values(rec, name, value)
-    for product in options.purchased:
-        if product not in rec.model.product_ids:
-            note(f"purchased: the catalogue has no product {product!r}")
+    for product in rec.unmatched(options.purchased):
+        note(f"purchased: the catalogue has no product {product!r}")
     found = rec.recommend(
         purchased_products=options.purchased,
         top_n=options.top_n,
@@ -68,7 +67,7 @@ def _values(rec: Recommender, name: str, value: str) -> object:
         items = [value]
         # A value may hold a comma itself: only what is no value as a whole is taken apart.
         if isinstance(feature, MultiCategorical) and fitted.canonical(value) is None:
-            items = feature.items(value)
+            items = feature.items(value) or [value]
             items = value.split(",") if len(items) < 2 else items
         for item in items:
             if feature.unknown != "error" and fitted.canonical(item) is None:

@@ -29,6 +29,8 @@ class Options:
     """Only products of these categories."""
     boosts: Path | None = None
     """A TOML file with boost rules."""
+    allow_unmatched: bool = False
+    """Score even where more than one in ten of the purchases is the id of no product."""
 
 
 def main(options: Options) -> None:
@@ -36,7 +38,8 @@ def main(options: Options) -> None:
     began = time.perf_counter()
     run, out = options.run or only_run(), options.out
     with progress("scoring (compiling first)") as bar:
-        wanted: dict[str, Any] = {"top_n": options.top_n, "categories": options.categories, "boosts": options.boosts}
+        names = ("top_n", "categories", "boosts", "allow_unmatched")
+        wanted: dict[str, Any] = {name: getattr(options, name) for name in names}
         counts, before = score_file(options.customers, out, run, **wanted, progress=bar, tell=console.print)
     seconds = time.perf_counter() - began
     if not counts.scored:
@@ -47,6 +50,9 @@ def main(options: Options) -> None:
         f"{counts.scored:,} customers, {counts.recommendations:,} recommendations, {counts.rejected:,} rows rejected, "
         f"in {seconds:,.1f} s: {(counts.scored - before) / seconds:,.0f} customers per second"
     )
+    if counts.unmatched:
+        found = f"{counts.unmatched:,} of {counts.bought:,} purchases are the id of no product, so nothing was left out"
+        console.print(f"{found} for them; the first, {counts.first_unmatched}")
     if counts.rejected:
         console.print(f"The first rejected one, {counts.first}")
     console.print(f"Written: {', '.join(map(str, [out, rejected_file(out)] if counts.rejected else [out]))}")

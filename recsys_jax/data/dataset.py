@@ -14,7 +14,7 @@ from recsys_jax.data.features import refuse_unusable
 from recsys_jax.data.readers import RepeatedKey, read_table
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
 from recsys_jax.data.tables import SetAside, Table, Validation
-from recsys_jax.data.values import DATE, ID, as_id, as_key, has_lone_surrogate, parse_date, shown, split_keys
+from recsys_jax.data.values import DATE, ID, as_id, as_key, composed, has_lone_surrogate, parse_date, shown, split_keys
 from recsys_jax.errors import InputError
 
 _LONGEST_PROFILE = 1000  # Characters: a longer text is no profile.
@@ -115,7 +115,7 @@ def _usable_products(table: Table, schema: Schema) -> tuple[Table, list[str]]:
     table.require_rows("products")
     table = table.collecting()
     table.ids(part.id)
-    refuse_unusable(table, part.features, [part.name, part.brand, part.category])
+    refuse_unusable(table, part.features, [part.name, part.brand, part.category, part.price])
     table.ids(part.id, repeated=False)
     table = table.usable(part.id)
     return table, table.ids(part.id)
@@ -150,7 +150,7 @@ def read_reviews(folder: Path, schema: Schema) -> Reviews:
             if problem:
                 set_aside.append(SetAside(table.source, number, f"{column} {place}: {problem}"))
             else:
-                reviews.append((review["content"], as_id(value) or "", as_key(review.get("profile_info"))))
+                reviews.append((composed(review["content"]), as_id(value) or "", as_key(review.get("profile_info"))))
     validation = Validation(table.source, len(reviews), tuple(set_aside), "reviews")
     if not validation.read:
         raise InputError(f"{table.source}: there are no reviews in its column {column!r}")
@@ -247,7 +247,7 @@ def _first_rows(customers: Table, ids: Sequence[str], features: Sequence[Feature
     differing = {
         key
         for row, key in enumerate(ids)
-        if any(as_key(column[row]) != as_key(column[first[key]]) for column in columns)
+        if any(split_keys(column[row], None) != split_keys(column[first[key]], None) for column in columns)
     }
     note = (
         f"{customers.source}: {len(ids):,} rows of {len(first):,} customers; the attributes are "
@@ -262,8 +262,7 @@ def _bought(
     """The (product row, date) pairs in each row of the customer table, 0 for the date where the schema names none."""
     part, name = schema.customers, schema.customers.purchases or ""
     bought = []
-    for row, value in enumerate(customers.column(name)):
-        keys = split_keys(value, part.separator)
+    for row, keys in enumerate(customers.id_lists(name, part.separator, alone=True)):
         date = parse_date(customers.column(part.date)[row]) if part.date is not None and keys else 0.0
         unknown = [key for key in keys if key not in product_row]
         if unknown:

@@ -11,13 +11,14 @@ from jaxtyping import Float32, Int, Int32
 
 from recsys_jax.data.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import NESTED, as_key, has_lone_surrogate, parse_number
+from recsys_jax.data.values import ONE, as_key, has_lone_surrogate, is_scalar, parse_number
 from recsys_jax.errors import InputError, choices
 
 Features = dict[str, Any]
 """Arrays by feature name, with one row per customer or product: int32 rows of an embedding table (n,); several of them
 (n, m), padded with -1; float32 numbers (n, 1), or (n, 2) with a missing flag."""
 
+WHOLE = "whole characters: a lone surrogate is half of one"
 _LARGEST = 1e15
 """Scaled numbers up to this size keep a tower's sums and squares within 32 bits, by a wide margin."""
 
@@ -37,7 +38,7 @@ class FittedFeature:
 
     @classmethod
     def fit(cls, feature: Feature, table: Table, rows: Sequence[int]) -> "FittedFeature":
-        """Learns from the given rows. Raises `InputError` for a bad value or an empty vocabulary."""
+        """Learns from the given rows; where none states it, no vocabulary. Raises `InputError` for a bad value."""
         if isinstance(feature, Numeric):
             numbers = [x for x in _numbers(feature, table, rows) if x is not None]
             if not numbers:
@@ -47,11 +48,8 @@ class FittedFeature:
             variance = math.fsum((x - mean) ** 2 for x in numbers) / len(numbers)
             return cls(feature, mean=mean, deviation=math.sqrt(variance) or 1.0)
         column = table.column(feature.column)
-        bags = [feature.items(column[row]) for row in rows]
-        values = _vocabulary(feature, bags)
-        if not values:
-            raise InputError(f"{table.source}: the column {feature.column!r} holds no value to learn from")
-        return cls._of(feature, values, max([1, *map(len, bags)]))
+        bags = [feature.items(column[row]) or [] for row in rows]
+        return cls._of(feature, _vocabulary(feature, bags), max([1, *map(len, bags)]))
 
     @classmethod
     def _of(cls, feature: Categorical, values: tuple[str, ...], width: int) -> "FittedFeature":
@@ -101,7 +99,9 @@ class FittedFeature:
     def _row_of(self) -> Mapping[str | None, int]:
         """The row of the vocabulary that each understood text means."""
         assert not isinstance(self.feature, Numeric)
-        known: dict[str | None, int] = {value: row for row, value in enumerate(self.values)}
+        # A former model may have learned values as they were written.
+        known = {as_key(value): row for row, value in enumerate(self.values)}
+        known.pop(None, None)
         return {text: known[value] for text, value in self.feature.meanings.items() if value in known} | known
 
     def encode(self, table: Table) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
@@ -118,7 +118,7 @@ class FittedFeature:
             return np.clip([numbers, *flags], -_LARGEST, _LARGEST).T.astype(np.float32, "C")
         bags: list[list[int]] = []
         for i, value in enumerate(table.column(feature.column)):
-            rows = dict.fromkeys(self._row(table, i, item) for item in feature.items(value))
+            rows = dict.fromkeys(self._row(table, i, item) for item in _items(feature, table, i, value))
             rows.pop(-1, None)
             bags.append([*rows] or [self._row(table, i, None)])
         if not isinstance(feature, MultiCategorical):
@@ -133,6 +133,9 @@ class FittedFeature:
         known = self._row_of.get(item)
         if known is not None:
             return known
+        if item is not None and has_lone_surrogate(item):
+            table.refuse(row, self.feature.column, WHOLE)
+            return -1
         policy = self.feature.missing if item is None else self.feature.unknown
         extra = self.missing_row if item is None else self.unknown_row
         if isinstance(policy, As):
@@ -166,7 +169,8 @@ class FittedFeature:
             return cls(feature, mean=mean, deviation=deviation)
         values, width = learned["values"], learned["width"]
         texts = isinstance(values, list) and all(isinstance(value, str) for value in values)
-        if not texts or not 0 < len(set(values)) == len(values) or tuple(values) != (feature.values or tuple(values)):
+        keys = tuple(map(as_key, values)) if texts else ()
+        if not 0 < len(set(values)) == len(keys) or keys != (feature.values or keys):
             raise ValueError(f"{feature.name}: found {choices(values)}; allowed: different texts, those of the schema")
         if type(width) is not int or width < 1:
             raise ValueError(f"{feature.name}: found the width {width!r}; allowed: 1 or more")
@@ -180,10 +184,21 @@ class FeatureSpace:
     features: tuple[FittedFeature, ...]
 
     @classmethod
-    def fit(cls, features: Sequence[Feature], table: Table, rows: Sequence[int] | None = None) -> "FeatureSpace":
-        """Learns each feature from the given rows, by default all. Raises `InputError`."""
+    def fit(
+        cls, features: Sequence[Feature], table: Table, rows: Sequence[int] | None = None, *, part: bool = False
+    ) -> "FeatureSpace":
+        """Learns each feature from the given rows, by default all.
+
+        Raises `InputError` for a bad value, and for a vocabulary to be learned that none of the rows has a value of; of
+        a `part` of the table, such as a fold, it is left out, as long as there is another feature.
+        """
         chosen = range(len(table)) if rows is None else rows
-        return cls(tuple(FittedFeature.fit(feature, table, chosen) for feature in features))
+        fitted = [FittedFeature.fit(feature, table, chosen) for feature in features]
+        empty = [one for one in fitted if not (one.values or isinstance(one.feature, Numeric))]
+        if empty and (not part or len(empty) == len(fitted)):
+            found = f"the column {empty[0].feature.column!r} holds no value to learn from"
+            raise InputError(f"{table.source}: {found} in the {len(chosen):,} rows that are learned from")
+        return cls(tuple(one for one in fitted if one not in empty))
 
     def __iter__(self) -> Iterator[FittedFeature]:
         return iter(self.features)
@@ -226,10 +241,7 @@ def refuse_unusable(table: Table, features: Sequence[Feature], shown: Sequence[s
     These are values out of bounds, unseen or missing where the policy is "error", lists or objects where one value
     belongs, and halves of characters. A learned vocabulary is that of all rows here. Columns may be absent.
     """
-    for name in dict.fromkeys([*shown, *(feature.column for feature in features)]):
-        for row, value in enumerate(table.columns.get(name or "", ())):
-            if has_lone_surrogate(value):
-                table.refuse(row, name or "", "whole characters: a lone surrogate is half of one")
+    refuse_unreadable(table, shown)
     for feature in features:
         if feature.column not in table.columns:
             continue
@@ -238,23 +250,32 @@ def refuse_unusable(table: Table, features: Sequence[Feature], shown: Sequence[s
             largest = 1e100 if feature.standardise else _LARGEST
             _refuse_large(feature, table, _numbers(feature, table, range(len(table))), largest)
             continue
-        several = isinstance(feature, MultiCategorical)
-        allowed = "a text, a number, or a list of such" if several else "one value, a text or a number"
-        bags = []
-        for row, value in enumerate(table.columns[feature.column]):
-            items = value if several and isinstance(value, list | tuple | np.ndarray) else [value]
-            if any(isinstance(item, NESTED) for item in items):
-                table.refuse(row, feature.column, allowed)
-            else:
-                bags.append(feature.items(value))
+        bags = [_items(feature, table, row, value) for row, value in enumerate(table.columns[feature.column])]
         values = _vocabulary(feature, bags)
         if values:  # an empty vocabulary is refused by training
             FittedFeature(feature, values).encode(table)
 
 
+def refuse_unreadable(table: Table, columns: Iterable[str | None]) -> None:
+    """Refuses what people cannot be shown: lists and objects where one value belongs, and halves of characters."""
+    for name in dict.fromkeys(columns):
+        for row, value in enumerate(table.columns.get(name or "", ())):
+            if not is_scalar(value) or has_lone_surrogate(value):
+                table.refuse(row, name or "", WHOLE if is_scalar(value) else ONE)
+
+
+def _items(feature: Categorical, table: Table, row: int, value: object) -> list[str]:
+    """The keys in a value, none where it is of a kind that the table refuses."""
+    items = feature.items(value)
+    if items is None:
+        table.refuse(row, feature.column, feature.form)
+    return items or []
+
+
 def _vocabulary(feature: Categorical, bags: Iterable[Iterable[str]]) -> tuple[str, ...]:
     """The values of the schema, else those in the rows, in order of first appearance."""
-    learned = dict.fromkeys(feature.aliases.get(item, item) for bag in bags for item in bag)
+    whole = (item for bag in bags for item in bag if not has_lone_surrogate(item))
+    learned = dict.fromkeys(feature.aliases.get(item, item) for item in whole)
     return feature.values or tuple(learned)
 
 
@@ -296,12 +317,13 @@ def _numbers(feature: Numeric, table: Table, rows: Iterable[int]) -> list[float 
 
 def _number(feature: Numeric, table: Table, row: int, value: object) -> float | None:
     """The value as a number within the feature's bounds; None where it is missing or refused."""
-    policy = feature.missing
-    if as_key(value) is not None:
-        number = parse_number(value)
-        if number is not None and feature.minimum <= number <= feature.maximum:
-            return number
-        policy = feature.missing if feature.unknown == "missing" else feature.unknown
+    policy, number = feature.missing, parse_number(value)
+    if number is not None and feature.minimum <= number <= feature.maximum:
+        return number
+    if not is_scalar(value):
+        policy = "error"
+    elif as_key(value) is not None and feature.unknown != "missing":
+        policy = feature.unknown
     if isinstance(policy, As):
         return float(policy.value)
     if policy == "error":

@@ -15,7 +15,7 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 
-from recsys_jax.data.values import as_key, as_number, shown
+from recsys_jax.data.values import as_key, as_number, composed, shown
 from recsys_jax.errors import InputError, choices
 
 T = TypeVar("T")
@@ -142,7 +142,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """The TOML file `path`. Raises `InputError` where it is absent or malformed."""
     try:
         with path.open("rb") as file:
-            return tomllib.load(file)
+            return tomllib.loads(composed(file.read().decode()))
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file") from None
     except (ValueError, RecursionError, OSError) as error:  # not TOML, not UTF-8, more digits than Python reads

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_jax.data.tables import Table, different
-from recsys_jax.data.values import plain, shown
+from recsys_jax.data.values import composed, plain, shown
 from recsys_jax.errors import InputError
 
 
@@ -110,7 +110,7 @@ def _read_csv(path: Path) -> Table:
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # long reviews are allowed
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
-        header = next(reader, [])
+        header = [composed(name) for name in next(reader, [])]
         rows = [row for row in reader if row]
     except csv.Error as error:
         never = "; a quotation mark before it opens a value that never closes"

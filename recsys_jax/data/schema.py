@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from recsys_jax.config import Config, parse_recipe
 from recsys_jax.data.files import Section, read_toml
-from recsys_jax.data.values import as_key, as_number, split_keys
+from recsys_jax.data.values import ONE, SEVERAL, as_key, as_number, is_scalar, split_keys
 from recsys_jax.errors import InputError, choices, require
 
 
@@ -42,10 +42,15 @@ class Categorical:
         """The value that each label and alias means."""
         return {**dict(zip(self.labels or (), self.values or (), strict=False)), **self.aliases}
 
-    def items(self, value: object) -> list[str]:
-        """The keys in a value of the table; none where it is empty."""
+    form = ONE
+    """What a value may be, whatever the vocabulary."""
+
+    def items(self, value: object) -> list[str] | None:
+        """The keys in a value of the table, none where it is empty; None where it is of another kind."""
         key = as_key(value)
-        return [] if key is None else [key]
+        if key is None:
+            return [] if is_scalar(value) else None
+        return [key]
 
 
 @dataclass(frozen=True)
@@ -55,8 +60,10 @@ class MultiCategorical(Categorical):
     separator: str | None
     """What separates several values in one text; None: the column has lists."""
 
-    def items(self, value: object) -> list[str]:
-        """The keys in a value of the table; none where it is empty."""
+    form = SEVERAL
+
+    def items(self, value: object) -> list[str] | None:
+        """The keys in a value of the table, none where it is empty; None where it is of another kind."""
         return split_keys(value, self.separator)
 
 
@@ -244,7 +251,7 @@ def _categorical(part: Section, name: str, column: str, kind: str) -> Categorica
         raise part.error("labels", "as many labels as there are given values")
     aliases = part.get("aliases", {})
     part.require(isinstance(aliases, Mapping), "aliases", "a table { SPELLING = VALUE }")
-    known = {str(alias): as_key(value) or "" for alias, value in aliases.items()}
+    known = {as_key(alias) or "": as_key(value) or "" for alias, value in aliases.items()}
     for alias, value in known.items():
         if values is not None and value not in values:
             raise InputError(f"{part.where}: the alias {alias!r} means {value!r}; allowed: {choices(values)}")

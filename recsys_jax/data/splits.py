@@ -142,7 +142,7 @@ def combination_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:
     buyers, buyer = np.unique(dataset.purchases[:, 0], return_inverse=True)
     table = dataset.customers.select(buyers.tolist())
     # Vocabularies of all buyers: those of a training part would confuse the values that it lacks.
-    space = FeatureSpace.fit(dataset.schema.customers.features, table)
+    space = FeatureSpace.fit(dataset.schema.customers.features, table, part=True)
     combination = np.asarray(combinations(space, space.encode(table))[1][buyer])
     sizes = np.bincount(combination)
     allowed = "the number of different combinations of attributes that customers with purchases have"

@@ -9,10 +9,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
-from recsys_jax.data.values import ID, as_id, plain, shown
+import numpy as np
+
+from recsys_jax.data.values import ID, as_id, as_ids, composed, plain, shown
 from recsys_jax.errors import InputError
 
 T = TypeVar("T")
+IDS = "a list of product ids", "a product id, or a list of them"
+_NARROW = {"halffloat": np.float16, "float16": np.float16, "float": np.float32, "float32": np.float32}
 
 
 @dataclass(frozen=True)
@@ -97,13 +101,13 @@ class Table:
             return rows
         named: Iterable[tuple[Any, Any]]
         if hasattr(rows, "columns") and hasattr(rows, "to_dict"):  # a pandas data frame
-            named = ((name, column.tolist()) for name, column in rows.items())  # type: ignore[attr-defined]
+            named = ((name, listed(column.tolist(), column.dtype)) for name, column in rows.items())  # type: ignore[attr-defined]
         elif hasattr(rows, "to_pydict"):  # a pyarrow table
-            columns = (column.to_pylist() for column in rows.columns)  # type: ignore[attr-defined]
+            columns = (listed(column.to_pylist(), column.type) for column in rows.columns)  # type: ignore[attr-defined]
             named = zip(rows.column_names, columns, strict=True)  # type: ignore[attr-defined]
         elif isinstance(rows, Mapping):
             for name, column in rows.items():
-                if isinstance(column, str | bytes | Mapping) or not isinstance(column, Iterable):
+                if isinstance(column, str | bytes | Mapping | set | frozenset) or not isinstance(column, Iterable):
                     raise InputError(
                         f"{source}, {name}: found {shown(column)}; allowed: a list with one value per row (for one "
                         f"row, give a list of one dict)"
@@ -115,14 +119,18 @@ class Table:
             and all(isinstance(row, Mapping) for row in rows)
         ):
             for names in {tuple(row) for row in rows}:
-                different([str(name) for name in names], source)
-            texts = [{str(name): value for name, value in row.items()} for row in rows]
+                different([composed(str(name)) for name in names], source)
+            texts = [{composed(str(name)): value for name, value in row.items()} for row in rows]
             every = dict.fromkeys(name for row in texts for name in row)
+            if (
+                len(every) * len(rows) > 20 * sum(map(len, texts)) + 10**6
+            ):  # mostly empty, and beyond the rows' own size
+                raise InputError(f"{source}: found {len(every):,} columns; allowed: rows with mostly the same columns")
             return cls(source, {name: [row.get(name) for row in texts] for name in every}, rows=len(rows))
         else:
             found = type(rows).__name__
             raise InputError(f"{source}: found {found}; allowed: a data frame, columns, or a list of dicts")
-        pairs = [(str(name), column) for name, column in named]
+        pairs = [(composed(str(name)), column) for name, column in named]
         different([name for name, _ in pairs], source)
         lengths = {name: len(column) for name, column in pairs}
         if len(set(lengths.values())) > 1:
@@ -161,6 +169,11 @@ class Table:
                 number = self.number(first[key])
                 self.refuse(row, name, f"an id that no other row has; row {number} has the same one")
         return [key or "" for key in ids]
+
+    def id_lists(self, name: str, separator: str | None = None, *, alone: bool = False) -> list[list[str]]:
+        """The column `name` as lists of ids, as `values.as_ids` reads them; empty where one is refused."""
+        found = self.read(name, lambda value: as_ids(value, separator, alone=alone), IDS[alone])
+        return [ids or [] for ids in found]
 
     def refuse(self, row: int, column: str, allowed: str) -> None:
         """Raises `InputError` for a bad value; a table that is `collecting` keeps the reason, if its row has none."""
@@ -219,6 +232,12 @@ class Table:
         columns = {name: [column[row] for row in rows] for name, column in self.columns.items()}
         numbers = [self.number(row) for row in rows]
         return replace(self, columns=columns, numbers=numbers, rows=len(rows))
+
+
+def listed(values: list[Any], kind: object) -> list[Any]:
+    """The values of a column of a frame or an Arrow table; short floats stay short, so that ids know their digits."""
+    narrow = _NARROW.get(str(kind).lower())
+    return [narrow(value) if isinstance(value, float) else value for value in values] if narrow else values
 
 
 def different(names: Sequence[str], source: str) -> None:

@@ -3,75 +3,119 @@
 Each function gives None for what it does not admit; `Table.read` applies one to a column and says where that is.
 """
 
+import json
 import math
 import re
 import unicodedata
-from datetime import UTC, date, datetime, time
+from collections.abc import KeysView, Sequence, ValuesView
+from contextlib import suppress
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from numbers import Number
+from typing import Any
+from uuid import UUID
 
 import numpy as np
 
-ID = "an id, a text or a number that is not empty"
+ID = "an id, a text or a number that is not empty; floats are rounded from 2^53 on"
 """What `as_id` admits, for the end of an error sentence."""
 DATE = "a date such as 2024-03-01 or 2024-03-01T12:30:00Z, or seconds since 1970"
 """What `parse_date` admits."""
+ONE, SEVERAL = "one value, a text or a number", "a text, a number, or a list of such"
+"""What a value of one, or of several, may be."""
 
 # The years 1 to 9999: milliseconds given for seconds lie far beyond them.
 _FIRST, _LAST = (day.replace(tzinfo=UTC).timestamp() for day in (datetime.min, datetime.max))
-NESTED = (list, tuple, dict, set, frozenset, bytes, bytearray, np.ndarray)
-"""Collections, and bytes: no one text or number."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
+# What programs write for a missing value (pandas, NumPy, SQL, Excel), and for truth values (Python, Excel).
+_WORDS = dict.fromkeys(["NaN", "nan", "NaT", "<NA>", "NULL", "null", "\\N", "#N/A"], "")
+_WORDS |= {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
+_SCALARS = (str, int, float, Number, np.generic, date, time, timedelta, UUID)
+# A list as Python, JSON or Spark write it: texts in quotes, or words without spaces.
+_ITEM = r"""\s*(?:'([^'\\]*)'|"([^"\\]*)"|([^\s'"\[\],]+))\s*"""
+_ITEMS = re.compile(_ITEM)
+_LIST = re.compile(rf"\[(?:{_ITEM}(?:,{_ITEM})*+|\s*)\]")
+_DAY, _UTC = re.compile(r"(?:19|20)\d{6}(?:\.0)?"), re.compile(r"\s*(?:UTC|GMT)$")
+
+
+def composed(text: str) -> str:
+    """The text in Unicode's composed form (NFC), in which equal texts are equal.
+
+    >>> composed("Cafe\\u0301") == "Caf\\u00e9"
+    True
+    """
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def is_scalar(value: object) -> bool:
+    """Whether it is one value, or a missing one, and no collection, bytes or object of another kind.
+
+    >>> is_scalar("a"), is_scalar(None), is_scalar(["a"]), is_scalar({"a"}), is_scalar(b"a")
+    (True, True, False, False, False)
+    """
+    if value is None or isinstance(value, _SCALARS):
+        return not isinstance(value, bytes | np.void)
+    # pandas' missing value, its intervals and periods
+    return type(value).__module__.startswith("pandas.") and not hasattr(value, "__iter__")
 
 
 def as_key(value: object) -> str | None:
-    """The text by which a categorical value is compared; None where it is empty.
+    """The text by which a categorical value is compared; None where it is empty, or no single value.
 
-    Numbers and texts that mean the same compare equal, whether they come from JSON, CSV or Parquet.
+    What means the same compares equal, whether it comes from JSON, CSV, Parquet, a frame or a request.
 
-    >>> as_key(97), as_key(97.0), as_key(" 97 "), as_key(True), as_key(float("nan")), as_key("")
-    ('97', '97', '97', 'true', None, None)
+    >>> as_key(97), as_key(97.0), as_key(" 97 "), as_key(Decimal("97.00")), as_key(True), as_key("True")
+    ('97', '97', '97', '97', 'true', 'true')
+    >>> as_key(float("nan")), as_key("NaN"), as_key(""), as_key(["97"])
+    (None, None, None, None)
     """
+    if isinstance(value, str):
+        text = composed(value.strip())
+        return _WORDS.get(text, text) or None
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None:
-        return None
-    if isinstance(value, str):
-        return value.strip() or None
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if isinstance(value, Decimal) and value.is_finite() and abs(value.adjusted()) < 100:
+        text = f"{value:f}" if value else "0"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    if value is None or not is_scalar(value):
+        return None
     try:
-        text = str(value)  # other numbers, and the scalars and missing values of NumPy and pandas
-    except (ValueError, RecursionError):  # more digits than Python prints, deeply nested lists
-        text = hex(value) if isinstance(value, int) else type(value).__name__
-    return None if text in {"nan", "NaT", "<NA>"} else text
+        text = str(value)
+    except ValueError:  # more digits than Python prints
+        text = hex(value)  # type: ignore[call-overload]
+    return None if text in {"nan", "NaN", "NaT", "<NA>"} else text
 
 
 def as_id(value: object) -> str | None:
     """A value as the id of a customer or product; None where it is none.
 
-    An id is a text or a finite number. Lists, truth values, and texts with control characters (a NUL, a tab) or lone
-    surrogates are mistakes: nobody can type them, and not all can be written to a file.
+    An id is a text or a finite number, known to the last digit. Lists, truth values, and texts with control characters
+    (a NUL, a tab) or lone surrogates are mistakes: nobody can type them, and not all can be written to a file.
 
     >>> as_id(97.0), as_id(" p1 "), as_id(True), as_id(["p1"]), as_id("p\\x001"), as_id(float("inf")), as_id("")
     ('97', 'p1', None, None, None, None, None)
+    >>> as_id(2**53 + 1), as_id(2.0**53)
+    ('9007199254740993', None)
     """
-    if not isinstance(value, str):
-        if isinstance(value, (*NESTED, bool, np.bool_)):
-            return None
-        if isinstance(value, float | np.floating) and not math.isfinite(value):
-            return None
     key = as_key(value)
-    if key is None or (not key.isprintable() and any(unicodedata.category(one) in {"Cc", "Cs"} for one in key)):
+    if key in (None, "true", "false"):
+        return None
+    if isinstance(value, float | np.floating | Decimal):
+        digits = {np.float16: 11, np.float32: 24, Decimal: math.inf}.get(type(value), 53)
+        if not abs(value) < 2.0**digits:
+            return None
+    if not key.isprintable() and any(unicodedata.category(one) in {"Cc", "Cs"} for one in key):
         return None
     return key
 
 
 def has_lone_surrogate(value: object) -> bool:
-    """Whether a text, or one in a list, holds half a surrogate pair, which JSON can escape and UTF-8 cannot encode."""
-    if isinstance(value, str):
-        return not value.isascii() and _SURROGATE.search(value) is not None
-    return isinstance(value, list | tuple) and any(isinstance(item, str) and has_lone_surrogate(item) for item in value)
+    """Whether a text holds half a surrogate pair, which JSON can escape and UTF-8 cannot encode."""
+    return isinstance(value, str) and not value.isascii() and _SURROGATE.search(value) is not None
 
 
 def as_number(value: object) -> float | None:
@@ -89,34 +133,38 @@ def parse_number(value: object) -> float | None:
 
     >>> parse_number(32), parse_number(" 3.5 "), parse_number("abc"), parse_number(True), parse_number("inf")
     (32.0, 3.5, None, None, None)
+    >>> parse_number("1_299"), parse_number(b"32"), parse_number([32])
+    (None, None, None)
     """
-    if isinstance(value, bool | np.bool_) or as_key(value) is None:
+    if not isinstance(value, str | Number) or isinstance(value, bool | np.bool_ | np.timedelta64):
         return None
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return number if math.isfinite(number) and not (isinstance(value, str) and "_" in value) else None
 
 
 def parse_date(value: object) -> float | None:
     """A date as seconds since 1970, in UTC where it names no time zone; None where the value is no date.
 
-    A number, also as a text, counts as such seconds.
+    A number, also as a text, counts as such seconds; one of eight digits that begins with 19 or 20 is a day.
 
-    >>> [parse_date(value) for value in ("1970-01-02", "1970-01-01T09:30:00+09:00", date(1970, 1, 2), "90.5")]
-    [86400.0, 1800.0, 86400.0, 90.5]
-    >>> [parse_date(value) for value in ("yesterday", "1970-02-30", 1.7e12, True)]
-    [None, None, None, None]
+    >>> [parse_date(value) for value in ("1970-01-02", "1970-01-01T09:30:00+09:00", date(1970, 1, 2), "90.5", 19700102)]
+    [86400.0, 1800.0, 86400.0, 90.5, 86400.0]
+    >>> [parse_date(value) for value in ("yesterday", "1970-02-30", 1.7e12, True, 20241301)]
+    [None, None, None, None, None]
     """
-    if as_key(value) is None:
+    key = as_key(value)
+    if key is None:
         return None
     if isinstance(value, np.datetime64):
         value = float(value.astype("datetime64[us]").astype(np.int64)) / 1e6
     seconds = parse_number(value)
-    if isinstance(value, str) and seconds is None:
+    day = seconds is not None and _DAY.fullmatch(key)
+    if day or (isinstance(value, str) and seconds is None):
         try:
-            value = datetime.fromisoformat(value.strip())
+            value = datetime.fromisoformat(key[:8] if day else _UTC.sub("+00:00", key))
         except ValueError:
             return None
     if isinstance(value, date):  # datetimes and the timestamps of pandas included
@@ -125,22 +173,98 @@ def parse_date(value: object) -> float | None:
     return seconds if seconds is not None and _FIRST <= seconds <= _LAST else None
 
 
-def split_keys(value: object, separator: str | None) -> list[str]:
-    """The keys of a value that may hold several: a list, one text with a separator, or a list of such texts.
+def as_list(value: object) -> list[Any] | None:
+    """The items of a list, a set, an array or a series; None where it is none of these.
 
-    >>> split_keys("a|b", "|"), split_keys(["a", 2], None), split_keys(None, "|")
-    (['a', 'b'], ['a', '2'], [])
+    >>> as_list(("a", "b")), as_list(np.arange(2)), as_list("ab"), as_list({"a": 1})
+    (['a', 'b'], [0, 1], None, None)
     """
-    items = list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
+    if isinstance(value, set | frozenset):
+        return sorted(value, key=str)  # its own order differs from process to process
+    if isinstance(value, Sequence | KeysView | ValuesView):
+        return None if isinstance(value, str | bytes | bytearray | memoryview) else list(value)
+    read = None if is_scalar(value) else getattr(value, "to_pylist", getattr(value, "tolist", None))
+    found = read() if read is not None else None
+    return found if isinstance(found, list) else None
+
+
+def as_items(value: object, separator: str | None = None, *, alone: bool = True) -> list[Any] | None:
+    """The values in one that may hold several; None where they are no single values.
+
+    It may be a list, a set, an array or a series; a list that was written as a text; one text with a separator; or,
+    where it may stand `alone`, one value.
+
+    >>> as_items("a|b", "|"), as_items(("a", 2)), as_items("['a', 'b']"), as_items(None), as_items([["a"]])
+    (['a', 'b'], ['a', 2], ['a', 'b'], [], None)
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    items = _written_list(text) if text[:1] == "[" and text[-1:] == "]" else as_list(value)
+    if items is None and is_scalar(value) and text[:1] + text[-1:] != "[]":
+        items = [] if as_key(value) is None else [value]
+        if items and separator is None and not alone:
+            return None
+    if items is None:
+        return None
     if separator is not None:
         items = [part for item in items for part in (item.split(separator) if isinstance(item, str) else [item])]
-    return [key for key in map(as_key, items) if key is not None]
+    return items if all(map(is_scalar, items)) else None
+
+
+def _written_list(text: str) -> list[Any] | None:
+    """The list that a text says, as JSON or Python write it, or with words for texts; None where it says none."""
+    with suppress(ValueError, RecursionError):
+        return json.loads(text)  # type: ignore[no-any-return]
+    if not _LIST.fullmatch(text):
+        return None
+    return [a or b or ("" if word == "None" else word.removesuffix(".0")) for a, b, word in _ITEMS.findall(text[1:-1])]
+
+
+def split_keys(value: object, separator: str | None) -> list[str] | None:
+    """The keys of a value that may hold several, as `as_items` has them; None where it holds other than single values.
+
+    >>> split_keys("a|b", "|"), split_keys(["a", 2], None), split_keys(None, "|"), split_keys({"a": 1}, None)
+    (['a', 'b'], ['a', '2'], [], None)
+    """
+    items = as_items(value, separator)
+    return items if items is None else [key for key in map(as_key, items) if key is not None]
+
+
+def as_ids(value: object, separator: str | None = None, *, alone: bool = True) -> list[str] | None:
+    """The ids in a value that may hold several, as `as_items` has them; None where one is none.
+
+    >>> as_ids(["p1", None, 7.0]), as_ids("p1", alone=False), as_ids([["p1"]]), as_ids([True])
+    (['p1', '7'], None, None, None)
+    """
+    items = as_items(value, separator, alone=alone)
+    ids = [(item, as_id(item)) for item in items or ()]
+    if items is None or any(key is None and as_key(item) is not None for item, key in ids):
+        return None
+    return [key for _, key in ids if key is not None]
+
+
+def as_plain(value: object) -> str | int | float | bool | None:
+    """A single value as JSON has it, for people to read; None where it is missing.
+
+    >>> as_plain(np.int64(5)), as_plain(Decimal("2.50")), as_plain(float("nan")), as_plain(date(2024, 3, 1))
+    (5, 2.5, None, '2024-03-01')
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, Decimal):
+        value = int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, str):
+        return composed(value)
+    if isinstance(value, int | float) and value == value:
+        return value
+    return None if is_scalar(value) and as_key(value) is None else str(value)
 
 
 def shown(value: object, limit: int = 80) -> str:
     """A found value for an error sentence, shortened where it is long."""
+    if isinstance(value, np.generic):
+        value = value.item()
     try:
-        text = "nothing" if value is None else repr(value)
+        text = "nothing" if value is None else repr(value).replace("\n", " ")
     except (ValueError, RecursionError):  # more digits than Python prints, deeply nested lists
         text = f"{type(value).__name__} too large to show"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -204,7 +204,7 @@ def soft_values(dataset: Dataset, first: Int[np.ndarray, " r"], training: Int[np
     policy admits.
     """
     table = dataset.customers.select(first.tolist())
-    space = FeatureSpace.fit(dataset.schema.customers.features, table, np.unique(training).tolist())
+    space = FeatureSpace.fit(dataset.schema.customers.features, table, np.unique(training).tolist(), part=True)
     rows, columns, weights, total = [], [], [], 0
     for fitted in space:
         encoded = fitted.encode(table)

@@ -93,6 +93,10 @@ def tuned(trials: int, seeds: Sequence[int], *, seed: int = 0) -> Method:
 def model_scorer(model: TrainedModel | Ensemble, dataset: Dataset, note: str = "") -> Scorer:
     """Scores as the recommender ranks by them, without boosts and exclusions; each combination of attributes once."""
     products, bias = model.product_embeddings, model.product_bias
+    known = (model.models[0] if isinstance(model, Ensemble) else model).customers.names
+    left = [feature.name for feature in dataset.schema.customers.features if feature.name not in known]
+    if left:
+        note = ", ".join(filter(None, [note, f"without {' and '.join(left)}, which no training customer states"]))
     first, group = attribute_rows(dataset)
     customers = model.embed_customers(dataset.customers.select(first.tolist()))
 

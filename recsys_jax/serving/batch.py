@@ -14,10 +14,11 @@ from typing import IO, Any
 
 import jax
 import numpy as np
+from jaxtyping import Int
 
 from recsys_jax.data.files import replace_file, sync_folder
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import ID, as_key
+from recsys_jax.data.values import shown
 from recsys_jax.errors import InputError
 from recsys_jax.serving.customer_file import Source
 from recsys_jax.serving.recommender import Ranking, Recommender
@@ -43,6 +44,11 @@ class Counts:
     rows: int = 0
     rejected: int = 0
     recommendations: int = 0
+    bought: int = 0
+    """The ids in the purchases of customers that could be used."""
+    unmatched: int = 0
+    """Those of them that are the id of no product, so that nothing was left out for them."""
+    first_unmatched: str = ""
     first: str = ""
     """The first rejected row and its reason."""
 
@@ -65,6 +71,7 @@ def score_file(
     top_n: int = 10,
     categories: tuple[str, ...] = (),
     boosts: Path | None = None,
+    allow_unmatched: bool = False,
     progress: Callable[..., None],
     tell: Callable[[str], None],
 ) -> tuple[Counts, int]:
@@ -72,8 +79,9 @@ def score_file(
 
     Writes `out`, one row per customer and place, and `rejected_file(out)` where there are rows that cannot be used.
     `progress` is called with the rows done, and all rows; `tell` with a sentence on what an earlier process left, or on
-    former names in the run. Raises `InputError` for files and requests that cannot be used; `out` is then as it was,
-    and what is finished is kept.
+    former names in the run. Raises `InputError` for files and requests that cannot be used, and unless
+    `allow_unmatched` where more than one in ten of the purchases is the id of no product: what was bought would come
+    back. `out` is then as it was, and what is finished is kept.
     """
     _check_places(customers, out)
     parts = Parts(out.with_name(f".{out.name}.parts"), _job(customers, run, top_n, categories, boosts))
@@ -92,6 +100,12 @@ def score_file(
                 tell(f"continuing after {counts.rows:,} of {source.total:,} rows")
                 progress(counts.rows, source.total)
             _score(source, request, parts, counts, progress)
+            if counts.unmatched * 10 > counts.bought and not allow_unmatched:
+                raise InputError(
+                    f"{customers}: found {counts.unmatched:,} of {counts.bought:,} purchases that are the id of no "
+                    f"product, the first in {counts.first_unmatched}; allowed: one in ten, or more with "
+                    f"--allow-unmatched"
+                )
             _write(source, parts, out, counts)
         except (InputError, OSError) as error:
             old = f"; {out} is unchanged" if out.exists() else ""
@@ -145,7 +159,7 @@ def _score(
         began = time.monotonic()
         while portion is not None:
             table = source.read(portion, counts.rows)
-            rows, ranking, reasons = rank(source, table, request)
+            rows, ranking, reasons = rank(source, table, request, counts)
             found = rejected = None
             if ranking is not None:
                 found = recommended(source, portion, table, rows, ranking)
@@ -196,13 +210,13 @@ def _write(source: Source, parts: Parts, out: Path, counts: Counts) -> None:
 
 
 def rank(
-    source: Source, table: Table, request: Mapping[str, Any]
+    source: Source, table: Table, request: Mapping[str, Any], counts: Counts
 ) -> tuple[Sequence[int], Ranking | None, dict[int, str]]:
-    """The rows that can be used, what is recommended to them, and why each of the others can't be."""
+    """The rows that can be used, what is recommended to them, and why each of the others can't be; counts purchases."""
     checked = table.collecting()
     if source.id:
-        checked.read(source.id, as_key, ID)
-    bought = [source.purchases(checked, row) for row in range(len(table))]
+        checked.ids(source.id)
+    bought = source.purchases(checked)
     reasons = checked.problems or {}
 
     def of_the_others() -> tuple[list[int], Ranking | None]:
@@ -220,6 +234,12 @@ def rank(
             raise  # it is not about rows
         reasons = {**more, **reasons}
         rows, ranking = of_the_others()
+    for row in rows:
+        unmatched = source.rec.unmatched(bought[row])
+        counts.bought += len(bought[row])
+        counts.unmatched += len(unmatched)
+        if unmatched and not counts.first_unmatched:
+            counts.first_unmatched = f"row {table.number(row):,}: {shown(unmatched[0])}"
     if ranking is not None:
         goods = "products of the categories asked for" if request["categories"] else "products"
         for place in np.flatnonzero((ranking.products < 0).all(axis=1)).tolist():
@@ -237,7 +257,9 @@ def _schemas(source: Source) -> tuple[Any, Any]:
         """The name, with lines under it where it is taken."""
         return name if name not in taken else free(f"{name}_", taken)
 
-    customer = (source.id, source.schema.field(source.id).type) if source.id else ("row", arrow.int64())
+    customer = ("row", arrow.int64())
+    if source.id:
+        customer = (source.id, source.schema.field(source.names.index(source.id)).type)
     product = arrow.dictionary(arrow.int32(), arrow.string())
     types = (arrow.int32(), product, arrow.float32(), arrow.float32())
     best = [(free(customer[0], RECOMMENDED), customer[1]), *zip(RECOMMENDED, types, strict=True)]
@@ -253,7 +275,9 @@ def recommended(source: Source, portion: Any, table: Table, rows: Sequence[int],
     products, codes = np.unique(ranking.products[place_of, places], return_inverse=True)
     row_of = np.asarray(rows, np.int64)[place_of]
     columns = [
-        portion.column(source.id).take(arrow.array(row_of)) if source.id else arrow.array(row_of + table.number(0)),
+        _taken(portion.select([source.names.index(source.id)]), row_of)[0]
+        if source.id
+        else arrow.array(row_of + table.number(0)),
         arrow.array(places.astype(np.int32) + 1),
         # Only the products of this portion: Parquet writes a row group's whole dictionary.
         arrow.DictionaryArray.from_arrays(
@@ -269,6 +293,14 @@ def recommended(source: Source, portion: Any, table: Table, rows: Sequence[int],
 def _with_reasons(source: Source, portion: Any, table: Table, reasons: Mapping[int, str]) -> Any:
     """The rows of the side file."""
     numbers = arrow.array([table.number(row) for row in reasons], arrow.int64())
-    columns = portion.take(arrow.array(list(reasons), arrow.int64())).columns
+    columns = _taken(portion, np.fromiter(reasons, np.int64)).columns
     added = [numbers, arrow.array(reasons.values(), arrow.string())]
     return arrow.Table.from_arrays([*columns, *added], schema=_schemas(source)[1])
+
+
+def _taken(table: Any, rows: Int[np.ndarray, " n"]) -> Any:
+    """The given rows of an Arrow table. Of views, such as `string_view`, Arrow can slice rows, and not take them."""
+    try:
+        return table.take(arrow.array(rows))
+    except arrow.ArrowNotImplementedError:
+        return arrow.concat_tables([table[row : row + 1] for row in rows.tolist()])

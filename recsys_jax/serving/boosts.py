@@ -91,5 +91,7 @@ def meets(conditions: Sequence[Mapping[str, Any]], space: FeatureSpace, table: T
                 numbers = np.array([parse_number(value) for value in column], np.float64)  # nan where there is none
                 out[:, number] &= (low <= numbers) & (numbers <= high)
             else:
-                out[:, number] &= [any(canonical(item) in wanted for item in feature.items(value)) for value in column]
+                out[:, number] &= [
+                    any(canonical(item) in wanted for item in feature.items(value) or ()) for value in column
+                ]
     return out

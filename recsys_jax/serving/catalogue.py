@@ -11,13 +11,13 @@ from jaxtyping import Array, Bool, Float, Float32, Int32
 
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_key, parse_number
+from recsys_jax.data.values import as_id, as_key, as_plain, parse_number, shown
 from recsys_jax.errors import InputError, choices
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.serving.boosts import BoostRule, meets
 from recsys_jax.serving.search import SingleSearch
 
-_LISTS = (list, tuple, Sequence, np.ndarray, set, frozenset)
+BOUGHT = "purchased_products"  # the argument of `recommend`, and the column of a batch
 
 
 def require_finite(vectors: Float[np.ndarray, "n d"], table: Table) -> None:
@@ -75,11 +75,12 @@ class Catalogue:
         if fitted is not None:
             values = [key and fitted.label(key) for key in keys]
             labels = {fitted.label(key): key for key in codes}
-        shown = zip(ids, column(part.name), column(part.brand), values, map(_price, column(part.price)), strict=True)
+        told = (map(as_plain, each) for each in (column(part.name), column(part.brand), values))
+        entries = zip(ids, *told, map(_price, column(part.price)), strict=True)
         return cls(
             ids,
-            {product_id: row for row, product_id in enumerate(ids)},
-            tuple(dict(zip(("product_id", "name", "brand", "category", "price"), one, strict=True)) for one in shown),
+            {as_id(product_id) or product_id: row for row, product_id in enumerate(ids)},
+            tuple(dict(zip(("product_id", "name", "brand", "category", "price"), one, strict=True)) for one in entries),
             tuple(keys),
             codes | labels | codes,
             embeddings,
@@ -94,7 +95,7 @@ class Catalogue:
         ids = self.ids + new.ids
         extended = Catalogue(
             ids,
-            {product_id: row for row, product_id in enumerate(ids)},
+            {**self.row_of, **{key: len(self.ids) + row for key, row in new.row_of.items()}},
             self.shown + new.shown,
             self.categories + new.categories,
             {**self.meanings, **new.meanings},
@@ -167,20 +168,17 @@ class Catalogue:
         numbers = {key: number for number, key in enumerate(dict.fromkeys(self.categories))}
         return numbers, np.array([numbers[key] for key in self.categories], np.int32)
 
-    def excluded(self, table: Table, purchased: Sequence[Any]) -> list[list[int]]:
-        """The indices of the products to exclude for each row of the table; ids of no product are ignored.
+    def excluded(self, table: Table, *, strict: bool) -> list[list[int]]:
+        """The indices of the products to exclude for each row of a table with the column `purchased_products`.
 
-        Raises `InputError` for the first row whose purchases are no list of ids.
+        Ids of no product are ignored unless `strict`. Raises `InputError` for the first row with anything else.
         """
         out = []
-        for row, ids in enumerate(purchased):
-            if ids is None or (isinstance(ids, float) and np.isnan(ids)):  # NaN: an empty value of a data frame
-                ids = ()
-            if isinstance(ids, str | bytes) or not isinstance(ids, _LISTS):
-                where = f"{table.where(row)}, purchased_products"
-                raise InputError(f"{where}: found {ids!r}; allowed: a list of product ids")
-            known = {self.row_of.get(as_key(product_id) or "") for product_id in ids}
-            out.append(sorted(index for index in known if index is not None))
+        for row, ids in enumerate(table.id_lists(BOUGHT)):
+            unknown = [product_id for product_id in ids if product_id not in self.row_of]
+            if strict and unknown:
+                table.refuse(row, BOUGHT, f"ids of products, and none has {shown(unknown[0])}")
+            out.append(sorted({self.row_of[product_id] for product_id in ids if product_id in self.row_of}))
         return out
 
 
@@ -199,5 +197,5 @@ def _roomy(count: int) -> int:
 def _price(value: object) -> object:
     number = parse_number(value) if isinstance(value, str) else None  # CSV has texts
     if number is None:
-        return value
+        return as_plain(value)
     return int(number) if number.is_integer() else number

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_key, split_keys
+from recsys_jax.data.tables import Table, different, listed
+from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError
+from recsys_jax.serving.catalogue import BOUGHT
 from recsys_jax.serving.recommender import Recommender
 
 try:
@@ -18,7 +20,6 @@ except ImportError:  # a sentence where the input is to be opened
 
 # Bytes read at once of a column. Else a whole row group is read, which may be the whole file.
 BUFFER = 2**18
-BOUGHT = "purchased_products"  # the argument of `recommend_batch`, as a column
 
 
 class Source:
@@ -33,10 +34,8 @@ class Source:
             self._file = parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
             self.schema = self._file.schema_arrow
         self.total = int(self._file.metadata.num_rows)
-        self.names: list[str] = self.schema.names
-        if len(set(self.names)) != len(self.names):
-            raise InputError(f"{path}: two columns have the same name: {', '.join(self.names)}")
-
+        self.names = [composed(name) for name in self.schema.names]
+        different(self.names, str(path))
         part = rec.model.schema.customers
         self.id = part.id if part.id in self.names else None
         self.attributes = dict.fromkeys(fitted.feature.column for fitted in rec.model.customers)
@@ -75,22 +74,15 @@ class Source:
     def read(self, portion: Any, first: int) -> Table:
         """The portion's values; `first` rows of the file precede it. Optional attributes that it lacks are empty."""
         needed = [name for name in self.names if name in {self.id, *self.attributes, *self.bought}] or self.names[:1]
-        columns = {name: _values(portion.column(name)) for name in needed}
+        columns = {name: _values(portion.column(self.names.index(name))) for name in needed}
         absent = {name: [None] * portion.num_rows for name in self.attributes if name not in columns}
         numbers = range(first + 1, first + 1 + portion.num_rows)
         return Table(str(self.path), {**columns, **absent}, numbers)
 
-    def purchases(self, table: Table, row: int) -> list[str]:
-        """The ids of the products that the customer bought; the table refuses a value that is no list of ids."""
-        found: list[str] = []
-        for name, one_id in self.bought.items():
-            value = table.columns[name][row]
-            listed = isinstance(value, list) or one_id or self.separator is not None or as_key(value) is None
-            items = value if isinstance(value, list) else [value]
-            if not listed or any(isinstance(item, bytes | dict | list | tuple) for item in items):
-                table.refuse(row, name, "a product id, or a list of them" if one_id else "a list of product ids")
-            found += split_keys(value, self.separator)
-        return found
+    def purchases(self, table: Table) -> list[list[str]]:
+        """The ids of the products that each customer bought; the table refuses a value that is no list of ids."""
+        each = [table.id_lists(name, self.separator, alone=one_id) for name, one_id in self.bought.items()]
+        return [list(chain(*lists)) for lists in zip(*each, strict=True)] or [[] for _ in range(len(table))]
 
     @contextmanager
     def _damage_told(self) -> Iterator[None]:
@@ -103,7 +95,7 @@ class Source:
 def _values(column: Any) -> list[Any]:
     """The column as Python's values; one that cannot be one, such as a text that is not UTF-8, fails alone."""
     try:
-        return column.to_pylist()  # type: ignore[no-any-return]
+        return listed(column.to_pylist(), column.type)
     except (ValueError, OverflowError):
         return [_value(scalar) for scalar in column]
 

@@ -12,14 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int32
 
+from recsys_jax.data.features import refuse_unreadable
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
+from recsys_jax.data.values import as_id, as_list, shown
 from recsys_jax.errors import InputError, choices
 from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import BLOCK, TrainedModel, bucket, buckets
 from recsys_jax.serving import scoring
 from recsys_jax.serving.boosts import BoostRule, meets, read_boosts
-from recsys_jax.serving.catalogue import Catalogue, require_finite
+from recsys_jax.serving.catalogue import BOUGHT, Catalogue, require_finite
 from recsys_jax.storage.artifacts import load_model
 from recsys_jax.storage.torch import catalogue as read_catalogue
 from recsys_jax.storage.torch import load_checkpoint
@@ -104,14 +106,16 @@ class Recommender:
         purchased_products: Sequence[str] = (),
         top_n: int = 3,
         categories: Sequence[object] | None = None,
+        strict: bool = False,
         **attributes: object,
     ) -> list[dict[str, Any]]:
         """The best products for one customer, best first.
 
         Args:
-            purchased_products: ids to exclude; unknown ids are ignored.
+            purchased_products: ids to exclude.
             top_n: the number of products; fewer are returned where fewer remain.
             categories: only products of these categories, by code or label.
+            strict: whether an id to exclude that no product has is refused; else it is ignored.
             **attributes: the customer's attributes, named like the columns of the customer table.
 
         Returns:
@@ -125,11 +129,12 @@ class Recommender:
             if name not in self._columns:
                 raise InputError(f"recommend(): found the attribute {name!r}; allowed: {choices(self._columns)}")
         # In NumPy: starting a compiled function takes longer than all of the arithmetic for one row.
-        table = Table("recommend()", {name: [attributes.get(name)] for name in self._columns}, single=True)
+        values = {name: [attributes.get(name)] for name in self._columns} | {BOUGHT: [purchased_products]}
+        table = Table("recommend()", values, single=True)
         catalogue = self._catalogue
         k = _length(catalogue, top_n, table.source)
         allowed = catalogue.allowed(categories, table.source)
-        (excluded,) = catalogue.excluded(table, [purchased_products])
+        (excluded,) = catalogue.excluded(table, strict=strict)
         customer = self._tower(self.model.customers.encode(table))
         require_finite(customer[None], table)
         met = meets(self._conditions, self.model.customers, table)
@@ -144,6 +149,7 @@ class Recommender:
         purchased_products: Sequence[Sequence[str]] | None = None,
         top_n: int = 3,
         categories: Sequence[object] | None = None,
+        strict: bool = False,
     ) -> list[list[dict[str, Any]]]:
         """`recommend` for many customers at once; the lists are those of `recommend`, row by row.
 
@@ -153,12 +159,12 @@ class Recommender:
             rows: a data frame, a mapping of columns, or a list of dicts with the customers' attributes. Other columns
                 are ignored, but one that looks like a misspelt attribute is refused.
             purchased_products: the ids to exclude for each row; by default the column of that name, if any.
-            top_n, categories: as in `recommend`.
+            top_n, categories, strict: as in `recommend`.
 
         Raises `InputError` as `recommend` does, with the row; or where `purchased_products` is no list of that length.
         """
         # Rounded up, so that few programs serve every top_n.
-        request = rows, purchased_products, top_n, categories
+        request = rows, purchased_products, top_n, categories, strict
         catalogue, met, products, cosines = self._rank("recommend_batch()", *request, compiled=bucket)
         return [
             self._entries(catalogue, found[found >= 0], own[found >= 0], rules)
@@ -172,13 +178,14 @@ class Recommender:
         purchased_products: Sequence[Sequence[str]] | None = None,
         top_n: int = 3,
         categories: Sequence[object] | None = None,
+        strict: bool = False,
     ) -> Ranking:
         """The recommendations of `recommend_batch` as arrays, for jobs over many customers.
 
         Arguments and errors are those of `recommend_batch`. k is `top_n`, at most the number of products; each k
         compiles a program of its own.
         """
-        request = rows, purchased_products, top_n, categories
+        request = rows, purchased_products, top_n, categories, strict
         catalogue, met, products, cosines = self._rank("rank_batch()", *request, compiled=int)
         # (n, 1, r), (n, k, r) -> (n, k, r)
         boosts = (met[:, None] & catalogue.meets[products]) @ catalogue.adds + catalogue.bias[products]
@@ -210,6 +217,11 @@ class Recommender:
                 excluded = [range(min(gone, total))] * size
                 self._top(catalogue, customers, met.repeat(size, axis=0), excluded, allowed, length)
 
+    def unmatched(self, product_ids: Sequence[object]) -> list[object]:
+        """Those of the ids that no product has: as exclusions they have no effect."""
+        row_of = self._catalogue.row_of
+        return [product_id for product_id in product_ids if as_id(product_id) not in row_of]
+
     def add_products(self, rows: object) -> None:
         """Adds products, which can be recommended from then on, all at once; each is embedded once.
 
@@ -223,13 +235,15 @@ class Recommender:
         model, table = self.model, Table.of(rows, "add_products()")
         if not len(table):
             return
-        ids = table.ids(model.schema.products.id)
+        part = model.schema.products
+        ids = table.ids(part.id)
+        refuse_unreadable(table, [part.name, part.brand, part.category, part.price])
         with self._adding:
             old = self._catalogue
-            seen = set(old.ids)
+            seen = set(old.row_of)
             for row, product_id in enumerate(ids):
                 if product_id in seen:
-                    table.refuse(row, model.schema.products.id, "an id that no other product has")
+                    table.refuse(row, part.id, "an id that no other product has")
                 seen.add(product_id)
             vectors = model.embed_products(table), model.bias_of_new(table)
             self._catalogue = old.extended(Catalogue.of(model, self.boosts, table, tuple(ids), *vectors))
@@ -241,6 +255,7 @@ class Recommender:
         purchased: Any,
         top_n: object,
         categories: Sequence[object] | None,
+        strict: bool,
         *,
         compiled: Callable[[int], int],
     ) -> tuple[Catalogue, Bool[np.ndarray, "n r"], Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
@@ -250,16 +265,17 @@ class Recommender:
         """
         table = self._with_optional_columns(Table.of(rows, source))
         if purchased is None:
-            purchased = table.columns.get("purchased_products") or [()] * len(table)
-        listed = hasattr(purchased, "__len__") and not isinstance(purchased, str | bytes)
-        if not listed or len(purchased) != len(table):
-            found = f"{len(purchased)} lists" if listed else repr(purchased)
+            purchased = table.columns.get(BOUGHT) or [()] * len(table)
+        lists = as_list(purchased)
+        if lists is None or len(lists) != len(table):
+            found = shown(purchased) if lists is None else f"{len(lists)} lists"
             allowed = f"a list of product ids for each of the {len(table)} rows"
-            raise InputError(f"{source}, purchased_products: found {found}; allowed: {allowed}")
+            raise InputError(f"{source}, {BOUGHT}: found {found}; allowed: {allowed}")
+        table = replace(table, columns={**table.columns, BOUGHT: lists})
         catalogue, met = self._catalogue, meets(self._conditions, self.model.customers, table)
         k = _length(catalogue, top_n, table.source)
         among = catalogue.allowed(categories, table.source)
-        excluded = catalogue.excluded(table, purchased)
+        excluded = catalogue.excluded(table, strict=strict)
         if not len(table):
             return catalogue, met, np.empty((0, k), np.int32), np.empty((0, k), np.float32)
         customers = self.model.embed_customers(table)
@@ -272,7 +288,7 @@ class Recommender:
     def _with_optional_columns(self, table: Table) -> Table:
         """The table with a column for each attribute that may be missing. Raises `InputError` for a misspelt one."""
         part = self.model.schema.customers
-        known = {*self._columns, part.id, part.segment, part.purchases, "purchased_products"}
+        known = {*self._columns, part.id, part.segment, part.purchases, BOUGHT}
         absent = {name.casefold(): name for name in sorted(set(self._columns) - set(table.columns))}
         for column in table.columns:
             close = [] if column in known else get_close_matches(column.casefold(), absent, 1, cutoff=0.8)

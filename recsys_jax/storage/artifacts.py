@@ -174,10 +174,10 @@ def _restore(
     config = parse_recipe({"recipe": document.get("recipe"), **document["config"]}, where, tell)
     listed = schema.products.features
     customers, products = (
-        FeatureSpace(tuple(FittedFeature.restore(f, document[side][f.name]) for f in features))
-        for side, features in (
-            ("customers", schema.customers.features),
-            ("products", with_product_id(listed, schema.products.id) if config.id_embedding else listed),
+        FeatureSpace(tuple(FittedFeature.restore(f, found[f.name]) for f in features if f.name in found))
+        for found, features in (
+            (document["customers"], schema.customers.features),
+            (document["products"], with_product_id(listed, schema.products.id) if config.id_embedding else listed),
         )
     )
     ids, rows = tuple(document["product_ids"]), document["product_rows"]

@@ -10,7 +10,7 @@ from recsys_jax.config import Config
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_key, shown
+from recsys_jax.data.values import as_id, shown
 from recsys_jax.errors import InputError
 from recsys_jax.models.basis import KNOTS
 from recsys_jax.models.popularity import LogPopularity
@@ -133,8 +133,8 @@ def check_catalogue(schema: Schema, ids: Sequence[str], rows: Mapping[str, Seque
             # By the type first: to tell an instance of an abstract class takes many times as long.
             if type(value) not in _PLAIN and not _is_shallow(value, _DEEPEST):
                 raise InputError(f"{where}: {name}: found lists in lists, {_DEEPEST} deep; allowed: fewer")
-    found = [as_key(value) for value in rows[schema.products.id]]
-    if not ids or found != list(ids) or len(set(ids)) != len(ids):
+    found, own = ([as_id(value) for value in values] for values in (rows[schema.products.id], ids))
+    if not ids or not all(isinstance(one, str) for one in ids) or found != own or len(set(ids)) != len(ids):
         raise InputError(f"{where}: found the ids {shown(ids)}; allowed: those of the products, each once")
 
 

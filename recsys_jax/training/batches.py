@@ -113,7 +113,8 @@ def prepare(dataset: Dataset, config: Config, train: Bool[np.ndarray, " n"] | No
             "compare with, so there is nothing to learn; allowed: the loss softmax, or the wide recipe"
         )
     schema, segments = dataset.schema, dataset.segments
-    customer_space = FeatureSpace.fit(schema.customers.features, dataset.customers, buyers.tolist())
+    options: dict[str, Any] = {"rows": buyers.tolist(), "part": train is not None}
+    customer_space = FeatureSpace.fit(schema.customers.features, dataset.customers, **options)
     listed = schema.products.features
     features = with_product_id(listed, schema.products.id) if config.id_embedding else listed
     product_space = FeatureSpace.fit(features, dataset.products)

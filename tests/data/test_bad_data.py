@@ -212,7 +212,29 @@ DEEP: Any = []
 for _ in range(900):  # deeper than Python prints, and not deeper than it reads
     DEEP = [DEEP]
 
+
+def wild(*case: Any) -> Any:
+    """A case of a table that was met in the wild."""
+    return pytest.param(*case, marks=pytest.mark.wild)
+
+
 VALUES = [
+    # what spreadsheets, databases and scripts write
+    *(wild("products", "sku", value, ID) for value in (2.0**53, 1e300, "NULL", "True", "false", "#N/A")),
+    *(wild("customers", "who", value, ID) for value in (9007199254740993.0, "NaN", "TRUE", "null")),
+    *(wild("bought", "sku", value, ID) for value in (2.0**60, "<NA>", "\\N")),
+    *(wild("customers", "age", value, "a number from 1 to 120") for value in ("3_4", "1_2", "0_1", "NULL", "nan")),
+    *(wild("products", "price", value, "a number from 0") for value in ("1_299", "1_2.5", {"won": 5}, [5])),
+    *(wild("products", "brand", value, "allowed: 'Kumo', 'Meadow'") for value in ("NaN", "NULL", "null", "#N/A")),
+    *(wild("products", "name", value, "allowed: one value") for value in (["n"], {"a": [1]}, [[[["n"]]]])),
+    *(wild("products", "price", value, "allowed: a number") for value in (["5"], {"won": 5})),
+    *(wild("customers", "persona", value, "allowed: one value") for value in (["P"], {"a": "P"})),
+    *(wild("customers", "skin", value, "allowed: one value") for value in ({"dry": 1}, [], [["dry"]])),
+    *(
+        wild("customers", "likes", value, "allowed: a text, a number, or a list of such")
+        for value in ("['mild' 'fresh']", "[1 2]", "['mild', ['fresh']]", '["mild", {"a": 1}]', "[mild fresh]")
+    ),
+    *(wild("bought", "when", value, DATE) for value in (20241301, "20240230", "2024-03-01 10:00 CET", [20240301])),
     # ids
     *(("products", "sku", value, ID) for value in (None, "", "  ", True, ["T7"], {"id": 7}, "T\x007", "T\x1b[31m7")),
     *(("products", "sku", value, ID) for value in ("T\ud8007", float("nan"), float("inf"), [], DEEP)),
@@ -287,7 +309,40 @@ def test_a_bad_value_sets_its_row_aside(shop, name, column, value, reason):
 
 # Odd values that are used as they are, or corrected
 
+
+def likes(dataset: Dataset) -> Any:
+    """What the seventh customer likes, as the features read it."""
+    return dataset.schema.customers.features[1].items(dataset.customers.column("likes")[6])
+
+
+def day(dataset: Dataset) -> float:
+    """The latest date of a purchase, in days since 1970."""
+    return float(dataset.dates.max()) / 86400
+
+
 USED = [
+    *(
+        wild("customers", "likes", value, lambda d: likes(d) == ["mild", "fresh"])
+        for value in ("['mild', 'fresh']", '["mild", "fresh"]', "[mild, fresh]", ["mild|fresh"])
+    ),
+    *(
+        wild("customers", "likes", value, lambda d: likes(d) == [])
+        for value in ("[]", "[None]", "[nan]", "NULL", "[ ]")
+    ),
+    *(
+        wild("customers", "likes", value, lambda d: likes(d) == ["1", "2"])
+        for value in ("[1, 2]", "[1.0, 2]", [1, 2.0])
+    ),
+    *(
+        wild("bought", "when", value, lambda d: day(d) == 20179 + 10 / 24)
+        for value in ("2025-04-01 10:00:00 UTC", "2025-04-01T10:00 GMT", "2025-04-01 10:00:00.000000000Z")
+    ),
+    *(wild("bought", "when", value, lambda d: day(d) == 20179) for value in (20250401, "20250401", 20250401.0)),
+    wild("bought", "when", 1743465600, lambda d: day(d) == 20179),
+    wild("customers", "persona", "NULL", lambda d: d.segments[6] == "(none)"),
+    wild("customers", "persona", "Cafe\u0301", lambda d: d.segments[6] == "Caf\u00e9"),
+    wild("products", "sku", 2**53 + 1, lambda d: d.product_ids[6] == "9007199254740993"),
+    wild("products", "sku", "\u1100\u1161", lambda d: d.product_ids[6] == "\uac00"),
     ("products", "sku", " T7 ", lambda d: d.product_ids[6] == "T7"),
     ("products", "name", "차 🍵🏽 שלום\u200f", lambda d: d.products.column("name")[6] == "차 🍵🏽 שלום\u200f"),
     ("products", "name", "two\nlines\x07", lambda d: len(d.product_ids) == N),

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from decimal import Decimal
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -130,7 +131,7 @@ def test_what_was_bought_is_left_out_from_either_column(mall_rec, mall_run, tmp_
     rows = people(4)
     for row, list_of, one in zip(rows, (["p1", "p9"], [], None, ["p2"]), ("p3", "p4", None, "p2"), strict=True):
         row |= {"purchased_products": list_of, "purchased_product_id": one}
-    found, _ = job(mall_run, rows, tmp_path, top_n=8)
+    found, _ = job(mall_run, rows, tmp_path, top_n=8, allow_unmatched=True)
     bought = [["p1", "p3"], ["p4"], [], ["p2"]]
     same(found, mall_rec, rows, bought, top_n=8)
     for row, products in zip(rows, bought, strict=True):
@@ -230,6 +231,98 @@ def test_a_text_that_is_not_utf8_fails_alone(mall_run, tmp_path, group):
     assert side["row"].to_pylist() == [2]
     assert side["skin_type"].chunk(0).view(pa.binary()).to_pylist() == [b"\xff\xfe"]
     assert side["reason"][0].as_py().startswith("skin_type: found b\"'utf-8' codec can't decode")
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize(
+    "ids",
+    [
+        *(pa.array([True] * 3), pa.array([[1]] * 3), pa.array([{"a": 1}] * 3), pa.array([float("inf")] * 3)),
+        *(pa.array(["a\0b"] * 3), pa.array([b"a"] * 3), pa.array([2.0**53] * 3), pa.array([2.0**24] * 3, pa.float32())),
+        *(pa.array(["NULL"] * 3), pa.array([[["a"]]] * 3), pa.array(["True"] * 3)),
+    ],
+    ids=lambda value: str(value.type),
+)
+def test_what_is_no_id_is_rejected(mall_run, tmp_path, ids):
+    table = pa.Table.from_pylist(people(3))
+    found, rejected = job(mall_run, table.set_column(0, "user_id", ids), tmp_path)
+    assert found == []
+    assert [one["reason"].partition(": found")[0] for one in rejected] == ["user_id"] * 3
+    assert [one["user_id"] for one in rejected] == ids.to_pylist()
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("values", [pa.array([["KR"]] * 3), pa.array([{"v": "KR"}] * 3), pa.array([b"KR"] * 3)])
+def test_an_attribute_of_another_kind_is_no_unseen_value(films_model, tmp_path, values):
+    """All customers would be treated alike, without a word."""
+    save_model(films_model, tmp_path / "run")
+    table = pa.table({"viewer": ["a", "b", "c"], "country": values})
+    found, rejected = job(tmp_path / "run", table, tmp_path)
+    assert found == []
+    assert ["country: found" in one["reason"] and "allowed: one value" in one["reason"] for one in rejected] == [
+        True
+    ] * 3
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())])
+def test_columns_of_views_are_columns(mall_rec, mall_run, tmp_path, kind):
+    """Polars and DuckDB write `string_view`, of which Arrow cannot take rows."""
+    rows = people(6)
+    rows[3]["gender"] = "X"
+    plain_table = pa.Table.from_pylist(rows)
+    table = plain_table
+    for name in ("user_id", "skin_type", "gender"):
+        table = table.set_column(table.schema.get_field_index(name), name, plain_table[name].cast(kind))
+    views = pa.array([row["purchased_products"] for row in rows], pa.list_view(pa.string()))
+    table = table.set_column(table.schema.get_field_index("purchased_products"), "purchased_products", views)
+    found, rejected = job(mall_run, table, tmp_path, top_n=3)
+    good = [row for row in rows if row["gender"] != "X"]
+    same(found, mall_rec, good, [row["purchased_products"] for row in good], top_n=3)
+    assert pq.read_schema(tmp_path / "out.parquet").field("user_id").type == kind
+    assert [(one["user_id"], one["purchased_products"]) for one in rejected] == [("c3", rows[3]["purchased_products"])]
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("unknown", ["p1.0", "001", "P1", "['p1']x"])
+def test_purchases_of_no_product_are_counted_and_many_are_an_error(mall_run, tmp_path, capsys, monkeypatch, unknown):
+    """A spreadsheet's or a database's way to write ids: what was bought would be recommended again."""
+    rows = [{**row, "purchased_products": ["p1"]} for row in people(20)]
+    for row in rows[4:6]:
+        row["purchased_products"] = [unknown]
+    job(mall_run, rows, tmp_path)
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        f"2 of 20 purchases are the id of no product, so nothing was left out for them; the first, row 5: {unknown!r}"
+        in said
+    )
+    before = (tmp_path / "out.parquet").read_bytes()
+    rows[6]["purchased_products"] = [unknown]
+    with pytest.raises(
+        InputError, match=r"in\.parquet: found 3 of 20 purchases that are the id of no product, the first in row 5"
+    ):
+        job(mall_run, rows, tmp_path)
+    assert (tmp_path / "out.parquet").read_bytes() == before
+    # What was done is kept, and goes out as soon as it is allowed.
+    monkeypatch.setattr(batch, "rank", None)
+    found, _ = job(mall_run, rows, tmp_path, allow_unmatched=True)
+    assert len({one["user_id"] for one in found}) == 20
+
+
+@pytest.mark.wild
+def test_ids_of_a_database_match(mall_run, tmp_path, monkeypatch):
+    """Decimals, floats and lists written as texts mean the ids that they are."""
+    rec = Recommender.load(mall_run)
+    rec.add_products([{"product_id": 1061, "product_name": "N", "brand_name": "Isul", "category": 97, "price": 5}])
+    monkeypatch.setattr(batch.Recommender, "load", lambda *_, **__: rec)
+    table = pa.Table.from_pylist(people(4)).drop_columns("purchased_products")
+    for values in (
+        *(pa.array([[Decimal(1061)]] * 4, pa.list_(pa.decimal128(10, 2))), pa.array([[1061.0]] * 4)),
+        *(pa.array(["['1061']"] * 4), pa.array(["[1061.0, 'p1']"] * 4)),
+    ):
+        found, rejected = job(mall_run, table.append_column("purchased_products", values), tmp_path, top_n=9)
+        assert rejected == []
+        assert "1061" not in {one["product_id"] for one in found}
 
 
 def test_every_row_rejected(mall_run, tmp_path, capsys):
