@@ -23,7 +23,7 @@ from recsys_jax.console.tables import Grid, Page, plus_minus, say, show, write_p
 from recsys_jax.console.terminal import console, note, progress, renamed
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import write_file
-from recsys_jax.data.values import as_key
+from recsys_jax.data.values import split_keys
 from recsys_jax.evaluation.baselines import baselines, popularities
 from recsys_jax.evaluation.engine import CONTROL, KS, MODEL, evaluate, in_sample
 from recsys_jax.evaluation.findings import better_recipe
@@ -171,5 +171,5 @@ def _samples(run: Path, dataset: Dataset, count: int = 2) -> None:
         row = segments.index(segment)
         attributes = {f.column: dataset.customers.column(f.column)[row] for f in features}
         bought = [dataset.product_ids[product] for customer, product in dataset.purchases if customer == row]
-        said = ", ".join(f"{name} {value}" for name, value in attributes.items() if as_key(value) is not None)
+        said = ", ".join(f"{name} {value}" for name, value in attributes.items() if split_keys(value, None))
         show_recommended(rec.recommend(purchased_products=bought, **attributes), f"{segment}: {said}")

@@ -11,15 +11,14 @@ from rich.text import Text
 from recsys_jax.console.places import following
 from recsys_jax.console.terminal import console
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.data.values import as_key
+from recsys_jax.data.values import split_keys
 
 
 def example(run: Path, dataset: Dataset) -> str:
     """A command that recommends to the first customer."""
     stated = {}
     for feature in dataset.schema.customers.features:
-        value = dataset.customers.column(feature.column)[0]
-        keys = [key for key in map(as_key, value if isinstance(value, list) else [value]) if key is not None]
+        keys = split_keys(dataset.customers.column(feature.column)[0], None)
         if keys:
             stated[feature.column] = f"{feature.column}={','.join(keys)}"
     return following("recommend", run, *stated.values())

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int
 
-from recsys_jax.data.features import refuse_unusable
+from recsys_jax.data.features import refuse_unreadable, refuse_unusable
 from recsys_jax.data.readers import RepeatedKey, read_table
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
 from recsys_jax.data.tables import SetAside, Table, Validation
@@ -115,15 +115,16 @@ def _usable_products(table: Table, schema: Schema) -> tuple[Table, list[str]]:
     table.require_rows("products")
     table = table.collecting()
     table.ids(part.id)
-    refuse_unusable(table, part.features, [part.name, part.brand, part.category, part.price])
+    refuse_unusable(table, part.features, part.shown)
     table.ids(part.id, repeated=False)
     table = table.usable(part.id)
     return table, table.ids(part.id)
 
 
 def product_ids(table: Table, schema: Schema) -> list[str]:
-    """The ids of a product table. Raises `InputError` where it is empty or an id is missing or repeated."""
+    """The ids of a product table. Raises `InputError` where it is empty, an id is repeated or absent, or a name is none."""
     table.require_rows("products")
+    refuse_unreadable(table, schema.products.shown)
     return table.ids(schema.products.id, repeated=False)
 
 

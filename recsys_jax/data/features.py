@@ -241,7 +241,6 @@ def refuse_unusable(table: Table, features: Sequence[Feature], shown: Sequence[s
     These are values out of bounds, unseen or missing where the policy is "error", lists or objects where one value
     belongs, and halves of characters. A learned vocabulary is that of all rows here. Columns may be absent.
     """
-    refuse_unreadable(table, shown)
     for feature in features:
         if feature.column not in table.columns:
             continue
@@ -254,6 +253,7 @@ def refuse_unusable(table: Table, features: Sequence[Feature], shown: Sequence[s
         values = _vocabulary(feature, bags)
         if values:  # an empty vocabulary is refused by training
             FittedFeature(feature, values).encode(table)
+    refuse_unreadable(table, shown)
 
 
 def refuse_unreadable(table: Table, columns: Iterable[str | None]) -> None:

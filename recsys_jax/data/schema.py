@@ -110,6 +110,11 @@ class Products:
     """The column of nested reviews, from which personas and customers can be made."""
     features: tuple[Feature, ...]
 
+    @property
+    def shown(self) -> list[str | None]:
+        """The columns that people see beside the id."""
+        return [self.name, self.brand, self.category, self.price]
+
 
 @dataclass(frozen=True)
 class Customers:

@@ -272,4 +272,4 @@ def shown(value: object, limit: int = 80) -> str:
 
 def plain(text: str) -> str:
     """A name from a file with escapes for whatever would act on a terminal or cannot be written there."""
-    return "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

@@ -237,7 +237,7 @@ class Recommender:
             return
         part = model.schema.products
         ids = table.ids(part.id)
-        refuse_unreadable(table, [part.name, part.brand, part.category, part.price])
+        refuse_unreadable(table, part.shown)
         with self._adding:
             old = self._catalogue
             seen = set(old.row_of)

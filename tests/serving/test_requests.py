@@ -49,7 +49,7 @@ def ids(found):
         *(("country", value, COUNTRY) for value in (["KR"], {"v": "KR"}, b"KR", {"KR"}, ("KR",), [], object())),
         *(
             ("country", value, COUNTRY)
-            for value in (np.array(["KR"]), pd.Series(["KR"]), (x for x in "K"), np.bytes_("K"))
+            for value in (np.array(["KR"]), pd.Series(["KR"]), (x for x in "K"), np.bytes_(b"K"))
         ),
         *(("favourite_genres", value, GENRES) for value in ({"Drama": 1}, [["Drama"]], b"Drama", [b"Drama"])),
         *(
@@ -69,9 +69,12 @@ def test_a_value_of_another_kind_is_no_unseen_value(films, name, value, words):
     says(lambda: films.recommend_batch({name: [None, value]}), "row 2", *words)
 
 
-@pytest.mark.parametrize("kind", [pa.list_(pa.string()), pa.struct([("v", pa.string())]), pa.binary()])
-def test_nor_is_a_column_of_another_kind(films, kind):
-    value = {"list<": ["KR"], "struct": {"v": "KR"}, "binary": b"KR"}[str(kind)[:6].replace("list<i", "list<")]
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(pa.list_(pa.string()), ["KR"]), (pa.struct([("v", pa.string())]), {"v": "KR"}), (pa.binary(), b"KR")],
+    ids=str,
+)
+def test_nor_is_a_column_of_another_kind(films, kind, value):
     says(lambda: films.recommend_batch(pa.table({"country": pa.array([None, value], kind)})), "row 2", *COUNTRY)
 
 
@@ -84,16 +87,12 @@ def test_nor_is_a_column_of_another_kind(films, kind):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_all_kinds_of_lists_are_lists(films, mall, value):
-    scores = [
+def test_all_kinds_of_lists_are_lists(films, value):
+    found, wanted = (
         {one["product_id"]: one["score"] for one in films.recommend(favourite_genres=several, top_n=9)}
         for several in (value, ["Drama", "Crime"])
-    ]
-    assert scores[0] == pytest.approx(scores[1], abs=1e-6)
-    bought = {"Drama": "p1", "Crime": "p2"}
-    listed = [bought.get(one, one) for one in value] if isinstance(value, list | tuple) else None
-    if listed is not None:
-        assert not {"p1", "p2"} & set(ids(mall.recommend(**DRY, purchased_products=listed, top_n=9)))
+    )
+    assert found == pytest.approx(wanted, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -153,7 +152,7 @@ def test_numbers_that_mean_the_same_are_one_id(films, value):
     [
         *(({"studio": value}, ("studio: found", "one value")) for value in (["Big"], {"a": 1}, b"Big", {"Big"})),
         *(({"genres": value}, ("genres: found", "a list of such")) for value in ({"Drama": 1}, [["Drama"]], b"Drama")),
-        *(({"year": value}, ("year: found", "a number")) for value in ([2001], b"2001", "2_001")[:2]),
+        *(({"year": value}, ("year: found", "a number")) for value in ([2001], b"2001")),
         *(({"film": value}, ("film: found", "an id")) for value in (["f9"], b"f9", True, "TRUE", 2.0**53, "NULL")),
         ({"genres": "\ud800"}, ("genres: found", "whole characters")),
     ],
@@ -191,23 +190,18 @@ def test_results_hold_plain_values(mall, price, shown):
     assert (found["price"], type(found["price"]), found["name"]) == (shown, type(shown), "Caf\u00e9")
 
 
-def test_a_date_or_a_missing_value_as_a_name(mall):
-    for name, shown in (
-        (date(2024, 3, 1), "2024-03-01"),
-        (pd.Timestamp(2024, 3, 1), "2024-03-01 00:00:00"),
-        (pd.NA, None),
-    ):
-        new = {"product_id": str(name), "product_name": name, "brand_name": "Isul", "category": 97, "price": 5}
-        if name is not pd.NA:
-            mall.add_products([new])
-            assert {one["name"] for one in mall.recommend(**DRY, top_n=12)} >= {shown}
-        else:
-            mall.add_products([{**new, "product_id": "na"}])
-            assert json.loads(json.dumps(mall.recommend(**DRY, top_n=12)))[-1].keys() >= {"name"}
+@pytest.mark.parametrize(
+    ("name", "shown"), [(date(2024, 3, 1), "2024-03-01"), (pd.NaT, None), (pd.NA, None), (float("nan"), None), (7.0, 7)]
+)
+def test_a_date_a_number_or_a_gap_as_a_name(mall, name, shown):
+    mall.add_products([{"product_id": "n", "product_name": name, "brand_name": "Isul", "category": 97, "price": 5}])
+    found = {one["product_id"]: one for one in mall.recommend(**DRY, top_n=9)}["n"]
+    assert found["name"] == shown
+    assert json.loads(json.dumps(found)) == found
 
 
 @pytest.mark.parametrize(
-    "value", ["x" * 10**7, ["x" * 10**7], ["x"] * 10**6, {"x" * 10**7: 1}], ids=["text", "in a list", "list", "key"]
+    "value", ["x" * 10**6, ["x" * 10**6], ["x"] * 10**6, {"x" * 10**6: 1}], ids=["text", "in a list", "list", "key"]
 )
 def test_a_message_does_not_repeat_megabytes(mall, value):
     calls = [
