@@ -122,7 +122,7 @@ def _usable_products(table: Table, schema: Schema) -> tuple[Table, list[str]]:
 
 
 def product_ids(table: Table, schema: Schema) -> list[str]:
-    """The ids of a product table. Raises `InputError` where it is empty, an id is repeated or absent, or a name is none."""
+    """The ids of a product table. Raises `InputError` where it is empty, or an id or name is none or an id repeated."""
     table.require_rows("products")
     refuse_unreadable(table, schema.products.shown)
     return table.ids(schema.products.id, repeated=False)
