@@ -87,7 +87,7 @@ def as_key(value: object) -> str | None:
         text = str(value)
     except ValueError:  # more digits than Python prints
         text = hex(value)  # type: ignore[call-overload]
-    return None if text in {"nan", "NaN", "NaT", "<NA>"} else text
+    return None if text in {"nan", "NaN", "sNaN", "NaT", "<NA>"} else text
 
 
 def as_id(value: object) -> str | None:
@@ -250,13 +250,13 @@ def as_plain(value: object) -> str | int | float | bool | None:
     """
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, Decimal):
-        value = int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, str):
         return composed(value)
-    if isinstance(value, int | float) and value == value:
-        return value
-    return None if is_scalar(value) and as_key(value) is None else str(value)
+    if is_scalar(value) and as_key(value) is None:
+        return None
+    if isinstance(value, Decimal) and value.is_finite():
+        value = int(value) if value == value.to_integral_value() else float(value)
+    return value if isinstance(value, int | float) else str(value)
 
 
 def shown(value: object, limit: int = 80) -> str:
