@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -36,7 +36,7 @@ class Options:
 def main(options: Options) -> None:
     """Recommends and prints."""
     rec = Recommender.load(options.run, options.boosts, tell=note)
-    attributes: dict[str, object] = {}
+    attributes: dict[str, Any] = {}
     for word in options.attributes:
         name, sign, value = word.partition("=")
         if not sign or name in attributes:

@@ -86,7 +86,7 @@ def as_key(value: object) -> str | None:
     try:
         text = str(value)
     except ValueError:  # more digits than Python prints
-        text = hex(value)  # type: ignore[call-overload]
+        text = hex(value)  # type: ignore[arg-type]
     return None if text in {"nan", "NaN", "sNaN", "NaT", "<NA>"} else text
 
 

@@ -210,7 +210,8 @@ def test_an_alias_whose_value_nobody_had_is_unknown():
 
 def test_nothing_to_learn():
     for feature in (one(values=None, missing="extra-row"), several(values=None, missing="ignore")):
-        says(lambda feature=feature: fitted(feature, [None, ""]), "rows.csv", "'x'", "no value")
+        nothing = table(x=[None, ""])
+        says(lambda feature=feature, rows=nothing: FeatureSpace.fit([feature], rows), "rows.csv", "'x'", "no value")
 
 
 def test_a_missing_column():
@@ -309,7 +310,7 @@ def test_text_numbers_and_scale():
 
 @pytest.mark.parametrize(
     "value",
-    ["abc", "nan", "inf", math.inf, -math.inf, True, False, np.True_, "1,000", "12 years", [1], {}, 10**400, "0x10"],
+    ["abc", "inf", math.inf, -math.inf, True, False, np.True_, "1,000", "12 years", 10**400, "0x10", "1_299"],
 )
 def test_what_is_no_number(value):
     says(lambda: encoded(number(), [value], train=[1]), "rows.csv, row 1", "x", "a number")
@@ -317,7 +318,13 @@ def test_what_is_no_number(value):
     assert encoded(number(unknown="missing", missing="flag"), [1, value], train=[1, 3]) == [[1.0, 0.0], [2.0, 1.0]]
 
 
-@pytest.mark.parametrize("value", [None, "", " ", math.nan, np.float32("nan"), pd.NA])
+@pytest.mark.parametrize("value", [[1], {}, b"1", np.array([1])])
+def test_what_no_policy_makes_a_number(value):
+    for policies in ({}, {"unknown": As(7)}, {"unknown": "missing", "missing": "flag"}):
+        says(lambda policies=policies: encoded(number(**policies), [value], train=[1]), "row 1, x: found", "a number")
+
+
+@pytest.mark.parametrize("value", [None, "", " ", math.nan, np.float32("nan"), pd.NA, "nan", "NULL"])
 def test_missing_numbers(value):
     says(lambda: encoded(number(unknown=As(7)), [value], train=[1]), "rows.csv, row 1", "x", "a number")
     assert encoded(number(missing=As(7)), [value], train=[1]) == [[7.0]]

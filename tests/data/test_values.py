@@ -13,7 +13,7 @@ import pytest
 from recsys_jax.data.dataset import load_dataset, read_reviews
 from recsys_jax.data.features import FeatureSpace, FittedFeature
 from recsys_jax.data.readers import read_table
-from recsys_jax.data.schema import Categorical, MultiCategorical
+from recsys_jax.data.schema import Categorical, MultiCategorical, Schema
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_id, as_items, as_key, parse_date, parse_number
 from recsys_jax.errors import InputError
@@ -24,6 +24,13 @@ pytestmark = pytest.mark.wild
 def one(values=None, **options):
     policies = {"labels": None, "aliases": {}, "unknown": "extra-row", "missing": "extra-row", **options}
     return Categorical("x", "x", values, **policies)
+
+
+def document(feature):
+    """The content of a dataset.toml in which customers have this feature."""
+    side = {"id": "id", "file": "t.csv"}
+    products = {**side, "features": [{"name": "p", "kind": "numeric", "unknown": "error", "missing": "error"}]}
+    return {"name": "t", "products": products, "customers": {**side, "purchases": "b", "features": [feature]}}
 
 
 # Truth values
@@ -56,7 +63,12 @@ def test_a_truth_value_is_one_value_in_every_file(tmp_path, ending):
 
 def test_truth_values_of_a_schema_and_of_former_models():
     """Values, labels and aliases in dataset.toml, and a vocabulary that a former model learned as it was written."""
-    assert FittedFeature(one(("true", "false"), aliases={"true": "true"})).canonical("TRUE") == "true"
+    part = {"name": "x", "kind": "categorical", "values": [True, "FALSE"], "labels": ["yes", "no"]}
+    part |= {"aliases": {"on": True, "off": "False"}, "unknown": "error", "missing": {"as": False}}
+    feature = Schema.parse(document(part), "dataset.toml").customers.features[0]
+    given = FittedFeature.fit(feature, Table.of({"x": []}, "rows"), [])
+    assert [given.canonical(value) for value in (True, "TRUE", "on", "yes")] == ["true"] * 4
+    assert given.encode(Table.of({"x": [np.True_, "no", "off", None]}, "rows")).tolist() == [0, 1, 1, 1]
     former = FittedFeature.restore(one(), {"values": ["True", "False", "NaN"], "width": 1})
     assert [former.canonical(value) for value in (True, "true", "False", None)] == ["True", "True", "False", None]
     assert (
