@@ -30,7 +30,8 @@ def write(found: Report, dataset: Dataset, out: Path, k: int, *, derived: bool, 
     `asked` says what was, between the headline and the tables of the report.
     """
     said, title = findings(found, derived=derived), found.evaluation.protocol
-    page: list[str | Grid] = [*(f"* note: {note}" for note in dataset.notes), *_page(found, title, said)]
+    notes = [*dataset.notes, *dict.fromkeys(found.evaluation.methods[MODEL].notes)]
+    page: list[str | Grid] = [*(f"* note: {note}" for note in notes), *_page(found, title, said)]
     honest: list[str] = []
     if found.leak_free is not None:
         honest = findings(found.leak_free)

@@ -117,7 +117,12 @@ class FittedFeature:
             flags = [[x is None for x in read]] if feature.missing == "flag" else []
             return np.clip([numbers, *flags], -_LARGEST, _LARGEST).T.astype(np.float32, "C")
         bags: list[list[int]] = []
+        # Most values of one are texts of the vocabulary as they stand.
+        known = {} if isinstance(feature, MultiCategorical) else self._row_of
         for i, value in enumerate(table.column(feature.column)):
+            if isinstance(value, str) and value in known:
+                bags.append([known[value]])
+                continue
             rows = dict.fromkeys(self._row(table, i, item) for item in _items(feature, table, i, value))
             rows.pop(-1, None)
             bags.append([*rows] or [self._row(table, i, None)])

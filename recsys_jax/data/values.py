@@ -29,6 +29,7 @@ _FIRST, _LAST = (day.replace(tzinfo=UTC).timestamp() for day in (datetime.min, d
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What programs write for a missing value (pandas, NumPy, SQL, Excel), and for truth values (Python, Excel).
 _WORDS = dict.fromkeys(["NaN", "nan", "NaT", "<NA>", "NULL", "null", "\\N", "#N/A"], "")
+_TRUTH = {"true", "false"}
 _WORDS |= {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
 _SCALARS = (str, int, float, Number, np.generic, date, time, timedelta, UUID)
 # A list as Python, JSON or Spark write it: texts in quotes, or words without spaces.
@@ -70,7 +71,9 @@ def as_key(value: object) -> str | None:
     (None, None, None, None)
     """
     if isinstance(value, str):
-        text = composed(value.strip())
+        text = value.strip()
+        if not text.isascii():
+            text = composed(text)
         return _WORDS.get(text, text) or None
     if isinstance(value, np.generic):
         value = value.item()
@@ -102,9 +105,9 @@ def as_id(value: object) -> str | None:
     ('9007199254740993', None)
     """
     key = as_key(value)
-    if key in (None, "true", "false"):
+    if key is None or key in _TRUTH:
         return None
-    if isinstance(value, float | np.floating | Decimal):
+    if not isinstance(value, str) and isinstance(value, float | np.floating | Decimal):
         digits = {np.float16: 11, np.float32: 24, Decimal: math.inf}.get(type(value), 53)
         if not abs(value) < 2.0**digits:
             return None
@@ -179,6 +182,8 @@ def as_list(value: object) -> list[Any] | None:
     >>> as_list(("a", "b")), as_list(np.arange(2)), as_list("ab"), as_list({"a": 1})
     (['a', 'b'], [0, 1], None, None)
     """
+    if isinstance(value, list):
+        return value
     if isinstance(value, set | frozenset):
         return sorted(value, key=str)  # its own order differs from process to process
     if isinstance(value, Sequence | KeysView | ValuesView):
@@ -197,17 +202,21 @@ def as_items(value: object, separator: str | None = None, *, alone: bool = True)
     >>> as_items("a|b", "|"), as_items(("a", 2)), as_items("['a', 'b']"), as_items(None), as_items([["a"]])
     (['a', 'b'], ['a', 2], ['a', 'b'], [], None)
     """
+    items = _parts(value, separator, alone)
+    return items if items is not None and all(map(is_scalar, items)) else None
+
+
+def _parts(value: object, separator: str | None, alone: bool) -> list[Any] | None:
+    """`as_items`, in which there may be other than single values."""
     text = value.strip() if isinstance(value, str) else ""
     items = _written_list(text) if text[:1] == "[" and text[-1:] == "]" else as_list(value)
     if items is None and is_scalar(value) and text[:1] + text[-1:] != "[]":
         items = [] if as_key(value) is None else [value]
         if items and separator is None and not alone:
             return None
-    if items is None:
-        return None
-    if separator is not None:
-        items = [part for item in items for part in (item.split(separator) if isinstance(item, str) else [item])]
-    return items if all(map(is_scalar, items)) else None
+    if items is None or separator is None:
+        return items
+    return [part for item in items for part in (item.split(separator) if isinstance(item, str) else [item])]
 
 
 def _written_list(text: str) -> list[Any] | None:
@@ -235,11 +244,17 @@ def as_ids(value: object, separator: str | None = None, *, alone: bool = True) -
     >>> as_ids(["p1", None, 7.0]), as_ids("p1", alone=False), as_ids([["p1"]]), as_ids([True])
     (['p1', '7'], None, None, None)
     """
-    items = as_items(value, separator, alone=alone)
-    ids = [(item, as_id(item)) for item in items or ()]
-    if items is None or any(key is None and as_key(item) is not None for item, key in ids):
+    items = _parts(value, separator, alone)
+    if items is None:
         return None
-    return [key for _, key in ids if key is not None]
+    ids = []
+    for item in items:
+        key = as_id(item)
+        if key is not None:
+            ids.append(key)
+        elif not is_scalar(item) or as_key(item) is not None:
+            return None
+    return ids
 
 
 def as_plain(value: object) -> str | int | float | bool | None:

@@ -96,7 +96,9 @@ def model_scorer(model: TrainedModel | Ensemble, dataset: Dataset, note: str = "
     known = (model.models[0] if isinstance(model, Ensemble) else model).customers.names
     left = [feature.name for feature in dataset.schema.customers.features if feature.name not in known]
     if left:
-        note = ", ".join(filter(None, [note, f"without {' and '.join(left)}, which no training customer states"]))
+        note = ", ".join(
+            filter(None, [note, f"without {' and '.join(left)}, which no training customer of the fold states"])
+        )
     first, group = attribute_rows(dataset)
     customers = model.embed_customers(dataset.customers.select(first.tolist()))
 

@@ -175,10 +175,11 @@ class Catalogue:
         """
         out = []
         for row, ids in enumerate(table.id_lists(BOUGHT)):
-            unknown = [product_id for product_id in ids if product_id not in self.row_of]
-            if strict and unknown:
-                table.refuse(row, BOUGHT, f"ids of products, and none has {shown(unknown[0])}")
-            out.append(sorted({self.row_of[product_id] for product_id in ids if product_id in self.row_of}))
+            known = {product_id: self.row_of[product_id] for product_id in ids if product_id in self.row_of}
+            if strict and not known.keys() >= set(ids):
+                unknown = next(product_id for product_id in ids if product_id not in known)
+                table.refuse(row, BOUGHT, f"ids of products, and none has {shown(unknown)}")
+            out.append(sorted(known.values()))
         return out
 
 

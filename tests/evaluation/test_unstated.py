@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from recsys_jax import DeepConfig, InputError, Recommender, fit, load_dataset, save_model
+from recsys_jax.console.reports import write
 from recsys_jax.data.splits import Fold, Split, combination_split
 from recsys_jax.evaluation.baselines import baselines
 from recsys_jax.evaluation.engine import MODEL, evaluate
 from recsys_jax.evaluation.methods import recipe
+from recsys_jax.evaluation.report import report
 from recsys_jax.training.batches import prepare
 
 pytestmark = pytest.mark.wild
@@ -45,9 +47,13 @@ def test_a_fold_goes_on_without_it(mall, tmp_path, kind, policy):
     dataset = shop(mall, kind, policy)
     train = without(dataset, "u1")
     split = Split("cross-validation", "one fold", (Fold(train, ~train),))
-    methods = {MODEL: recipe(TINY), "naive Bayes": baselines(dataset)["naive Bayes"]}
+    others = baselines(dataset)
+    methods = {MODEL: recipe(TINY), **{name: others[name] for name in ("random", "popularity", "naive Bayes")}}
     found = evaluate(dataset, split, methods, (3,), control=False)
-    assert found.methods[MODEL].notes == ("without hair, which no training customer states",)
+    note = "without hair, which no training customer of the fold states"
+    assert found.methods[MODEL].notes == (note,)
+    write(report(found, count=10), dataset, tmp_path, 3, derived=False)
+    assert f"* note: {note}" in (tmp_path / "report.md").read_text("utf-8")
     assert np.isfinite(found.values["naive Bayes"]["mrr"]).all()
     assert "hair" in prepare(dataset, TINY, without(dataset, "u2")).customer_space.names
     # Such a model can be kept, and does not take the attribute.
