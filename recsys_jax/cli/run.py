@@ -1,10 +1,11 @@
 """The main job, such as `recsys-jax run data/amoremall`, or of a product file, `recsys-jax run reviews.json`."""
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,7 +22,7 @@ from recsys_jax.console.recommendations import show as show_recommended
 from recsys_jax.console.reports import draw, write
 from recsys_jax.console.tables import Grid, Page, plus_minus, say, show, write_page
 from recsys_jax.console.terminal import console, note, progress, renamed
-from recsys_jax.data.dataset import read_schema
+from recsys_jax.data.dataset import read_reviews, read_schema
 from recsys_jax.data.files import write_file
 from recsys_jax.data.values import split_keys
 from recsys_jax.evaluation.baselines import baselines, popularities
@@ -29,7 +30,9 @@ from recsys_jax.evaluation.engine import CONTROL, KS, MODEL, evaluate, in_sample
 from recsys_jax.evaluation.findings import better_recipe
 from recsys_jax.evaluation.methods import built_in, recipe, trained
 from recsys_jax.evaluation.report import report
+from recsys_jax.storage.torch import published_schema
 
+PRODUCT_FILES = (".json", ".jsonl", ".ndjson", ".parquet")  # the kinds of table that hold lists, such as of reviews
 FORMER = {f"--recipe={old}": f"--recipe={new}" for old, new in FORMER_RECIPES.items()}
 
 
@@ -38,11 +41,13 @@ class Options:
     """The main job, end to end: personas, customers, training, evaluation, pictures, sample recommendations."""
 
     dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = MALL
-    """The folder with dataset.toml; or a product file of the mall with its reviews (JSON)."""
+    """The folder with dataset.toml; or a product file of the mall with its reviews (JSON, JSON Lines, Parquet)."""
     run: Path | None = None
     """The folder for everything this writes; by default runs/NAME with the dataset's name."""
     encoder: str = "use"
     """'use' (multilingual, offline), 'lsa' (no model), or a sentence-transformers name or folder."""
+    k: int | Literal["auto"] = 6
+    """The number of personas, or auto: the best silhouette from 2 to 12."""
     recipe: Literal["standard", "deep", "wide"] = "standard"
     """The recipe to train; standard: the dataset's own. The other one is measured beside it."""
     epochs: int | None = None
@@ -67,7 +72,7 @@ class Options:
 def main(options: Options) -> str:
     """Runs every stage; what each one says stands in its own command."""
     started = time.monotonic()
-    if options.dataset.suffix == ".json" and not options.dataset.is_file():
+    if options.dataset.suffix.lower() in PRODUCT_FILES and not options.dataset.exists():
         raise InputError(f"{options.dataset}: there is no such file")
     dataset = (folder_of(options.dataset) if options.dataset.is_file() else options.dataset).resolve()
     if Path.cwd() in dataset.parents:  # as a person would type it
@@ -79,7 +84,7 @@ def main(options: Options) -> str:
     run = run_folder(dataset, options.run)
     if read_schema(dataset).customers.file is None:
         _stage("Personas and customers, from the reviews")
-        cluster_personas.main(cluster_personas.Options(dataset, run, encoder=options.encoder, seed=options.seed))
+        cluster_personas.main(cluster_personas.Options(dataset, run, options.encoder, options.k, options.seed))
     opened = load_dataset(dataset, made_customers(dataset, run))
     recipes = {one.recipe: _changed(one, options) for one in [*built_in(len(opened.purchases)).values(), default]}
     own = recipes.pop(default.recipe if options.recipe == "standard" else options.recipe)
@@ -100,12 +105,26 @@ def main(options: Options) -> str:
 
 
 def folder_of(products: Path) -> Path:
-    """A dataset folder for a product file of the mall: its own copy, described as `data/amoremall` is."""
-    folder, packaged = Path("runs") / f"{products.stem}-dataset", files("recsys_jax.data")
-    described = packaged.joinpath("amoremall.toml").read_text("utf-8")
-    write_file(folder / "dataset.toml", described.replace('name = "amoremall"', f"name = {json.dumps(products.stem)}"))
+    """A dataset folder for a product file of the mall: its own copy, described as `data/amoremall` is.
+
+    Raises `InputError`, before anything is written, for a file of another kind or without reviews.
+    """
+    if products.suffix.lower() not in PRODUCT_FILES:
+        raise InputError(
+            f"{products}: found the ending {products.suffix!r}; allowed: {', '.join(PRODUCT_FILES)}, as products hold "
+            f"their reviews; or a folder with a dataset.toml, which may describe any table"
+        )
+    schema = published_schema()
+    read_reviews(products.parent, replace(schema, products=replace(schema.products, file=products.name)))
+    # What a dataset's name may not have: dots before it, a separator or drive of Windows, what nobody sees.
+    name = re.sub(r"^\.+|[\\:]", "_", "".join(one if one.isprintable() else "_" for one in products.stem))
+    folder, packaged = Path("runs") / f"{name}-dataset", files("recsys_jax.data")
+    copy = f"products{products.suffix.lower()}"
+    described = packaged.joinpath("amoremall.toml").read_text("utf-8").replace("products.json", copy)
+    named = described.replace('name = "amoremall"', f"name = {json.dumps(name, ensure_ascii=False)}")
+    write_file(folder / "dataset.toml", named)
     write_file(folder / "personas.toml", packaged.joinpath("personas.toml").read_bytes())
-    write_file(folder / "products.json", products.read_bytes())
+    write_file(folder / copy, products.read_bytes())
     return folder
 
 

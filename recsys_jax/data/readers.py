@@ -1,4 +1,4 @@
-"""Files to tables: JSON, CSV and Parquet."""
+"""Files to tables: JSON, JSON Lines, CSV and Parquet."""
 
 import csv
 import io
@@ -16,14 +16,14 @@ from recsys_jax.errors import InputError
 
 
 def read_table(path: Path) -> Table:
-    """The table in a JSON (list of objects), CSV (with a header) or Parquet file, by the ending of its name.
+    """The table in a JSON, JSON Lines, CSV (with a header) or Parquet file, by the ending of its name.
 
     Empty CSV values and NaN are None. Rows that are not objects, or have a key twice, are set aside. Raises
     `InputError` where the file is absent, malformed or of another format.
     """
     ending = path.suffix.lower()
     if ending not in _READERS:
-        raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .json, .csv, .parquet")
+        raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: {', '.join(_READERS)}")
     try:
         if not path.is_file():
             raise InputError(f"{path}: there is no such file")
@@ -45,6 +45,7 @@ _SIGNS = {
     b"PAR1": (".parquet", "a Parquet file: let its name end in .parquet"),
     b"\x1f\x8b": (".gz", "a file compressed by gzip: unpack it first"),
     b"PK\x03\x04": (".zip", "a ZIP archive or an Excel sheet: unpack it, or save the sheet as CSV (UTF-8)"),
+    b"\xd0\xcf\x11\xe0": (".xls", "an Excel sheet: save it as CSV (UTF-8)"),
     b"[{": (".json", "JSON: let its name end in .json"),
 }
 
@@ -85,14 +86,25 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return repeated
 
 
+# NaN, which Python and pandas write for a missing number, is None; the infinities stay, to be refused.
+_CONSTANTS = {"NaN": None, "Infinity": float("inf"), "-Infinity": float("-inf")}
+_LINES = re.compile(r"\s*\{.*\}[ \t\r]*\n\s*\{")  # an object on its line, and the next: JSON Lines
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_CONSTANTS.__getitem__)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{where}: not valid JSON: {error}") from None
+
+
 def _read_json(path: Path) -> Table:
     text = _text(path)
-    try:
-        # NaN, which Python and pandas write for a missing number, is None; the infinities stay, to be refused.
-        constants = {"NaN": None, "Infinity": float("inf"), "-Infinity": float("-inf")}
-        rows = json.loads(text, object_pairs_hook=_object, parse_constant=constants.__getitem__)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not valid JSON: {error}") from None
+    if path.suffix.lower() == ".json" and not _LINES.match(text):
+        rows = _parsed(text, str(path))
+    else:  # not splitlines(): it also splits at characters that may stand in a JSON text
+        lines = enumerate(text.split("\n"), 1)
+        rows = [_parsed(line, f"{path}, line {number}") for number, line in lines if line.strip()]
     if not isinstance(rows, list):
         raise InputError(f"{path}: found {type(rows).__name__} at the top; allowed: a list of objects")
     problems: dict[int, str] = {}
@@ -142,6 +154,8 @@ def _read_parquet(path: Path) -> Table:
 
 _READERS: Mapping[str, tuple[Callable[[Path], Table], str]] = {
     ".json": (_read_json, "JSON, a list of objects"),
+    ".jsonl": (_read_json, "JSON Lines, an object on each line"),
+    ".ndjson": (_read_json, "JSON Lines, an object on each line"),
     ".csv": (_read_csv, "CSV, with the columns' names in the first line"),
     ".parquet": (_read_parquet, "Parquet"),
 }

@@ -5,7 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import pytest
-from command_line import done
+from command_line import done, run, told
 
 from recsys_jax.cli.run import folder_of
 from recsys_jax.console.places import make_mall
@@ -110,6 +110,60 @@ def test_a_product_file_is_described_as_the_mall_is(tmp_path, monkeypatch):
     assert (folder, schema.name) == (Path("runs/our shop-dataset"), "our shop")
     assert len(read_reviews(folder, schema)) == 277
     assert read_catalogue(folder / schema.catalogue)
+
+
+def product_rows() -> list[dict]:
+    return json.loads((MALL / "products.json").read_text("utf-8"))
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize(
+    "name",
+    [
+        "🧴.json",
+        'a "b" \\c.json',
+        "a\x7fb.json",
+        "a\udcffb.json",
+        "새 상품.jsonl",
+        "lines.json",
+        "P.NDJSON",
+        "C:a.json",
+    ],
+)
+def test_a_product_file_of_any_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    rows = product_rows()
+    lines = name.startswith(("새", "lines", "P"))
+    Path(name).write_text("\n".join(map(json.dumps, rows)) if lines else json.dumps(rows), "utf-8")
+    folder = folder_of(Path(name))
+    assert len(read_reviews(folder, read_schema(folder))) == 277
+
+
+NO_PRODUCTS = {
+    "p.csv": (b"product_id,reviews\n1,good\n", "p.csv: found the ending '.csv'; allowed: .json, .jsonl, "),
+    "p.tsv": (b"product_id\treviews\n1\tgood\n", "p.tsv: found the ending '.tsv'; allowed: .json, "),
+    "p.xlsx": (b"PK\x03\x04", "p.xlsx: found the ending '.xlsx'; allowed: .json, "),
+    "excel.json": (b"PK\x03\x04", "excel.json: found a ZIP archive or an Excel sheet"),
+    "old.json": (b"\xd0\xcf\x11\xe0\xa1\xb1", "old.json: found an Excel sheet: save it as CSV"),
+    "zipped.json": (b"\x1f\x8b\x08", "zipped.json: found a file compressed by gzip"),
+    "table.json": (b"product_id,reviews\n1,good\n", "table.json: not valid JSON"),
+    "cut.jsonl": (b'{"product_id": 1}\n{"product_id": 2', "cut.jsonl, line 2: not valid JSON"),
+    "orders.json": (b'[{"order": 1}]', "orders.json: the column 'product_id' is missing; found: order"),
+    "silent.json": (
+        json.dumps([{**row, "reviews": []} for row in product_rows()]).encode(),
+        "silent.json: there are no reviews in its column 'reviews'",
+    ),
+    "empty.json": (b"", "empty.json: found an empty file; allowed: JSON"),
+}
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("name", NO_PRODUCTS)
+def test_a_file_of_another_kind_is_told_by_its_own_name_and_leaves_nothing(tmp_path, name):
+    content, sentence = NO_PRODUCTS[name]
+    (tmp_path / name).write_bytes(content)
+    told(run("run", name, cwd=tmp_path), sentence)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_what_is_packaged_is_what_the_mall_has(tmp_path):

@@ -130,6 +130,35 @@ def test_json_csv_and_parquet_mean_the_same(tmp_path):
         assert encoded["price"].tolist() == [[12.5, 0], [mean, 1], [0, 0]]
 
 
+@pytest.mark.wild
+@pytest.mark.parametrize("name", ["t.jsonl", "t.json", "T.NDJSON"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n  \n"])
+def test_an_object_on_each_line(tmp_path, name, end):
+    rows = [{"id": 1, "text": "a\u2028b\x85c } {"}, {"id": 2}, {"id": None, "x": float("nan")}]
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + end.join([*lines, ""]).encode())
+    table = read_table(tmp_path / name)
+    assert table.columns == {"id": [1, 2, None], "text": ["a\u2028b\x85c } {", None, None], "x": [None, None, None]}
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("t.jsonl", '{"id": 1}\n{"id": 2', "t.jsonl, line 2: not valid JSON: "),
+        ("t.json", '{"id": 1}\n\n{"id": 2}}', "t.json, line 3: not valid JSON: "),
+        ("t.jsonl", '[\n{"id": 1}\n]', "t.jsonl: found JSON: let its name end in .json; allowed: JSON Lines"),
+        ("t.jsonl", "id\n1", "t.jsonl, line 1: not valid JSON: "),
+        ("t.jsonl", '{"id": 1}\n[2]', "t.jsonl, row 2: found [2]; allowed: an object with the columns as keys"),
+        ("t.jsonl", '{"id": 1, "id": 2}\n{"id": 1}', "t.jsonl, row 1: found the key 'id' twice; allowed: each once"),
+        ("t.json", '{\n"id": 1\n}\n{\n"id": 2\n}', "t.json: not valid JSON: Extra data"),
+    ],
+)
+def test_lines_that_are_no_objects(tmp_path, name, content, sentence):
+    (tmp_path / name).write_text(content, "utf-8")
+    says(lambda: read_table(tmp_path / name), sentence)
+
+
 @pytest.mark.parametrize("name", ["t.json", "t.csv"])
 def test_a_byte_order_mark_is_passed_over(tmp_path, name):
     text = '[{"id": 1}]' if name == "t.json" else "id\n1\n"
@@ -162,9 +191,9 @@ def test_windows_line_ends(tmp_path):
         ("t.csv", b'a,b\n1,"2\n', ["CSV"]),
         ("t.parquet", b"PAR1 and then nothing", ["Parquet"]),
         ("t.parquet", b"", ["Parquet"]),
-        ("t.txt", b"a\n1\n", ["'.txt'", ".json, .csv, .parquet"]),
-        ("t", b"a\n1\n", ["''", ".json, .csv, .parquet"]),
-        ("t.json.gz", b"a", ["'.gz'", ".json, .csv, .parquet"]),
+        ("t.txt", b"a\n1\n", ["'.txt'", ".json, .jsonl, .ndjson, .csv, .parquet"]),
+        ("t", b"a\n1\n", ["''", ".json, .jsonl, .ndjson, .csv, .parquet"]),
+        ("t.json.gz", b"a", ["'.gz'", ".json, .jsonl, .ndjson, .csv, .parquet"]),
     ],
 )
 def test_a_bad_file_is_a_sentence(tmp_path, name, content, words):
