@@ -11,7 +11,7 @@ from math import inf, isnan
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
-from recsys_jax.errors import InputError, choices, require
+from recsys_jax.errors import InputError, choices, require, require_seed
 
 Loss = Literal["triplet", "infonce", "softmax"]
 Negatives = Literal["random", "hard", "semi-hard"]
@@ -52,7 +52,7 @@ class WideConfig:
         _require(self, "1 or more", lambda count: count >= 1, "item_factors")
         _require(self, "2 or more", lambda count: count >= 2, "inner_folds")
         _require(self, "3 or more", lambda count: count >= 3, "output_dim")
-        _require(self, _SEEDS, lambda seed: 0 <= seed < 2**32, "seed")
+        require_seed(self.seed)
 
     # What is a choice in the deep recipe.
     popularity_bias: ClassVar[bool] = True
@@ -125,7 +125,7 @@ class DeepConfig:
         _require(self, "from 0 to below 1", lambda p: 0 <= p < 1, "dropout", "attribute_dropout", "id_dropout")
         _require(self, "above 0", lambda x: 0 < x < inf, "temperature", "learning_rate")
         _require(self, "0 or more", lambda x: 0 <= x < inf, "margin", "number_jitter", "extra_customers")
-        _require(self, _SEEDS, lambda seed: 0 <= seed < 2**32, "seed")
+        require_seed(self.seed)
         if self.loss != "triplet":
             _require(self, "with the triplet loss alone", lambda negatives: negatives == "random", "negatives")
         if self.loss != "infonce":
@@ -268,7 +268,6 @@ def _number(value: object, hint: Any) -> object:
     return value
 
 
-_SEEDS = "from 0 to 4294967295"
 _KINDS: Mapping[Any, tuple[str, Any]] = {
     int: ("a whole number", Integral),
     float: ("a number", Real),

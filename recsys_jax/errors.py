@@ -27,6 +27,17 @@ def require(ok: bool, where: str, found: object, allowed: str) -> None:
         raise InputError(f"{where}: found {found!r}; allowed: {allowed}")
 
 
+def require_seed(seed: int) -> None:
+    """Raises the `InputError` for a seed that not every generator of random numbers takes."""
+    require(0 <= seed < 2**32, "seed", seed, "from 0 to 4294967295")
+
+
+def require_parts(where: str, found: int, most: int, what: str) -> None:
+    """Raises the `InputError` unless there are 2 parts or more, and no more than the number of `what` is parted."""
+    require(most >= 2, what, most, "2 or more")
+    require(2 <= found <= most, where, found, f"2 to {most}, the number of {what}")
+
+
 def choices(values: Iterable[object], limit: int = 12) -> str:
     """The allowed values as a sentence's end, shortened when there are many.
 

@@ -16,6 +16,7 @@ from recsys_jax.data.dataset import read_products, read_schema
 from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.files import csv_text, require_folder, write_file
 from recsys_jax.data.schema import Categorical, Numeric
+from recsys_jax.errors import require
 from recsys_jax.synthetic.populations import population, write_population
 
 # The films' own columns; a flag for each genre follows. All texts of MovieLens-100k are Latin-1.
@@ -137,8 +138,7 @@ class MovieLens:
 
 def movielens(options: MovieLens) -> str:
     """Converts, writes and counts."""
-    if not 1 <= options.min_rating <= 5:
-        raise InputError(f"min_rating: found {options.min_rating}; allowed: 1 to 5")
+    require(1 <= options.min_rating <= 5, "min_rating", options.min_rating, "1 to 5")
     require_folder(options.out)
     tables: dict[str, tuple[Row, list[Row]]] = {
         "products.csv": (("movie_id", "title", "genres", "year"), _films(options.source)),

@@ -1,6 +1,5 @@
 """Clusters a dataset's reviews into personas, such as `recsys-jax personas data/amoremall`."""
 
-import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,13 @@ import numpy as np
 import tyro
 
 from recsys_jax.console.places import MALL, again, following, require_dataset, run_folder, write_set_aside
-from recsys_jax.console.terminal import console, progress
+from recsys_jax.console.terminal import console, json_text, progress
 from recsys_jax.data.dataset import read_products, read_reviews, read_schema
-from recsys_jax.data.files import csv_text, write_file
-from recsys_jax.errors import InputError
+from recsys_jax.data.files import sheet_text, write_file
+from recsys_jax.errors import InputError, require_seed
 from recsys_jax.evaluation.plots import persona_distribution, silhouette_curve
 from recsys_jax.personas.catalogue import read_catalogue
-from recsys_jax.personas.clustering import assign, check_seed, fit_personas, save_personas
+from recsys_jax.personas.clustering import assign, fit_personas, save_personas
 from recsys_jax.personas.customers import attribute_sources, customer_rows
 from recsys_jax.personas.definition import persona_definition
 from recsys_jax.personas.encoders import SentenceEncoder, get_encoder
@@ -42,7 +41,7 @@ class Options:
 
 def main(options: Options) -> str:
     """Reads, embeds, clusters and writes."""
-    check_seed(options.seed)
+    require_seed(options.seed)
     require_dataset(options.dataset)
     schema = read_schema(options.dataset)
     toml = options.dataset / "dataset.toml"
@@ -82,13 +81,13 @@ def main(options: Options) -> str:
     for part, count in sources["not used"].most_common(10):
         console.print(f"note: profile_info: {part!r}, not used, {count:,} times")
 
-    write_file(out / "customers.json", json.dumps(rows, ensure_ascii=False, indent=1))
+    write_file(out / "customers.json", json_text(rows))
     numbers: Counter[str] = Counter()
     lines: list[tuple[object, ...]] = [("product_id", "review", "persona", "distance")]
     for product, label, distance in zip(reviews.product_ids, labels, distances, strict=True):
         numbers[product] += 1
         lines.append((product, numbers[product], model.names[label], f"{distance:.4f}"))
-    write_file(out / "persona_labels.csv", csv_text(lines))
+    write_file(out / "persona_labels.csv", sheet_text(lines))
     persona_definition(out / "PERSONA_DEFINITION.md", model, reviews.texts, labels, distances, sources)
     save_personas(model, out / "personas")
     persona_distribution(out / "persona_distribution.png", model.names, counts)

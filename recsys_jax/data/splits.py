@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int
 
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import FeatureSpace, combinations
-from recsys_jax.errors import InputError, require
+from recsys_jax.errors import InputError, require, require_parts, require_seed
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def customer_folds(
 
     Raises `InputError`, in which customers are called `what`, for fewer than 2 folds or fewer customers than folds.
     """
-    require(2 <= folds <= customers, "folds", folds, f"2 to {customers}, the number of {what}")
+    require_parts("folds", folds, customers, what)
     order = _rng(seed).permutation(customers)
     if strata is not None:
         labels = np.unique(np.asarray(strata), return_inverse=True)[1]
@@ -145,8 +145,8 @@ def combination_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:
     space = FeatureSpace.fit(dataset.schema.customers.features, table, part=True)
     combination = np.asarray(combinations(space, space.encode(table))[1][buyer])
     sizes = np.bincount(combination)
-    allowed = "the number of different combinations of attributes that customers with purchases have"
-    require(2 <= folds <= len(sizes), "folds", folds, f"2 to {len(sizes)}, {allowed}")
+    different = "different combinations of attributes that customers with purchases have"
+    require_parts("folds", folds, len(sizes), different)
     # In random order, each to the fold with the fewest purchases so far.
     loads = [(0, number) for number in range(folds)]
     fold = np.empty(len(sizes), np.int32)
@@ -211,7 +211,7 @@ def _day(seconds: float) -> str:
 
 
 def _rng(seed: int) -> np.random.Generator:
-    require(seed >= 0, "seed", seed, "0 or more")
+    require_seed(seed)
     return np.random.default_rng(seed)
 
 

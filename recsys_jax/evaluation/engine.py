@@ -11,13 +11,14 @@ from jaxtyping import Bool, Float64, Int
 
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.splits import DatasetOfFold, Derived, Fold, Split
-from recsys_jax.errors import Diverged, InputError
+from recsys_jax.errors import Diverged, InputError, require, require_seed
 from recsys_jax.evaluation.methods import Method, trained
 from recsys_jax.evaluation.queries import Lists, Queries, Scorer, join_lists
 from recsys_jax.models.trained import TrainedModel
 
 KS = (3, 10)  # the lengths of the recommended lists that are measured where none are asked for
 ALL = "all"  # the name of the group that everybody belongs to
+CUSTOMERS, BOTH = "other customers", "other customers and seeds"  # what stands beside groups in `metrics.json`
 MODEL = "model"  # the method that a report is about: the others are compared with it
 ENSEMBLE = "ensemble"  # the method that ranks by the mean score of the model's seeds
 CONTROL = "model, attributes shuffled"  # each held-out customer has another one's attributes: no knowledge of people
@@ -102,11 +103,17 @@ class Evaluation:
 
     @cached_property
     def groups(self) -> dict[str, Bool[np.ndarray, " n"]]:
-        """Which queries belong to whom: everybody, then each segment by its name, the largest first."""
+        """Which queries belong to whom: everybody, then each segment by its name, the largest first.
+
+        A segment whose name is taken is told apart by its word, such as "all (persona)".
+        """
         groups = {ALL: np.ones(len(self.customers), bool)}
-        if self.segments is not None:
-            labels = np.asarray(self.segments)
-            groups |= {name: labels == name for name, _ in Counter(sorted(self.segments)).most_common()}
+        labels = np.asarray(self.segments or ())
+        for segment, _ in Counter(sorted(self.segments or ())).most_common():
+            name = segment
+            while name in (*groups, CUSTOMERS, BOTH):
+                name += f" ({self.segment_word})"
+            groups[name] = labels == segment
         return groups
 
     @property
@@ -150,10 +157,9 @@ def evaluate(
     """
     if not ks:
         raise InputError("k: found none; allowed: one length or more")
-    if min(ks) < 1:
-        raise InputError(f"k: found {min(ks)}; allowed: 1 or more")
-    if seed < 0:
-        raise InputError(f"seed: found {seed}; allowed: 0 or more")
+    for k in ks:
+        require(1 <= k < 2**31, "k", k, "from 1 to 2147483647")
+    require_seed(seed)
     folds: list[list[_View]] = []
     total = len(split.folds) * len(methods)
     for number, fold in enumerate(split.folds):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int
 
-from recsys_jax.data.files import csv_text
+from recsys_jax.data.files import sheet_text
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.bootstrap import (
     LEVEL,
@@ -20,7 +20,7 @@ from recsys_jax.evaluation.bootstrap import (
     or_none,
     seeds_interval,
 )
-from recsys_jax.evaluation.engine import ALL, CONTROL, MODEL, SHUFFLES, Answers, Evaluation
+from recsys_jax.evaluation.engine import ALL, BOTH, CONTROL, CUSTOMERS, MODEL, SHUFFLES, Answers, Evaluation
 
 K = 10  # the length of the lists that methods are ranked by
 METRICS = ("mrr", f"ndcg@{K}", f"hit@{K}")  # what methods are compared by; the first one ranks
@@ -105,8 +105,8 @@ class Report:
         customers = mean_interval(result.values[MODEL][metric], result.customers, **options)
         both = seeds_interval(result.methods[MODEL].values[metric], result.customers, **options)
         return {
-            "other customers": customers.document(),
-            "other customers and seeds": both.document(),
+            CUSTOMERS: customers.document(),
+            BOTH: both.document(),
             **{
                 group: {
                     "standard deviation": or_none(result.spread(metric, group)),
@@ -226,7 +226,7 @@ class Comparison:
             for metric in METRICS:
                 line += [*(_three(row.minus_best[metric]) if row.minus_best else ["", "", ""]), row.reading(metric)]
             lines.append(line)
-        return csv_text(lines)
+        return sheet_text(lines)
 
 
 def compare(

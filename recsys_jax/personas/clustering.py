@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from recsys_jax.data.files import open_inside, read_arrays, write_file
-from recsys_jax.errors import InputError, require
+from recsys_jax.errors import InputError, require, require_seed
 from recsys_jax.personas.catalogue import Persona, parse_persona
 from recsys_jax.personas.encoders import Encoder, LsaEncoder, clean_text, get_encoder
 from recsys_jax.personas.keywords import distinctive_keywords, keyword_evidence
@@ -68,9 +68,9 @@ class PersonaModel:
         return f"a leftover name: its reviews read more like {nearest}"
 
 
-def check_seed(seed: int) -> None:
-    """Raises `InputError` for a seed that K-Means does not accept."""
-    require(0 <= seed <= 4294967295, "seed", seed, "0 to 4294967295")
+def different(embeddings: Float[np.ndarray, "n d"]) -> int:
+    """The number of different reviews; clusters of them must be fewer."""
+    return len(np.unique(embeddings, axis=0)) if len(embeddings) else 0
 
 
 def fit_personas(
@@ -93,12 +93,13 @@ def fit_personas(
     from sklearn.metrics import silhouette_score
     from threadpoolctl import threadpool_limits
 
-    check_seed(seed)
+    require_seed(seed)
     vectors = np.asarray(embeddings, np.float64)
-    distinct = len(np.unique(vectors, axis=0)) if len(vectors) else 0
+    distinct = different(vectors)
+    require(distinct >= 3, "different reviews", distinct, "3 or more, to make clusters of")
     tried = [size for size in k_range if 2 <= size < distinct] if k == "auto" else [k]
-    allowed = f"'auto' or 2 to {max(distinct - 1, 2)}; there are {distinct} different reviews"
-    require(bool(tried) and all(2 <= size < max(distinct, 3) for size in tried), "k", k, allowed)
+    allowed = f"'auto' or 2 to {distinct - 1}; there are {distinct} different reviews"
+    require(bool(tried) and all(2 <= size < distinct for size in tried), "k", k, allowed)
     # One thread: with more, the order of partial sums would change the last digits for the same seed.
     with threadpool_limits(1):
         pca = PCA(min(DIMENSIONS, distinct - 1, vectors.shape[1]), svd_solver="full").fit(vectors)

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float
 from recsys_jax.data.dataset import Dataset, Reviews, assemble, read_products, read_reviews
 from recsys_jax.data.splits import DatasetOfFold, Derived
 from recsys_jax.data.tables import Table
-from recsys_jax.errors import InputError
+from recsys_jax.errors import InputError, require
 from recsys_jax.personas.catalogue import read_catalogue
-from recsys_jax.personas.clustering import PersonaModel, fit_personas
+from recsys_jax.personas.clustering import PersonaModel, different, fit_personas
 from recsys_jax.personas.customers import customer_rows
 from recsys_jax.personas.encoders import get_encoder
 
@@ -20,11 +20,13 @@ from recsys_jax.personas.encoders import get_encoder
 def personas_of_fold(folder: Path, dataset: Dataset, personas: PersonaModel) -> DatasetOfFold:
     """Customers made anew in each fold, with as many clusters as `personas` or, if it chose their number, a new choice.
 
+    A fold with too few different reviews for so many clusters makes as many as these allow.
+
     A held-out customer gets its persona from the review of the very product that it is asked about. So each fold comes
     twice: as it is, and without that leak, where the customer has the persona of a training customer drawn at random
     (so personas come in the training customers' shares), and of its own review only what the profile states; what the
     text states is unread. Raises `InputError` where the customers of `dataset` were not made from the reviews that the
-    folder holds now.
+    folder holds now, and in a fold with fewer than 3 different reviews to learn from.
     """
     schema = dataset.schema
     reviews = read_reviews(folder, schema)
@@ -48,10 +50,12 @@ def personas_of_fold(folder: Path, dataset: Dataset, personas: PersonaModel) -> 
         rows = np.flatnonzero(known)
         texts = [reviews.texts[row] for row in rows]
         encoder, embeddings = personas.encoder, pretrained
+        require(len(set(texts)) >= 3, "different reviews to learn from in a fold", len(set(texts)), "3 or more")
         if embeddings is None:
             encoder = get_encoder("lsa", corpus=texts, seed=seed)
             embeddings = encoder.encode(reviews.texts)
-        fitted = fit_personas(embeddings[rows], texts, catalogue, encoder=encoder, k=k, seed=seed)
+        own = k if k == "auto" else min(k, different(embeddings[rows]) - 1)
+        fitted = fit_personas(embeddings[rows], texts, catalogue, encoder=encoder, k=own, seed=seed)
 
         def made(reviews: Reviews, embeddings: Float[np.ndarray, "n d"]) -> Dataset:
             columns = customer_rows(reviews, fitted, embeddings, seed, categories)

@@ -16,7 +16,7 @@ from recsys_jax.data.features import refuse_unreadable
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_id, as_list, shown
-from recsys_jax.errors import InputError, choices
+from recsys_jax.errors import InputError, choices, require
 from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import BLOCK, TrainedModel, bucket, buckets
 from recsys_jax.serving import scoring
@@ -25,6 +25,8 @@ from recsys_jax.serving.catalogue import BOUGHT, Catalogue, require_finite
 from recsys_jax.storage.artifacts import load_model
 from recsys_jax.storage.torch import catalogue as read_catalogue
 from recsys_jax.storage.torch import load_checkpoint
+
+POPULARITY = "popularity"  # the name under which a recommendation's `boosts` say what popularity added
 
 
 class Ranking(NamedTuple):
@@ -46,9 +48,11 @@ class Recommender:
     """
 
     def __init__(self, model: TrainedModel, boosts: Sequence[BoostRule] = ()) -> None:
-        """Raises `InputError` where a product's vector or popularity is not finite."""
+        """Raises `InputError` where a product's vector or popularity is not finite, or a rule has popularity's name."""
         self.model = model
         self.boosts = tuple(boosts)
+        for rule in self.boosts if model.config.popularity_bias else ():
+            require(rule.name != POPULARITY, "boosts, name", rule.name, "another: popularity reports under it")
         self._conditions = [rule.customer for rule in self.boosts]
         self._adding = threading.Lock()
         products = Table("the model's products", model.product_rows)
@@ -336,7 +340,7 @@ class Recommender:
                         own[rule.name] = own.get(rule.name, 0.0) + rule.add
         if self.model.config.popularity_bias:
             for own, added in zip(boosts, catalogue.bias[products].tolist(), strict=True):
-                own["popularity"] = added
+                own[POPULARITY] = added
         return [
             {
                 **catalogue.shown[row],

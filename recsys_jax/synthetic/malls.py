@@ -20,7 +20,7 @@ from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 
 from recsys_jax.data.files import write_file
-from recsys_jax.errors import require
+from recsys_jax.errors import require_seed
 from recsys_jax.personas.profiles import SKIN_TYPES, Profile, profile_of_text
 
 Ints = NDArray[np.int64]
@@ -350,8 +350,8 @@ def write_mall(made: Mall, folder: Path) -> list[Path]:
 
 
 def generator(seed: int) -> Generator:
-    """The random generator, the same on every machine. Raises `InputError` for a negative seed."""
-    require(seed >= 0, "seed", seed, "0 or more")
+    """The random generator, the same on every machine. Raises `InputError` for a seed that is not allowed."""
+    require_seed(seed)
     return Generator(PCG64(seed))
 
 

@@ -51,8 +51,8 @@ def population(customers: int, products: int, seed: int) -> Population:
     >>> len(made.customers["user_id"]), made.preference.shape
     (100, (6, 20))
     """
-    require(customers >= 1, "customers", customers, "1 or more")
-    require(products >= 1, "products", products, "1 or more")
+    for name, count in (("customers", customers), ("products", products)):
+        require(1 <= count < 2**31, name, count, "from 1 to 2147483647")
     rng = malls.generator(seed)
     goods, category, brand, level = _goods(products, rng)
     utility = _group_utility(rng)[:, category, brand % BRAND_GROUPS, level]

@@ -434,3 +434,23 @@ def test_bad_folds_of_products():
     assert "new products, 4 folds over products: found a fold without purchases to ask for" in said
     said = refused(lambda: product_split(shop([{"bought": ["p0"]}], products=2), 2, 0))
     assert "a fold without purchases" in said
+
+
+@pytest.mark.wild
+def test_one_cannot_be_parted():
+    """No range that ends before it begins."""
+    alone = shop([{"bought": ["p0", "p1"]}], products=1 + 1)
+    assert refused(lambda: cross_validation_split(alone, 5, 0)) == "customers: found 1; allowed: 2 or more"
+    said = refused(lambda: combination_split(alone, 2, 0))
+    assert said.startswith("different combinations of attributes that customers")
+    assert said.endswith(": found 1; allowed: 2 or more")
+    one_product = shop([{}, {}], products=1)
+    assert refused(lambda: product_split(one_product, 5, 0)) == "products: found 1; allowed: 2 or more"
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("seed", [-1, 2**32, 10**21])
+@pytest.mark.parametrize("split", [cross_validation_split, combination_split, product_split])
+def test_seeds_beyond_those_that_every_generator_takes(split, seed):
+    said = refused(lambda: split(shop([{}, {"age": 31}]), 2, seed))
+    assert said == f"seed: found {seed}; allowed: from 0 to 4294967295"

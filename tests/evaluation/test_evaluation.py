@@ -17,6 +17,7 @@ from recsys_jax.evaluation.baselines import baselines
 from recsys_jax.evaluation.engine import ALL
 from recsys_jax.evaluation.methods import fixed, model_scorer
 from recsys_jax.evaluation.queries import Queries, Scorer, attribute_rows
+from recsys_jax.evaluation.report import report
 from recsys_jax.models import metrics
 from recsys_jax.training.fit import fit
 
@@ -119,12 +120,12 @@ def test_the_same_seed_gives_the_same_figures(counted):
 
 
 def test_bad_requests_are_sentences(counted, model):
-    with pytest.raises(InputError, match=r"^k: found 0; allowed: 1 or more$"):
+    with pytest.raises(InputError, match=r"^k: found 0; allowed: from 1 to 2147483647$"):
         in_sample(model, counted, (0,))
     with pytest.raises(InputError, match=r"^k: found none; allowed: one length or more$"):
         in_sample(model, counted, ())
     split = SPLITS["hold-out"](counted, 5, 0)
-    with pytest.raises(InputError, match=r"^seed: found -1; allowed: 0 or more$"):
+    with pytest.raises(InputError, match=r"^seed: found -1; allowed: from 0 to 4294967295$"):
         evaluate_split(counted, DeepConfig(), split, (1,), seed=-1)
     with pytest.raises(InputError, match="not the products that the model was trained on"):
         in_sample(replace(model, product_ids=("z",)), counted, (1,))
@@ -309,3 +310,31 @@ def test_customers_on_both_sides_cannot_be_made_in_the_fold(shop):
     split = Split("halves", "halves of each customer", (fold,))
     with pytest.raises(InputError, match=r"^halves of each customer: found a customer with purchases on both sides"):
         evaluate_split(shop, DeepConfig(epochs=1), split, (1,), dataset_of_fold=lambda known: shop)
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("taken", ["all", "other customers", "other customers and seeds"])
+def test_a_segment_has_no_name_that_means_something_else(taken):
+    data = dataset({taken: [["p0"], ["p0"], ["p1"]], "y": [["q0"], ["q1"]], f"{taken} (group)": [["p2"]]})
+    models = [fit(data, DeepConfig(epochs=1, seed=seed)) for seed in (0, 1)]
+    result = in_sample(models, data, (1,))
+    assert result.queries == {ALL: 6, f"{taken} (group)": 3, "y": 2, f"{taken} (group) (group)": 1}
+    document = report(result, count=10).document()
+    assert set(document["methods"]["model"]["mrr"]) == set(result.queries) == set(document["queries"])
+    over = document["over seeds"]["mrr"]
+    assert set(over) == {"other customers", "other customers and seeds", *result.queries}
+    assert over["other customers"]["n"] == 6
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("k", [2**31, 10**21, -(10**21)])
+def test_lists_longer_than_any_catalogue(counted, model, k):
+    with pytest.raises(InputError, match=rf"^k: found {k}; allowed: from 1 to 2147483647$"):
+        in_sample(model, counted, (3, k))
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("seed", [2**32, 10**21])
+def test_seeds_that_a_picture_would_refuse_afterwards(counted, seed):
+    with pytest.raises(InputError, match=rf"^seed: found {seed}; allowed: from 0 to 4294967295$"):
+        evaluate_split(counted, DeepConfig(), SPLITS["hold-out"](counted, 5, 0), (1,), seed=seed)

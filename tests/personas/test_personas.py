@@ -9,6 +9,7 @@ import pytest
 
 from recsys_jax.data.dataset import Reviews, load_dataset, read_reviews
 from recsys_jax.data.schema import Schema
+from recsys_jax.data.splits import customer_folds
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.plots import persona_distribution, silhouette_curve
 from recsys_jax.personas import clustering as personas
@@ -17,6 +18,7 @@ from recsys_jax.personas.clustering import assign, fit_personas, load_personas, 
 from recsys_jax.personas.customers import attribute_sources, customer_rows
 from recsys_jax.personas.definition import persona_definition
 from recsys_jax.personas.encoders import LsaEncoder, get_encoder
+from recsys_jax.personas.folds import personas_of_fold
 from recsys_jax.personas.keywords import distinctive_keywords
 from recsys_jax.personas.profiles import Profile, parse_profile, profile_of_text
 
@@ -149,7 +151,7 @@ def test_impossible_number_of_clusters_is_an_error(k):
 
 @pytest.mark.parametrize("seed", [-1, 2**32])
 def test_impossible_seed_is_an_error(seed, monkeypatch):
-    said = f"seed: found {seed}; allowed: 0 to 4294967295"
+    said = f"seed: found {seed}; allowed: from 0 to 4294967295"
     with pytest.raises(InputError, match=said):
         fitted(seed=seed)
     monkeypatch.syspath_prepend(Path(__file__).parents[2] / "scripts")
@@ -165,7 +167,7 @@ def test_largest_seed_is_allowed():
 
 def test_too_few_reviews_for_auto_are_an_error():
     texts, embeddings, _ = corpus((0,), per_theme=2)
-    with pytest.raises(InputError, match="2 different"):
+    with pytest.raises(InputError, match="different reviews: found 2"):
         fit_personas(embeddings, texts, CATALOGUE, encoder=Fake(), k="auto")
 
 
@@ -517,3 +519,52 @@ def test_script_writes_customers_that_the_dataset_takes(tmp_path):
     lines = (tmp_path / "out" / "persona_labels.csv").read_text("utf-8").splitlines()
     assert lines[0] == "product_id,review,persona,distance"
     assert [line.split(",")[2] for line in lines[1:]] == list(dataset.customers.columns["persona_name"])
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize(("texts", "found"), [(["a 1", "b 2"], 2), (["a 1"] * 3, 1), (["a 1", "b 2", "b 2"], 2)])
+@pytest.mark.parametrize("k", [2, 6, "auto"])
+def test_no_number_of_clusters_is_advised_where_there_can_be_none(texts, found, k):
+    embeddings = np.array([[float(text[-1]), 0.0, 1.0] for text in texts])
+    with pytest.raises(InputError, match=rf"^different reviews: found {found}; allowed: 3 or more"):
+        fit_personas(embeddings, texts, CATALOGUE, encoder=Fake(), k=k)
+
+
+@pytest.mark.wild
+def test_every_number_of_clusters_that_is_advised_can_be_made():
+    texts, embeddings, _ = corpus((0, 1), per_theme=2)
+    for k in (1, 4, 10**21):
+        with pytest.raises(InputError, match=rf"^k: found {k}; allowed: 'auto' or 2 to 3; there are 4 different"):
+            fit_personas(embeddings, texts, CATALOGUE, encoder=Fake(), k=k)
+    for k in (2, 3, "auto"):
+        made = fit_personas(np.repeat(embeddings, 2, axis=0), texts * 2, CATALOGUE, encoder=Fake(), k=k)
+        assert len(made.personas) in (2, 3)
+
+
+def few_reviews(mall: Path, count: int) -> Path:
+    """The mall with so many different reviews, and personas to be made of them."""
+    rows = json.loads((mall / "products.json").read_text("utf-8"))
+    for number, row in enumerate(rows):
+        row["reviews"] = [{"content": f"{THEMES[number % 3]} {row['product_name']}"}] if number < count else []
+    (mall / "products.json").write_text(json.dumps(rows), "utf-8")
+    (mall / "personas.toml").write_text(GOOD, "utf-8")
+    toml = (mall / "dataset.toml").read_text().replace('file = "customers.json"\n', "")
+    (mall / "dataset.toml").write_text(toml + '\n[personas]\ncatalogue = "personas.toml"\n')
+    return mall
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("count", [7, 4])
+def test_a_fold_makes_as_many_personas_as_its_reviews_allow(mall, tmp_path, count):
+    """As many as all reviews allow are more than those of a fold do."""
+    from recsys_jax.cli.personas import Options, main
+
+    main(Options(few_reviews(mall, count), run=tmp_path / "out", encoder="lsa", k=count - 1))
+    dataset = load_dataset(mall, tmp_path / "out" / "customers.json")
+    of_fold = personas_of_fold(mall, dataset, load_personas(tmp_path / "out" / "personas"))
+    for fold in customer_folds(count, count, 0):
+        seen = of_fold(np.arange(count) != fold)
+        assert set(seen.dataset.customers.columns["persona_id"]) <= set(range(count - 2))
+    known = np.arange(count) < 2
+    with pytest.raises(InputError, match=r"^different reviews to learn from in a fold: found 2; allowed: 3 or more$"):
+        of_fold(known)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from recsys_jax import Recommender
 from recsys_jax.data.dataset import load_dataset
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
-from recsys_jax.serving.boosts import meets, read_boosts
+from recsys_jax.serving.boosts import BoostRule, meets, read_boosts
 
 
 @pytest.fixture
@@ -206,3 +207,18 @@ def test_each_bad_rule_is_a_sentence(rules, text, words):
 def test_an_absent_file(tmp_path, spaces):
     with pytest.raises(InputError, match=r"none\.toml: there is no such file"):
         read_boosts(tmp_path / "none.toml", spaces[0], spaces[1])
+
+
+@pytest.mark.wild
+def test_a_rule_hides_nothing_of_popularity(mall_model, films_model):
+    """`boosts` says what popularity added under its name, where the model has learned popularity."""
+    rule = BoostRule("popularity", {}, {}, 0.25)
+    with pytest.raises(InputError, match=r"^boosts, name: found 'popularity'; allowed: another"):
+        Recommender(films_model, [rule])
+    for name in ("Popularity", "popularity "):
+        (found, *_) = Recommender(films_model, [BoostRule(name, {}, {}, 0.25)]).recommend()
+        assert found["boosts"][name] == 0.25
+        assert found["boost"] == pytest.approx(0.25 + found["boosts"]["popularity"])
+    known = {"age": 32, "gender": "F", "skin_type": "dry", "skin_concern": "moisture"}
+    (found, *_) = Recommender(mall_model, [rule]).recommend(**known)
+    assert found["boosts"] == {"popularity": 0.25}
