@@ -1,5 +1,7 @@
 """`recsys-jax COMMAND`: each command is a module here; `python -m recsys_jax` and scripts/*.py lead here, too."""
 
+import io
+import os
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
@@ -27,6 +29,7 @@ COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command that the first words name, with the others as its options."""
+    _keep_streams()
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(_help())
@@ -37,6 +40,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from recsys_jax.console import terminal  # before all else: it answers Ctrl-C, and a missing package, from the start
 
     terminal.command(*find(words))
+
+
+def _keep_streams() -> None:
+    """Standard streams that are there and take any text, so that no print ends a command.
+
+    A stream that was closed (`>&-`) leads nowhere: else the next file to be opened would take its number, and libraries
+    print there. What an encoding such as cp949 lacks is printed as an escape.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (open to the end)
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors in ("strict", "surrogateescape"):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def door(name: str) -> None:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,14 +11,13 @@ import tyro
 
 from recsys_jax import Dataset, InputError, load_dataset
 from recsys_jax.config import Config, describe, to_table, words
-from recsys_jax.console import tables
-from recsys_jax.console.places import MALL, following, held_out, made_customers, require_dataset, run_folder
+from recsys_jax.console import places, tables
 from recsys_jax.console.reports import write_json
 from recsys_jax.console.terminal import console, note, progress, renamed, share_processors
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import require_folder, write_file
 from recsys_jax.data.splits import DatasetOfFold, Split
-from recsys_jax.errors import choices
+from recsys_jax.errors import choices, require
 from recsys_jax.evaluation.baselines import baselines
 from recsys_jax.evaluation.engine import Answers, evaluate, views_of_fold
 from recsys_jax.evaluation.findings import ranking
@@ -33,7 +32,7 @@ Protocol = Literal["cross-validation", "hold-out", "time", "new-combinations", "
 class Options:
     """Ranks recipes by what they reach on the same queries, with paired differences."""
 
-    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = MALL
+    dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = places.MALL
     """The folder with dataset.toml."""
     configs: Path | None = None
     """A TOML file with a table for each recipe; without it, a built-in list and the dataset's own are compared."""
@@ -63,21 +62,21 @@ class Options:
 def main(options: Options) -> str:
     """Measures, says what was found, and writes the comparison."""
     _check(options)
-    require_dataset(options.dataset)
+    seeds = places.seeds_from(replace(SOFTMAX, seed=options.seed), options.seeds, ensemble=False)
+    places.require_dataset(options.dataset)
     began = time.perf_counter()
-    out = options.out or run_folder(options.dataset, None) / "comparison" / options.protocol
+    out = options.out or places.run_folder(options.dataset, None) / "comparison" / options.protocol
     require_folder(out)
     configs = None if options.configs is None else read_configs(options.configs, note)
     share_processors(SOFTMAX, options.seeds)
-    made = made_customers(options.dataset)
+    made = places.made_customers(options.dataset)
     dataset = load_dataset(options.dataset, made)
     if configs is None:
         configs, own = built_in(len(dataset.purchases)), read_schema(options.dataset).training
         configs |= {} if own is None or own in configs.values() else {"the dataset's own": own}
-    split, of_fold = held_out(options.dataset, dataset, made, options.protocol, options.folds, options.seed)
+    split, of_fold = places.held_out(options.dataset, dataset, made, options.protocol, options.folds, options.seed)
     others = baselines(dataset, new_products=options.protocol == "new-products")
-    _check_names(configs, [*others, TUNED], options.peers)
-    seeds = range(options.seed, options.seed + options.seeds)
+    _check_names(configs, [*others, *baselines(dataset), TUNED], options.peers)
     methods = others | {name: recipe(config, seeds) for name, config in configs.items()}
     if options.tune:
         methods[TUNED] = tuned(options.tune, seeds, seed=options.seed)
@@ -90,16 +89,8 @@ def main(options: Options) -> str:
     honest = None if found.leak_free is None else compare(found.leak_free.methods, found.customers, seed=options.seed)
 
     counted = f"n = {result.queries:,} purchases, {result.customers:,} customers, {found.candidates:,} products"
-    tables.say_notes(dataset.notes, options.dataset)
-    tables.say(f"Asked: {len(result.rows)} methods; {split.title}; {counted}", lines=2)
     ranked = honest or result
     headline = ranking(ranked, split.name, configs)
-    tables.say(headline)
-    best = next(row.method for row in ranked.rows if row.method in configs)
-    baseline = next(row.method for row in ranked.rows if row.method in others)
-    tables.beside(best, baseline, {row.method: row.means[METRICS[0]] for row in ranked.rows}, ranked.difference)
-    for sentence in problems:
-        tables.say(f"* {sentence}", "  ")
     page: list[str | tables.Grid] = [f"* {name}: {describe(config)}" for name, config in configs.items()]
     page += [f"* note: {one}" for one in dataset.notes]
     page += _page(result, split.title, counted)
@@ -108,8 +99,6 @@ def main(options: Options) -> str:
     if honest is not None:
         page += _page(honest, f"{split.title}, without the leak", counted)
     page += [f"* {sentence}" for sentence in problems]
-    if options.full:
-        tables.show(page)
     seconds = time.perf_counter() - began
     document = {
         "protocol": split.title,
@@ -131,15 +120,23 @@ def main(options: Options) -> str:
     write_json(out / "comparison.json", document)
     tables.write_page(out / "report.md", [headline, *page])
     comparison_differences(out / "comparison.png", result, f"{split.title}\n{counted}")
+
+    tables.say_notes(dataset.notes, options.dataset)
+    tables.say(f"Asked: {len(result.rows)} methods; {split.title}; {counted}", lines=2)
+    tables.say(headline)
+    best = next(row.method for row in ranked.rows if row.method in configs)
+    baseline = next(row.method for row in ranked.rows if row.method in others)
+    tables.beside(best, baseline, {row.method: row.means[METRICS[0]] for row in ranked.rows}, ranked.difference)
+    for sentence in problems:
+        tables.say(f"* {sentence}", "  ")
+    if options.full:
+        tables.show(page)
     console.print(f"{seconds:,.0f} s. Written to {out}: report.md and more")
-    return following("train", options.dataset, *words(configs[best]))
+    return places.following("train", options.dataset, *words(configs[best]))
 
 
 def _check(options: Options) -> None:
-    for name, least in (("seed", 0), ("seeds", 1), ("tune", 0)):
-        found = getattr(options, name)
-        if found < least:
-            raise InputError(f"{name}: found {found}; allowed: {least} or more")
+    require(options.tune >= 0, "tune", options.tune, "0 or more")
     peers, new_products = ", ".join(options.peers), options.protocol == "new-products"
     if peers and find_spec("recsys_jax_benchmark") is None:
         raise InputError(
@@ -148,11 +145,8 @@ def _check(options: Options) -> None:
         )
     if peers and new_products:
         raise InputError(f"peers: found {peers}; allowed: with protocols that rank all products")
-    if options.tune and new_products:
-        raise InputError(
-            f"tune: found {options.tune}; allowed: with other protocols than new-products, as the tuning holds out "
-            f"customers"
-        )
+    allowed = "with other protocols than new-products, as the tuning holds out customers"
+    require(not (options.tune and new_products), "tune", options.tune, allowed)
 
 
 def _check_names(configs: Mapping[str, Config], names: Sequence[str], peers: Sequence[str]) -> None:

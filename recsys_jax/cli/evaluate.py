@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 
 import tyro
 
-from recsys_jax import InputError, load_dataset, load_model
+from recsys_jax import load_dataset, load_model
 from recsys_jax.config import describe
 from recsys_jax.console import places
 from recsys_jax.console.recommendations import example
 from recsys_jax.console.reports import draw, summary, write
 from recsys_jax.console.tables import say, say_notes, show
 from recsys_jax.console.terminal import console, note, progress, share_processors
+from recsys_jax.errors import require, require_seed
 from recsys_jax.evaluation.baselines import baselines, popularities
 from recsys_jax.evaluation.engine import ALL, KS, MODEL, evaluate, in_sample
 from recsys_jax.evaluation.findings import headline
@@ -50,8 +51,7 @@ class Options:
 
 def main(options: Options) -> str:
     """Measures, says what was found, and writes the figures."""
-    if options.seed < 0:
-        raise InputError(f"seed: found {options.seed}; allowed: 0 or more")
+    require_seed(options.seed)
     places.require_dataset(options.dataset)
     run = places.run_folder(options.dataset, options.run)
     there = options.protocol == "in-sample" or (run / "model.json").exists()
@@ -59,11 +59,9 @@ def main(options: Options) -> str:
     config = places.standard(options.dataset) if model is None else model.config
     seeds = places.seeds_from(config, options.seeds, options.ensemble)
     share_processors(config, len(seeds))
-    if len(seeds) > 1 and options.protocol == "in-sample":
-        raise InputError(
-            f"seeds: found {options.seeds}; allowed: with held-out protocols alone, as the run holds one model; "
-            f"recsys-jax train DATASET deep --seeds {options.seeds} measures in-sample"
-        )
+    measures = f"recsys-jax train DATASET deep --seeds {options.seeds} measures in-sample"
+    allowed = f"with held-out protocols alone, as the run holds one model; {measures}"
+    require(len(seeds) == 1 or options.protocol != "in-sample", "seeds", options.seeds, allowed)
     made = places.made_customers(options.dataset, run, options.customers)
     dataset = load_dataset(options.dataset, options.customers or made)
     if options.protocol == "in-sample":
@@ -86,16 +84,16 @@ def main(options: Options) -> str:
         f"{len(dataset.purchases):,} purchases, {len(dataset.customer_ids):,} customers, {result.candidates:,} "
         f"products{leak}"
     )
+    out = run / options.protocol
+    page = write(found, dataset, out, options.k[0], derived=made is not None, asked=[asked])
+    places.write_set_aside(dataset.set_aside, run, quiet=True)
+    drawn = model is not None and draw(run, model, dataset, options.seed)
     say_notes(dataset.notes, options.dataset)
     say(asked, lines=2)
     say(headline(found))
     summary(found)
-    out = run / options.protocol
-    page = write(found, dataset, out, options.k[0], derived=made is not None, asked=[asked])
     if options.full:
         show(page)
-    places.write_set_aside(dataset.set_aside, run, quiet=True)
-    drawn = model is not None and draw(run, model, dataset, options.seed)
     console.print(f"Written to {out}: report.md and more" + ("; above, embedding_space.png" if drawn else ""))
     if model is None:
         customers = () if options.customers is None else ("--customers", options.customers)

@@ -1,6 +1,5 @@
 """Recommends to one customer, such as `recsys-jax recommend runs/amoremall age=32 gender=F skin_type=dry`."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +8,7 @@ import tyro
 
 from recsys_jax import InputError, Recommender
 from recsys_jax.console.recommendations import show
-from recsys_jax.console.terminal import console, note
+from recsys_jax.console.terminal import console, note, print_json
 from recsys_jax.data.schema import Categorical, MultiCategorical
 
 
@@ -51,7 +50,7 @@ def main(options: Options) -> None:
         **attributes,
     )
     if options.json:
-        print(json.dumps(found, ensure_ascii=False, indent=1))
+        print_json(found)
     else:
         show(found, ", ".join(options.attributes))
         if len(found) < options.top_n:

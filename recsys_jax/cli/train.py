@@ -1,6 +1,5 @@
 """Trains a recipe on a dataset, such as `recsys-jax train data/amoremall deep --loss infonce --seeds 32 --ensemble`."""
 
-import json
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,9 +16,10 @@ from recsys_jax import Dataset, DeepConfig, InputError, TrainedModel, WideConfig
 from recsys_jax.config import FORMER_FIELDS, FORMER_RECIPES, RECIPES, Config, describe
 from recsys_jax.console import places
 from recsys_jax.console.recommendations import example
+from recsys_jax.console.reports import write_json
 from recsys_jax.console.tables import Grid, figure, show
 from recsys_jax.console.terminal import console, note, progress, renamed, share_processors
-from recsys_jax.data.files import write_file
+from recsys_jax.errors import require
 from recsys_jax.evaluation.engine import ENSEMBLE, KS, in_sample
 from recsys_jax.storage.checkpoints import Checkpoints, Stopped
 from recsys_jax.training.fit import fit_seeds
@@ -92,8 +92,7 @@ def main(options: Options) -> str:
     own = places.standard(options.dataset)
     config = own if isinstance(options.config, Standard) else options.config
     run = places.run_folder(options.dataset, options.run)
-    if options.checkpoint_every < 0:
-        raise InputError(f"checkpoint_every: found {options.checkpoint_every}; allowed: 0 or more")
+    require(options.checkpoint_every >= 0, "checkpoint_every", options.checkpoint_every, "0 or more")
     seeds = places.seeds_from(config, options.seeds, options.ensemble)
     share_processors(config, len(seeds) - 1)
     dataset = places.open_dataset(options.dataset, run, options.customers)
@@ -175,8 +174,6 @@ def _measure(model: TrainedModel, dataset: Dataset, seeds: Sequence[int], run: P
         shown += [means[name]] if name in means else []
         rows.append([name, *(figure(one, 3) for one in shown)])
     headers = ("", "mean", "standard\ndeviation", "least", "most", *["ensemble"] * ensemble)
-    title = f"# {result.protocol}: {len(models)} seeds"
-    show([title, Grid(headers, rows), "In-sample: asked for what they were trained on. This is memory, not foresight."])
     document: dict[str, object] = {
         "protocol": result.protocol,
         "seeds": {
@@ -188,5 +185,7 @@ def _measure(model: TrainedModel, dataset: Dataset, seeds: Sequence[int], run: P
     }
     if ensemble:
         document["ensemble"] = means
-    write_file(run / "seeds.json", json.dumps(document, indent=1) + "\n")
+    write_json(run / "seeds.json", document)
+    title = f"# {result.protocol}: {len(models)} seeds"
+    show([title, Grid(headers, rows), "In-sample: asked for what they were trained on. This is memory, not foresight."])
     console.print(f"Written to {run}: seeds.json")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from recsys_jax.config import Config, WideConfig
 from recsys_jax.console.terminal import console
 from recsys_jax.data.dataset import Dataset, load_dataset, read_schema
-from recsys_jax.data.files import csv_text, require_folder, write_file
+from recsys_jax.data.files import require_folder, sheet_text, write_file
 from recsys_jax.data.splits import SPLITS, DatasetOfFold, Split
 from recsys_jax.data.tables import SetAside
-from recsys_jax.errors import InputError
+from recsys_jax.errors import InputError, require
 
 if TYPE_CHECKING:
     from recsys_jax.models.trained import TrainedModel
@@ -50,12 +50,11 @@ def standard(dataset: Path) -> Config:
 
 def seeds_from(config: Config, count: int, ensemble: bool) -> range:
     """The config's seed and those after it. Raises `InputError` where there is none, or nothing to average."""
-    if count < 1:
-        raise InputError(f"seeds: found {count}; allowed: 1 or more")
+    require(count >= 1, "seeds", count, "1 or more")
     if ensemble and count == 1:
         raise InputError("ensemble: found one seed; allowed: with 2 seeds or more, as in --seeds 8")
-    if count > 1 and not config.seeded:
-        raise InputError(f"seeds: found {count}; allowed: one with the recipe {config.recipe}, which has one best fit")
+    only = f"one with the recipe {config.recipe}, which has one best fit"
+    require(count == 1 or config.seeded, "seeds", count, only)
     seeds = range(config.seed, config.seed + count)
     replace(config, seed=seeds[-1])  # refuses one that is too great
     return seeds
@@ -144,7 +143,7 @@ def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.
         path.unlink(missing_ok=True)
         return
     lines = [("file", "row", "id", "reason"), *((one.source, one.row, one.id, one.reason) for one in rows)]
-    write_file(path, csv_text(lines).encode("utf-8", "backslashreplace"))
+    write_file(path, sheet_text(lines).encode("utf-8", "backslashreplace"))
     if not quiet:
         console.print(f"{len(rows):,} {'row is' if len(rows) == 1 else 'rows are'} not used; why stands in {path}")
 

@@ -1,14 +1,14 @@
 """What a protocol found, written into a folder, and in some lines."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from recsys_jax.console.tables import Grid, Page, beside, differences, figure, plus_minus, write_page
+from recsys_jax.console.terminal import json_text
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.data.files import csv_text, write_file
+from recsys_jax.data.files import sheet_text, write_file
 from recsys_jax.evaluation.bootstrap import Interval
 from recsys_jax.evaluation.engine import ALL, ENSEMBLE, MODEL, Evaluation
 from recsys_jax.evaluation.findings import best_baseline, findings, headline
@@ -44,8 +44,8 @@ def write(found: Report, dataset: Dataset, out: Path, k: int, *, derived: bool, 
 
 
 def write_json(path: Path, document: Mapping[str, object]) -> None:
-    """Writes a document in which what has no value is null."""
-    write_file(path, json.dumps(document, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
+    """Writes a document as JSON."""
+    write_file(path, json_text(document) + "\n")
 
 
 def draw(run: Path, model: TrainedModel, dataset: Dataset, seed: int) -> bool:
@@ -109,4 +109,4 @@ def _results_csv(result: Evaluation, dataset: Dataset) -> str:
         known = (values[~np.isnan(values)] for values in found)
         means = [six(values.mean() if len(values) else np.nan) for values in known]
         rows.append([dataset.customer_ids[result.customers[first]], persona, bought, len(asked), *means])
-    return csv_text(rows)
+    return sheet_text(rows)

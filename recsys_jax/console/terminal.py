@@ -1,5 +1,6 @@
 """What every command shares: options, Ctrl-C, progress, and how mistakes and the next command are told."""
 
+import json
 import os
 import re
 import shlex
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 def _stop(number: int, _: object) -> NoReturn:
     # At once: an ordinary exit would tear Python down under a computation that still runs in XLA's threads.
     # Files are written under another name first, so none is left half-written.
-    sys.stdout.flush()
+    with suppress(OSError):  # who read it may be gone
+        sys.stdout.flush()
     if sys.stdout.isatty():
         os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
     os.write(2, b"stopped\n")
@@ -64,7 +66,17 @@ if TYPE_CHECKING:
 
 
 class _Console(Console):
-    """A console on which a shop's texts change nothing: a character that a terminal obeys (ESC, BEL) is shown as �."""
+    """A console on which a shop's texts change nothing: a character that a terminal obeys (ESC, BEL) is shown as �.
+
+    Nor do square brackets and colons, which rich reads as styles and emoji. Whoever reads what is printed may stop, as
+    `head` does: the command goes on.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, soft_wrap=True, markup=False, emoji=False, **options)
+
+    def on_broken_pipe(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.file.fileno())
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
@@ -74,16 +86,29 @@ class _Console(Console):
                 yield segment._replace(text=_OBEYED.sub("�", segment.text))
 
 
-_OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+# Control characters, halves of characters, and what turns the direction of writing round.
+_OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
-# A shop's texts are shown as they are, square brackets too: no markup.
-console = _Console(highlight=False, soft_wrap=True, markup=False)
-errors = _Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
+console = _Console()
+errors = _Console(stderr=True)
 
 
 def note(sentence: str) -> None:
     """A line beside what is printed, such as on a former name."""
     errors.print(f"note: {sentence}")
+
+
+def json_text(document: object, *, ascii_only: bool = False) -> str:
+    """A document as JSON, in which NaN and the infinities, which it lacks, are null."""
+    plain = json.loads(json.dumps(document), parse_constant=lambda _: None)
+    return json.dumps(plain, ensure_ascii=ascii_only, indent=1)
+
+
+def print_json(document: object) -> None:
+    """Prints JSON that any terminal takes: all that is not printed as itself is escaped."""
+    text = json_text(document, ascii_only=not console.encoding.startswith("utf"))
+    text = text.replace("\x7f", "\\u007f")  # which json leaves as it is
+    console.print("".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text))
 
 
 def renamed(word: str, former: Mapping[str, str]) -> str:
@@ -112,7 +137,7 @@ def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]
     keep_what_is_compiled()
     try:
         then = main(parse(main, name, arguments))
-    except (InputError, OSError) as error:  # a full disk or a folder that may not be written is told likewise
+    except (InputError, OSError, MemoryError) as error:  # a full disk, and what is too large, are told likewise
         errors.print(f"error: {error}")
         sys.exit(2)
     except ModuleNotFoundError as error:
@@ -167,7 +192,7 @@ def program() -> str:
 @contextmanager
 def progress(title: str) -> Iterator[Callable[..., None]]:
     """A progress bar: a function of how much is done, of how much, and a short description of the current state."""
-    title_column, word_column = TextColumn("{task.description}"), TextColumn("{task.fields[word]}")
+    title_column, word_column = (TextColumn(f"{{task.{one}}}", markup=False) for one in ("description", "fields[word]"))
     columns = (title_column, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), word_column)
     # Where nobody watches, a bar leaves an empty line behind.
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

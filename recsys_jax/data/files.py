@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 import tomllib
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 
-from recsys_jax.data.values import as_key, as_number, composed, shown
+from recsys_jax.data.values import as_key, as_number, composed, parse_number, shown
 from recsys_jax.errors import InputError, choices
 
 T = TypeVar("T")
@@ -24,7 +25,10 @@ T = TypeVar("T")
 def cache_folder() -> Path:
     """The user's folder for what can be recomputed: `$XDG_CACHE_HOME/recsys_jax`, else `~/.cache/recsys_jax`."""
     root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if root else Path.home() / ".cache") / "recsys_jax"
+    try:
+        return (Path(root) if root else Path.home() / ".cache") / "recsys_jax"
+    except RuntimeError:  # no HOME, and a user whom the system does not know, as in many a container
+        return Path(os.devnull) / "no home folder"  # which cannot be written: nothing but time is lost
 
 
 def require_folder(folder: Path) -> None:
@@ -73,6 +77,20 @@ def csv_text(rows: Iterable[Iterable[object]]) -> str:
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows(rows)
     return stream.getvalue()
+
+
+def sheet_text(rows: Iterable[Iterable[object]]) -> str:
+    """Rows as CSV that people open in a spreadsheet: a text that it would take for a formula begins with a `'`.
+
+    >>> sheet_text([["=1+1", "-0.5", "a=b", 3]])
+    "'=1+1,-0.5,a=b,3\\n"
+    """
+    return csv_text(
+        [f"'{one}" if _FORMULA.match(str(one)) and parse_number(one) is None else one for one in row] for row in rows
+    )
+
+
+_FORMULA = re.compile(r"[=+\-@\t\r＝＋－＠]")  # and full-width, as a Japanese or Korean keyboard writes them
 
 
 def sync_folder(folder: Path) -> None:

@@ -135,13 +135,15 @@ def test_folds_are_asked_together_and_each_has_a_folder_for_peers(folder, tmp_pa
     [
         ({"seeds": 0}, "seeds: found 0; allowed: 1 or more"),
         ({"tune": -1}, "tune: found -1; allowed: 0 or more"),
-        ({"seed": -1}, "seed: found -1; allowed: 0 or more"),
+        ({"seed": -1}, "seed: found -1; allowed: from 0 to 4294967295"),
         (
             {"protocol": "new-products", "peers": ("lightfm",)},
             "peers: found lightfm; allowed: with protocols that rank",
         ),
         ({"protocol": "new-products", "tune": 3}, "tune: found 3; allowed: with other protocols than new-products"),
         ({"configs": Path("absent.toml")}, "absent.toml: there is no such file"),
+        ({"seed": 2**32}, "seed: found 4294967296; allowed: from 0 to 4294967295"),
+        ({"seeds": 10**21}, "seed: found 999999999999999999999; allowed: from 0 to 4294967295"),
     ],
 )
 def test_mistakes_are_sentences(folder, tmp_path, changed, sentence):
@@ -257,3 +259,26 @@ def test_former_options_are_understood(capsys):
     assert parse(main_job.main, "run", ["--recipe", "towers"]).recipe == "deep"
     assert parse(main_job.main, "run", ["--recipe=linear"]).recipe == "wide"
     assert "--recipe=towers is now called --recipe=deep" in capsys.readouterr().err
+
+
+@pytest.mark.wild
+def test_a_comparison_is_written_before_it_is_told(folder, tmp_path, monkeypatch):
+    """Where the disk that takes what is printed is full."""
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("recsys_jax.console.terminal.console.print", full)
+    with pytest.raises(OSError, match="No space left"):
+        run(folder, tmp_path, protocol="hold-out", configs=folder / "fixed.toml")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"comparison.csv", "comparison.json", "comparison.png", "report.md"}
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("name", ["popularity", "inverse popularity", "random"])
+def test_no_recipe_has_the_name_of_a_baseline(folder, tmp_path, name):
+    """Of new products popularity is no baseline, but whoever reads its name takes it for one."""
+    (tmp_path / "named.toml").write_text(FIXED.replace("fixed", name), encoding="utf-8")
+    with pytest.raises(InputError, match=f"configs: found a recipe named '{name}'"):
+        run(folder, tmp_path / "out", protocol="new-products", configs=tmp_path / "named.toml")
