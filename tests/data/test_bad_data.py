@@ -928,10 +928,10 @@ def test_rows_that_score_cannot_use(mall_run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("mall.json", PRODUCTS["parquet"], ["products.json: found a Parquet file"]),
-        ("mall.json", b"", ["products.json: found an empty file"]),
+        ("mall.json", PRODUCTS["parquet"], ["mall.json: found a Parquet file"]),
+        ("mall.json", b"", ["mall.json: found an empty file"]),
         ("mall.json", '[{"product_id": "물병"}]'.encode("cp949"), ["it looks like CP949 (Korean Windows)"]),
-        ("mall.csv", PRODUCTS["csv"], ["products.json: not valid JSON"]),
+        ("mall.csv", PRODUCTS["csv"], ["mall.csv: found the ending"]),
         ("mall.json", b"[{}]", ["the column 'product_id' is missing"]),
         ("absent.json", None, ["absent.json: there is no such file"]),
     ],
