@@ -122,9 +122,8 @@ class Table:
                 different([composed(str(name)) for name in names], source)
             texts = [{composed(str(name)): value for name, value in row.items()} for row in rows]
             every = dict.fromkeys(name for row in texts for name in row)
-            if (
-                len(every) * len(rows) > 20 * sum(map(len, texts)) + 10**6
-            ):  # mostly empty, and beyond the rows' own size
+            if len(every) * len(rows) > 20 * sum(map(len, texts)) + 10**6:
+                # Mostly empty, and far beyond the rows' own size: memory would grow with their square.
                 raise InputError(f"{source}: found {len(every):,} columns; allowed: rows with mostly the same columns")
             return cls(source, {name: [row.get(name) for row in texts] for name in every}, rows=len(rows))
         else:

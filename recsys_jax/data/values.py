@@ -71,9 +71,7 @@ def as_key(value: object) -> str | None:
     (None, None, None, None)
     """
     if isinstance(value, str):
-        text = value.strip()
-        if not text.isascii():
-            text = composed(text)
+        text = composed(value.strip())
         return _WORDS.get(text, text) or None
     if isinstance(value, np.generic):
         value = value.item()

@@ -60,7 +60,11 @@ class Checkpoints:
             self.remove()
             return None
         for path in there:
-            content = path.read_bytes()
+            try:
+                content = path.read_bytes()
+            except OSError as error:
+                self.tell(f"{path}: cannot be read, passed over ({error})")
+                continue
             if sha256(content[32:]).digest() != content[:32]:
                 self.tell(f"{path}: damaged, passed over (its content is not what its checksum says)")
                 continue

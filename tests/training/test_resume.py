@@ -85,6 +85,14 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(dataset, uninterrupted
     assert told[1].endswith("training begins")
 
 
+def test_a_checkpoint_that_cannot_be_read_is_passed_over(tmp_path):
+    (tmp_path / NEWEST).mkdir()  # as with one without permission, which root has
+    told: list[str] = []
+    assert Checkpoints(tmp_path, resume=True, tell=told.append).load({}) is None
+    assert told[0].startswith(f"{tmp_path / NEWEST}: cannot be read, passed over")
+    assert told[1].endswith("training begins")
+
+
 SAVES = """
 import os, sys
 from pathlib import Path

@@ -118,7 +118,8 @@ def measure(job: Job, methods: list[str], repeats: int, limits: Limits, folder: 
             trained += again
         losses[method] += [sum(one.losses[-LAST:]) / len(one.losses[-LAST:]) for one in trained]
         record(
-            *(found, method),
+            found,
+            method,
             whole_process_s=whole,
             later_process_s=later,
             steady_s=last.seconds,
