@@ -130,9 +130,8 @@ def saved_when_stopped(checkpoints: Checkpoints) -> Iterator[None]:
     try:
         yield
     except Stopped as stopped:
-        console.print(
-            f"Stopped after {stopped} and saved in {checkpoints.folder}: the same command with --resume goes on"
-        )
+        saved = f"after {stopped} and saved in {checkpoints.folder}: the same command with --resume goes on"
+        console.print(f"Stopped {saved if checkpoints.saved else 'before there was anything to save'}")
         sys.exit(128 + signals[0])
     finally:
         for number, handler in before.items():

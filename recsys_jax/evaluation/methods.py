@@ -14,6 +14,7 @@ from recsys_jax.data.files import read_toml
 from recsys_jax.data.splits import Fold, customer_folds
 from recsys_jax.errors import Diverged, InputError
 from recsys_jax.evaluation.queries import Queries, Scorer, Scores, attribute_rows
+from recsys_jax.models.settings import own_settings
 from recsys_jax.models.trained import Ensemble, TrainedModel, bucket
 from recsys_jax.serving import scoring
 from recsys_jax.training.fit import fit, fit_seeds
@@ -102,6 +103,7 @@ def model_scorer(model: TrainedModel | Ensemble, dataset: Dataset, note: str = "
     first, group = attribute_rows(dataset)
     customers = model.embed_customers(dataset.customers.select(first.tolist()))
 
+    @own_settings()
     def of_groups(groups: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n p"]:
         padded = np.pad(customers[groups], ((0, bucket(len(groups)) - len(groups)), (0, 0)))  # few lengths to compile
         return np.asarray(scoring.scores(padded, products) + bias)[: len(groups)]

@@ -104,7 +104,8 @@ def embedding_space(path: Path, model: TrainedModel, dataset: Dataset, *, seed: 
     vectors = np.pad(vectors, ((0, 0), (0, max(0, 2 - vectors.shape[1]))))
     with threadpool_limits(1):  # as with K-Means: another order of sums would be another picture
         perplexity = min(30.0, (len(vectors) - 1) / 3)
-        points = TSNE(perplexity=perplexity, init="pca", metric="cosine", random_state=seed).fit_transform(vectors)
+        tsne = TSNE(perplexity=perplexity, init="pca", metric="cosine", random_state=seed)
+        points = np.asarray(tsne.fit_transform(vectors))  # scikit-learn may be set to return data frames
     sides = (
         ("customers", dataset.segments, customers, 0, {"marker": "o", "s": 24, "alpha": 0.75, "linewidths": 0}),
         ("products", _category_labels(model, dataset), products, len(customers), {"s": 55, "edgecolors": "black"}),

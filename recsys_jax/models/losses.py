@@ -6,6 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+Number = float | Float[Array, ""]
+"""An option of a loss: as an array, one compiled program serves all values."""
+
 
 def distance(a: Float[Array, "*#n d"], b: Float[Array, "*#n d"], *, eps: float = 1e-6) -> Float[Array, "..."]:
     r"""Euclidean distance, $\lVert a - b + \epsilon \rVert_2$, of what broadcasts: eps inside, as in PyTorch.
@@ -20,7 +23,7 @@ def distance(a: Float[Array, "*#n d"], b: Float[Array, "*#n d"], *, eps: float =
 
 
 def triplet(
-    anchor: Float[Array, "n d"], positive: Float[Array, "n d"], negative: Float[Array, "n d"], *, margin: float = 1.0
+    anchor: Float[Array, "n d"], positive: Float[Array, "n d"], negative: Float[Array, "n d"], *, margin: Number = 1.0
 ) -> Float[Array, " n"]:
     r"""Triplet margin loss, $\max(0, d(a, p) - d(a, n) + m)$, with the definition of `torch.nn.TripletMarginLoss`.
 
@@ -37,7 +40,7 @@ def info_nce(
     customers: Float[Array, "n d"],
     products: Float[Array, "n d"],
     *,
-    temperature: float,
+    temperature: Number,
     where: Bool[Array, "n n"] | None = None,
     offsets: Float[Array, " n"] | None = None,
 ) -> Float[Array, " n"]:
@@ -51,9 +54,9 @@ def info_nce(
     >>> round(float(info_nce(eye, eye, temperature=1.0)[0]), 4)  # -log(e / (e + 1))
     0.3133
     """
-    logits = customers @ products.T / temperature  # (n, d) . (d, n) -> (n, n)
+    logits = customers @ products.T * (1.0 / temperature)  # (n, d) . (d, n) -> (n, n)
     if offsets is not None:
-        logits = logits + offsets
+        logits = logits + offsets[None]
     if where is not None:
         logits = jnp.where(where | jnp.eye(len(logits), dtype=bool), logits, -jnp.inf)
     return jnp.subtract(jax.nn.logsumexp(logits, axis=1), jnp.diagonal(logits))
@@ -64,7 +67,7 @@ def full_softmax(
     products: Float[Array, "p d"],
     targets: Int[Array, " n"],
     *,
-    temperature: float,
+    temperature: Number,
     offsets: Float[Array, " p"] | None = None,
 ) -> Float[Array, " n"]:
     r"""Cross-entropy over the whole catalogue, $-\log\frac{e^{s_{it_i}}}{\sum_j e^{s_{ij}}}$.
@@ -76,9 +79,9 @@ def full_softmax(
     >>> round(float(full_softmax(c, p, jnp.array([0]), temperature=1.0)[0]), 4)  # -log(e / (e + 2))
     0.5514
     """
-    logits = customers @ products.T / temperature  # (n, d) . (d, p) -> (n, p)
+    logits = customers @ products.T * (1.0 / temperature)  # (n, d) . (d, p) -> (n, p)
     if offsets is not None:
-        logits = logits + offsets
+        logits = logits + offsets[None]
     return jax.nn.logsumexp(logits, axis=1) - jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
 
 
@@ -88,7 +91,7 @@ def choose_negatives(
     where: Bool[Array, "n m"],
     *,
     how: Literal["hard", "semi-hard"],
-    margin: float = 1.0,
+    margin: Number = 1.0,
 ) -> Int[Array, " n"]:
     """The candidate that is each row's negative, by the distances from its anchor: the nearest wrong one.
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, UInt16
 
 from recsys_jax.data.schema import TowerInput
 from recsys_jax.models.basis import KNOTS, hats
-from recsys_jax.models.precision import full_precision
+from recsys_jax.models.settings import full_precision, own_settings
 
 Variables = Mapping[str, Any]
 
@@ -264,6 +264,7 @@ def initial_variables(
     return jax.tree_util.tree_map_with_path(draw, tree)  # type: ignore[no-any-return]
 
 
+@own_settings()
 @partial(jax.jit, static_argnames="model")
 @full_precision
 def encode_customers(model: nn.Module, variables: Variables, features: Mapping[str, Array]) -> Float[Array, "n d"]:
@@ -271,6 +272,7 @@ def encode_customers(model: nn.Module, variables: Variables, features: Mapping[s
     return model.apply(variables, features, method="encode_customers")  # type: ignore[return-value]
 
 
+@own_settings()
 @partial(jax.jit, static_argnames="model")
 @full_precision
 def encode_products(model: nn.Module, variables: Variables, features: Mapping[str, Array]) -> Float[Array, "p d"]:

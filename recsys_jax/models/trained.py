@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float32, Int
 
@@ -146,7 +147,7 @@ def _in_blocks(encode: Callable[[Features], Array], features: Features) -> Float
         rows = min(count - start, BLOCK)
         padding = (0, bucket(rows) - rows)
         padded = {name: np.pad(c, [padding, *[(0, 0)] * (c.ndim - 1)]) for name, c in block.items()}
-        parts.append(np.asarray(encode(padded))[:rows])
+        parts.append(jax.device_get(encode(padded))[:rows])
     return np.concatenate(parts)
 
 

@@ -103,7 +103,7 @@ def fit_personas(
     # One thread: with more, the order of partial sums would change the last digits for the same seed.
     with threadpool_limits(1):
         pca = PCA(min(DIMENSIONS, distinct - 1, vectors.shape[1]), svd_solver="full").fit(vectors)
-        points = pca.transform(vectors)
+        points = np.asarray(pca.transform(vectors))  # scikit-learn may be set to return data frames
         # Twenty starts: with one, a few hundred reviews end in different local optima.
         fits = {size: KMeans(size, n_init=20, random_state=seed).fit(points) for size in tried}
         sample = {"sample_size": 5000, "random_state": seed} if len(points) > 5000 else {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32, Int32
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
@@ -18,6 +18,8 @@ from recsys_jax.serving.boosts import BoostRule, meets
 from recsys_jax.serving.search import SingleSearch
 
 BOUGHT = "purchased_products"  # the argument of `recommend`, and the column of a batch
+MOST = 8
+"""Where boost rules add more to a score, from 0 to 1, 32 bits no longer tell its last digits."""
 
 
 def require_finite(vectors: Float[np.ndarray, "n d"], table: Table) -> None:
@@ -145,6 +147,28 @@ class Catalogue:
     def search(self) -> SingleSearch:
         """The exact search of `vectors` for one query at a time."""
         return SingleSearch(self.vectors)
+
+    def beyond(self, meets: Bool[np.ndarray, "n r"]) -> bool:
+        """Whether the rules whose conditions these customers meet may add more than `MOST`."""
+        return bool(len(self.adds)) and bool((meets @ np.abs(self.adds)).max(initial=0.0) > MOST)
+
+    def ranked(
+        self,
+        customer: Float32[np.ndarray, " d"],
+        meets: Bool[np.ndarray, " r"],
+        k: int,
+        *,
+        exclude: Sequence[int],
+        allowed: Bool[np.ndarray, " p"] | None,
+    ) -> Int[np.ndarray, " m"]:
+        """The rows that `search` gives, by sums of 64 bits: in those of 32, large ones swallow the order of scores."""
+        boosts = (self.meets & meets) @ self.adds.astype(np.float64) + self.bias
+        values = (self.embeddings @ customer) / 2.0 + boosts
+        if allowed is not None:
+            values[~allowed] = -np.inf
+        values[list(exclude)] = -np.inf
+        best = np.argsort(-values, kind="stable")[:k]
+        return np.asarray(best[values[best] > -np.inf])
 
     def allowed(self, categories: Any, source: str) -> Bool[np.ndarray, " p"] | None:
         """The products of these categories; None for all. Raises `InputError` for an unknown category."""

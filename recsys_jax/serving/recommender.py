@@ -17,6 +17,7 @@ from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_id, as_list, shown
 from recsys_jax.errors import InputError, choices, require
+from recsys_jax.models.settings import own_settings
 from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import BLOCK, TrainedModel, bucket, buckets
 from recsys_jax.serving import scoring
@@ -142,8 +143,11 @@ class Recommender:
         customer = self._tower(self.model.customers.encode(table))
         require_finite(customer[None], table)
         met = meets(self._conditions, self.model.customers, table)
-        query = catalogue.queries(customer[None], met)[0]
-        _, rows = catalogue.search(query, k, exclude=excluded, allowed=allowed)
+        if catalogue.beyond(met):
+            rows = catalogue.ranked(customer, met[0], k, exclude=excluded, allowed=allowed)
+        else:
+            query = catalogue.queries(customer[None], met)[0]
+            _, rows = catalogue.search(query, k, exclude=excluded, allowed=allowed)
         return self._entries(catalogue, rows, catalogue.embeddings[rows] @ customer, met[0])
 
     def recommend_batch(
@@ -313,16 +317,35 @@ class Recommender:
         k: int,
     ) -> tuple[Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
         """The best products of at most `BLOCK` customers and their cosines, padded with -1 and NaN."""
+        products: Int32[np.ndarray, "n k"]
+        if catalogue.beyond(met):
+            products = np.full((len(customers), k), -1, np.int32)
+            for row, gone in enumerate(excluded):
+                found = catalogue.ranked(customers[row], met[row], k, exclude=gone, allowed=allowed)
+                products[row, : len(found)] = found
+        else:
+            products = self._top_compiled(catalogue, catalogue.queries(customers, met), excluded, allowed, k)
+        cosines = np.einsum("nkd,nd->nk", catalogue.embeddings[products], customers)  # (n, k, d), (n, d) -> (n, k)
+        return products, np.where(products < 0, np.float32(np.nan), cosines)
+
+    @own_settings()
+    def _top_compiled(
+        self,
+        catalogue: Catalogue,
+        customers: Float32[np.ndarray, "n e"],
+        excluded: Sequence[Sequence[int]],
+        allowed: Bool[np.ndarray, " p"] | None,
+        k: int,
+    ) -> Int32[np.ndarray, "n k"]:
+        """The best products by a compiled function, for a number of customers that is rounded up."""
         count, most = len(customers), max(map(len, excluded))
-        queries = np.pad(catalogue.queries(customers, met), ((0, bucket(count) - count), (0, 0)))
+        queries = np.pad(customers, ((0, bucket(count) - count), (0, 0)))
         exclude = np.full((bucket(count), bucket(most)), -1, np.int32) if most else None
         if exclude is not None:
             for row, gone in enumerate(excluded):
                 exclude[row, : len(gone)] = gone
         options = {"exclude": exclude, "allowed": catalogue.on_device_allowed(allowed)}
-        products = np.asarray(scoring.top_k(queries, catalogue.on_device, k, **options)[1])[:count]
-        cosines = np.einsum("nkd,nd->nk", catalogue.embeddings[products], customers)  # (n, k, d), (n, d) -> (n, k)
-        return products, np.where(products < 0, np.float32(np.nan), cosines)
+        return np.asarray(scoring.top_k(queries, catalogue.on_device, k, **options)[1])[:count]
 
     def _entries(
         self,

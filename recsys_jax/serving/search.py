@@ -13,6 +13,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int8
 
+from recsys_jax.models.settings import own_settings
+
 # With fewer products, quantising saves nothing; with more dimensions, the compiled sums no longer fit into registers.
 QUANTISED_FROM, QUANTISED_DIMENSIONS = 2**16, 128
 
@@ -45,6 +47,7 @@ class SingleSearch:
         best = _best(values, k)
         return values[best], best if rows is None else rows[best]
 
+    @own_settings()
     def _candidates(
         self, customer: Float32[np.ndarray, " d"], k: int, allowed: Bool[np.ndarray, " p"] | None
     ) -> Int[np.ndarray, " m"] | None:
@@ -72,8 +75,12 @@ class SingleSearch:
             column = self._products[:, d]
             numbers[d, :total] = np.rint(column / scale[d])
             errors[d] = np.abs(column - scale[d] * numbers[d, :total]).max()
-        # On the CPU even where there is a GPU, which would take longer to start.
-        return jax.device_put(numbers, jax.local_devices(backend="cpu")[0]), scale, errors
+        # On the CPU even where there is a GPU, which would take longer to start; not where JAX_PLATFORMS leaves it out.
+        try:
+            processor = jax.local_devices(backend="cpu")[0]
+        except RuntimeError:
+            processor = None
+        return jax.device_put(numbers, processor), scale, errors
 
 
 @jax.jit

@@ -25,7 +25,7 @@ _SAID = "said"  # The tensor of bytes with the task and how far it is, as JSON; 
 
 
 class Stopped(Exception):
-    """Training was asked to stop, and has saved how far it is: its text says how far."""
+    """Training was asked to stop: its text says how far what it has saved is; empty where that is nothing yet."""
 
 
 @dataclass
@@ -95,8 +95,12 @@ class Checkpoints:
             newest.replace(self.folder / BEFORE)
         write_file(newest, sha256(content).digest() + content)
         self.saved = saved
+        self.heed()
+
+    def heed(self) -> None:
+        """Raises `Stopped` where that is asked for, with what is saved."""
         if self.stop():
-            raise Stopped(saved)
+            raise Stopped(self.saved)
 
     def remove(self) -> None:
         """Removes what is saved, and what a kill left half-written: the training is done."""

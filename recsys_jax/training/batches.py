@@ -207,7 +207,7 @@ class TrainData(NamedTuple):
     unknown_id: Int[Array, ""]
 
 
-def hide_ids(key: Array, products: Features, unknown: Int[Array, ""], *, share: float) -> Features:
+def hide_ids(key: Array, products: Features, unknown: Int[Array, ""], *, share: Float[Array, ""]) -> Features:
     """The products, a share of them with the unknown id, so that its embedding learns and attributes count too."""
     ids = products["product_id"]
     return {**products, "product_id": jnp.where(jax.random.bernoulli(key, share, ids.shape), unknown, ids)}
@@ -223,7 +223,7 @@ def jitter_numbers(key: Array, rows: Features, deviations: Mapping[str, Float[Ar
     return out
 
 
-def hide_attributes(key: Array, rows: Features, data: TrainData, *, share: float) -> Features:
+def hide_attributes(key: Array, rows: Features, data: TrainData, *, share: Float[Array, ""]) -> Features:
     """The rows, with a share of their attributes hidden.
 
     A hidden attribute is what `data.missing` holds for its feature, an embedding row or a number with its flag; where

@@ -5,23 +5,27 @@ attributes and q_j its item factors. W, C and D minimise the negative log-likeli
 penalty times the squares: multinomial logistic regression with shared item structure, convex, with one best fit.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Float64, Int
+from jaxtyping import Array, Bool, Float, Float32, Float64, Int
 from scipy.sparse import csr_array
 from scipy.special import softmax
 
 from recsys_jax.data.features import FeatureSpace, combinations
 from recsys_jax.errors import InputError
 from recsys_jax.models.basis import Design
-from recsys_jax.models.precision import full_precision
+from recsys_jax.models.settings import full_precision, own_settings
 from recsys_jax.training.batches import Prepared
 from recsys_jax.training.item_factors import item_factors
+from recsys_jax.training.loop import Pace
 
 LOGITS = 2**25
 """At most so many logits are computed at once; with more combinations of attributes, a sample stands for all."""
@@ -29,6 +33,8 @@ SEARCH_LOGITS = 2**22
 """The same while penalties are compared."""
 PARAMETERS = 2**25
 """The most numbers that a fit may have: L-BFGS keeps twenty times as many, 2.7 GB."""
+FIRST = 2**32
+"""The most multiplications of matrices in the first steps of a fit, before it is known how long a step takes."""
 STEPS, GAIN, SEARCH_GAIN = 200, 1e-7, 1e-6
 """A fit ends after so many steps of L-BFGS, or when one gains less than this, in nats per purchase."""
 
@@ -107,6 +113,7 @@ class Fit(NamedTuple):
         return np.asarray(self.own + self.attribute @ attributes.T + self.factor @ factors.T)
 
 
+@own_settings()
 def best_fit(
     data: TrainingPurchases,
     kept: Bool[np.ndarray, " n"],
@@ -117,13 +124,15 @@ def best_fit(
     seed: int,
     search: bool = False,
     known: Bool[np.ndarray, " p"] | None = None,
+    heed: Callable[[], None] = lambda: None,
 ) -> Fit:
     """The best fit to the purchases kept, among the products that are `known` (all by default).
 
     With very many combinations a sample of customers stands for all of them. The sums over each product's buyers still
     cover all customers; only the expected sums are estimated on the sample, and the estimate is corrected: it is exact
     at popularity alone and, in a second fit, at the solution of the first. While penalties are compared (`search`), the
-    sample is smaller and the first fit is enough. Raises `InputError` where there is too much to learn.
+    sample is smaller and the first fit is enough. `heed` is called every few seconds, and may raise. Raises
+    `InputError` where there is too much to learn.
     """
     pairs, rows, columns = data.pairs[kept], data.rows, data.rows.shape[1]
     chosen = np.ones(len(popularity), bool) if known is None else known
@@ -169,12 +178,11 @@ def best_fit(
             np.float64(total),
             np.float64(SEARCH_GAIN if search else GAIN),
         )
-        found, losses = _solve(*(np.asarray(array, np.float32) for array in arrays))
+        found, losses = _solved([np.asarray(array, np.float32) for array in arrays], heed)
         own, attribute, factor = (
             scale * np.asarray(part, np.float64) for scale, part in zip(scales, found, strict=True)
         )
-        curve = np.asarray(losses, np.float64)
-        fit = Fit(own, attribute, factor, curve[~np.isnan(curve)])
+        fit = Fit(own, attribute, factor, losses.astype(np.float64))
         changes = fit.of_products(attributes, factors)
     of_all = np.zeros((columns, len(chosen)))
     of_all[:, chosen] = fit.own
@@ -208,9 +216,28 @@ def _expected_of_block(
     return (weights[:, None] * rows).T @ jax.nn.softmax(popularity + rows @ changes, axis=1)
 
 
-@jax.jit
+def _solved(
+    arrays: Sequence[Float32[np.ndarray, "..."]], heed: Callable[[], None]
+) -> tuple[list[Array], Float32[np.ndarray, " s"]]:
+    """The solution and the losses before each step: a step after the other, a few seconds of them per call."""
+    rows, _, _, popularity, *_ = arrays
+    pace = Pace(FIRST // max(rows.size * len(popularity), 1))
+    carry: Any = None
+    done, going_on = 0, True
+    while going_on:
+        began, before = perf_counter(), done
+        carry, now, on = _solve(carry, np.int32(min(done + pace.rounds, STEPS)), *arrays)
+        done, going_on = int(now), bool(on)
+        pace.took(done - before, perf_counter() - began)
+        heed()
+    return carry[0], np.asarray(carry[2])[:done]
+
+
+@partial(jax.jit, donate_argnums=0)
 @full_precision
 def _solve(
+    carry: tuple[Any, ...] | None,
+    until: Int[Array, ""],
     rows: Float[Array, "m f"],
     weights: Float[Array, " m"],
     bought: Float[Array, "f p"],
@@ -220,11 +247,14 @@ def _solve(
     scales: Float[Array, " 3"],
     total: Float[Array, ""],
     gain: Float[Array, ""],
-) -> tuple[list[Array], Float[Array, " s"]]:
+) -> tuple[tuple[Any, ...], Array, Array]:
     r"""L-BFGS on $\sum_i w_i \log\sum_j e^{b_j + x_i W_j} - \langle B, W \rangle + |\theta|^2 / 2n$, W linear in theta.
 
     B holds the mean of x over the purchases of each product: beyond that, who bought what is not needed. The parameters
     are in units of their prior deviation, the `scales`, so an infinite penalty keeps them at zero.
+
+    From the start, or from what an earlier call left, `until` so many steps are done: gives what is left to a later
+    one, how many are done, and whether there are more to do.
     """
     alone = jax.nn.logsumexp(popularity)
 
@@ -236,11 +266,10 @@ def _solve(
         return jnp.asarray(jnp.sum(weights * expected) - jnp.sum(bought * changes) + penalty)
 
     columns = rows.shape[1]
-    start = [jnp.zeros((columns, size)) for size in (len(popularity), attributes.shape[1], factors.shape[1])]
     optimiser = optax.lbfgs()
     step = optax.value_and_grad_from_state(loss)
 
-    def go_on(carry: tuple[Any, ...]) -> Array:
+    def more(carry: tuple[Any, ...]) -> Array:
         *_, losses, done = carry
         last, before = losses[done - 1], losses[done - 2]
         return jnp.asarray((done < 2) | ((done < STEPS) & (before - last > gain)))
@@ -251,6 +280,8 @@ def _solve(
         updates, state = optimiser.update(gradient, state, parts, value=value, grad=gradient, value_fn=loss)
         return optax.apply_updates(parts, updates), state, losses.at[done].set(value), done + 1
 
-    carry = start, optimiser.init(start), jnp.full(STEPS, jnp.nan), 0
-    parts, _, losses, _ = jax.lax.while_loop(go_on, go, carry)
-    return parts, losses
+    if carry is None:
+        start = [jnp.zeros((columns, size)) for size in (len(popularity), attributes.shape[1], factors.shape[1])]
+        carry = start, optimiser.init(start), jnp.zeros(STEPS), jnp.int32(0)
+    carry = jax.lax.while_loop(lambda carry: more(carry) & (carry[-1] < until), go, carry)
+    return carry, carry[-1], more(carry)

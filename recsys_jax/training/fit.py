@@ -11,6 +11,7 @@ from recsys_jax.config import Config, DeepConfig, WideConfig
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.errors import InputError
 from recsys_jax.models.popularity import SMOOTHED
+from recsys_jax.models.settings import own_settings
 from recsys_jax.models.towers import encode_products
 from recsys_jax.models.trained import TrainedModel, two_tower
 from recsys_jax.storage.checkpoints import Checkpoints
@@ -20,6 +21,7 @@ from recsys_jax.training.step import loss_of
 from recsys_jax.training.wide import fit_wide
 
 
+@own_settings()
 def fit(
     dataset: Dataset,
     config: Config,
@@ -46,6 +48,7 @@ def fit(
     return _model(prepared, config, _deep(prepared, config, data, *found))
 
 
+@own_settings()
 def fit_seeds(
     dataset: Dataset,
     config: Config,

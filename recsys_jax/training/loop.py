@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from math import inf
+from time import perf_counter
 from typing import Any
 
 import jax
@@ -15,26 +17,43 @@ from recsys_jax.errors import Diverged
 from recsys_jax.models.towers import TwoTower
 from recsys_jax.storage.checkpoints import Checkpoints, task_of
 from recsys_jax.training.batches import TrainData
-from recsys_jax.training.step import Batch, Purpose, TrainState, adam, init_state, key_of, loss_of, train_step
+from recsys_jax.training.step import Batch, Numbers, Purpose, TrainState, adam, init_state, key_of, loss_of, train_step
 
 Progress = Callable[[int, int, str], None]
 """Called with how much is done, of how much, and a short description of the current state."""
 
-_RECIPE = ("model", "loss", "optimiser", "number_jitter", "attribute_dropout", "id_dropout")
-_compiled = partial(jax.jit, static_argnames=(*_RECIPE, "size", "epochs"), donate_argnums=0)
+AT_ONCE, FIRST = 25, 2**12
+"""The most epochs of one call, and the most steps of the first one, before it is known how long a step takes."""
+
+_compiled = partial(jax.jit, static_argnames=("model", "loss", "optimiser", "number_jitter", "size"), donate_argnums=0)
+
+
+class Pace:
+    """How many rounds the next call may take, so that Ctrl-C and SIGTERM wait for some `SECONDS` only."""
+
+    SECONDS = 2.0
+
+    def __init__(self, first: int) -> None:
+        self.rounds, self._shortest = max(first, 1), inf
+
+    def took(self, rounds: int, seconds: float) -> None:
+        """Learns how long a round takes, from a call; the slowest one may have been compiled."""
+        self._shortest = min(self._shortest, seconds / rounds)
+        self.rounds = max(1, int(self.SECONDS / self._shortest))
 
 
 @_compiled
 def _epochs(
-    state: TrainState, data: TrainData, first_epoch: Array, *, size: int, epochs: int, **recipe: Any
-) -> tuple[TrainState, tuple[Float[Array, " e"], Int[Array, " e"]]]:
-    """Some epochs in one call: a scan over epochs, each a permutation and a scan over its batches of `size` rows.
+    state: TrainState, data: TrainData, numbers: Numbers, first: Array, count: Array, *, size: int, **recipe: Any
+) -> tuple[TrainState, Float[Array, " e"], Int[Array, " e"]]:
+    """`count` epochs, at most `AT_ONCE`, each a permutation and a scan over its batches of `size` rows.
 
     Gives the state, the mean loss of each epoch, and the first of its batches whose loss is no finite number, else 0.
     """
     places = jnp.arange(len(data.pairs))
 
-    def epoch(state: TrainState, number: Array) -> tuple[TrainState, tuple[Array, Array]]:
+    def epoch(number: Array, carry: tuple[TrainState, Array, Array]) -> tuple[TrainState, Array, Array]:
+        state, losses, bad = carry
         # Random keys sort the purchases; padding sorts last, so only the last batch has any.
         draws = jax.random.bits(key_of(state, Purpose.ORDER, number), (len(places),))
         order = jnp.lexsort((draws, places >= data.total))
@@ -43,18 +62,21 @@ def _epochs(
         negatives = data.bought.sample_negatives(key, customers, len(data.popularity))
         columns = (customers, products, negatives, places < data.total)
         batches = Batch(*(column.reshape(-1, size) for column in columns))
-        state, totals = jax.lax.scan(partial(train_step, data=data, **recipe), state, batches)
-        return state, (totals.sum() / data.total, jnp.argmax(~jnp.isfinite(totals)))
+        step = partial(train_step, data=data, numbers=numbers, **recipe)
+        state, totals = jax.lax.scan(step, state, batches)
+        at = number - first
+        return state, losses.at[at].set(totals.sum() / data.total), bad.at[at].set(jnp.argmax(~jnp.isfinite(totals)))
 
-    return jax.lax.scan(epoch, state, first_epoch + jnp.arange(epochs))
+    start = state, jnp.zeros(AT_ONCE), jnp.zeros(AT_ONCE, jnp.int32)
+    return jax.lax.fori_loop(first, first + count, epoch, start)  # type: ignore[no-any-return]
 
 
 @_compiled
 def _epochs_of_seeds(
-    states: TrainState, data: TrainData, first_epoch: Array, **options: Any
-) -> tuple[TrainState, tuple[Float[Array, "s e"], Int[Array, "s e"]]]:
+    states: TrainState, *shared: Any, **options: Any
+) -> tuple[TrainState, Float[Array, "s e"], Int[Array, "s e"]]:
     """The same epochs of several seeds, whose states are stacked."""
-    return jax.vmap(lambda state: _epochs(state, data, first_epoch, **options))(states)  # type: ignore[no-any-return]
+    return jax.vmap(lambda state: _epochs(state, *shared, **options))(states)  # type: ignore[no-any-return]
 
 
 def run(
@@ -69,7 +91,7 @@ def run(
 
     Raises `Diverged` where the loss is no finite number, and `Stopped` where the checkpoints say so.
     """
-    state = init_state(model, data, adam(config.learning_rate), seed=config.seed)
+    state = init_state(model, data, adam, seed=config.seed)
     state, losses = _train(_epochs, state, data, model, config, progress, checkpoints)
     return _variables(state), losses, int(state.step)
 
@@ -81,8 +103,7 @@ def run_seeds(
 
     Progress is of one seed.
     """
-    optimiser = adam(configs[0].learning_rate)
-    states = [init_state(model, data, optimiser, seed=one.seed) for one in configs]
+    states = [init_state(model, data, adam, seed=one.seed) for one in configs]
     filled = [*states, *states[:1] * (-len(configs) % jax.local_device_count())]
     stacked = jax.tree.map(lambda *each: np.stack(each), *filled)  # by NumPy, so that nothing is compiled
     mesh = Mesh(np.array(jax.local_devices()), ("seeds",))
@@ -94,7 +115,7 @@ def run_seeds(
 
 
 def _train(
-    epochs: Callable[..., tuple[TrainState, tuple[Array, Array]]],
+    epochs: Callable[..., tuple[TrainState, Array, Array]],
     state: TrainState,
     data: TrainData,
     model: TwoTower,
@@ -103,31 +124,32 @@ def _train(
     checkpoints: Checkpoints | None = None,
 ) -> tuple[TrainState, np.ndarray]:
     """All epochs, some per call of `epochs`: the last state, and the losses with the epochs on the last axis."""
-    # Epochs per call: the largest divisor within reach, so that one compiled program serves every call.
-    chunk = max(size for size in range(1, 26) if config.epochs % size == 0)
     options = {
         "model": model,
         "loss": loss_of(config),
-        "optimiser": adam(config.learning_rate),
+        "optimiser": adam,
         "number_jitter": config.number_jitter > 0,
-        "attribute_dropout": config.attribute_dropout,
-        "id_dropout": config.id_dropout * config.id_embedding,
         "size": config.batch_size,
-        "epochs": chunk,
     }
+    numbers = Numbers.of(config)
     curve: list[np.ndarray] = []
-    begin = 0
+    done = 0
     task = {} if checkpoints is None else task_of(config, data)
     if checkpoints is not None and (found := checkpoints.load(task)) is not None:
-        begin = int(found["done"])
+        done = int(found["done"])
         curve.append(found["losses"])
         leaves, structure = jax.tree.flatten(state)
         state = jax.tree.unflatten(structure, [found[str(number)] for number in range(len(leaves))])
-    for first in range(begin, config.epochs, chunk):
-        done = first + chunk
-        state, (part, bad) = epochs(state, data, np.int32(first), **options)
-        losses = np.asarray(part)
+    pace = Pace(FIRST // (len(data.pairs) // config.batch_size * np.size(state.step)))
+    while done < config.epochs:
+        first, began = done, perf_counter()
+        # However long calls take, one ends at each multiple of `AT_ONCE`: checkpoints are as far apart as asked for.
+        count = min(pace.rounds, AT_ONCE - first % AT_ONCE, config.epochs - first)
+        state, part, bad = epochs(state, data, numbers, np.int32(first), np.int32(count), **options)
+        losses = np.asarray(part)[..., :count]
+        pace.took(count, perf_counter() - began)
         curve.append(losses)
+        done += count
         wrong = np.argwhere(~np.isfinite(losses))
         if len(wrong):
             at = tuple(wrong[wrong[:, -1].argmin()])  # of several seeds, the one that diverged first

@@ -1,5 +1,6 @@
 """The L2 penalties of the wide recipe, chosen on inner folds of the training customers."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from math import inf
@@ -57,6 +58,7 @@ def choose_penalties(
     queries = sum(int(one.times.sum()) for one in folds)
     found: dict[Penalties, Float64[np.ndarray, " 3"]] = {}
     before = dict(found)
+    heed = (lambda: None) if checkpoints is None else checkpoints.heed
     task = {} if checkpoints is None else task_of(config, (data.rows, data.combination, data.pairs, data.attributes))
     if checkpoints is not None and (saved := checkpoints.load(task)) is not None:
         before = {Penalties(*tried): sums for tried, sums in zip(saved["tried"].tolist(), saved["sums"], strict=True)}
@@ -67,7 +69,7 @@ def choose_penalties(
             return
         sums = np.zeros(3)
         for number, one in enumerate(folds, 1):
-            sums += one.measure(data, tried)
+            sums += one.measure(data, tried, heed)
             progress(len(folds) * len(found) + number, total, "penalties {:g}, {:g}, {:g}".format(*tried))
         found[tried] = sums
         if checkpoints is not None:
@@ -131,9 +133,15 @@ class InnerFold:
         popularity = learn_popularity(counts[counts > 0]).of(counts)
         return cls(kept, popularity, data.item_factors(kept, config.item_factors), each, times, config.seed)
 
-    def measure(self, data: TrainingPurchases, penalties: Penalties) -> Float64[np.ndarray, " 3"]:
-        """The sums over the purchases asked for of reciprocal ranks, of NDCG@10 and of log-likelihoods."""
-        fit = best_fit(data, self.kept, self.popularity, self.factors, penalties, search=True, seed=self.seed)
+    def measure(
+        self, data: TrainingPurchases, penalties: Penalties, heed: Callable[[], None] = lambda: None
+    ) -> Float64[np.ndarray, " 3"]:
+        """The sums over the purchases asked for of reciprocal ranks, of NDCG@10 and of log-likelihoods.
+
+        `heed` is called now and then, and may raise.
+        """
+        learned = self.popularity, self.factors
+        fit = best_fit(data, self.kept, *learned, penalties, search=True, seed=self.seed, heed=heed)
         changes = fit.of_products(data.attributes, self.factors)
         rows, row = np.unique(self.queries[:, 0], return_inverse=True)
         step = max(1, 2**22 // len(self.popularity))  # a block of scores of at most 32 MB

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.extend.random import threefry_2x32
-from jaxtyping import Array, Bool, Float, Int, UInt16, UInt32
+from jaxtyping import Array, Bool, Float, Float32, Int, UInt16, UInt32
 
 from recsys_jax.config import DeepConfig
 from recsys_jax.models import losses
-from recsys_jax.models.precision import full_precision
+from recsys_jax.models.settings import full_precision
 from recsys_jax.models.towers import TwoTower, initial_variables
 from recsys_jax.training.batches import TrainData, hide_attributes, hide_ids, jitter_numbers
 
@@ -49,6 +49,27 @@ class TrainState(NamedTuple):
     key: UInt32[Array, " 2"]
 
 
+class Numbers(NamedTuple):
+    """A recipe's numbers: arguments of what is compiled, so that one program serves all their values.
+
+    The dropout rate is none of them: as an argument it rounds differently, and every model would be another.
+    """
+
+    learning_rate: Float32[Any, ""]
+    margin: Float32[Any, ""]
+    temperature: Float32[Any, ""]
+    attribute_dropout: Float32[Any, ""] | None
+    """None, here and below: nothing is hidden."""
+    id_dropout: Float32[Any, ""] | None
+
+    @classmethod
+    def of(cls, config: DeepConfig) -> "Numbers":
+        """Those of a recipe."""
+        always = map(np.float32, (config.learning_rate, config.margin, config.temperature))
+        shares = config.attribute_dropout, config.id_dropout * config.id_embedding
+        return cls(*always, *(np.float32(share) if share else None for share in shares))
+
+
 Rows = tuple[Float[Array, " b"], Bool[Array, " b"]]
 """What each row loses, and which rows count: not those of customers for whom there is no negative."""
 
@@ -60,67 +81,66 @@ class Loss(NamedTuple):
     """How many batches of products there are, each with statistics of its own; 0: one, the whole catalogue."""
     products: Callable[[Batch, int], Int[Array, " m"]]
     """The rows of the products to embed, of so many in all."""
-    rows: Callable[[Float[Array, "b d"], Float[Array, "m d"], Batch, TrainData], Rows]
+    rows: Callable[[Float[Array, "b d"], Float[Array, "m d"], Batch, TrainData, Numbers], Rows]
     """Of the vectors of the customers and of these products."""
 
 
 def loss_of(config: DeepConfig) -> Loss:
     """The loss that a recipe names: the same object each time."""
     if config.loss == "triplet":
-        margin = config.margin
-        return _triplet(margin) if config.negatives == "random" else _mined_triplet(margin, config.negatives)
+        return _TRIPLET if config.negatives == "random" else _mined_triplet(config.negatives)
     if config.loss == "infonce":
         # The popularity in the score and the correction for sampling by popularity cancel each other.
-        return _info_nce(config.temperature, int(config.popularity_bias) - int(config.log_q))
-    return _softmax(config.temperature, config.popularity_bias)
+        return _info_nce(int(config.popularity_bias) - int(config.log_q))
+    return _softmax(config.popularity_bias)
+
+
+def _triplet(customers: Array, products: Array, batch: Batch, data: TrainData, numbers: Numbers) -> Rows:
+    """With a random negative."""
+    size = len(batch.mask)
+    rows = losses.triplet(customers, products[:size], products[size:], margin=numbers.margin)
+    return rows, data.bought.any_left(batch.customers, len(data.popularity))
+
+
+# Bought products and negatives have their own statistics, as in the PyTorch original.
+_TRIPLET = Loss(2, lambda batch, _: jnp.concatenate([batch.products, batch.negatives]), _triplet)
 
 
 @cache
-def _triplet(margin: float) -> Loss:
-    """With a random negative; bought products and negatives have their own statistics, as in the PyTorch original."""
-
-    def rows(customers: Array, products: Array, batch: Batch, data: TrainData) -> Rows:
-        size = len(batch.mask)
-        rows = losses.triplet(customers, products[:size], products[size:], margin=margin)
-        return rows, data.bought.any_left(batch.customers, len(data.popularity))
-
-    return Loss(2, lambda batch, _: jnp.concatenate([batch.products, batch.negatives]), rows)
-
-
-@cache
-def _mined_triplet(margin: float, how: Literal["hard", "semi-hard"]) -> Loss:
+def _mined_triplet(how: Literal["hard", "semi-hard"]) -> Loss:
     """With the nearest wrong product of the batch as the negative."""
 
-    def rows(customers: Array, products: Array, batch: Batch, data: TrainData) -> Rows:
+    def rows(customers: Array, products: Array, batch: Batch, data: TrainData, numbers: Numbers) -> Rows:
         where = _negatives_in_batch(batch, data)
         far = losses.distance(customers[:, None], products[None])  # (b, 1, d), (1, b, d) -> (b, b)
-        chosen = losses.choose_negatives(far, jnp.diagonal(far), where, how=how, margin=margin)
-        rows = losses.triplet(customers, products, products[chosen], margin=margin)
+        chosen = losses.choose_negatives(far, jnp.diagonal(far), where, how=how, margin=numbers.margin)
+        rows = losses.triplet(customers, products, products[chosen], margin=numbers.margin)
         return rows, jnp.take_along_axis(where, chosen[:, None], axis=1)[:, 0]
 
     return Loss(1, lambda batch, _: batch.products, rows)
 
 
 @cache
-def _info_nce(temperature: float, popularity: int) -> Loss:
+def _info_nce(popularity: int) -> Loss:
     """With log-popularity in the logits: once as part of the score, -1 times as the log-Q correction."""
 
-    def rows(customers: Array, products: Array, batch: Batch, data: TrainData) -> Rows:
+    def rows(customers: Array, products: Array, batch: Batch, data: TrainData, numbers: Numbers) -> Rows:
         where = _negatives_in_batch(batch, data)
         offsets = popularity * jnp.log(data.popularity[batch.products]) if popularity else None
-        rows = losses.info_nce(customers, products, temperature=temperature, where=where, offsets=offsets)
+        rows = losses.info_nce(customers, products, temperature=numbers.temperature, where=where, offsets=offsets)
         return rows, jnp.ones_like(batch.mask)
 
     return Loss(1, lambda batch, _: batch.products, rows)
 
 
 @cache
-def _softmax(temperature: float, popularity: bool) -> Loss:
+def _softmax(popularity: bool) -> Loss:
     """Over the whole catalogue, with log-popularity as part of the score or without."""
 
-    def rows(customers: Array, products: Array, batch: Batch, data: TrainData) -> Rows:
+    def rows(customers: Array, products: Array, batch: Batch, data: TrainData, numbers: Numbers) -> Rows:
         offsets = jnp.log(data.popularity) if popularity else None
-        rows = losses.full_softmax(customers, products, batch.products, temperature=temperature, offsets=offsets)
+        options = {"temperature": numbers.temperature, "offsets": offsets}
+        rows = losses.full_softmax(customers, products, batch.products, **options)
         return rows, jnp.ones_like(batch.mask)
 
     return Loss(0, lambda _, count: jnp.arange(count), rows)
@@ -133,12 +153,8 @@ def _negatives_in_batch(batch: Batch, data: TrainData) -> Bool[Array, "b b"]:
     return ~data.bought.contains(buyers, bought) & batch.mask
 
 
-@cache
-def adam(learning_rate: float) -> optax.GradientTransformation:
-    """Adam on one vector of all parameters: on eighteen small arrays the time would go into starting their loops.
-
-    The same object each time, as it is part of what is compiled.
-    """
+def adam(learning_rate: float | Float32[Any, ""]) -> optax.GradientTransformation:
+    """Adam on one vector of all parameters: on eighteen small arrays the time would go into starting their loops."""
     return optax.flatten(optax.adam(learning_rate))
 
 
@@ -147,32 +163,31 @@ def train_step(
     state: TrainState,
     batch: Batch,
     data: TrainData,
+    numbers: Numbers,
     *,
     model: TwoTower,
     loss: Loss,
-    optimiser: optax.GradientTransformation,
+    optimiser: Callable[[Any], optax.GradientTransformation],
     number_jitter: bool = False,
-    attribute_dropout: float = 0.0,
-    id_dropout: float = 0.0,
 ) -> tuple[TrainState, Float[Array, ""]]:
     """One step of the optimiser on one batch: the new state, and the sum of the rows' losses before the step.
 
-    Customers' numbers carry noise with `number_jitter`; `attribute_dropout` is the share of their attributes that are
-    hidden, and `id_dropout` that of the products that show the unknown id.
+    The `optimiser` is made of a learning rate. Customers' numbers carry noise with `number_jitter`; `numbers` has the
+    share of their attributes that are hidden, and that of the products that show the unknown id.
     """
 
     def objective(params: Any) -> tuple[Array, tuple[Any, Array]]:
         customers = {name: column[batch.customers] for name, column in data.customers.items()}
         if number_jitter:
             customers = jitter_numbers(key_of(state, Purpose.JITTER, state.step), customers, data.deviations)
-        if attribute_dropout:
+        if numbers.attribute_dropout is not None:
             key = key_of(state, Purpose.ATTRIBUTES, state.step)
-            customers = hide_attributes(key, customers, data, share=attribute_dropout)
+            customers = hide_attributes(key, customers, data, share=numbers.attribute_dropout)
         chosen = loss.products(batch, len(data.popularity))
         products = {name: column[chosen] for name, column in data.products.items()}
-        if id_dropout:
+        if numbers.id_dropout is not None:
             key = key_of(state, Purpose.IDS, state.step)
-            products = hide_ids(key, products, data.unknown_id, share=id_dropout)
+            products = hide_ids(key, products, data.unknown_id, share=numbers.id_dropout)
 
         size = len(batch.mask)
         noise = _noise(state, (size + len(chosen), model.hidden_dim))  # one draw for all that drops out
@@ -185,18 +200,20 @@ def train_step(
 
         variables = {"params": params, "batch_stats": state.batch_stats}
         (anchors, embedded), changed = model.apply(variables, method=both, mutable=["batch_stats"])
-        rows, counts = loss.rows(anchors, embedded, batch, data)
+        rows, counts = loss.rows(anchors, embedded, batch, data, numbers)
         counts = counts & batch.mask
         total = jnp.sum(jnp.where(counts, rows, 0.0))
         return total / jnp.maximum(jnp.sum(counts), 1), (changed["batch_stats"], total)
 
     gradients, (batch_stats, total) = jax.grad(objective, has_aux=True)(state.params)
-    updates, opt_state = optimiser.update(gradients, state.opt_state, state.params)
+    updates, opt_state = optimiser(numbers.learning_rate).update(gradients, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, batch_stats, opt_state, state.step + 1, state.key), total
 
 
-def init_state(model: TwoTower, data: TrainData, optimiser: optax.GradientTransformation, *, seed: int) -> TrainState:
+def init_state(
+    model: TwoTower, data: TrainData, optimiser: Callable[[Any], optax.GradientTransformation], *, seed: int
+) -> TrainState:
     """The state before the first step; everything random follows from the seed."""
     start_seed, run_seed = np.random.SeedSequence(seed).spawn(2)
     one = [
@@ -205,7 +222,7 @@ def init_state(model: TwoTower, data: TrainData, optimiser: optax.GradientTransf
     ]
     variables = initial_variables(model, *one, seed=start_seed)
     # Adam starts from zeros; from their shapes alone, nothing needs to be compiled for it.
-    shapes = jax.eval_shape(optimiser.init, variables["params"])
+    shapes = jax.eval_shape(optimiser(0.0).init, variables["params"])
     opt_state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     key = run_seed.generate_state(2)
     return TrainState(variables["params"], variables.get("batch_stats", {}), opt_state, jnp.int32(0), jnp.asarray(key))

@@ -44,7 +44,8 @@ def fit_wide(
     learned = learn_popularity(counts[known], data.attributes[known])
     popularity = learned.of(counts, data.attributes)
     told(fits, fits, "all purchases")
-    fit = best_fit(data, everything, popularity, factors, penalties, known=known, seed=config.seed)
+    heed = (lambda: None) if checkpoints is None else checkpoints.heed
+    fit = best_fit(data, everything, popularity, factors, penalties, known=known, seed=config.seed, heed=heed)
     told(fits + 1, fits, f"loss {fit.losses[-1]:.4f}")
     if not np.isfinite(fit.losses).all():
         step = int(np.argmax(~np.isfinite(fit.losses))) + 1

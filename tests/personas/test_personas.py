@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn
 
 from recsys_jax.data.dataset import Reviews, load_dataset, read_reviews
 from recsys_jax.data.schema import Schema
@@ -147,6 +148,16 @@ def test_auto_finds_the_planted_number(planted):
 def test_impossible_number_of_clusters_is_an_error(k):
     with pytest.raises(InputError, match="allowed: 'auto' or 2 to 23"):
         fitted(k=k)
+
+
+@pytest.mark.wild
+def test_personas_where_scikit_learn_gives_data_frames():
+    pytest.importorskip("pandas")
+    with sklearn.config_context(transform_output="pandas"):
+        again = fitted()
+    for name in ("mean", "components", "centres"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(fitted(), name))
+    assert isinstance(again.centres, np.ndarray)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**32])

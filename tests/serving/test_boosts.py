@@ -9,6 +9,7 @@ from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
 from recsys_jax.serving.boosts import BoostRule, meets, read_boosts
+from recsys_jax.serving.catalogue import Catalogue
 
 
 @pytest.fixture
@@ -222,3 +223,36 @@ def test_a_rule_hides_nothing_of_popularity(mall_model, films_model):
     known = {"age": 32, "gender": "F", "skin_type": "dry", "skin_concern": "moisture"}
     (found, *_) = Recommender(mall_model, [rule]).recommend(**known)
     assert found["boosts"] == {"popularity": 0.25}
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("add", [1.0, -1.0])
+def test_a_thousand_rules_keep_the_order_of_scores(served, add):
+    """In 32 bits, nothing is left of a cosine beside their sum; they are all for everybody, and all for everything."""
+    plain, boosted = Recommender(served), Recommender(served, [BoostRule(f"{n}", {}, {}, add) for n in range(1000)])
+    dry = {"gender": "F", "skin_type": "dry", "skin_concern": "moisture"}
+    requests = [{**dry, "age": age} for age in range(20, 70)]
+    options = {"top_n": 7, "categories": [97, 98, 99]}
+    bought = [["p1"], *[[]] * 49]
+    both = [one.recommend_batch(requests, purchased_products=bought, **options) for one in (plain, boosted)]
+    for row, request in enumerate(requests):
+        alone = boosted.recommend(**request, purchased_products=bought[row], **options)
+        expected = plain.recommend(**request, purchased_products=bought[row], **options)
+        ids = [[entry["product_id"] for entry in found] for found in (expected, alone, both[0][row], both[1][row])]
+        assert ids[1:] == ids[:1] * 3
+        assert [entry["score"] for entry in alone] == [entry["score"] for entry in expected]
+        assert min(abs(entry["boost"]) for entry in alone) > 990
+
+
+@pytest.mark.wild
+def test_many_rules_of_which_a_customer_meets_few_are_as_few(mall_model, monkeypatch):
+    """And what many of them add is compared in full: the cheaper a product, the more rules speak for it."""
+    rules = [BoostRule(f"{n}", {"age": (float(n), float(n))}, {"category": {"98"}}, 1.0) for n in range(1, 121)]
+    recommender = Recommender(mall_model, rules)
+    monkeypatch.setattr(Catalogue, "ranked", None)
+    dry = {"gender": "F", "skin_type": "dry", "skin_concern": "moisture"}
+    assert recommender.recommend(**dry, age=20)[0]["category"] == "Makeup"
+    monkeypatch.undo()
+    rules = [BoostRule(f"{n}", {}, {"price": (0.0, 100.0 * n)}, 0.1) for n in range(2600)]
+    found = Recommender(mall_model, rules).recommend(**dry, age=20, top_n=8)
+    assert [entry["price"] for entry in found] == sorted(entry["price"] for entry in found)

@@ -1,11 +1,14 @@
 """Scores and top-k, against the naive way."""
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from recsys_jax.errors import InputError
 from recsys_jax.serving import scoring
 
 
@@ -145,3 +148,62 @@ def test_many_customers_are_taken_in_portions(count, total):
     near = np.abs(np.diff(best, axis=1)).min(axis=1) < 1e-6  # float32 may swap them
     np.testing.assert_array_equal(rows[~near], expected[~near])
     np.testing.assert_allclose(values, best, atol=1e-6)
+
+
+# Two ways lead through it: all scores are written down, or the best groups are looked for.
+@pytest.fixture(params=[1_000, 100_000], ids=["few", "many"])
+def shop(request):
+    rng = np.random.default_rng(1)
+    return unit(rng, 3, 6), unit(rng, request.param, 6)
+
+
+REFUSED = {
+    "a mask to exclude": {"exclude": np.zeros((3, 9), bool)},
+    "exclusions of another number of customers": {"exclude": np.zeros((1, 9), np.int32)},
+    "exclusions of nobody": {"exclude": np.zeros(3, np.int32)},
+    "exclusions that are no whole numbers": {"exclude": np.zeros((3, 9), np.float32)},
+    "a bias for all": {"bias": np.zeros(1, np.float32)},
+    "a bias for each customer": {"bias": np.zeros((3, 1), np.float32)},
+    "allowed for all": {"allowed": np.ones(1, bool)},
+    "indices of what is allowed": {"allowed": np.array([1, 2], np.int32)},
+}
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("name", REFUSED)
+def test_options_of_another_kind_are_refused(shop, name):
+    """They would be taken for something else: a mask bars the products 0 and 1, a single row bars for everybody."""
+    ((option, value),) = REFUSED[name].items()
+    found = f"{option}: found {value.dtype} of shape {value.shape}"
+    with pytest.raises(InputError, match=rf"^{re.escape(found)}; allowed: .* for each of the \d+ (customers|products)"):
+        scoring.top_k(*shop, 2, **REFUSED[name])
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_product_that_has_no_score_is_never_among_the_best(shop, bad):
+    """Infinity in one place and its opposite in another make none either."""
+    customers, products = shop
+    spoilt = np.concatenate([products[:40], products])
+    spoilt[[3, 39]] = [bad, -bad, bad, -bad, bad, -bad]
+    values, rows = scoring.top_k(customers, spoilt, 5, bias=np.zeros(len(spoilt), np.float32))
+    assert np.isfinite(values).all()
+    spoilt[[3, 39]] = 0.0
+    allowed = np.ones(len(spoilt), bool)
+    allowed[[3, 39]] = False
+    np.testing.assert_array_equal(rows, scoring.top_k(customers, spoilt, 5, allowed=allowed)[1])
+    assert (np.asarray(scoring.top_k(customers * np.nan, products, 2)[1]) == -1).all()
+
+
+@pytest.mark.wild
+def test_none_of_them_and_nobody(shop):
+    customers, products = shop
+    for k in (0, 3):
+        for count in (0, 3):
+            for exclude in (None, np.zeros((count, 2), np.int32)):
+                values, rows = scoring.top_k(customers[:count], products, k, exclude=exclude)
+                assert values.shape == rows.shape == (count, k)
+    assert scoring.top_k(customers, products[:0], 2)[1].tolist() == [[-1, -1]] * 3
+    assert scoring.scores(customers[:0], products).shape == (0, len(products))
+    with pytest.raises(InputError, match=r"^k: found -1; allowed: 0 or more"):
+        scoring.top_k(customers, products, -1)

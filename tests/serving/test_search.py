@@ -1,5 +1,6 @@
 """The search for one customer against a full sort."""
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -71,3 +72,19 @@ def test_few_candidates_are_scored_in_full():
     rows = SingleSearch(products)._candidates(customer, 10, None)
     assert 10 <= len(rows) < 200
     assert len(products) >= QUANTISED_FROM
+
+
+@pytest.mark.wild
+def test_where_jax_has_no_processor(monkeypatch):
+    """With JAX_PLATFORMS=cuda there is none: bytes are then read where everything else runs."""
+    own = jax.local_devices
+
+    def local_devices(*args, backend=None, **options):
+        if backend == "cpu":
+            raise RuntimeError("Unknown backend cpu")
+        return own(*args, backend=backend, **options)
+
+    monkeypatch.setattr(jax, "local_devices", local_devices)
+    products = np.random.default_rng(5).normal(size=(70_000, 4)).astype(np.float32)
+    found = SingleSearch(products)(products[9], 3)[1]
+    np.testing.assert_array_equal(found, full_sort(products[9], products, 3, [], None)[0])

@@ -14,7 +14,10 @@ import pytest
 from conftest import write_mall
 
 from recsys_jax import DeepConfig, InputError, WideConfig, fit, load_dataset, load_model, save_model
+from recsys_jax.cli.train import saved_when_stopped
 from recsys_jax.storage.checkpoints import BEFORE, NEWEST, Checkpoints, Stopped
+from recsys_jax.training import convex
+from recsys_jax.training.loop import Pace
 
 ROOT = Path(__file__).resolve().parents[2]
 DEEP = DeepConfig(epochs=40, batch_size=4, hidden_dim=12, output_dim=6)
@@ -52,10 +55,14 @@ class Stop:
         return self.left < 0
 
 
+# How often a training asks before its first checkpoint: after each fit of two inner folds; deep asks there alone.
+BEFORE_SAVING = {DEEP: 0, WIDE: 2}
+
+
 @pytest.mark.parametrize("config", [DEEP, WIDE], ids=["deep", "wide"])
 def test_a_stopped_training_goes_on_to_the_same_bytes(config, dataset, uninterrupted, tmp_path):
-    with pytest.raises(Stopped, match=r"epoch 20 of 40|1 of \d+ penalties"):
-        fit(dataset, config, checkpoints=Checkpoints(tmp_path / "run", stop=Stop(0)))
+    with pytest.raises(Stopped, match=r"epoch 25 of 40|1 of \d+ penalties"):
+        fit(dataset, config, checkpoints=Checkpoints(tmp_path / "run", stop=Stop(BEFORE_SAVING[config])))
     assert [path.name for path in (tmp_path / "run").iterdir()] == [NEWEST]
     told: list[str] = []
     model = fit(dataset, config, checkpoints=Checkpoints(tmp_path / "run", resume=True, tell=told.append))
@@ -63,11 +70,46 @@ def test_a_stopped_training_goes_on_to_the_same_bytes(config, dataset, uninterru
     assert saved(model, tmp_path / "model") == uninterrupted[config]
 
 
+@pytest.mark.wild
+@pytest.mark.parametrize("asked", [0, 1, 3])
+def test_a_wide_training_is_stopped_between_two_fits_and_within_one(dataset, tmp_path, monkeypatch, asked):
+    """The penalties of a large dataset take minutes: Ctrl-C waits for a few seconds of steps, and loses this fit."""
+    monkeypatch.setattr(convex, "FIRST", 1)  # a step at a time
+    monkeypatch.setattr(Pace, "SECONDS", 0.0)
+    checkpoints = Checkpoints(tmp_path / "run", stop=Stop(asked))
+    with pytest.raises(Stopped, match=r"^$"):
+        fit(dataset, WIDE, checkpoints=checkpoints)
+    assert not checkpoints.saved
+    assert not (tmp_path / "run" / NEWEST).exists()
+
+
+@pytest.mark.wild
+def test_a_stop_before_any_checkpoint_says_so(tmp_path, capsys):
+    checkpoints = Checkpoints(tmp_path)
+
+    def train() -> None:
+        with saved_when_stopped(checkpoints):
+            signal.raise_signal(signal.SIGTERM)
+            checkpoints.heed()
+
+    with pytest.raises(SystemExit) as end:
+        train()
+    assert end.value.code == 128 + signal.SIGTERM
+    assert capsys.readouterr().out == "Stopped before there was anything to save\n"
+
+
+@pytest.mark.wild
+def test_fits_that_are_cut_into_calls_end_with_the_same_bytes(dataset, uninterrupted, tmp_path, monkeypatch):
+    monkeypatch.setattr(convex, "FIRST", 1)
+    monkeypatch.setattr(Pace, "SECONDS", 0.0)
+    assert saved(fit(dataset, WIDE), tmp_path / "cut") == uninterrupted[WIDE]
+
+
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(dataset, uninterrupted, tmp_path):
     config = DEEP
-    for stops in (0, 0):
+    for _ in range(2):
         with pytest.raises(Stopped):
-            fit(dataset, WIDE, checkpoints=Checkpoints(tmp_path, resume=True, stop=Stop(stops)))
+            fit(dataset, WIDE, checkpoints=Checkpoints(tmp_path, resume=True, stop=Stop(BEFORE_SAVING[WIDE])))
     content = bytearray((tmp_path / NEWEST).read_bytes())
     content[-1] ^= 1
     (tmp_path / NEWEST).write_bytes(content)

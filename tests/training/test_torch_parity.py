@@ -29,7 +29,7 @@ from recsys_jax.data.tables import Table
 from recsys_jax.models.towers import TwoTower, encode_customers, encode_products
 from recsys_jax.models.trained import two_tower
 from recsys_jax.training.batches import Prepared, TrainData, prepare
-from recsys_jax.training.step import Batch, TrainState, adam, init_state, loss_of, train_step
+from recsys_jax.training.step import Batch, Numbers, TrainState, adam, init_state, loss_of, train_step
 from recsys_jax_benchmark.pytorch import reference
 
 MALL = Path(__file__).parents[2] / "data" / "amoremall"
@@ -255,8 +255,10 @@ class Ours:
         self.model = theirs.mall.model(self.config)
         self.data = theirs.mall.data(self.config, params["customer/deep/norm/bias"].dtype)
         params, statistics = (jax.tree.map(jnp.asarray, tree(flat)) for flat in (params, statistics))
-        self.recipe = {"loss": loss_of(self.config), "optimiser": adam(self.config.learning_rate)}
-        started = self.recipe["optimiser"].init(params)
+        self.recipe = {"loss": loss_of(self.config), "optimiser": adam}
+        numbers = self.config.learning_rate, self.config.margin, self.config.temperature
+        self.numbers = Numbers(*numbers, attribute_dropout=None, id_dropout=None)  # in 64 bits
+        started = adam(self.config.learning_rate).init(params)
         self._unravel = ravel_pytree(params)[1]  # Adam's moments are one vector each
         self.state = TrainState(params, statistics, started, jnp.int32(0), jnp.zeros(2, jnp.uint32))
 
@@ -265,7 +267,7 @@ class Ours:
         rows[: len(pairs)] = pairs
         columns = rows[:, 0], rows[:, 1], negatives[rows[:, 0]], np.arange(length) < len(pairs)
         batch = Batch(*map(jnp.asarray, columns))
-        self.state, total = STEP(self.state, batch, self.data, model=self.model, **self.recipe)
+        self.state, total = STEP(self.state, batch, self.data, self.numbers, model=self.model, **self.recipe)
         return float(total)
 
     def parameters(self):
@@ -355,7 +357,7 @@ def test_every_parameter_of_either_has_its_place(mall):
     counters = {name for name, _ in theirs.model.named_buffers() if name.endswith("num_batches_tracked")}
     assert set(theirs.model.state_dict()) == set(PARAMETERS) | set(STATISTICS) | counters
     config = DeepConfig()
-    start = partial(init_state, mall.model(config), optimiser=adam(config.learning_rate), seed=0)
+    start = partial(init_state, mall.model(config), optimiser=adam, seed=0)
     state = jax.eval_shape(start, mall.data(config, np.float32))
     for ours, wanted in ((state.params, theirs.parameters()), (state.batch_stats, theirs.statistics())):
         ours = flatten_dict(ours, sep="/")

@@ -15,7 +15,7 @@ from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
 from recsys_jax.training import loop as training
 from recsys_jax.training.fit import fit
-from recsys_jax.training.step import Batch, adam, loss_of, train_step
+from recsys_jax.training.step import Batch, Numbers, adam, loss_of, train_step
 
 FEATURE = {"kind": "categorical", "values": "learned", "unknown": "extra-row", "missing": "error"}
 NUMBER = {"kind": "numeric", "unknown": "error", "missing": "flag"}
@@ -114,9 +114,9 @@ def test_the_run_equals_a_loop_of_steps(monkeypatch):
     captured = {}
     run = training._epochs
 
-    def capture(state, data, first, **kwargs):
-        captured.update(state=jax.tree.map(jnp.copy, state), data=data, kwargs=kwargs)
-        return run(state, data, first, **kwargs)
+    def capture(state, data, numbers, *args, **kwargs):
+        captured.update(state=jax.tree.map(jnp.copy, state), data=data, numbers=numbers, kwargs=kwargs)
+        return run(state, data, numbers, *args, **kwargs)
 
     monkeypatch.setattr(training, "train_step", remember)
     monkeypatch.setattr(training, "_epochs", capture)
@@ -135,7 +135,7 @@ def test_the_run_equals_a_loop_of_steps(monkeypatch):
     recipe = {name: captured["kwargs"][name] for name in ("model", "loss", "optimiser")}
     step = jax.jit(partial(train_step, **recipe))
     for columns in seen:
-        state, total = step(state, Batch(*map(jnp.asarray, columns)), captured["data"])
+        state, total = step(state, Batch(*map(jnp.asarray, columns)), captured["data"], captured["numbers"])
         totals.append(float(total))
     # Compiled alone and inside a scan, a step rounds differently; Adam makes up to a step, 1e-3, of a tiny gradient.
     # How much of it shows in the second epoch depends on the processor.
@@ -155,13 +155,13 @@ def test_padding_changes_nothing(name):
     data = dataset(customers=5)
     config = replace(CONFIGS[name], dropout=0.0, batch_size=5, epochs=1)
     state, train, model = prepare(data, config)
-    recipe = {"model": model, "loss": loss_of(config), "optimiser": adam(config.learning_rate)}
+    recipe = {"model": model, "loss": loss_of(config), "optimiser": adam}
     rows, bought = np.arange(5), data.purchases[:, 1]
     short = Batch(*map(jnp.asarray, (rows, bought, (bought + 1) % len(data.product_ids))), jnp.ones(5, bool))
     long = Batch(*(jnp.concatenate([column, jnp.zeros(3, column.dtype)]) for column in short))
     step = jax.jit(partial(train_step, **recipe))
-    one, loss_of_one = step(state, short, train)
-    two, loss_of_two = step(state, long, train)
+    one, loss_of_one = step(state, short, train, Numbers.of(config))
+    two, loss_of_two = step(state, long, train, Numbers.of(config))
     assert float(loss_of_one) == pytest.approx(float(loss_of_two), rel=1e-5)
     compare = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6)  # noqa: E731
     jax.tree.map(compare, one.batch_stats, two.batch_stats)
@@ -170,7 +170,7 @@ def test_padding_changes_nothing(name):
 def prepare(data, config):
     caught = {}
 
-    def catch(state, train, first, *, model, **_):
+    def catch(state, train, *_, model, **__):
         caught.update(state=state, train=train, model=model)
         raise StopIteration
 
@@ -190,6 +190,55 @@ def test_one_compilation_serves_seeds_and_folds():
     for seed, held_out in ((0, 7), (1, 8), (2, 3)):
         fit(data, DeepConfig(epochs=4, seed=seed, batch_size=15), train=data.purchases[:, 0] >= held_out)
     assert training._epochs._cache_size() == before + 1
+
+
+@pytest.mark.wild
+def test_one_compilation_serves_all_numbers(monkeypatch):
+    """What is a number is an argument; so are how many epochs there are."""
+    data, base, compiled = dataset(customers=61), {"batch_size": 16, "hidden_dim": 8}, []
+
+    def step(*args, **kwargs):
+        compiled.append(args)
+        return train_step(*args, **kwargs)
+
+    monkeypatch.setattr(training, "train_step", step)
+    jax.clear_caches()
+    for more in (
+        {"epochs": 1},
+        {"epochs": 2, "learning_rate": 0.01, "margin": 0.3},
+        {"epochs": 29, "temperature": 0.2},
+    ):
+        fit(data, DeepConfig(**base, **more))
+    assert len(compiled) == 1
+    options = {"loss": "softmax", "id_embedding": True, "epochs": 1}
+    for more in (
+        {"temperature": 0.1, "attribute_dropout": 0.1, "number_jitter": 0.1},
+        {"temperature": 0.3, "attribute_dropout": 0.2, "number_jitter": 0.3, "id_dropout": 0.3},
+    ):
+        fit(data, DeepConfig(**base, **options, **more))
+    assert len(compiled) == 2
+    jax.clear_caches()
+
+
+@pytest.mark.wild
+def test_calls_that_take_long_are_cut_and_end_with_the_same_bytes(monkeypatch):
+    """However much of a training one call does, for Ctrl-C to be answered between two: one program, and its bytes."""
+    data, config = dataset(customers=61), DeepConfig(epochs=30, batch_size=16, hidden_dim=8)
+    whole, before, counts = fit(data, config), training._epochs._cache_size(), []
+    run = training._epochs
+
+    def counted(*args, **kwargs):
+        counts.append(int(args[4]))
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(training, "_epochs", counted)
+    monkeypatch.setattr(training, "FIRST", 12)  # four steps an epoch
+    monkeypatch.setattr(training.Pace, "SECONDS", 0.0)
+    cut = fit(data, config)
+    assert counts == [3, *[1] * 27]
+    assert run._cache_size() == before
+    assert cut.losses.tobytes() == whole.losses.tobytes()
+    jax.tree.map(np.testing.assert_array_equal, cut.variables, whole.variables)
 
 
 def test_what_is_held_out_moves_nothing():
