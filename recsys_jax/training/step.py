@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.extend.random import threefry_2x32
-from jaxtyping import Array, Bool, Float, Float32, Int, UInt16, UInt32
+from jaxtyping import Array, Bool, Float, Int, UInt16, UInt32
 
 from recsys_jax.config import DeepConfig
 from recsys_jax.models import losses
@@ -55,12 +55,12 @@ class Numbers(NamedTuple):
     The dropout rate is none of them: as an argument it rounds differently, and every model would be another.
     """
 
-    learning_rate: Float32[Any, ""]
-    margin: Float32[Any, ""]
-    temperature: Float32[Any, ""]
-    attribute_dropout: Float32[Any, ""] | None
+    learning_rate: Float[Any, ""]
+    margin: Float[Any, ""]
+    temperature: Float[Any, ""]
+    attribute_dropout: Float[Any, ""] | None
     """None, here and below: nothing is hidden."""
-    id_dropout: Float32[Any, ""] | None
+    id_dropout: Float[Any, ""] | None
 
     @classmethod
     def of(cls, config: DeepConfig) -> "Numbers":
@@ -153,7 +153,7 @@ def _negatives_in_batch(batch: Batch, data: TrainData) -> Bool[Array, "b b"]:
     return ~data.bought.contains(buyers, bought) & batch.mask
 
 
-def adam(learning_rate: float | Float32[Any, ""]) -> optax.GradientTransformation:
+def adam(learning_rate: float | Float[Any, ""]) -> optax.GradientTransformation:
     """Adam on one vector of all parameters: on eighteen small arrays the time would go into starting their loops."""
     return optax.flatten(optax.adam(learning_rate))
 
