@@ -141,22 +141,31 @@ def _top_of_groups(
     if offsets is not None:  # as one more dimension, a fifth of the cost of adding them to the scores
         halved = jnp.concatenate([halved, jnp.ones((1, count), halved.dtype)])
 
-    def maxima(first: Array | int, length: int) -> Array:
+    def maxima(first: Array | int, length: int, spoilt: bool) -> Array:
         """(b, d) . (d, n) -> (b / 32, n): products down, customers across, so that maxima run over whole vectors."""
         rows = jax.lax.dynamic_slice_in_dim(products, first, length)
         if offsets is not None:
             rows = jnp.concatenate([rows, jax.lax.dynamic_slice_in_dim(offsets, first, length)[:, None]], axis=1)
-        return _maxima(_or_none(rows @ halved))
+        return _maxima(_or_none(rows @ halved) if spoilt else rows @ halved)
 
-    def block(best: Array, number: Array) -> tuple[Array, None]:
-        found = maxima(number * _BLOCK, _BLOCK)
-        return jax.lax.dynamic_update_slice_in_dim(best, found, number * (_BLOCK // _GROUP), axis=0), None
+    def of_all(spoilt: bool) -> Array:
+        """(p / 32, n), block by block."""
 
-    blocks = total // _BLOCK
-    best = jnp.full((-(-total // _GROUP), count), -jnp.inf, halved.dtype)  # (p / 32, n)
-    best = jax.lax.scan(block, best, jnp.arange(blocks, dtype=jnp.int32))[0]
-    if total > blocks * _BLOCK:
-        best = best.at[blocks * (_BLOCK // _GROUP) :].set(maxima(blocks * _BLOCK, total - blocks * _BLOCK))
+        def block(best: Array, number: Array) -> tuple[Array, None]:
+            found = maxima(number * _BLOCK, _BLOCK, spoilt)
+            return jax.lax.dynamic_update_slice_in_dim(best, found, number * (_BLOCK // _GROUP), axis=0), None
+
+        blocks = total // _BLOCK
+        best = jnp.full((-(-total // _GROUP), count), -jnp.inf, halved.dtype)
+        best = jax.lax.scan(block, best, jnp.arange(blocks, dtype=jnp.int32))[0]
+        if total > blocks * _BLOCK:
+            last = maxima(blocks * _BLOCK, total - blocks * _BLOCK, spoilt)
+            best = best.at[blocks * (_BLOCK // _GROUP) :].set(last)
+        return best
+
+    # A score that is no number makes its group's maximum none; to look at each of them would take a third longer.
+    best = of_all(spoilt=False)
+    best = jax.lax.cond(jnp.isnan(best).any(), lambda: of_all(spoilt=True), lambda: best)
 
     above = jnp.sort(jax.lax.top_k(_maxima(best).T, groups)[1], axis=1)  # groups of groups, (n, groups)
     within = jnp.arange(_GROUP, dtype=jnp.int32)
