@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from recsys_jax import Dataset, InputError, load_dataset
+from recsys_jax import Dataset, InputError
 from recsys_jax.config import Config, describe, to_table, words
 from recsys_jax.console import places, tables
 from recsys_jax.console.reports import write_json
@@ -24,6 +24,7 @@ from recsys_jax.evaluation.findings import ranking
 from recsys_jax.evaluation.methods import SOFTMAX, TUNED, built_in, read_configs, recipe, tuned
 from recsys_jax.evaluation.plots import comparison_differences
 from recsys_jax.evaluation.report import METRICS, Comparison, compare
+from recsys_jax.storage.runs import claim, require_own
 
 Protocol = Literal["cross-validation", "hold-out", "time", "new-combinations", "new-products"]
 
@@ -52,6 +53,8 @@ class Options:
     """The folder for what is written, by default runs/NAME/comparison/PROTOCOL."""
     full: bool = False
     """Print all tables, which report.md has in any case."""
+    force: bool = False
+    """Take over a run folder that has the files of others, or another dataset's run."""
 
     @staticmethod
     def translate(arguments: Sequence[str]) -> list[str]:
@@ -65,12 +68,17 @@ def main(options: Options) -> str:
     seeds = places.seeds_from(replace(SOFTMAX, seed=options.seed), options.seeds, ensemble=False)
     places.require_dataset(options.dataset)
     began = time.perf_counter()
-    out = options.out or places.run_folder(options.dataset, None) / "comparison" / options.protocol
+    if options.out is None:
+        run = places.run_folder(options.dataset, None, force=options.force)
+        out = run / "comparison" / options.protocol
+    else:
+        run = out = options.out
+        require_own(out, options.dataset, force=options.force)
     require_folder(out)
     configs = None if options.configs is None else read_configs(options.configs, note)
     share_processors(SOFTMAX, options.seeds)
-    made = places.made_customers(options.dataset)
-    dataset = load_dataset(options.dataset, made)
+    dataset, made = places.load(options.dataset, None)
+    claim(run, options.dataset)
     if configs is None:
         configs, own = built_in(len(dataset.purchases)), read_schema(options.dataset).training
         configs |= {} if own is None or own in configs.values() else {"the dataset's own": own}

@@ -37,12 +37,14 @@ class Import:
     """The folder that the model is written to; by default runs/NAME-torch with the dataset's name."""
     customers: Path | None = None
     """The customers that it was trained on. Only you know: with them, it can be evaluated in-sample."""
+    force: bool = False
+    """Take over a run folder that has the files of others, or another dataset's run."""
 
 
 def import_torch(options: Import) -> str:
     """Imports and writes the model."""
-    named = places.run_folder(options.dataset, options.run)
-    run = named if options.run else places.run_folder(options.dataset, named.with_name(f"{named.name}-torch"))
+    run = options.run or Path("runs") / f"{read_schema(options.dataset).name}-torch"
+    run = places.run_folder(options.dataset, run, force=options.force)
     if options.customers is None:
         schema = read_schema(options.dataset)
         products, _ = read_products(options.dataset, schema)
@@ -62,7 +64,8 @@ def import_torch(options: Import) -> str:
             count = sum(fitted.canonical(value) is None for value in column)
             if count:
                 console.print(f"note: products whose {name} the checkpoint doesn't know: {count:,}")
-    places.write_model(model, run)
+    with places.alone(run):
+        places.write_model(model, run, options.dataset)
     places.write_set_aside(lost, run)
     return then
 

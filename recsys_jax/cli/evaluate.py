@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from recsys_jax import load_dataset, load_model
+from recsys_jax import load_model
 from recsys_jax.config import describe
 from recsys_jax.console import places
 from recsys_jax.console.recommendations import example
@@ -19,6 +19,7 @@ from recsys_jax.evaluation.engine import ALL, KS, MODEL, evaluate, in_sample
 from recsys_jax.evaluation.findings import headline
 from recsys_jax.evaluation.methods import recipe
 from recsys_jax.evaluation.report import report
+from recsys_jax.storage.runs import model_of, outdated
 
 Protocol = Literal["in-sample", "cross-validation", "hold-out", "time", "new-combinations", "new-products"]
 
@@ -47,13 +48,16 @@ class Options:
     """Measure the mean of these models' scores, too."""
     full: bool = False
     """Print all tables and findings, which report.md has in any case."""
+    force: bool = False
+    """Take over a run folder that has the files of others, or another dataset's run."""
 
 
 def main(options: Options) -> str:
     """Measures, says what was found, and writes the figures."""
     require_seed(options.seed)
     places.require_dataset(options.dataset)
-    run = places.run_folder(options.dataset, options.run)
+    run = places.run_folder(options.dataset, options.run, force=options.force)
+    whose = model_of(run)
     there = options.protocol == "in-sample" or (run / "model.json").exists()
     model = load_model(run, tell=note) if there else None
     config = places.standard(options.dataset) if model is None else model.config
@@ -62,8 +66,7 @@ def main(options: Options) -> str:
     measures = f"recsys-jax train DATASET deep --seeds {options.seeds} measures in-sample"
     allowed = f"with held-out protocols alone, as the run holds one model; {measures}"
     require(len(seeds) == 1 or options.protocol != "in-sample", "seeds", options.seeds, allowed)
-    made = places.made_customers(options.dataset, run, options.customers)
-    dataset = load_dataset(options.dataset, options.customers or made)
+    dataset, made = places.load(options.dataset, run, options.customers)
     if options.protocol == "in-sample":
         assert model is not None
         result = in_sample(model, dataset, options.k, others=popularities(dataset))
@@ -76,16 +79,17 @@ def main(options: Options) -> str:
                 dataset, split, methods, options.k, dataset_of_fold=of_fold, seed=options.seed, progress=bar
             )
     found = report(result, seed=options.seed)
-    whose = f"as {run} has no model" if model is None else f"as in {run}"
+    where = f"as {run} has no model" if model is None else f"as in {run}"
     anew = "" if result.split == "in-sample" else ", trained anew in each fold"
     leak = "" if result.leak_free is None else "; without the leak"
     asked = (
-        f"Asked: {describe(config)}, {whose}{anew}; {result.protocol}; n = {result.queries[ALL]:,} of "
+        f"Asked: {describe(config)}, {where}{anew}; {result.protocol}; n = {result.queries[ALL]:,} of "
         f"{len(dataset.purchases):,} purchases, {len(dataset.customer_ids):,} customers, {result.candidates:,} "
         f"products{leak}"
     )
-    out = run / options.protocol
-    page = write(found, dataset, out, options.k[0], derived=made is not None, asked=[asked])
+    page = write(
+        found, dataset, run, options.protocol, options.k[0], model=whose, derived=made is not None, asked=[asked]
+    )
     places.write_set_aside(dataset.set_aside, run, quiet=True)
     drawn = model is not None and draw(run, model, dataset, options.seed)
     say_notes(dataset.notes, options.dataset)
@@ -94,7 +98,10 @@ def main(options: Options) -> str:
     summary(found)
     if options.full:
         show(page)
+    out = run / options.protocol
     console.print(f"Written to {out}: report.md and more" + ("; above, embedding_space.png" if drawn else ""))
+    for protocol in outdated(run, dataset.fingerprint):
+        console.print(f"note: {run / protocol} is of other data than these")
     if model is None:
         customers = () if options.customers is None else ("--customers", options.customers)
         return places.following("train", options.dataset, *customers)

@@ -1,6 +1,7 @@
 """Clusters a dataset's reviews into personas, such as `recsys-jax personas data/amoremall`."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,17 +9,21 @@ from typing import Annotated, Literal
 import numpy as np
 import tyro
 
-from recsys_jax.console.places import MALL, again, following, require_dataset, run_folder, write_set_aside
+from recsys_jax.console.places import MALL, again, alone, following, require_dataset, run_folder, write_set_aside
 from recsys_jax.console.terminal import console, json_text, progress
-from recsys_jax.data.dataset import read_products, read_reviews, read_schema
+from recsys_jax.data.dataset import Reviews, read_products, read_reviews, read_schema
 from recsys_jax.data.files import sheet_text, write_file
+from recsys_jax.data.schema import Schema
 from recsys_jax.errors import InputError, require_seed
 from recsys_jax.evaluation.plots import persona_distribution, silhouette_curve
-from recsys_jax.personas.catalogue import read_catalogue
+from recsys_jax.personas.catalogue import Persona, read_catalogue
 from recsys_jax.personas.clustering import assign, fit_personas, save_personas
 from recsys_jax.personas.customers import attribute_sources, customer_rows
 from recsys_jax.personas.definition import persona_definition
 from recsys_jax.personas.encoders import SentenceEncoder, get_encoder
+from recsys_jax.storage import runs
+
+WRITTEN = runs.CUSTOMERS, runs.MANIFEST, "persona_labels.csv", "personas/model.json", "reviews_set_aside.csv"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,8 @@ class Options:
     """The start of everything random: K-Means and what is drawn for customers."""
     cache: Path | None = None
     """The folder that keeps embeddings; by default the user's cache folder."""
+    force: bool = False
+    """Take over a run folder that has the files of others, or another dataset's run."""
 
 
 def main(options: Options) -> str:
@@ -51,7 +58,12 @@ def main(options: Options) -> str:
         raise InputError(f"{toml}: [personas] catalogue is not given: name the TOML file there")
     catalogue = read_catalogue(options.dataset / schema.catalogue)
     reviews = read_reviews(options.dataset, schema)
-    out = run_folder(options.dataset, options.run)
+    out = run_folder(options.dataset, options.run, force=options.force, written=WRITTEN)
+    with alone(out):
+        return _make(options, schema, catalogue, reviews, out)
+
+
+def _make(options: Options, schema: Schema, catalogue: Sequence[Persona], reviews: Reviews, out: Path) -> str:
     console.print(f"{len(reviews):,} reviews from {reviews.source}")
     for note in reviews.validation.notes if reviews.validation else ():
         console.print(f"note: {note}")
@@ -81,7 +93,10 @@ def main(options: Options) -> str:
     for part, count in sources["not used"].most_common(10):
         console.print(f"note: profile_info: {part!r}, not used, {count:,} times")
 
-    write_file(out / "customers.json", json_text(rows))
+    # First they go and last they come, so whatever customers are there lie beside what they were made with.
+    runs.claim(out, options.dataset)
+    for name in (runs.CUSTOMERS, "silhouette.png"):
+        (out / name).unlink(missing_ok=True)
     numbers: Counter[str] = Counter()
     lines: list[tuple[object, ...]] = [("product_id", "review", "persona", "distance")]
     for product, label, distance in zip(reviews.product_ids, labels, distances, strict=True):
@@ -96,6 +111,8 @@ def main(options: Options) -> str:
         ks = list(model.silhouettes)
         silhouette_curve(out / "silhouette.png", ks, [model.silhouettes[k] for k in ks], len(model.names))
         pictures += ", silhouette.png"
+    write_file(out / runs.CUSTOMERS, json_text(rows))
+    runs.record(out, runs.made_of(out, reviews.fingerprint, options.dataset / (schema.catalogue or "")))
     console.print(f"Written to {out}: customers.json, persona_labels.csv, PERSONA_DEFINITION.md, {pictures}, personas/")
     write_set_aside(reviews.validation.set_aside if reviews.validation else (), out, "reviews_set_aside.csv")
     return following("train", *again(options.dataset, out))

@@ -13,11 +13,21 @@ from typing import Annotated, Literal
 import tyro
 from rich.text import Text
 
-from recsys_jax import Dataset, InputError, Recommender, fit, load_dataset, load_model
+from recsys_jax import Dataset, InputError, Recommender, fit, load_model
 from recsys_jax.cli import personas as cluster_personas
 from recsys_jax.cli import train
 from recsys_jax.config import FORMER_RECIPES, Config, parse_recipe, to_table, words
-from recsys_jax.console.places import MALL, again, following, held_out, made_customers, make_mall, run_folder, standard
+from recsys_jax.console.places import (
+    MALL,
+    again,
+    following,
+    held_out,
+    load,
+    made_customers,
+    make_mall,
+    run_folder,
+    standard,
+)
 from recsys_jax.console.recommendations import show as show_recommended
 from recsys_jax.console.reports import draw, write
 from recsys_jax.console.tables import Grid, Page, plus_minus, say, show, write_page
@@ -30,6 +40,7 @@ from recsys_jax.evaluation.engine import CONTROL, KS, MODEL, evaluate, in_sample
 from recsys_jax.evaluation.findings import better_recipe
 from recsys_jax.evaluation.methods import built_in, recipe, trained
 from recsys_jax.evaluation.report import report
+from recsys_jax.storage.runs import claim, model_of, require_own
 from recsys_jax.storage.torch import published_schema
 
 PRODUCT_FILES = (".json", ".jsonl", ".ndjson", ".parquet")  # the kinds of table that hold lists, such as of reviews
@@ -54,6 +65,8 @@ class Options:
     """Passes over the purchases, where they are not to be the recipe's (deep)."""
     seed: int = 0
     """Everything random follows from it."""
+    force: bool = False
+    """Take over a run folder that has the files of others, or another dataset's run."""
 
     @staticmethod
     def translate(arguments: Sequence[str]) -> list[str]:
@@ -74,40 +87,44 @@ def main(options: Options) -> str:
     started = time.monotonic()
     if options.dataset.suffix.lower() in PRODUCT_FILES and not options.dataset.exists():
         raise InputError(f"{options.dataset}: there is no such file")
-    dataset = (folder_of(options.dataset) if options.dataset.is_file() else options.dataset).resolve()
+    dataset = (folder_of(options.dataset, options) if options.dataset.is_file() else options.dataset).resolve()
     if Path.cwd() in dataset.parents:  # as a person would type it
         dataset = dataset.relative_to(Path.cwd())
     if dataset == MALL and not MALL.exists():
         console.print(f"There is no {MALL} here: the synthetic mall is written there")
         make_mall(MALL)
     default = standard(dataset)
-    run = run_folder(dataset, options.run)
+    run = run_folder(dataset, options.run, force=options.force)
     if read_schema(dataset).customers.file is None:
         _stage("Personas and customers, from the reviews")
-        cluster_personas.main(cluster_personas.Options(dataset, run, options.encoder, options.k, options.seed))
-    opened = load_dataset(dataset, made_customers(dataset, run))
+        made_with = cluster_personas.Options(
+            dataset, run, options.encoder, options.k, options.seed, force=options.force
+        )
+        cluster_personas.main(made_with)
+    opened, made = load(dataset, run)
     recipes = {one.recipe: _changed(one, options) for one in [*built_in(len(opened.purchases)).values(), default]}
     own = recipes.pop(default.recipe if options.recipe == "standard" else options.recipe)
     [other] = recipes.values()
     _stage("Training")
-    train.main(train.Options(dataset, own, run))
+    train.main(train.Options(dataset, own, run, force=options.force))
     _stage(f"Evaluation: {own.recipe} beside {other.recipe} and baselines")
-    show(_evaluated(dataset, run, opened, own, other))
+    show(_evaluated(dataset, run, opened, made, own, other))
     _stage("Sample recommendations, without what the customer bought")
     _samples(run, opened)
     say(
         f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}: read report.md there and in in-sample/ "
         f"and cross-validation/; look at embedding_space.png. Try the other recipe beside this one:"
     )
-    beside, made = run.with_name(f"{run.name}-{other.recipe}"), made_customers(dataset, run)
+    beside = run.with_name(f"{run.name}-{other.recipe}")
     found = made_customers(dataset, beside) == made
     return following("train", *again(dataset, beside, None if found else made), *words(other))
 
 
-def folder_of(products: Path) -> Path:
+def folder_of(products: Path, options: Options) -> Path:
     """A dataset folder for a product file of the mall: its own copy, described as `data/amoremall` is.
 
-    Raises `InputError`, before anything is written, for a file of another kind or without reviews.
+    It lies beside the run. Raises `InputError`, before anything is written, for a file of another kind or without
+    reviews, and where the folder is that of another file or has files of others.
     """
     if products.suffix.lower() not in PRODUCT_FILES:
         raise InputError(
@@ -118,7 +135,10 @@ def folder_of(products: Path) -> Path:
     read_reviews(products.parent, replace(schema, products=replace(schema.products, file=products.name)))
     # What a dataset's name may not have: dots before it, a separator or drive of Windows, what nobody sees.
     name = re.sub(r"^\.+|[\\:]", "_", "".join(one if one.isprintable() else "_" for one in products.stem))
-    folder, packaged = Path("runs") / f"{name}-dataset", files("recsys_jax.data")
+    run, packaged = options.run or Path("runs") / name, files("recsys_jax.data")
+    folder = run.with_name(f"{run.name}-dataset")
+    require_own(folder, products, force=options.force, former=["personas.toml"])
+    claim(folder, products)
     copy = f"products{products.suffix.lower()}"
     described = packaged.joinpath("amoremall.toml").read_text("utf-8").replace("products.json", copy)
     named = described.replace('name = "amoremall"', f"name = {json.dumps(name, ensure_ascii=False)}")
@@ -136,10 +156,9 @@ def _changed(config: Config, options: Options) -> Config:
     return parse_recipe(table, "run")
 
 
-def _evaluated(folder: Path, run: Path, dataset: Dataset, own: Config, other: Config) -> Page:
+def _evaluated(folder: Path, run: Path, dataset: Dataset, made: Path | None, own: Config, other: Config) -> Page:
     """Measures both recipes in-sample and held out, and writes all of it; returns the finding and one table."""
-    made = made_customers(folder, run)
-    model = load_model(run, tell=note)
+    whose, model = model_of(run), load_model(run, tell=note)
     with progress(f"training {other.recipe} on everything"):
         beside = {other.recipe: trained([fit(dataset, other)])}
     memory = report(in_sample(model, dataset, KS, others={**beside, **popularities(dataset)}), seed=own.seed)
@@ -152,7 +171,7 @@ def _evaluated(folder: Path, run: Path, dataset: Dataset, own: Config, other: Co
         answers = evaluate(dataset, split, methods, dataset_of_fold=of_fold, seed=own.seed, progress=bar)
     held = report(answers, seed=own.seed)
     for found, name in ((memory, "in-sample"), (held, "cross-validation")):
-        write(found, dataset, run / name, KS[0], derived=made is not None)
+        write(found, dataset, run, name, KS[0], model=whose, derived=made is not None)
     draw(run, model, dataset, own.seed)
     columns, explained = {"in-sample": memory, "held out": held}, ""
     if held.leak_free is not None:

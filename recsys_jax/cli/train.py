@@ -60,6 +60,8 @@ class Options:
     """Epochs from one checkpoint in the run folder to the next; 0: none but when stopped (deep)."""
     ensemble: bool = False
     """Measure the mean of all these models' scores, too."""
+    force: bool = False
+    """Take over a run folder that has the files of others, or another dataset's run."""
 
     @staticmethod
     def translate(arguments: Sequence[str]) -> list[str]:
@@ -91,20 +93,21 @@ def main(options: Options) -> str:
     """Trains and writes the model; of several seeds, measures them all."""
     own = places.standard(options.dataset)
     config = own if isinstance(options.config, Standard) else options.config
-    run = places.run_folder(options.dataset, options.run)
+    run = places.run_folder(options.dataset, options.run, force=options.force)
     require(options.checkpoint_every >= 0, "checkpoint_every", options.checkpoint_every, "0 or more")
     seeds = places.seeds_from(config, options.seeds, options.ensemble)
     share_processors(config, len(seeds) - 1)
     dataset = places.open_dataset(options.dataset, run, options.customers)
     console.print(f"Training {describe(config)}, seed {config.seed}")
     checkpoints = Checkpoints(run, options.resume, options.checkpoint_every, tell=console.print)
-    with saved_when_stopped(checkpoints):
-        model = _fit(dataset, config, checkpoints)
-    places.write_model(model, run)
-    checkpoints.remove()
-    places.write_set_aside(dataset.set_aside, run)
-    if len(seeds) > 1:
-        _measure(model, dataset, seeds, run, options.ensemble)
+    with places.alone(run):
+        with saved_when_stopped(checkpoints):
+            model = _fit(dataset, config, checkpoints)
+        places.write_model(model, run, options.dataset)
+        checkpoints.remove()
+        places.write_set_aside(dataset.set_aside, run)
+        if len(seeds) > 1:
+            _measure(model, dataset, seeds, run, options.ensemble)
     customers = len(dataset.customer_ids)
     if customers < 2:  # of one, nothing can be held out
         return example(run, dataset)

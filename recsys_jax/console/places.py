@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import TYPE_CHECKING
 
 from recsys_jax.config import Config, WideConfig
 from recsys_jax.console.terminal import console
-from recsys_jax.data.dataset import Dataset, load_dataset, read_schema
+from recsys_jax.data.dataset import Dataset, load_dataset, read_reviews, read_schema
 from recsys_jax.data.files import require_folder, sheet_text, write_file
 from recsys_jax.data.splits import SPLITS, DatasetOfFold, Split
 from recsys_jax.data.tables import SetAside
 from recsys_jax.errors import InputError, require
+from recsys_jax.storage import runs
+from recsys_jax.storage.artifacts import MODEL, save_model
+from recsys_jax.storage.jobs import only_process
 
 if TYPE_CHECKING:
     from recsys_jax.models.trained import TrainedModel
@@ -60,14 +64,29 @@ def seeds_from(config: Config, count: int, ensemble: bool) -> range:
     return seeds
 
 
-def run_folder(dataset: Path, run: Path | None) -> Path:
-    """The folder of a run: the one asked for, or runs/NAME with the dataset's name.
+WRITTEN = MODEL, runs.MANIFEST, "loss.csv", "set_aside.csv"
 
-    Raises `InputError` where nothing can be written into it: it is told now, not after all the work.
+
+def run_folder(dataset: Path, run: Path | None, *, force: bool = False, written: Sequence[str] = WRITTEN) -> Path:
+    """The folder of a run: the one asked for, or runs/NAME with the dataset's name, for a command that writes into it.
+
+    What another model left there goes away. Raises `InputError` where the folder has files of others or another
+    dataset's run, and no `force`; where a file of the dataset would be replaced by what is `written`; and where nothing
+    can be written: it is told now, not after all the work.
     """
-    run = run or _standard_run(dataset)
+    schema, run = read_schema(dataset), run or _standard_run(dataset)
     require_folder(run)
+    runs.require_own(run, dataset, force=force)
+    tables = (schema.products.file, schema.customers.file, schema.interactions and schema.interactions.file)
+    runs.require_unread(run, written, [dataset / name for name in tables if name])
+    if runs.settle(run):
+        console.print(f"Removed from {run} what was written of another model than the one there")
     return run
+
+
+def alone(run: Path) -> AbstractContextManager[None]:
+    """Keeps the run for this process. Raises `InputError` where another one trains or makes customers there."""
+    return only_process(run, f"{run}: found another process that is writing this run; allowed: one at a time")
 
 
 def _standard_run(dataset: Path) -> Path:
@@ -106,9 +125,31 @@ def made_customers(dataset: Path, run: Path | None = None, customers: Path | Non
     return next((path for path in found if path.exists()), None)
 
 
+def load(dataset: Path, run: Path | None, customers: Path | None = None) -> tuple[Dataset, Path | None]:
+    """The dataset with the customers asked for, its own, or those made of reviews, and where these lie.
+
+    From then on the run is the dataset's. Raises `InputError` where what customers were made of has changed since.
+    """
+    made = made_customers(dataset, run, customers)
+    known = {} if made is None else runs.read_manifest(made.parent)
+    if made is not None and "customers" in known:
+        schema = read_schema(dataset)
+        reviews, catalogue = read_reviews(dataset, schema).fingerprint, dataset / (schema.catalogue or "")
+        found = runs.made_of(made.parent, reviews, catalogue)
+        if differing := [name for name, value in found.items() if known.get(name) != value]:
+            raise InputError(
+                f"{made}: found other {' and '.join(differing)} than when personas were made; allowed: the same; "
+                f"recsys-jax personas makes them anew"
+            )
+    opened = load_dataset(dataset, customers or made)
+    if run is not None:
+        runs.claim(run, dataset)
+    return opened, made
+
+
 def open_dataset(dataset: Path, run: Path | None, customers: Path | None) -> Dataset:
-    """The dataset with the customers asked for, its own, or those made of reviews; says what was corrected."""
-    opened = load_dataset(dataset, customers or made_customers(dataset, run))
+    """The dataset as `load` gives it; says what was corrected."""
+    opened, _ = load(dataset, run, customers)
     console.print(
         f"{opened.schema.name}: {len(opened.product_ids):,} products, {len(opened.customer_ids):,} customers, "
         f"{len(opened.purchases):,} purchases"
@@ -148,23 +189,15 @@ def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.
         console.print(f"{len(rows):,} {'row is' if len(rows) == 1 else 'rows are'} not used; why stands in {path}")
 
 
-def write_model(model: "TrainedModel", run: Path) -> None:
-    """Writes the model and its losses into the run folder; what was said of the model that it replaces goes away."""
-    from recsys_jax.storage.artifacts import save_model
-
+def write_model(model: "TrainedModel", run: Path, dataset: Path) -> None:
+    """Writes the model and its losses into the run folder; first, what was said of the one that it replaces goes."""
+    if runs.forget(run):
+        console.print("Removed the evaluation of the model that was here before")
     written = [path.name for path in save_model(model, run)]
     if len(model.losses):
         lines = [f"{number},{loss:.6f}" for number, loss in enumerate(model.losses, 1)]
         header = "epoch,loss" if model.config.seeded else "step,loss"
         write_file(run / "loss.csv", "\n".join([header, *lines]) + "\n")
         written.append("loss.csv")
+    runs.claim(run, dataset, {"model": runs.model_of(run)})
     console.print(f"Written to {run}: {', '.join(written)}")
-    # What `evaluate`, and `train --seeds`, write about a model does not outlive it.
-    told = {"embedding_space.png", "loss.csv", "report.md", "seeds.json"} - set(written)
-    for name in ("report.md", "results.csv", "metrics.json", "results_by_persona.png"):
-        told |= {f"{protocol}/{name}" for protocol in ("in-sample", *SPLITS)}
-    old = [run / name for name in told if (run / name).exists()]
-    for path in old:
-        path.unlink()
-    if old:
-        console.print("Removed the evaluation of the model that was here before")

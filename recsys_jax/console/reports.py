@@ -9,12 +9,14 @@ from recsys_jax.console.tables import Grid, Page, beside, differences, figure, p
 from recsys_jax.console.terminal import json_text
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import sheet_text, write_file
+from recsys_jax.errors import InputError
 from recsys_jax.evaluation.bootstrap import Interval
 from recsys_jax.evaluation.engine import ALL, ENSEMBLE, MODEL, Evaluation
 from recsys_jax.evaluation.findings import best_baseline, findings, headline
 from recsys_jax.evaluation.plots import embedding_space, results_by_segment
 from recsys_jax.evaluation.report import Report, six
 from recsys_jax.models.trained import TrainedModel
+from recsys_jax.storage import runs
 
 
 def summary(found: Report) -> None:
@@ -24,11 +26,24 @@ def summary(found: Report) -> None:
     beside(MODEL, best_baseline(found), mrr, found.difference)
 
 
-def write(found: Report, dataset: Dataset, out: Path, k: int, *, derived: bool, asked: Sequence[str] = ()) -> Page:
-    """Writes what was measured into a folder; returns what follows the headline: all tables and findings.
+def write(
+    found: Report,
+    dataset: Dataset,
+    run: Path,
+    protocol: str,
+    k: int,
+    *,
+    model: str,
+    derived: bool,
+    asked: Sequence[str] = (),
+) -> Page:
+    """Writes what a protocol measured into the run; returns what follows the headline: all tables and findings.
 
-    `asked` says what was, between the headline and the tables of the report.
+    `asked` says what was, between the headline and the tables of the report. Raises `InputError` where the run's model
+    is no longer the one of that fingerprint.
     """
+    if runs.model_of(run) != model:
+        raise InputError(f"{run}: found another model than the one that was measured; evaluate it again")
     said, title = findings(found, derived=derived), found.evaluation.protocol
     notes = [*dataset.notes, *dict.fromkeys(found.evaluation.methods[MODEL].notes)]
     page: list[str | Grid] = [*(f"* note: {note}" for note in notes), *_page(found, title, said)]
@@ -36,10 +51,13 @@ def write(found: Report, dataset: Dataset, out: Path, k: int, *, derived: bool, 
     if found.leak_free is not None:
         honest = findings(found.leak_free)
         page += _page(found.leak_free, f"{title}, without the leak", honest)
+    runs.forget(run, [protocol], ())
+    out = run / protocol
     write_file(out / "results.csv", _results_csv(found.evaluation, dataset))
     write_json(out / "metrics.json", found.document(said, honest))
     write_page(out / "report.md", [headline(found), *asked, *page])
     results_by_segment(out / "results_by_persona.png", found.evaluation, k)
+    runs.record(run, {f"{protocol}: model": model, f"{protocol}: data": dataset.fingerprint})
     return page
 
 

@@ -35,6 +35,12 @@ class Reviews:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def fingerprint(self) -> str:
+        """A checksum of what customers are made of."""
+        content = json.dumps([self.texts, self.product_ids, self.profiles])
+        return hashlib.sha256(content.encode()).hexdigest()
+
 
 @dataclass(frozen=True)
 class Dataset:

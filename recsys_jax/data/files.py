@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from errno import EDQUOT, EFBIG, ENOENT, ENOSPC
 from math import inf
 from pathlib import Path
+from secrets import randbelow
 from stat import S_ISREG
 from typing import IO, Any, TypeVar
 
@@ -48,9 +49,11 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """
     require_folder(path.parent)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # A number that nobody else draws: in two containers that share a folder, process ids are the same.
+    temporary = path.with_name(f".{path.name}.{randbelow(10**18)}")
+    opened = temporary.open("xb")
     try:
-        with temporary.open("wb") as stream:
+        with opened as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())

@@ -7,12 +7,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-import jax
 import numpy as np
 from jaxtyping import Int
 
@@ -22,7 +20,7 @@ from recsys_jax.data.values import shown
 from recsys_jax.errors import InputError
 from recsys_jax.serving.customer_file import Source
 from recsys_jax.serving.recommender import Ranking, Recommender
-from recsys_jax.storage.jobs import Parts, fingerprint, kept, stopping
+from recsys_jax.storage.jobs import Parts, environment, fingerprint, kept, stopping
 
 try:
     import pyarrow as arrow
@@ -130,7 +128,6 @@ def _check_places(customers: Path, out: Path) -> None:
 
 def _job(customers: Path, run: Path, top_n: int, categories: tuple[str, ...], boosts: Path | None) -> dict[str, Any]:
     """All that decides what is written. Taken before anything is read: what is read is never older than that."""
-    versions = {name: version(name) for name in ("recsys_jax", "jax", "jaxlib", "numpy")}
     return {
         "customers": fingerprint(customers),
         "model": fingerprint(run / "model.json"),  # where the checksum of the model's numbers stands
@@ -138,8 +135,8 @@ def _job(customers: Path, run: Path, top_n: int, categories: tuple[str, ...], bo
         "top_n": top_n,
         "categories": categories,
         "portions": (CUSTOMERS, PLACES),
-        "device": jax.devices()[0].device_kind,  # another one rounds otherwise
-        "versions": {**versions, "pyarrow": getattr(arrow, "__version__", "")},
+        "pyarrow": getattr(arrow, "__version__", ""),
+        **environment(),
     }
 
 

@@ -35,8 +35,17 @@ MODEL = "model.json"
 _LARGEST = {MODEL: 2**30, "header": 2**24}  # A million products are some 200 MB of JSON; a tensor's entry is 100 bytes.
 _UNKNOWN = "0" * 64  # In the place of the checksum that model.json has of itself, while it is made.
 _TYPES = {"F32": "float32", "I64": "int64"}
-# All that a save has ever left in a folder, were it killed: `files.replace_file` puts a dot before, a number after.
-_OURS = re.compile(r"model(-[0-9a-f]{12})?\.safetensors|\.model(-[0-9a-f]{12})?\.(safetensors|json)\.[0-9]+")
+# All that a save leaves in a folder, were it killed: `files.replace_file` puts a dot before, a number after.
+_OURS = re.compile(r"model-[0-9a-f]{12}\.safetensors|\.model(-[0-9a-f]{12})?\.(safetensors|json)\.[0-9]+")
+_FORMER = "model.safetensors"  # The tensors of format 3, and of many other programs.
+
+
+def beginning(folder: Path) -> bytes:
+    """How `model.json` begins, with format, versions and checksums; empty where there is none, or none of a model."""
+    with suppress(FileNotFoundError, InputError), open_inside(folder, MODEL) as stream:
+        begins = stream.read(1000)
+        return begins if re.match(rb'{\s*"format": \d', begins) else b""
+    return b""
 
 
 def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
@@ -44,9 +53,12 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
 
     The tensors' name holds their checksum, so they lie beside the old ones until `model.json` takes its name: in that
     one step the new model replaces the old one. Only then do the old tensors go. Raises `InputError` for a model that
-    `load_model` would refuse, and where the disk is full; the old model is intact then.
+    `load_model` would refuse, for a `model.json` of others, and where the disk is full; what is there is intact then.
     """
     folder = Path(folder)
+    begins = beginning(folder)
+    if (folder / MODEL).exists() and not begins:
+        raise InputError(f"{folder / MODEL}: found a file that is no model; allowed: a folder without one")
     leaves = {
         **validation.flatten(model.variables),
         **validation.popularity_tensors(model.popularity),
@@ -85,7 +97,8 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
         write_file(folder / name, content)
         write_file(folder / MODEL, text.replace(_UNKNOWN, own, 1))
         for entry in folder.iterdir():
-            if _OURS.fullmatch(entry.name) and entry.name != name:
+            former = entry.name == _FORMER and f'"{_FORMER}": "'.encode() in begins
+            if former or (_OURS.fullmatch(entry.name) and entry.name != name):
                 with suppress(OSError):  # where a file that is open can't go, the next save removes it
                     entry.unlink()
     return folder / MODEL, folder / name

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from safetensors.numpy import save as save_tensors
 from recsys_jax.config import Config, to_table
 from recsys_jax.data.files import write_file
 from recsys_jax.errors import InputError
+from recsys_jax.storage.jobs import environment
 
 Task = Mapping[str, str]
-"""What decides a training's bytes: its options, its data and the versions that compute it."""
+"""What decides a training's bytes: its options, its data and what computes it."""
 
 NEWEST, BEFORE = "checkpoint.safetensors", "checkpoint.before.safetensors"
 _SAID = "said"  # The tensor of bytes with the task and how far it is, as JSON; before all tensors stands their SHA-256.
@@ -116,5 +116,5 @@ def task_of(config: Config, data: Any) -> dict[str, str]:
     return {
         "options": json.dumps(to_table(config), sort_keys=True),
         "data": digest.hexdigest(),
-        "versions": ", ".join(f"{name} {version(name)}" for name in ("recsys_jax", "jax", "jaxlib", "flax", "optax")),
+        **environment(),
     }

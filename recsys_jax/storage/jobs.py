@@ -2,17 +2,26 @@
 
 import json
 import os
+import platform
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
+
+import jax
+import numpy as np
 
 from recsys_jax.data.files import replace_file, require_folder, write_file
 from recsys_jax.errors import InputError
 
-LOCK = "lock"
+LOCK = ".lock"
+
+_PACKAGES = "recsys_jax", "jax", "jaxlib", "flax", "optax", "numpy"
+# Settings of JAX by which the same program computes other numbers.
+_SETTINGS = "enable_x64", "default_matmul_precision", "default_prng_impl", "threefry_partitionable"
 
 
 def fingerprint(path: Path | None) -> str:
@@ -21,6 +30,59 @@ def fingerprint(path: Path | None) -> str:
         return ""
     with path.open("rb") as stream:
         return file_digest(stream, "sha256").hexdigest()
+
+
+def environment() -> dict[str, str]:
+    """What decides a computation's bytes beside its options and its data: the versions, the processor, JAX's settings.
+
+    Of XLA's flags, those count that do not only divide the processor into devices.
+    """
+    flags = sorted(flag for flag in os.environ.get("XLA_FLAGS", "").split() if "device_count" not in flag)
+    known: Mapping[str, Any] = np.show_config(mode="dicts")
+    return {
+        "versions": ", ".join(f"{name} {version(name)}" for name in _PACKAGES),
+        "device": jax.devices()[0].device_kind,  # another one rounds otherwise
+        "instruction set": " ".join([platform.machine(), *known["SIMD Extensions"]["found"], *flags]),
+        **{f"jax_{name}": str(getattr(jax.config, f"jax_{name}")) for name in _SETTINGS},
+    }
+
+
+@contextmanager
+def only_process(folder: Path, busy: str) -> Iterator[None]:
+    """Keeps a folder for this process, which makes it where it is not there; at the end an empty one goes away.
+
+    A killed process gives it back. Raises `InputError(busy)` where another process that still runs has the folder.
+    """
+    with _locked(folder, busy) as stream:
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # something is in it; or, on Windows, this process has the lock open
+                if os.path.samestat(os.fstat(stream.fileno()), (folder / LOCK).stat()):  # not yet the next process's
+                    (folder / LOCK).unlink()
+                    folder.rmdir()
+
+
+def _locked(folder: Path, busy: str) -> IO[bytes]:
+    while True:
+        require_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / LOCK
+        with suppress(FileNotFoundError):  # the process that had it removed the folder meanwhile
+            stream = path.open("ab")
+            try:
+                import fcntl
+
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                stream.close()
+                raise InputError(busy) from None
+            except (ImportError, OSError):  # Windows, and some file systems, have no such locks
+                return stream
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
+                    return stream
+            stream.close()
 
 
 class Parts:
@@ -45,34 +107,13 @@ class Parts:
         Raises `InputError(busy)` where another process that still runs has the folder. Where no part counts at the end,
         the folder goes away.
         """
-        with self._locked(busy):
+        with only_process(self.folder, busy):
             said = self._take_over()
             try:
                 yield said
             finally:
                 if not self.files:
-                    self.remove()
-
-    def _locked(self, busy: str) -> IO[bytes]:
-        while True:
-            require_folder(self.folder)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            path = self.folder / LOCK
-            with suppress(FileNotFoundError):  # the process that had it removed the folder meanwhile
-                stream = path.open("ab")
-                try:
-                    import fcntl
-
-                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    stream.close()
-                    raise InputError(busy) from None
-                except (ImportError, OSError):  # Windows, and some file systems, have no such locks
-                    return stream
-                with suppress(FileNotFoundError):
-                    if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
-                        return stream
-                stream.close()
+                    self._remove({LOCK})
 
     def _take_over(self) -> str:
         """Counts the parts that are there, removes everything else, and says what was wrong with it, if anything."""
@@ -99,7 +140,7 @@ class Parts:
     def remove(self) -> None:
         """Removes the folder, the lock last: whoever has the lock has the folder."""
         self._remove({LOCK})
-        with suppress(OSError):  # the next process is in it already; or, on Windows, this one has the lock open
+        with suppress(OSError):  # on Windows, this process has the lock open
             (self.folder / LOCK).unlink()
             self.folder.rmdir()
 

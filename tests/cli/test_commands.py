@@ -161,7 +161,8 @@ def test_ctrl_c_stops_the_training_and_leaves_a_checkpoint(mall, tmp_path):
     assert process.returncode == 130
     assert said == ""
     left = {path.name for path in (tmp_path / "out").iterdir()}
-    assert {"checkpoint.safetensors"} <= left <= {"checkpoint.safetensors", "checkpoint.before.safetensors"}
+    assert {"checkpoint.safetensors", "run.json"} <= left
+    assert left <= {"checkpoint.safetensors", "checkpoint.before.safetensors", "run.json"}
 
 
 def test_training_before_the_personas_says_what_to_run(tmp_path):
@@ -233,7 +234,7 @@ def test_a_split_is_measured_without_a_trained_run(tmp_path):
     assert "* No signal from attributes" in page
     written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     names = ("metrics.json", "report.md", "results.csv", "results_by_persona.png")
-    assert written == {"set_aside.csv", *(f"hold-out/{name}" for name in names)}
+    assert written == {"run.json", "set_aside.csv", *(f"hold-out/{name}" for name in names)}
     assert "* note: " in page
     assert "Asked: wide, as runs/shop has no model" in page
     assert json.loads((out / "hold-out" / "metrics.json").read_text())["split"] == "hold-out"

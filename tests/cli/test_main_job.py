@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import done, run, told
 
-from recsys_jax.cli.run import folder_of
+from recsys_jax.cli.run import Options, folder_of
 from recsys_jax.console.places import make_mall
 from recsys_jax.data.dataset import read_reviews, read_schema
 from recsys_jax.personas.catalogue import read_catalogue
@@ -38,6 +38,7 @@ def test_the_main_job(job):
         "personas/arrays.npz",
         "personas/model.json",
         "report.md",
+        "run.json",
         *(
             f"{protocol}/{name}"
             for protocol in ("in-sample", "cross-validation")
@@ -105,7 +106,7 @@ def test_the_files_say_what_they_are(job):
 def test_a_product_file_is_described_as_the_mall_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "our shop.json").write_bytes((MALL / "products.json").read_bytes())
-    folder = folder_of(Path("our shop.json"))
+    folder = folder_of(Path("our shop.json"), Options(Path("our shop.json")))
     schema = read_schema(folder)
     assert (folder, schema.name) == (Path("runs/our shop-dataset"), "our shop")
     assert len(read_reviews(folder, schema)) == 277

@@ -519,6 +519,7 @@ def test_script_writes_customers_that_the_dataset_takes(tmp_path):
         "persona_labels.csv",
         "PERSONA_DEFINITION.md",
         "persona_distribution.png",
+        "run.json",
         "silhouette.png",
     }
     dataset = load_dataset(MALL, tmp_path / "out" / "customers.json")

@@ -21,6 +21,7 @@ from recsys_jax import InputError, save_model
 from recsys_jax.cli import score
 from recsys_jax.serving import batch
 from recsys_jax.storage.jobs import Parts
+from recsys_jax.storage.jobs import environment as environment_of
 
 # Eight customers to a portion, and each portion is a part.
 SMALL = {"CUSTOMERS": 8, "SECONDS": 0}
@@ -231,7 +232,13 @@ add = NUMBER
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("change", ["customers", "model", "boosts", "top_n", "categories", "portions", "versions"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("customers", "model", "boosts", "top_n", "categories", "portions", "pyarrow"),
+        *(pytest.param(name, marks=pytest.mark.wild) for name in environment_of()),
+    ],
+)
 def test_parts_of_another_job_are_not_used(mall_model, tmp_path, monkeypatch, capsys, change):
     model = tmp_path / "run"
     save_model(mall_model, model)
@@ -253,8 +260,10 @@ def test_parts_of_another_job_are_not_used(mall_model, tmp_path, monkeypatch, ca
         options["categories"] = ("Makeup", "Skincare")
     elif change == "portions":
         monkeypatch.setattr(batch, "CUSTOMERS", 16)
+    elif change == "pyarrow":
+        monkeypatch.setattr(batch.arrow, "__version__", "0.0")
     else:
-        monkeypatch.setattr(batch, "version", lambda name: "0.0")
+        monkeypatch.setattr(batch, "environment", lambda: {**environment_of(), change: "another"})
     run(tmp_path / "job", model, **options)
     said = capsys.readouterr().out
     assert f".out.parquet.parts: found parts of a job with other {change}; they go, all is made anew" in said
@@ -460,8 +469,8 @@ def test_no_space_left_on_the_device(mall_run, tmp_path, monkeypatch, whole, nam
     real = Path.open
 
     def full(path, mode="r", *more, **options):
-        full = "w" in mode and path.name.startswith(f".{name}.")
-        return real(Path("/dev/full") if full else path, mode, *more, **options)
+        full = "x" in mode and path.name.startswith(f".{name}.")
+        return real(Path("/dev/full"), "wb") if full else real(path, mode, *more, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", full)
@@ -489,6 +498,6 @@ def test_parts_that_can_not_be_looked_at_stay(mall_run, tmp_path, monkeypatch, w
         with pytest.raises(OSError, match="a disk that fails"):
             run(tmp_path, mall_run)
     assert {path.name for path in (tmp_path / ".out.parquet.parts").iterdir()} == before
-    assert len(before) == 7
+    assert len(before) == 6
     run(tmp_path, mall_run)
     assert result(tmp_path) == whole

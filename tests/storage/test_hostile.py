@@ -21,6 +21,7 @@ from safetensors.numpy import load, save
 from test_artifacts import file_of, forged, refused, same_model, tiny  # noqa: F401
 
 from recsys_jax import InputError, Recommender, load_model, save_model
+from recsys_jax.data import files
 from recsys_jax.personas import encoders
 from recsys_jax.personas.catalogue import Persona
 from recsys_jax.personas.clustering import PersonaModel, load_personas, save_personas
@@ -72,6 +73,7 @@ def test_the_tensors_are_on_the_disk_before_model_json_names_them(tiny, monkeypa
     """What a power cut takes is what was not forced to the disk; the old tensors go last."""
     folder, model = tiny
     old, calls = file_of(folder, "tensors"), []
+    monkeypatch.setattr(files, "randbelow", lambda most: 7)
     for name in ("fsync", "replace", "unlink"):
         call = getattr(os, name)
 
@@ -85,7 +87,7 @@ def test_the_tensors_are_on_the_disk_before_model_json_names_them(tiny, monkeypa
     new = file_of(folder, "tensors").name
     expected = []
     for name in (new, "model.json"):
-        temporary = f".{name}.{os.getpid()}"
+        temporary = f".{name}.7"
         expected += [("fsync", temporary), ("replace", name), ("fsync", folder.name), ("unlink", temporary)]
     assert calls == [*expected, ("unlink", old.name)]
 

@@ -12,8 +12,9 @@ MALL = ROOT / "data" / "amoremall"
 
 
 def written(folder: Path) -> dict[str, bytes]:
-    """The content of each file below the folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """The content of each file below the folder, but for run.json, which says where from there the dataset lies."""
+    found = [path for path in folder.rglob("*") if path.is_file() and path.name != "run.json"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in found}
 
 
 def run(cwd: Path, cache: Path, hash_seed: int, *commands: tuple[object, ...]) -> None:

@@ -6,16 +6,21 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from conftest import write_mall
 
 from recsys_jax import DeepConfig, InputError, WideConfig, fit, load_dataset, load_model, save_model
 from recsys_jax.cli.train import saved_when_stopped
-from recsys_jax.storage.checkpoints import BEFORE, NEWEST, Checkpoints, Stopped
+from recsys_jax.storage import jobs
+from recsys_jax.storage.checkpoints import BEFORE, NEWEST, Checkpoints, Stopped, task_of
 from recsys_jax.training import convex
 from recsys_jax.training.loop import Pace
 
@@ -196,6 +201,65 @@ def test_a_checkpoint_of_something_else_is_refused(dataset, tmp_path):
     told: list[str] = []
     fit(dataset, DEEP, checkpoints=Checkpoints(tmp_path, tell=told.append))
     assert "--resume would have gone on" in told[0]
+
+
+@contextmanager
+def setting(name, value):
+    """A setting of JAX, for a while."""
+    before = getattr(jax.config, name)
+    jax.config.update(name, value)
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
+
+
+def other(patch, name, value):
+    patch.setattr(jobs, name, value)
+    return nullcontext()
+
+
+def flags(patch, value):
+    patch.setenv("XLA_FLAGS", value)
+    return nullcontext()
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("versions", lambda patch: other(patch, "version", lambda package: "0.0")),
+        (
+            "versions",
+            lambda patch: other(patch, "version", lambda package: version(package) + "0" * (package == "jax")),
+        ),
+        ("instruction set", lambda patch: flags(patch, "--xla_cpu_max_isa=SSE4_2")),
+        ("instruction set", lambda patch: flags(patch, "--xla_cpu_enable_fast_math=true")),
+        ("instruction set", lambda patch: other(patch, "np", SimpleNamespace(show_config=of_another_processor))),
+        ("device", lambda patch: other(patch, "jax", SimpleNamespace(devices=of_another_kind, config=jax.config))),
+        ("jax_enable_x64", lambda patch: setting("jax_enable_x64", True)),
+        ("jax_default_matmul_precision", lambda patch: setting("jax_default_matmul_precision", "bfloat16")),
+        ("jax_default_prng_impl", lambda patch: setting("jax_default_prng_impl", "rbg")),
+    ],
+)
+def test_a_checkpoint_of_another_environment_is_refused(name, change, tmp_path, monkeypatch):
+    checkpoints = Checkpoints(tmp_path, resume=True)
+    checkpoints.save(task_of(DEEP, ()), {"done": np.array(7)}, "epoch 7")
+    with change(monkeypatch), pytest.raises(InputError, match=f"found a checkpoint of other {name}; allowed: those it"):
+        checkpoints.load(task_of(DEEP, ()))
+    monkeypatch.undo()
+    flags(monkeypatch, f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2")
+    found = checkpoints.load(task_of(DEEP, ()))  # as many devices as there are seeds: each computes the same
+    assert found is not None
+    assert found["done"] == 7
+
+
+def of_another_processor(mode):
+    return {"SIMD Extensions": {"found": ["X86_V2"]}}
+
+
+def of_another_kind():
+    return [SimpleNamespace(device_kind="another")]
 
 
 def test_a_loss_that_is_no_number_stops_with_its_place(dataset, tmp_path):

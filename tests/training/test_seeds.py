@@ -347,5 +347,6 @@ def test_another_model_removes_the_figures_over_seeds(trained):
     run = trained.root / "again"
     run.mkdir()
     (run / "seeds.json").write_text("{}")
+    (run / "run.json").write_text('{"recsys_jax": "0"}')
     said(train, train.Options(trained.folder, trained.config, run))
     assert not (run / "seeds.json").exists()

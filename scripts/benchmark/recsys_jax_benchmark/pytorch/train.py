@@ -86,7 +86,7 @@ def _check(options: Options, made: Path) -> None:
     if read_schema(options.dataset).source["products"] != published_schema().source["products"]:
         raise InputError(f"{options.dataset}: the PyTorch reference knows the mall's products alone")
     # Our own reading tells what is wrong with either file, value by value.
-    dataset = open_dataset(options.dataset, options.dataset, made)
+    dataset = open_dataset(options.dataset, None, made)
     FeatureSpace.fit(dataset.schema.customers.features, dataset.customers).encode(dataset.customers)
     FeatureSpace.fit(dataset.schema.products.features, dataset.products).encode(dataset.products)
     if len(dataset.purchases) != len(dataset.customers):

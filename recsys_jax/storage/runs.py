@@ -1,0 +1,124 @@
+"""The manifest of a run folder: whose it is and, by fingerprints, which of its files belong together."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+from recsys_jax.data.files import only_writer, open_inside, write_file
+from recsys_jax.data.splits import SPLITS
+from recsys_jax.errors import InputError
+from recsys_jax.storage.artifacts import MODEL, beginning
+from recsys_jax.storage.jobs import fingerprint
+
+MANIFEST, CUSTOMERS = "run.json", "customers.json"
+PROTOCOLS = ("in-sample", *SPLITS)
+EVALUATION = ("report.md", "results.csv", "metrics.json", "results_by_persona.png")
+"""What is written of each protocol, into a folder of its name."""
+
+_OF_MODEL = "embedding_space.png", "loss.csv", "report.md", "seeds.json"
+# What a run of a version without manifests has, some of it.
+_FORMER = "personas/model.json", "checkpoint*.safetensors", "*/metrics.json", "comparison.json", "*/*/comparison.json"
+_LARGEST = 2**20
+
+
+def read_manifest(folder: Path) -> dict[str, str]:
+    """What the manifest says; nothing where there is none, as in the runs of former versions.
+
+    Raises `InputError` where it is damaged or another program's.
+    """
+    try:
+        with open_inside(folder, MANIFEST, largest=_LARGEST) as stream:
+            found = json.loads(stream.read())
+    except FileNotFoundError:
+        return {}
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, InputError):
+            raise
+        found = None
+    if not isinstance(found, dict) or "recsys_jax" not in found or not all(isinstance(x, str) for x in found.values()):
+        raise InputError(f"{folder / MANIFEST}: found no manifest; allowed: one that recsys-jax wrote. Remove the file")
+    return found
+
+
+def record(folder: Path, facts: Mapping[str, str | None]) -> None:
+    """Notes facts in the manifest; what is None is forgotten."""
+    with only_writer(folder):
+        known = {**read_manifest(folder), "recsys_jax": version("recsys_jax"), **facts}
+        kept = {name: value for name, value in known.items() if value is not None}
+        write_file(folder / MANIFEST, json.dumps(kept, indent=1) + "\n")
+
+
+def claim(folder: Path, source: Path, facts: Mapping[str, str] | None = None) -> None:
+    """Notes what the folder is made from, as the way from the folder, so that both may move; and more facts."""
+    record(folder, {"source": os.path.relpath(source.resolve(), folder.resolve()), **(facts or {})})
+
+
+def require_own(folder: Path, source: Path, *, force: bool = False, former: Iterable[str] = _FORMER) -> None:
+    """Raises `InputError` for a folder with the files of others, or that was made from another source that is there.
+
+    With `force` the folder is taken over. A folder without a manifest is known by its model or by `former` names.
+    """
+    known = read_manifest(folder)
+    if force or not folder.is_dir():
+        return
+    if not known:
+        found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        if found and not beginning(folder) and not any(any(folder.glob(name)) for name in former):
+            raise InputError(
+                f"{folder}: found files that recsys-jax did not write, such as {found[0]}; allowed: a new folder, an "
+                "empty one, a run, or --force"
+            )
+    made = (folder.resolve() / known.get("source", source.resolve())).resolve()
+    if made.exists() and not made.samefile(source):
+        raise InputError(
+            f"{folder}: found what was made from {made}; allowed for {source}: another folder (--run), or --force, "
+            "which replaces it"
+        )
+
+
+def require_unread(folder: Path, names: Iterable[str], read: Iterable[Path]) -> None:
+    """Raises `InputError` where a file that will be written into the folder is one that is read."""
+    written = {(folder / name).resolve() for name in names}
+    for path in read:
+        if path.resolve() in written:
+            raise InputError(f"{path}: found a file of the dataset that would be replaced; allowed: another --run")
+
+
+def forget(folder: Path, protocols: Sequence[str] = PROTOCOLS, names: Sequence[str] = _OF_MODEL) -> bool:
+    """Removes what is written of the model and by protocols; whether there was any."""
+    places = [folder / name for name in names]
+    places += [folder / protocol / name for protocol in protocols for name in EVALUATION]
+    there = [path for path in places if path.exists()]
+    for path in there:
+        path.unlink()
+    facts = [f"{protocol}: {what}" for protocol in protocols for what in ("model", "data")] + ["model"] * bool(names)
+    if not read_manifest(folder).keys().isdisjoint(facts):
+        record(folder, dict.fromkeys(facts))
+    return bool(there)
+
+
+def model_of(folder: Path) -> str:
+    """The fingerprint of the folder's model; empty where there is none."""
+    return fingerprint(folder / MODEL)
+
+
+def settle(folder: Path) -> bool:
+    """Removes what was written of another model than the folder has, as a kill leaves it; whether there was any."""
+    known, model = read_manifest(folder), model_of(folder)
+    stale = [protocol for protocol in PROTOCOLS if known.get(f"{protocol}: model", model) != model]
+    names = _OF_MODEL if known.get("model", model) != model else ()
+    return forget(folder, stale, names)
+
+
+def outdated(folder: Path, data: str) -> list[str]:
+    """The protocols whose figures are of other data than those of this fingerprint."""
+    known = read_manifest(folder)
+    return [protocol for protocol in PROTOCOLS if known.get(f"{protocol}: data", data) != data]
+
+
+def made_of(folder: Path, reviews: str, catalogue: Path) -> dict[str, str]:
+    """The fingerprints of customers made of reviews, and of what they were made with."""
+    files = {"customers": folder / CUSTOMERS, "personas": folder / "personas" / "model.json", "catalogue": catalogue}
+    return {"reviews": reviews, **{name: fingerprint(path) for name, path in files.items()}}
