@@ -11,7 +11,7 @@ from math import inf, isnan
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
-from recsys_jax.errors import InputError, choices, require, require_seed
+from recsys_jax.errors import InputError, choices, require, require_seed, shown
 
 Loss = Literal["triplet", "infonce", "softmax"]
 Negatives = Literal["random", "hard", "semi-hard"]
@@ -192,11 +192,11 @@ def parse_recipe(table: object, where: str, tell: Tell = lambda sentence: None) 
     4
     """
     if not isinstance(table, Mapping):
-        raise InputError(f'{where}: found {table!r}; allowed: a table with recipe = "deep" or "wide"')
+        raise InputError(f'{where}: found {shown(table)}; allowed: a table with recipe = "deep" or "wide"')
     asked = table.get("recipe")
     recipe = FORMER_RECIPES.get(asked, asked) if isinstance(asked, str) else ""
     if recipe not in RECIPES:
-        found = "none" if asked is None else repr(asked)
+        found = "none" if asked is None else shown(asked)
         raise InputError(f"{where}: recipe: found {found}; allowed: {choices(RECIPES)}")
     kind = RECIPES[recipe]
     hints = get_type_hints(kind)
@@ -206,7 +206,7 @@ def parse_recipe(table: object, where: str, tell: Tell = lambda sentence: None) 
     for key, name in names.items():
         if name not in allowed:
             raise InputError(
-                f"{where}: found the field {key!r}; allowed with recipe = {recipe!r}: {choices(allowed, limit=99)}"
+                f"{where}: found the field {shown(key)}; allowed with recipe = {recipe!r}: {choices(allowed, limit=99)}"
             )
         value = table[key]
         values[name] = inf if value == "inf" and hints[name] not in (Loss, Negatives) else _number(value, hints[name])

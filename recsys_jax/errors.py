@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable
 
+import numpy as np
+
 
 class InputError(ValueError):
     """Input that cannot be used: its text says where, what was found and what is allowed.
@@ -24,7 +26,16 @@ class Diverged(InputError):
 def require(ok: bool, where: str, found: object, allowed: str) -> None:
     """Raises the `InputError` unless it is ok."""
     if not ok:
-        raise InputError(f"{where}: found {found!r}; allowed: {allowed}")
+        raise InputError(f"{where}: found {shown(found)}; allowed: {allowed}")
+
+
+def require_different(names: Iterable[str], whose: str) -> None:
+    """Raises `InputError` for a name that comes twice."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise InputError(f"{whose} are named {shown(name)}; names must differ")
+        seen.add(name)
 
 
 def require_seed(seed: int) -> None:
@@ -47,5 +58,16 @@ def choices(values: Iterable[object], limit: int = 12) -> str:
     '0, 1, 2 and 97 more'
     """
     listed = list(values)
-    shown = ", ".join(repr(value) for value in listed[:limit])
-    return shown if len(listed) <= limit else f"{shown} and {len(listed) - limit} more"
+    first = ", ".join(map(shown, listed[:limit]))
+    return first if len(listed) <= limit else f"{first} and {len(listed) - limit} more"
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """A found value for an error sentence, shortened where it is long."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    try:
+        text = "nothing" if value is None else repr(value).replace("\n", " ")
+    except (ValueError, RecursionError):  # more digits than Python prints, deeply nested lists
+        text = f"{type(value).__name__} too large to show"
+    return text if len(text) <= limit else f"{text[: limit - 1]}…"

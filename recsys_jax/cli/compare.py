@@ -45,6 +45,8 @@ class Options:
     """How purchases fall into folds, the intervals' resamples, the tuning; the first of the seeds."""
     seeds: int = 3
     """Models of each deep recipe per fold, with this seed and the next ones."""
+    encoder: str | None = None
+    """The encoder that the personas were fitted with, where it is neither 'use' nor 'lsa'."""
     tune: int = 0
     """Hyper-parameters of deep to try in each fold, on customers held out of its training part."""
     peers: tuple[Literal["lightfm", "rectools"], ...] = ()
@@ -82,7 +84,9 @@ def main(options: Options) -> str:
     if configs is None:
         configs, own = built_in(len(dataset.purchases)), read_schema(options.dataset).training
         configs |= {} if own is None or own in configs.values() else {"the dataset's own": own}
-    split, of_fold = places.held_out(options.dataset, dataset, made, options.protocol, options.folds, options.seed)
+    split, of_fold = places.held_out(
+        options.dataset, dataset, made, options.protocol, options.folds, options.seed, options.encoder
+    )
     others = baselines(dataset, new_products=options.protocol == "new-products")
     _check_names(configs, [*others, *baselines(dataset), TUNED], options.peers)
     methods = others | {name: recipe(config, seeds) for name, config in configs.items()}

@@ -42,6 +42,8 @@ class Options:
     """Parts that are held out one after the other; hold-out and time hold out one such part."""
     seed: int = 0
     """How purchases fall into folds, the control's shuffles, the intervals' resamples, and the picture's layout."""
+    encoder: str | None = None
+    """The encoder that the personas were fitted with, where it is neither 'use' nor 'lsa'."""
     seeds: int = 1
     """Models per fold, with the recipe's seed and the next ones: mean and spread (not in-sample)."""
     ensemble: bool = False
@@ -73,7 +75,9 @@ def main(options: Options) -> str:
     else:
         methods = {MODEL: recipe(config, seeds, ensemble=options.ensemble)}
         methods |= baselines(dataset, new_products=options.protocol == "new-products")
-        split, of_fold = places.held_out(options.dataset, dataset, made, options.protocol, options.folds, options.seed)
+        split, of_fold = places.held_out(
+            options.dataset, dataset, made, options.protocol, options.folds, options.seed, options.encoder
+        )
         with progress(options.protocol) as bar:
             result = evaluate(
                 dataset, split, methods, options.k, dataset_of_fold=of_fold, seed=options.seed, progress=bar

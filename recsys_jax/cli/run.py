@@ -108,7 +108,7 @@ def main(options: Options) -> str:
     _stage("Training")
     train.main(train.Options(dataset, own, run, force=options.force))
     _stage(f"Evaluation: {own.recipe} beside {other.recipe} and baselines")
-    show(_evaluated(dataset, run, opened, made, own, other))
+    show(_evaluated(dataset, run, opened, made, own, other, options.encoder))
     _stage("Sample recommendations, without what the customer bought")
     _samples(run, opened)
     say(
@@ -156,7 +156,9 @@ def _changed(config: Config, options: Options) -> Config:
     return parse_recipe(table, "run")
 
 
-def _evaluated(folder: Path, run: Path, dataset: Dataset, made: Path | None, own: Config, other: Config) -> Page:
+def _evaluated(
+    folder: Path, run: Path, dataset: Dataset, made: Path | None, own: Config, other: Config, encoder: str
+) -> Page:
     """Measures both recipes in-sample and held out, and writes all of it; returns the finding and one table."""
     whose, model = model_of(run), load_model(run, tell=note)
     with progress(f"training {other.recipe} on everything"):
@@ -166,7 +168,7 @@ def _evaluated(folder: Path, run: Path, dataset: Dataset, made: Path | None, own
     cheap = {name: method for name, method in baselines(dataset).items() if name != "logistic regression"}
     methods = {MODEL: recipe(own), other.recipe: recipe(other), **cheap}
     folds = max(2, min(5, len(dataset.customer_ids)))
-    split, of_fold = held_out(folder, dataset, made, "cross-validation", folds, own.seed)
+    split, of_fold = held_out(folder, dataset, made, "cross-validation", folds, own.seed, encoder)
     with progress(split.name) as bar:
         answers = evaluate(dataset, split, methods, dataset_of_fold=of_fold, seed=own.seed, progress=bar)
     held = report(answers, seed=own.seed)

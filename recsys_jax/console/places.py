@@ -160,9 +160,12 @@ def open_dataset(dataset: Path, run: Path | None, customers: Path | None) -> Dat
 
 
 def held_out(
-    folder: Path, dataset: Dataset, made: Path | None, protocol: str, folds: int, seed: int
+    folder: Path, dataset: Dataset, made: Path | None, protocol: str, folds: int, seed: int, encoder: str | None
 ) -> tuple[Split, DatasetOfFold | None]:
-    """The split of a protocol and, where the customers were `made` of reviews, what makes them anew in each fold."""
+    """The split of a protocol and, where the customers were `made` of reviews, what makes them anew in each fold.
+
+    An `encoder` that does not come with recsys_jax has to be named.
+    """
     if made is not None and protocol == "new-combinations":
         raise InputError(
             f"protocol: found new-combinations; allowed for customers made of reviews ({made}): cross-validation, "
@@ -174,7 +177,7 @@ def held_out(
     from recsys_jax.personas.clustering import load_personas
     from recsys_jax.personas.folds import personas_of_fold
 
-    return split, personas_of_fold(folder, dataset, load_personas(made.parent / "personas"))
+    return split, personas_of_fold(folder, dataset, load_personas(made.parent / "personas", encoder=encoder))
 
 
 def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.csv", *, quiet: bool = False) -> None:

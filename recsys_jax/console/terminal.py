@@ -1,5 +1,6 @@
 """What every command shares: options, Ctrl-C, progress, and how mistakes and the next command are told."""
 
+import glob
 import json
 import os
 import re
@@ -7,8 +8,10 @@ import shlex
 import shutil
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
 
@@ -150,17 +153,37 @@ def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]
 
 
 def keep_what_is_compiled() -> None:
-    """Lets JAX keep compiled programs for the next process, where the user's cache folder can be written."""
-    if "jax" not in sys.modules:
+    """Lets JAX keep compiled programs for the next process, where the user's cache folder can be written.
+
+    They are machine code: a folder that another user could put some into is not used.
+    """
+    if "jax" not in sys.modules or "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     import jax
 
     folder = cache_folder() / "compiled"
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    if os.access(folder, os.W_OK) and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        if hasattr(os, "getuid") and {folder.stat().st_uid, folder.parent.stat().st_uid} != {os.getuid()}:
+            note(f"{folder}: found a folder of another user; allowed: your own, so compiled programs are not kept")
+            return
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
+        if not os.access(folder, os.W_OK):
+            return
         jax.config.update("jax_compilation_cache_dir", str(folder))  # type: ignore[no-untyped-call]
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # type: ignore[no-untyped-call]
+        warnings.showwarning = partial(_replace_damaged, folder, warnings.showwarning)
+
+
+def _replace_damaged(folder: Path, show: Callable[..., None], message: Warning | str, *where: Any) -> None:
+    """Removes programs that JAX warns it can't read: it would never replace them. Shows all other warnings."""
+    found = re.match("Error reading persistent compilation cache entry for '([^']+)'", str(message))
+    if found is None:
+        show(message, *where)
+        return
+    for path in folder.glob(f"{glob.escape(found[1])}-*"):
+        path.unlink(missing_ok=True)
 
 
 def share_processors(config: "Config", models: int = 1) -> None:

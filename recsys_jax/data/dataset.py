@@ -14,8 +14,8 @@ from recsys_jax.data.features import refuse_unreadable, refuse_unusable
 from recsys_jax.data.readers import RepeatedKey, read_table
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
 from recsys_jax.data.tables import SetAside, Table, Validation
-from recsys_jax.data.values import DATE, ID, as_id, as_key, composed, has_lone_surrogate, parse_date, shown, split_keys
-from recsys_jax.errors import InputError
+from recsys_jax.data.values import DATE, ID, as_id, as_key, composed, has_lone_surrogate, parse_date, split_keys
+from recsys_jax.errors import InputError, shown
 
 _LONGEST_PROFILE = 1000  # Characters: a longer text is no profile.
 

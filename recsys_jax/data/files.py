@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import re
 import tomllib
@@ -9,6 +10,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EDQUOT, EFBIG, ENOENT, ENOSPC
+from hashlib import sha256
 from math import inf
 from pathlib import Path
 from secrets import randbelow
@@ -17,8 +19,8 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 
-from recsys_jax.data.values import as_key, as_number, composed, parse_number, shown
-from recsys_jax.errors import InputError, choices
+from recsys_jax.data.values import as_key, as_number, composed, parse_number, plain
+from recsys_jax.errors import InputError, choices, shown
 
 T = TypeVar("T")
 
@@ -121,29 +123,49 @@ def only_writer(folder: Path) -> Iterator[None]:
         yield
 
 
-def open_inside(folder: Path, name: str, *, largest: float = inf) -> IO[bytes]:
-    """Opens a file of the folder for reading; a link may only lead to another file in the folder.
+def open_file(path: Path, *, inside: Path | None = None, largest: float = inf) -> IO[bytes]:
+    """Opens a file for reading: no pipe or device, which may never end; from `inside` a folder, no link leads out.
 
     Raises `FileNotFoundError` where it is absent, and `InputError` where it is no regular file, lies outside the
     folder, cannot be read or is larger than `largest` bytes.
     """
-    path = folder / name
     try:
-        target = path.resolve(strict=True)
-        if not target.is_relative_to(folder.resolve()):
-            raise InputError(f"{path}: found a link to {target}; allowed: a file in the folder itself")
+        target = followed(path, inside)
         if not S_ISREG(target.stat().st_mode):
             raise InputError(f"{path}: found no file but something else; allowed: a file")
-        stream = target.open("rb")
+        # What became a pipe meanwhile is not waited for.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        stream = os.fdopen(os.open(target, flags), "rb")
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(ENOENT, "there is no such file", str(path)) from None
-    except (OSError, RuntimeError) as error:  # circular links too
-        raise InputError(f"{path}: can't be read: {error}") from None
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:  # circular links, a NUL or too many characters in the name
+        raise InputError(f"{plain(str(path))}: can't be read: {error}") from None
     size = os.fstat(stream.fileno()).st_size
     if size > largest:
         stream.close()
         raise InputError(f"{path}: found {size:,} bytes; allowed: at most {largest:,}")
     return stream
+
+
+def followed(path: Path, inside: Path | None) -> Path:
+    """What a path leads to. Raises `InputError` where that is outside a folder, which may be a link itself."""
+    target = Path(os.path.realpath(path))
+    if inside is not None and not target.is_relative_to(os.path.realpath(inside)):
+        raise InputError(f"{path}: found a link to {target}; allowed: a file in the folder itself")
+    return target
+
+
+def read_file(path: Path, *, inside: Path | None = None, largest: float = inf) -> bytes:
+    """The content of a file. Raises `InputError` where it is absent, and as `open_file` does."""
+    try:
+        with open_file(path, inside=inside, largest=largest) as stream:
+            return stream.read()
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file") from None
+    except OSError as error:
+        raise InputError(f"{path}: can't be read: {error}") from None
 
 
 def read_arrays(content: bytes) -> dict[str, np.ndarray]:
@@ -159,15 +181,63 @@ def read_arrays(content: bytes) -> dict[str, np.ndarray]:
         raise ValueError(f"{type(error).__name__}: {error}") from None
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """The TOML file `path`. Raises `InputError` where it is absent or malformed."""
+def read_toml(path: Path, *, inside: Path | None = None) -> dict[str, Any]:
+    """The TOML file `path`: of what it holds, all can be shown and counted with.
+
+    Raises `InputError` where it is absent, malformed, larger or deeper than what a person writes, or holds an integer
+    beyond what can be shown.
+    """
     try:
-        with path.open("rb") as file:
-            return tomllib.loads(composed(file.read().decode()))
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
-    except (ValueError, RecursionError, OSError) as error:  # not TOML, not UTF-8, more digits than Python reads
+        text = read_file(path, inside=inside, largest=_LARGEST_TOML).decode()
+        text = composed(text)
+        if _DEEP_KEY.search(text):  # of which tomllib would keep all beginnings
+            raise ValueError(f"found a key of {_DEEPEST} parts; allowed: fewer")
+        document = tomllib.loads(text)
+        _require_plain(document, _DEEPEST)
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, more digits than Python reads
         raise InputError(f"{path}: not readable as TOML: {error}") from None
+    return document
+
+
+_LARGEST_TOML, _DEEPEST = 2**20, 32
+_KEY = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_DEEP_KEY = re.compile(rf"""(?<![\w"'\\-])(?:{_KEY}[ \t]*+\.[ \t]*+){{{_DEEPEST}}}""")
+
+
+def _require_plain(value: object, deepest: int) -> None:
+    if isinstance(value, int) and value.bit_length() > 2**13:  # Python shows no more than 4,300 digits
+        raise ValueError(f"found an integer of {value.bit_length():,} bits; allowed: at most 8,192")
+    if isinstance(value, dict | list):
+        if not deepest:
+            raise ValueError(f"found tables or lists in each other, {_DEEPEST} deep; allowed: fewer")
+        for part in value.values() if isinstance(value, dict) else value:
+            _require_plain(part, deepest - 1)
+
+
+def read_json(content: bytes) -> Any:
+    """A document of JSON that takes at most some ten times as much memory as it is long.
+
+    Raises `ValueError` for no JSON, and for little but brackets: of three bytes, `[],` makes 64.
+    """
+    if 64 * content.count(b"[") + 232 * content.count(b"{") > 8 * len(content) + 2**20:
+        raise ValueError("found little but brackets; allowed: lists and objects that hold something")
+    return json.loads(content.decode())
+
+
+UNSEALED = "0" * 64
+"""Stands for the checksum that a document has of itself, while it is made."""
+
+
+def sealed(text: str) -> str:
+    """The text with its SHA-256 in the place of the first `UNSEALED` in it."""
+    return text.replace(UNSEALED, sha256(text.encode()).hexdigest(), 1)
+
+
+def is_sealed(content: bytes, seal: str) -> bool:
+    """Whether the content is what its seal says."""
+    return sha256(content.replace(seal.encode(), UNSEALED.encode(), 1)).hexdigest() == seal
 
 
 class Section:
@@ -240,4 +310,6 @@ class Section:
         """Raises `InputError` for a key that was never read."""
         for key in self._content:
             if key not in self._known:
-                raise InputError(f"{self.where}: found the key {key!r}; allowed: {choices(dict.fromkeys(self._known))}")
+                raise InputError(
+                    f"{self.where}: found the key {shown(key)}; allowed: {choices(dict.fromkeys(self._known))}"
+                )

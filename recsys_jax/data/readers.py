@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from recsys_jax.data.files import open_file, read_file
 from recsys_jax.data.tables import Table, different
-from recsys_jax.data.values import composed, plain, shown
-from recsys_jax.errors import InputError
+from recsys_jax.data.values import composed, plain
+from recsys_jax.errors import InputError, shown
 
 
 def read_table(path: Path) -> Table:
@@ -26,12 +27,10 @@ def read_table(path: Path) -> Table:
     if ending not in _READERS:
         raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: {', '.join(_READERS)}")
     try:
-        if not path.is_file():
-            raise InputError(f"{path}: there is no such file")
-        with path.open("rb") as file:
+        with open_file(path) as file:
             head = file.read(64)
-    except OSError as error:  # a name that is too long, a file without permission
-        raise InputError(f"{plain(str(path))}: cannot be read: {error}") from None
+    except FileNotFoundError:
+        raise InputError(f"{plain(str(path))}: there is no such file") from None
     read, allowed = _READERS[ending]
     start = re.sub(rb"^(\xef\xbb\xbf)?\s*\[\s*", b"[", head)
     empty = "" if head else "an empty file"
@@ -52,7 +51,7 @@ _SIGNS = {
 
 
 def _text(path: Path) -> str:
-    content = path.read_bytes()
+    content = read_file(path)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -144,7 +143,7 @@ def _read_parquet(path: Path) -> Table:
     except ImportError:
         raise InputError(f"{path}: Parquet files need pyarrow: pip install 'recsys_jax[parquet]'") from None
     try:
-        with parquet.ParquetFile(path) as file:
+        with open_file(path) as stream, parquet.ParquetFile(stream) as file:
             return Table.of(file.read(), str(path))
     except InputError:
         raise

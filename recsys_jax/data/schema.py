@@ -7,9 +7,9 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
 from recsys_jax.config import Config, parse_recipe
-from recsys_jax.data.files import Section, read_toml
+from recsys_jax.data.files import Section, followed, read_toml
 from recsys_jax.data.values import ONE, SEVERAL, as_key, as_number, is_scalar, split_keys
-from recsys_jax.errors import InputError, choices, require
+from recsys_jax.errors import InputError, choices, require, require_different, shown
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ class Schema:
 
         A dataset is its folder: files outside are not read, and its name leads nowhere else.
         """
-        schema = cls.parse(read_toml(path), str(path))
+        schema = cls.parse(read_toml(path, inside=path.parent), str(path))
         files = {
             "[products]: file": schema.products.file,
             "[customers]: file": schema.customers.file,
@@ -179,6 +179,7 @@ class Schema:
             named = PureWindowsPath(file or "")
             inside = not named.anchor and ".." not in named.parts and (file or "").isprintable()
             require(inside, f"{path}, {key}", file, "a file in the folder of the dataset")
+            followed(path.parent / (file or ""), path.parent)
         plain = PureWindowsPath(schema.name).name == schema.name != ".." and schema.name.isprintable()
         require(plain, f"{path}: name", schema.name, "a name that a folder can have")
         return schema
@@ -207,8 +208,8 @@ class Schema:
             )
         if interactions is not None and customers.date is not None:
             raise InputError(
-                f"{where}, [customers]: date: found {customers.date!r}; allowed: beside purchases alone; the column "
-                f"with the dates of [interactions] is named there"
+                f"{where}, [customers]: date: found {shown(customers.date)}; allowed: beside purchases alone; the "
+                f"column with the dates of [interactions] is named there"
             )
         source = {key: part for key, part in document.items() if key != "training"}
         return cls(name, products, customers, interactions, catalogue, training, source, tuple(notes))
@@ -230,9 +231,7 @@ def _features(part: Section) -> tuple[Feature, ...]:
     if not isinstance(listed, list) or not listed:
         raise part.error("features", "one or more [[features]] tables: a tower needs input")
     features = tuple(_feature(item, f"{part.where}, feature {i}") for i, item in enumerate(listed, 1))
-    for i, feature in enumerate(features):
-        if feature.name in {other.name for other in features[:i]}:
-            raise InputError(f"{part.where}: two features are named {feature.name!r}; names must differ")
+    require_different((feature.name for feature in features), f"{part.where}: two features")
     return features
 
 
@@ -259,7 +258,7 @@ def _categorical(part: Section, name: str, column: str, kind: str) -> Categorica
     known = {as_key(alias) or "": as_key(value) or "" for alias, value in aliases.items()}
     for alias, value in known.items():
         if values is not None and value not in values:
-            raise InputError(f"{part.where}: the alias {alias!r} means {value!r}; allowed: {choices(values)}")
+            raise InputError(f"{part.where}: the alias {shown(alias)} means {shown(value)}; allowed: {choices(values)}")
     words = ("error", "extra-row", "ignore")[: 2 if kind == "categorical" else 3]
     allowed = f"one of {choices(values or ())}"
 

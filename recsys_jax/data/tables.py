@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from recsys_jax.data.values import ID, as_id, as_ids, composed, plain, shown
-from recsys_jax.errors import InputError
+from recsys_jax.data.values import ID, as_id, as_ids, composed, plain
+from recsys_jax.errors import InputError, shown
 
 T = TypeVar("T")
 IDS = "a list of product ids", "a product id, or a list of them"

@@ -272,17 +272,6 @@ def as_plain(value: object) -> str | int | float | bool | None:
     return value if isinstance(value, int | float) else str(value)
 
 
-def shown(value: object, limit: int = 80) -> str:
-    """A found value for an error sentence, shortened where it is long."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    try:
-        text = "nothing" if value is None else repr(value).replace("\n", " ")
-    except (ValueError, RecursionError):  # more digits than Python prints, deeply nested lists
-        text = f"{type(value).__name__} too large to show"
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
 def plain(text: str) -> str:
     """A name from a file with escapes for whatever would act on a terminal or cannot be written there."""
     return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

@@ -159,7 +159,8 @@ def _picture(path: Path, width: float, height: float, columns: int = 1) -> Itera
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with rc_context({"font.family": ["DejaVu Sans", *_korean_fonts()]}):
+    # A shop's names are no formulas: of one with two dollar signs, matplotlib would make mathematics, or an error.
+    with rc_context({"font.family": ["DejaVu Sans", *_korean_fonts()], "text.parse_math": False}):
         figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
         FigureCanvasAgg(figure)
         panels = list(figure.subplots(1, columns, squeeze=False).ravel())

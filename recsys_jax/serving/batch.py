@@ -16,8 +16,7 @@ from jaxtyping import Int
 
 from recsys_jax.data.files import replace_file, sync_folder
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import shown
-from recsys_jax.errors import InputError
+from recsys_jax.errors import InputError, shown
 from recsys_jax.serving.customer_file import Source
 from recsys_jax.serving.recommender import Ranking, Recommender
 from recsys_jax.storage.jobs import Parts, environment, fingerprint, kept, stopping

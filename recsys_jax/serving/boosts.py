@@ -13,7 +13,7 @@ from recsys_jax.data.files import read_toml
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_number, parse_number
-from recsys_jax.errors import InputError, choices
+from recsys_jax.errors import InputError, choices, require, shown
 
 
 @dataclass(frozen=True)
@@ -36,18 +36,16 @@ def read_boosts(path: Path, customers: FeatureSpace, products: FeatureSpace) -> 
     out = []
     for number, rule in enumerate(rules, 1):
         where = f"{path}, boost {number}"
-        if not isinstance(rule, dict):
-            raise InputError(f"{where}: found {rule!r}; allowed: a [[boost]] table")
+        require(isinstance(rule, dict), where, rule, "a [[boost]] table")
         for key in sorted(set(rule) - {"name", "customer", "product", "add"}):
-            raise InputError(f"{where}: found the key {key!r}; allowed: 'name', 'customer', 'product', 'add'")
+            raise InputError(f"{where}: found the key {shown(key)}; allowed: 'name', 'customer', 'product', 'add'")
         add = rule.get("add")
-        if isinstance(add, bool) or not isinstance(add, int | float) or not -1 <= add <= 1:
-            raise InputError(f"{where}, add: found {add!r}; allowed: a number from -1 to 1, since scores are 0 to 1")
+        small = isinstance(add, int | float) and not isinstance(add, bool) and -1 <= add <= 1
+        require(small, f"{where}, add", add, "a number from -1 to 1, since scores are 0 to 1")
         conditions, said = {}, []
         for side, space in (("customer", customers), ("product", products)):
             content = rule.get(side, {})
-            if not isinstance(content, dict):
-                raise InputError(f"{where}, {side}: found {content!r}; allowed: a table {{ FEATURE = VALUE }}")
+            require(isinstance(content, dict), f"{where}, {side}", content, "a table { FEATURE = VALUE }")
             conditions[side] = {
                 name: _condition(space, name, value, f"{where}, {side}") for name, value in content.items()
             }
@@ -60,20 +58,21 @@ def read_boosts(path: Path, customers: FeatureSpace, products: FeatureSpace) -> 
 def _condition(space: FeatureSpace, name: str, value: Any, where: str) -> Any:
     """A condition as `BoostRule` has it, its values spelt as in the vocabulary."""
     if name not in space.names:
-        raise InputError(f"{where}: found the feature {name!r}; allowed: {choices(space.names)}")
+        raise InputError(f"{where}: found the feature {shown(name)}; allowed: {choices(space.names)}")
     fitted = space[name]
     if isinstance(fitted.feature, Numeric):
         bounds = value if isinstance(value, dict) else {"min": value, "max": value}
         numbers = {key: as_number(x) for key, x in bounds.items()}
         low, high = numbers.get("min", -np.inf), numbers.get("max", np.inf)
-        if not bounds or set(bounds) - {"min", "max"} or low is None or high is None or low > high:
-            raise InputError(f"{where}, {name}: found {value!r}; allowed: a number or {{ min = NUMBER, max = NUMBER }}")
+        ascending = low is not None and high is not None and low <= high
+        named = bool(bounds) and not set(bounds) - {"min", "max"}
+        require(named and ascending, f"{where}, {name}", value, "a number or { min = NUMBER, max = NUMBER }")
         return low, high
     wanted = set()
     for item in value if isinstance(value, list) and value else [value]:
         known = fitted.canonical(item)
         if known is None:
-            raise InputError(f"{where}, {name}: found {item!r}; allowed: {fitted.allowed()}")
+            raise InputError(f"{where}, {name}: found {shown(item)}; allowed: {fitted.allowed()}")
         wanted.add(known)
     return wanted
 

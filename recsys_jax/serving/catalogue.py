@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, as_key, as_plain, parse_number, shown
-from recsys_jax.errors import InputError, choices
+from recsys_jax.data.values import as_id, as_key, as_plain, parse_number
+from recsys_jax.errors import InputError, choices, shown
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.serving.boosts import BoostRule, meets
 from recsys_jax.serving.search import SingleSearch

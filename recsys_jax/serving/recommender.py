@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Float32, Int, Int32
 from recsys_jax.data.features import refuse_unreadable
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, as_list, shown
-from recsys_jax.errors import InputError, choices, require
+from recsys_jax.data.values import as_id, as_list
+from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.models.settings import own_settings
 from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import BLOCK, TrainedModel, bucket, buckets

@@ -18,10 +18,9 @@ from safetensors.numpy import save as save_tensors
 
 from recsys_jax.config import parse_recipe, to_table
 from recsys_jax.data.features import FeatureSpace, FittedFeature, with_product_id
-from recsys_jax.data.files import only_writer, open_inside, write_file
+from recsys_jax.data.files import UNSEALED, is_sealed, only_writer, open_file, read_json, sealed, write_file
 from recsys_jax.data.schema import Schema
-from recsys_jax.data.values import shown
-from recsys_jax.errors import InputError
+from recsys_jax.errors import InputError, shown
 from recsys_jax.models.popularity import LogPopularity
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.storage import validation
@@ -33,7 +32,6 @@ FORMAT, OLDEST = 5, 3
 MODEL = "model.json"
 
 _LARGEST = {MODEL: 2**30, "header": 2**24}  # A million products are some 200 MB of JSON; a tensor's entry is 100 bytes.
-_UNKNOWN = "0" * 64  # In the place of the checksum that model.json has of itself, while it is made.
 _TYPES = {"F32": "float32", "I64": "int64"}
 # All that a save leaves in a folder, were it killed: `files.replace_file` puts a dot before, a number after.
 _OURS = re.compile(r"model-[0-9a-f]{12}\.safetensors|\.model(-[0-9a-f]{12})?\.(safetensors|json)\.[0-9]+")
@@ -42,7 +40,7 @@ _FORMER = "model.safetensors"  # The tensors of format 3, and of many other prog
 
 def beginning(folder: Path) -> bytes:
     """How `model.json` begins, with format, versions and checksums; empty where there is none, or none of a model."""
-    with suppress(FileNotFoundError, InputError), open_inside(folder, MODEL) as stream:
+    with suppress(FileNotFoundError, InputError), open_file(folder / MODEL, inside=folder) as stream:
         begins = stream.read(1000)
         return begins if re.match(rb'{\s*"format": \d', begins) else b""
     return b""
@@ -79,7 +77,7 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
     document: dict[str, Any] = {
         "format": FORMAT,
         "versions": {package: version(package) for package in ("recsys_jax", "jax", "flax", "numpy", "safetensors")},
-        "sha256": {MODEL: _UNKNOWN, name: digest},
+        "sha256": {MODEL: UNSEALED, name: digest},
         "trained_on": model.trained_on,
         "batches": dict(model.batches),
         "config": to_table(model.config),
@@ -92,10 +90,9 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
         "product_rows": {column: list(values) for column, values in model.product_rows.items()},
     }
     text = json.dumps(document, indent=1, default=_plain) + "\n"
-    own = hashlib.sha256(text.encode()).hexdigest()
     with only_writer(folder):
         write_file(folder / name, content)
-        write_file(folder / MODEL, text.replace(_UNKNOWN, own, 1))
+        write_file(folder / MODEL, sealed(text))
         for entry in folder.iterdir():
             former = entry.name == _FORMER and f'"{_FORMER}": "'.encode() in begins
             if former or (_OURS.fullmatch(entry.name) and entry.name != name):
@@ -117,7 +114,7 @@ def load_model(folder: str | Path, *, tell: Callable[[str], None] = lambda sente
     path = folder / MODEL
     while True:
         try:
-            stream = open_inside(folder, MODEL, largest=_LARGEST[MODEL])
+            stream = open_file(path, inside=folder, largest=_LARGEST[MODEL])
         except FileNotFoundError:
             raise InputError(f"{path}: there is no such file; recsys-jax train writes it") from None
         with stream:
@@ -132,7 +129,7 @@ def load_model(folder: str | Path, *, tell: Callable[[str], None] = lambda sente
 def _load(folder: Path, content: bytes, tell: Callable[[str], None]) -> TrainedModel:
     path = folder / MODEL
     try:
-        document = json.loads(content.decode("ascii"))
+        document = read_json(content)
         _check_format(document["format"], document.get("versions"), path)
         name, digest = _checked(document, content, path)
         return _restore(document, folder, name, digest, tell)
@@ -163,15 +160,15 @@ def _checked(document: dict[str, Any], content: bytes, path: Path) -> tuple[str,
     checksums = document["sha256"]
     own = checksums.pop(MODEL)
     if document["format"] == OLDEST:
-        own_found = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+        whole = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest() == own
     else:
-        own_found = hashlib.sha256(content.replace(own.encode(), _UNKNOWN.encode(), 1)).hexdigest()
-    if own_found != own:
+        whole = is_sealed(content, own)
+    if not whole:
         raise InputError(f"{path}: damaged, or edited: its content is not what its checksum says")
     ((name, digest),) = checksums.items()
     expected = "model.safetensors" if document["format"] == OLDEST else _tensors_name(digest)
     if name != expected or not re.fullmatch("[0-9a-f]{64}", digest):
-        raise InputError(f"{path}: sha256: found the file {name[:200]!r}; allowed: {expected[:200]!r}")
+        raise InputError(f"{path}: sha256: found the file {shown(name)}; allowed: {shown(expected)}")
     return name, digest
 
 
@@ -248,13 +245,13 @@ def _tensors(
     may be long.
     """
     path = folder / name
-    with open_inside(folder, name) as stream:
+    with open_file(path, inside=folder) as stream:
         size = os.fstat(stream.fileno()).st_size
         length = int.from_bytes(stream.read(8), "little")
         if length > min(size - 8, _LARGEST["header"]):
             raise InputError(f"{path}: damaged: found {size} bytes, and {length} as the length of its header")
         try:
-            header = json.loads(stream.read(length))
+            header = read_json(stream.read(length))
             header.pop("__metadata__", None)
             shapes: dict[str, Shape] = {}
             for tensor, entry in header.items():

@@ -13,7 +13,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from recsys_jax.config import Config, to_table
-from recsys_jax.data.files import write_file
+from recsys_jax.data.files import read_file, read_json, write_file
 from recsys_jax.errors import InputError
 from recsys_jax.storage.jobs import environment
 
@@ -48,10 +48,10 @@ class Checkpoints:
     saved: str = field(default="", init=False)
     """How far the last checkpoint is, in words."""
 
-    def load(self, task: Task) -> dict[str, np.ndarray] | None:
-        """What the last good checkpoint holds; None where training begins.
+    def load(self, task: Task, like: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+        """What the last good checkpoint holds, arrays as in `like`, where 0 is any length; None where training begins.
 
-        Raises `InputError` for a checkpoint of another task.
+        Raises `InputError` for a checkpoint of another task, or one that holds anything else.
         """
         there = [path for name in (NEWEST, BEFORE) if (path := self.folder / name).exists()]
         if not self.resume:
@@ -61,22 +61,27 @@ class Checkpoints:
             return None
         for path in there:
             try:
-                content = path.read_bytes()
-            except OSError as error:
-                self.tell(f"{path}: cannot be read, passed over ({error})")
+                content = read_file(path, inside=self.folder)
+            except InputError as error:
+                self.tell(f"{error}; passed over")
                 continue
             if sha256(content[32:]).digest() != content[:32]:
                 self.tell(f"{path}: damaged, passed over (its content is not what its checksum says)")
                 continue
-            arrays: dict[str, np.ndarray] = load_tensors(content[32:])
-            said = json.loads(arrays.pop(_SAID).tobytes())
+            try:
+                arrays: dict[str, np.ndarray] = load_tensors(content[32:])
+                said = {str(name): str(value) for name, value in read_json(arrays.pop(_SAID).tobytes()).items()}
+            except Exception as error:  # what safetensors raises depends on where the damage is
+                raise InputError(f"{path}: no checkpoint of a training: {type(error).__name__}: {error}") from None
             differing = [name for name, value in task.items() if said.get(name) != value]
             if differing:
                 raise InputError(
                     f"{path}: found a checkpoint of other {' and '.join(differing)}; allowed: those it was written "
                     "with; without --resume training begins anew"
                 )
-            self.saved = said["saved"]
+            if arrays.keys() != like.keys() or not all(_fits(array, like[name]) for name, array in arrays.items()):
+                raise InputError(f"{path}: found other arrays than this training saves; allowed: those alone")
+            self.saved = said.get("saved", "")
             self.tell(f"Goes on after {self.saved}")
             return arrays
         self.tell(f"There is no checkpoint in {self.folder}: training begins")
@@ -106,6 +111,12 @@ class Checkpoints:
         """Removes what is saved, and what a kill left half-written: the training is done."""
         for path in (self.folder / BEFORE, self.folder / NEWEST, *self.folder.glob(f".{NEWEST}.*")):
             path.unlink(missing_ok=True)
+
+
+def _fits(array: np.ndarray, like: Any) -> bool:
+    lengths = zip(array.shape, like.shape, strict=False)
+    same = (array.dtype, array.ndim) == (like.dtype, like.ndim)
+    return same and all(wanted in (0, found) for found, wanted in lengths)
 
 
 def task_of(config: Config, data: Any) -> dict[str, str]:

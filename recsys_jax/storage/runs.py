@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from recsys_jax.data.files import only_writer, open_inside, write_file
+from recsys_jax.data.files import only_writer, open_file, read_json, write_file
 from recsys_jax.data.splits import SPLITS
 from recsys_jax.errors import InputError
 from recsys_jax.storage.artifacts import MODEL, beginning
@@ -29,8 +29,8 @@ def read_manifest(folder: Path) -> dict[str, str]:
     Raises `InputError` where it is damaged or another program's.
     """
     try:
-        with open_inside(folder, MANIFEST, largest=_LARGEST) as stream:
-            found = json.loads(stream.read())
+        with open_file(folder / MANIFEST, inside=folder, largest=_LARGEST) as stream:
+            found = read_json(stream.read())
     except FileNotFoundError:
         return {}
     except (ValueError, RecursionError) as error:

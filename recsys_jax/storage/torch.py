@@ -238,7 +238,9 @@ def _tensors(checkpoint: Mapping[str, Any], spaces: Spaces, path: Path) -> tuple
         if name not in paths or not isinstance(state.get(name), torch.Tensor):
             found = type(state[name]).__name__ if name in state else "nothing"
             allowed = f"exactly {choices(paths, limit=len(paths))}"
-            raise InputError(f"{path}: {_STATE}, {name}: found {found}; the dataset's features allow {allowed}")
+            raise InputError(
+                f"{path}: {_STATE}, {str(name)[:200]}: found {found}; the dataset's features allow {allowed}"
+            )
 
     def length(name: str, axis: int) -> int:
         shape: tuple[int, ...] = tuple(state[name].shape)

@@ -10,8 +10,8 @@ from recsys_jax.config import Config
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, shown
-from recsys_jax.errors import InputError
+from recsys_jax.data.values import as_id
+from recsys_jax.errors import InputError, shown
 from recsys_jax.models.basis import KNOTS
 from recsys_jax.models.popularity import LogPopularity
 from recsys_jax.models.single import SingleTower

@@ -135,10 +135,12 @@ def _train(
     curve: list[np.ndarray] = []
     done = 0
     task = {} if checkpoints is None else task_of(config, data)
-    if checkpoints is not None and (found := checkpoints.load(task)) is not None:
+    leaves, structure = jax.tree.flatten(state)
+    like = {str(number): leaf for number, leaf in enumerate(leaves)}
+    like |= {"losses": np.zeros(0, np.float32), "done": np.array(0)}
+    if checkpoints is not None and (found := checkpoints.load(task, like)) is not None:
         done = int(found["done"])
         curve.append(found["losses"])
-        leaves, structure = jax.tree.flatten(state)
         state = jax.tree.unflatten(structure, [found[str(number)] for number in range(len(leaves))])
     pace = Pace(FIRST // (len(data.pairs) // config.batch_size * np.size(state.step)))
     while done < config.epochs:

@@ -60,7 +60,8 @@ def choose_penalties(
     before = dict(found)
     heed = (lambda: None) if checkpoints is None else checkpoints.heed
     task = {} if checkpoints is None else task_of(config, (data.rows, data.combination, data.pairs, data.attributes))
-    if checkpoints is not None and (saved := checkpoints.load(task)) is not None:
+    like = {"tried": np.zeros((0, 3)), "sums": np.zeros((0, 3))}
+    if checkpoints is not None and (saved := checkpoints.load(task, like)) is not None:
         before = {Penalties(*tried): sums for tried, sums in zip(saved["tried"].tolist(), saved["sums"], strict=True)}
 
     def measure(tried: Penalties) -> None:

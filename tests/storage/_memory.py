@@ -95,16 +95,45 @@ def npy(shape: tuple[int, ...]) -> bytes:
     return out.getvalue()
 
 
-def personas(content: bytes | None, size: int = 0):
+def personas(content: bytes | None, size: int = 0, described: bytes = b""):
     def attempt(folder: Path):
         folder.mkdir()
         digest = "" if content is None else sha256(content).hexdigest()
-        (folder / "model.json").write_text(json.dumps({"format": 2, "arrays_sha256": digest, "encoder": "use"}))
+        said = json.dumps({"format": 2, "arrays_sha256": digest, "encoder": "use"}).encode()
+        (folder / "model.json").write_bytes(described or said)
         (folder / "arrays.npz").write_bytes(content or b"")
         os.truncate(folder / "arrays.npz", size or len(content or b""))
         return lambda: load_personas(folder)
 
     return attempt
+
+
+def wide_personas(part: bytes):
+    """A model.json of personas, as large as it may be, of nothing but such parts."""
+    described = b'{"format": 2, "more": [' + part * ((2**22 - 60) // len(part)) + b"0]}"
+    return personas(b"", described=described)
+
+
+def toml(text: str):
+    def attempt(folder: Path):
+        folder.mkdir()
+        (folder / "boosts.toml").write_text(text)
+        return lambda: Recommender.load(run, folder / "boosts.toml")
+
+    return attempt
+
+
+def pickled(content: bytes):
+    """A checkpoint with this pickle, as it is."""
+
+    def change(path: Path) -> None:
+        with zipfile.ZipFile(path) as archive:
+            entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, entry in entries.items():
+                archive.writestr(name, content if name.endswith(".pkl") else entry)
+
+    return checkpoint({}, change)
 
 
 class Called:
@@ -195,6 +224,29 @@ ATTEMPTS = {
     "a checkpoint that is packed": checkpoint({"model_state_dict": {"a": torch.ones(MUCH // 4)}}, deflate),
     "a checkpoint as good as packed": checkpoint({"model_state_dict": {"a": torch.ones(10**6)}}, overlap),
     **{f"a checkpoint of one number, {size:,} wide": checkpoint(repeated(size)) for size in (10**5, 10**7)},
+}
+WIDE = {b"[],": 2**24, b"{},": 2**24, b'{"a":1},': 2**24, b"[1],": 2**24}
+ATTEMPTS |= {
+    **{
+        f"a model.json of 16 MB of {part.decode()}": model(
+            lambda folder, part=part, size=size: (folder / "model.json").write_bytes(
+                b'{"format":5,"more":[' + part * (size // len(part)) + b"0]}"
+            )
+        )
+        for part, size in WIDE.items()
+    },
+    "a header of 16 MB of []": tensors(
+        struct.pack("<Q", 2**24 - 2**10) + b'{"a":[' + b"[]," * 5_592_000 + b"[]]}" + b" " * 2**10
+    ),
+    **{f"personas of 4 MB of {part.decode()}": wide_personas(part) for part in WIDE},
+    "TOML of 1 MB of tables": toml("".join(f"[{number:x}]\n" for number in range(2**17))[: 2**20 - 9]),
+    "TOML of 1 MB of lists": toml("a = [" + "[]," * (2**20 // 3 - 9) + "]"),
+    "TOML of 1 MB of tables in a list": toml("a = [" + "{}," * (2**20 // 3 - 9) + "]"),
+    "TOML with a key of a million parts": toml("a." * 500_000 + "a = 1"),
+    **{
+        f"a pickle of 10 MB of {name}": pickled(b"\x80\x02](" + part * (10**7 // len(part)) + b"e.")
+        for name, part in {"lists": b"]", "dictionaries": b"}", "tuples": b"K\x01\x85"}.items()
+    },
 }
 # Prepared first, with as much memory as it takes.
 made = {kind: attempt(work / str(number)) for number, (kind, attempt) in enumerate(ATTEMPTS.items())}

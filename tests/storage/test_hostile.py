@@ -20,8 +20,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 from test_artifacts import file_of, forged, refused, same_model, tiny  # noqa: F401
 
-from recsys_jax import InputError, Recommender, load_model, save_model
+from recsys_jax import InputError, Recommender, load_dataset, load_model, save_model
+from recsys_jax.console.places import held_out
 from recsys_jax.data import files
+from recsys_jax.data.files import UNSEALED, sealed
 from recsys_jax.personas import encoders
 from recsys_jax.personas.catalogue import Persona
 from recsys_jax.personas.clustering import PersonaModel, load_personas, save_personas
@@ -404,6 +406,12 @@ def personas(tmp_path) -> Path:
     return tmp_path / "p"
 
 
+def edited_personas(folder: Path, **changes) -> None:
+    """Other entries in model.json, behind a checksum that agrees."""
+    document = json.loads((folder / "model.json").read_text("utf-8")) | changes
+    (folder / "model.json").write_text(sealed(json.dumps(document | {"sha256": UNSEALED})), "utf-8")
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -425,9 +433,7 @@ def test_forged_personas(personas, change):
     with np.load(personas / "arrays.npz", allow_pickle=False) as stored:
         arrays = dict(stored)
     np.savez(personas / "arrays.npz", **arrays | change)
-    document = json.loads((personas / "model.json").read_text("utf-8"))
-    document["arrays_sha256"] = hashlib.sha256((personas / "arrays.npz").read_bytes()).hexdigest()
-    (personas / "model.json").write_text(json.dumps(document), "utf-8")
+    edited_personas(personas, arrays_sha256=hashlib.sha256((personas / "arrays.npz").read_bytes()).hexdigest())
     with pytest.raises(InputError, match=f"^{personas}: damaged: .*Fit the personas again"):
         load_personas(personas)
 
@@ -437,6 +443,61 @@ def test_personas_lead_out_of_their_folder_no_more_than_models(personas, tmp_pat
     (personas / name).rename(tmp_path / "outside")
     (personas / name).symlink_to(tmp_path / "outside")
     with pytest.raises(InputError, match=rf"{name}: found a link to \S+outside"):
+        load_personas(personas)
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("name", ["model.json", "arrays.npz"])
+def test_a_flipped_bit_of_personas_is_refused(personas, name):
+    content = (personas / name).read_bytes()
+    for place, bit in enumerate(np.random.default_rng(0).integers(8, size=len(content)).tolist()):
+        (personas / name).write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+        with pytest.raises(InputError, match=f"^{personas}.*Fit the personas again: recsys-jax personas$"):
+            load_personas(personas)
+
+
+@pytest.mark.wild
+def test_personas_of_the_format_without_a_checksum_are_read(personas):
+    document = json.loads((personas / "model.json").read_text("utf-8"))
+    del document["sha256"]
+    (personas / "model.json").write_text(json.dumps(document | {"format": 2}), "utf-8")
+    assert load_personas(personas).names == ("A", "B")
+    (personas / "model.json").write_text(json.dumps(document), "utf-8")
+    with pytest.raises(InputError, match="damaged: KeyError: 'sha256'"):
+        load_personas(personas)
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("name", ["/usr", "someone/a-model", ".", "USE", "x" * 10**6])
+def test_personas_do_not_choose_what_is_loaded(personas, name):
+    """A folder, a name on the hub: neither is looked at, unless the person names it, too."""
+    edited_personas(personas, encoder=name)
+    with pytest.raises(
+        InputError, match=r"model\.json: found the encoder '.*allowed: 'use', 'lsa'.*--encoder"
+    ) as caught:
+        load_personas(personas, encoder="another")
+    assert len(str(caught.value)) < 500
+    assert load_personas(personas, encoder=name).encoder.name == name
+
+
+@pytest.mark.wild
+def test_a_command_names_the_encoder(personas, mall):
+    """What `evaluate`, `compare` and `run` call."""
+    edited_personas(personas, encoder="someone/a-model")
+    personas.rename(personas.with_name("personas"))
+    made, dataset = personas.with_name("customers.json"), load_dataset(mall)
+    with pytest.raises(InputError, match="found the encoder 'someone/a-model'"):
+        held_out(mall, dataset, made, "cross-validation", 2, 0, None)
+    with pytest.raises(InputError, match="these customers were made from other reviews"):  # so personas were taken
+        held_out(mall, dataset, made, "cross-validation", 2, 0, "someone/a-model")
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("name", ["model.json", "arrays.npz"])
+def test_a_pipe_among_personas_is_not_waited_for(personas, name):
+    (personas / name).unlink()
+    os.mkfifo(personas / name)
+    with pytest.raises(InputError, match="no file but something else"):
         load_personas(personas)
 
 
@@ -468,3 +529,13 @@ def test_a_damaged_cache_is_computed_again_and_never_believed(tmp_path, monkeypa
     encoder = Counting("any", tmp_path)
     assert encoder.encode(texts).tolist() == expected
     assert encoder.computed == 0
+
+
+@pytest.mark.wild
+def test_a_cache_that_is_a_pipe_is_not_waited_for(tmp_path):
+    Counting("any", tmp_path).encode(["a"])
+    (file,) = tmp_path.iterdir()
+    file.unlink()
+    os.mkfifo(file)
+    assert Counting("any", tmp_path).encode(["a"]).tolist() == [[1, 1]]
+    assert file.is_file()

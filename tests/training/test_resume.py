@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +17,7 @@ import jax
 import numpy as np
 import pytest
 from conftest import write_mall
+from safetensors.numpy import load, save
 
 from recsys_jax import DeepConfig, InputError, WideConfig, fit, load_dataset, load_model, save_model
 from recsys_jax.cli.train import saved_when_stopped
@@ -135,8 +137,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(dataset, uninterrupted
 def test_a_checkpoint_that_cannot_be_read_is_passed_over(tmp_path):
     (tmp_path / NEWEST).mkdir()  # as with one without permission, which root has
     told: list[str] = []
-    assert Checkpoints(tmp_path, resume=True, tell=told.append).load({}) is None
-    assert told[0].startswith(f"{tmp_path / NEWEST}: cannot be read, passed over")
+    assert Checkpoints(tmp_path, resume=True, tell=told.append).load({}, {}) is None
+    assert told[0].startswith(f"{tmp_path / NEWEST}: found no file")
+    assert told[0].endswith("; passed over")
     assert told[1].endswith("training begins")
 
 
@@ -169,7 +172,7 @@ for number in range(1, 100):
         os._exit(0)
     killed = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     checkpoints = Checkpoints(folder, resume=True)
-    found = checkpoints.load({"options": "same"})
+    found = checkpoints.load({"options": "same"}, {"done": np.array(0)})
     checkpoints.remove()
     print(killed, 0 if found is None else int(found["done"]), len(list(folder.iterdir())))
     if not killed:
@@ -246,12 +249,15 @@ def test_a_checkpoint_of_another_environment_is_refused(name, change, tmp_path, 
     checkpoints = Checkpoints(tmp_path, resume=True)
     checkpoints.save(task_of(DEEP, ()), {"done": np.array(7)}, "epoch 7")
     with change(monkeypatch), pytest.raises(InputError, match=f"found a checkpoint of other {name}; allowed: those it"):
-        checkpoints.load(task_of(DEEP, ()))
+        checkpoints.load(task_of(DEEP, ()), DONE)
     monkeypatch.undo()
     flags(monkeypatch, f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=2")
-    found = checkpoints.load(task_of(DEEP, ()))  # as many devices as there are seeds: each computes the same
+    found = checkpoints.load(task_of(DEEP, ()), DONE)  # as many devices as there are seeds: each computes the same
     assert found is not None
     assert found["done"] == 7
+
+
+DONE = {"done": np.array(0)}
 
 
 def of_another_processor(mode):
@@ -260,6 +266,64 @@ def of_another_processor(mode):
 
 def of_another_kind():
     return [SimpleNamespace(device_kind="another")]
+
+
+@pytest.fixture(scope="module")
+def stopped(dataset, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.raises(Stopped):
+        fit(dataset, DEEP, checkpoints=Checkpoints(folder, stop=Stop(0)))
+    return (folder / NEWEST).read_bytes()[32:]
+
+
+def of_tensors(change):
+    return lambda content: save(change(load(content)))
+
+
+def saying(said: bytes):
+    return of_tensors(lambda arrays: arrays | {"said": np.frombuffer(said, np.uint8)})
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: b"no tensors",
+        lambda content: content[:-8],
+        of_tensors(lambda arrays: {"done": arrays["done"]}),
+        saying(b"{"),
+        saying(b"[]"),
+        saying(b"{}"),
+        saying(b"[" * 100_000),
+        saying(b"[" + b"[]," * 10**6 + b"0]"),
+        of_tensors(lambda arrays: {name: array for name, array in arrays.items() if name != "losses"}),
+        of_tensors(lambda arrays: arrays | {"more": arrays["done"]}),
+        of_tensors(lambda arrays: arrays | {"done": arrays["losses"]}),
+        of_tensors(lambda arrays: arrays | {"losses": arrays["losses"][:, None]}),
+        of_tensors(lambda arrays: arrays | {"1": arrays["1"].astype(np.float64)}),
+        of_tensors(lambda arrays: arrays | {"1": np.concatenate([arrays["1"], arrays["1"]])}),
+    ],
+    ids=range(14),
+)
+def test_a_forged_checkpoint_with_a_checksum_that_agrees_is_refused(stopped, dataset, tmp_path, change):
+    content = change(stopped)
+    (tmp_path / NEWEST).write_bytes(sha256(content).digest() + content)
+    with pytest.raises(InputError, match=rf"^{tmp_path / NEWEST}: (found|no checkpoint)"):
+        fit(dataset, DEEP, checkpoints=Checkpoints(tmp_path, resume=True))
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("name", [NEWEST, BEFORE])
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [(os.mkfifo, "no file but something else"), (lambda path: path.symlink_to("/dev/null"), "a link")],
+)
+def test_a_checkpoint_that_is_a_pipe_or_leads_elsewhere_is_passed_over(tmp_path, name, make, words):
+    make(tmp_path / name)
+    told: list[str] = []
+    assert Checkpoints(tmp_path, resume=True, tell=told.append).load({}, {}) is None
+    assert told[0].startswith(f"{tmp_path / name}: found {words}")
+    assert told[0].endswith("; passed over")
 
 
 def test_a_loss_that_is_no_number_stops_with_its_place(dataset, tmp_path):
