@@ -87,7 +87,7 @@ def main(options: Options) -> str:
     started = time.monotonic()
     if options.dataset.suffix.lower() in PRODUCT_FILES and not options.dataset.exists():
         raise InputError(f"{options.dataset}: there is no such file")
-    dataset = (folder_of(options.dataset, options) if options.dataset.is_file() else options.dataset).resolve()
+    dataset = (folder_of(options) if options.dataset.is_file() else options.dataset).resolve()
     if Path.cwd() in dataset.parents:  # as a person would type it
         dataset = dataset.relative_to(Path.cwd())
     if dataset == MALL and not MALL.exists():
@@ -120,12 +120,13 @@ def main(options: Options) -> str:
     return following("train", *again(dataset, beside, None if found else made), *words(other))
 
 
-def folder_of(products: Path, options: Options) -> Path:
+def folder_of(options: Options) -> Path:
     """A dataset folder for a product file of the mall: its own copy, described as `data/amoremall` is.
 
     It lies beside the run. Raises `InputError`, before anything is written, for a file of another kind or without
     reviews, and where the folder is that of another file or has files of others.
     """
+    products = options.dataset
     if products.suffix.lower() not in PRODUCT_FILES:
         raise InputError(
             f"{products}: found the ending {products.suffix!r}; allowed: {', '.join(PRODUCT_FILES)}, as products hold "

@@ -38,7 +38,7 @@ def read_manifest(folder: Path) -> dict[str, str]:
             raise
         found = None
     if not isinstance(found, dict) or "recsys_jax" not in found or not all(isinstance(x, str) for x in found.values()):
-        raise InputError(f"{folder / MANIFEST}: found no manifest; allowed: one that recsys-jax wrote. Remove the file")
+        raise InputError(f"{folder / MANIFEST}: found no manifest; allowed: one that this program wrote")
     return found
 
 
@@ -67,7 +67,7 @@ def require_own(folder: Path, source: Path, *, force: bool = False, former: Iter
         found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
         if found and not beginning(folder) and not any(any(folder.glob(name)) for name in former):
             raise InputError(
-                f"{folder}: found files that recsys-jax did not write, such as {found[0]}; allowed: a new folder, an "
+                f"{folder}: found files that this program did not write, such as {found[0]}; allowed: a new folder, an "
                 "empty one, a run, or --force"
             )
     made = (folder.resolve() / known.get("source", source.resolve())).resolve()

@@ -156,7 +156,7 @@ def test_a_recipe_with_the_name_of_another_method_is_a_sentence(folder, tmp_path
     path = tmp_path / "my.toml"
     path.write_text(f'["{name}"]\nrecipe = "wide"\n', encoding="utf-8")
     with pytest.raises(InputError, match=f"configs: found a recipe named '{name}'; allowed: other names than"):
-        run(folder, tmp_path, configs=path, peers=("lightfm",))
+        run(folder, tmp_path / "out", configs=path, peers=("lightfm",))
 
 
 # The bridge
@@ -272,7 +272,7 @@ def test_a_comparison_is_written_before_it_is_told(folder, tmp_path, monkeypatch
     with pytest.raises(OSError, match="No space left"):
         run(folder, tmp_path, protocol="hold-out", configs=folder / "fixed.toml")
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"comparison.csv", "comparison.json", "comparison.png", "report.md"}
+    assert names == {"comparison.csv", "comparison.json", "comparison.png", "report.md", "run.json"}
 
 
 @pytest.mark.wild

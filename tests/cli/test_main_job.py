@@ -106,7 +106,7 @@ def test_the_files_say_what_they_are(job):
 def test_a_product_file_is_described_as_the_mall_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "our shop.json").write_bytes((MALL / "products.json").read_bytes())
-    folder = folder_of(Path("our shop.json"), Options(Path("our shop.json")))
+    folder = folder_of(Options(Path("our shop.json")))
     schema = read_schema(folder)
     assert (folder, schema.name) == (Path("runs/our shop-dataset"), "our shop")
     assert len(read_reviews(folder, schema)) == 277
@@ -136,7 +136,7 @@ def test_a_product_file_of_any_name(tmp_path, monkeypatch, name):
     rows = product_rows()
     lines = name.startswith(("새", "lines", "P"))
     Path(name).write_text("\n".join(map(json.dumps, rows)) if lines else json.dumps(rows), "utf-8")
-    folder = folder_of(Path(name))
+    folder = folder_of(Options(Path(name)))
     assert len(read_reviews(folder, read_schema(folder))) == 277
 
 

@@ -268,14 +268,14 @@ def test_two_product_files_of_one_name_do_not_share_a_dataset(tmp_path, monkeypa
         path.parent.mkdir()
         shutil.copy(MALL / "products.json", path)
     second.write_text(second.read_text("utf-8") + " ", "utf-8")
-    folder = main_job.folder_of(first, main_job.Options(first))
+    folder = main_job.folder_of(main_job.Options(first))
     copied = folder / "products.json"
-    assert main_job.folder_of(first, main_job.Options(first)) == folder
+    assert main_job.folder_of(main_job.Options(first)) == folder
     told(run("run", second), f"runs/products-dataset: found what was made from {first.resolve()}; allowed for {second}")
     assert copied.read_bytes() == first.read_bytes()
-    other = main_job.folder_of(second, main_job.Options(second, run=Path("runs/b")))
+    other = main_job.folder_of(main_job.Options(second, run=Path("runs/b")))
     assert (other, (other / "products.json").read_bytes()) == (Path("runs/b-dataset"), second.read_bytes())
-    main_job.folder_of(second, main_job.Options(second, force=True))
+    main_job.folder_of(main_job.Options(second, force=True))
     assert copied.read_bytes() == second.read_bytes()
 
 
@@ -289,12 +289,12 @@ def test_a_folder_of_others_is_left_alone(mall, tmp_path, words):
     theirs.mkdir()
     (theirs / "model.safetensors").write_text("mine")
     option = "--out" if words == ("compare",) else "--run"
-    told(run(*words, mall, option, theirs, cwd=tmp_path), "theirs: found files that recsys-jax did not write, such as")
+    told(run(*words, mall, option, theirs, cwd=tmp_path), "theirs: found files that this program did not write")
     assert [path.read_text() for path in theirs.iterdir()] == ["mine"]
 
 
 def test_the_dataset_is_no_run_and_its_files_are_never_replaced(mall, tmp_path):
-    told(run("train", mall, *QUICK, "--run", mall), "mall: found files that recsys-jax did not write, such as")
+    told(run("train", mall, *QUICK, "--run", mall), "mall: found files that this program did not write, such as")
     (mall / "products.json").rename(mall / "model.json")
     toml = mall / "dataset.toml"
     toml.write_text(

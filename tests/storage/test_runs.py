@@ -53,7 +53,7 @@ def shop(tmp_path):
 )
 def test_a_folder_with_files_of_others_is_refused(shop, tmp_path, name):
     run = written(tmp_path / "run", name)
-    said = f"found files that recsys-jax did not write, such as {name.split('/')[0]}; allowed: a new folder"
+    said = f"found files that this program did not write, such as {name.split('/')[0]}; allowed: a new folder"
     with pytest.raises(InputError, match=said):
         require_own(run, shop)
     require_own(run, shop, force=True)
@@ -98,7 +98,7 @@ def test_a_run_is_of_one_dataset(shop, tmp_path):
 def test_what_is_no_manifest_is_refused_and_stays(shop, tmp_path, content):
     (written(tmp_path, MANIFEST) / MANIFEST).write_text(content)
     for call in (read_manifest, settle, lambda folder: require_own(folder, shop, force=True)):
-        with pytest.raises(InputError, match=r"run\.json: found no manifest; allowed: one that recsys-jax wrote"):
+        with pytest.raises(InputError, match=r"run\.json: found no manifest; allowed: one that this program wrote"):
             call(tmp_path)
     with pytest.raises(InputError, match="found no manifest"):
         record(tmp_path, {"model": "x"})
