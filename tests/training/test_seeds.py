@@ -258,7 +258,7 @@ def trained(tmp_path_factory):
 def test_train_with_seeds_writes_the_same_model(trained):
     alone, run = trained.root / "alone", trained.root / "run"
     names = {path.name for path in alone.iterdir()}
-    assert len(names) == 3 and {"model.json", "loss.csv"} < names  # noqa: PT018
+    assert len(names) == 4 and {"model.json", "loss.csv", "run.json"} < names  # noqa: PT018
     for name in names:
         assert (run / name).read_bytes() == (alone / name).read_bytes()
     assert {path.name for path in run.iterdir()} - names == {"seeds.json"}
