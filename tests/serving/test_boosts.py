@@ -165,7 +165,7 @@ BROKEN = [
     ("boost = [1]", ["boost 1", "1"]),
     ('boost = [{ add = 0.1 }, "abc"]', ["boost 2", "'abc'"]),
     ("boost = [[]]", ["boost 1", "[]"]),
-    ("[[boost]]\nadd = 0.1\n[[boost]]", ["boost 2", "add", "None", "-1 to 1"]),
+    ("[[boost]]\nadd = 0.1\n[[boost]]", ["boost 2", "add", "nothing", "-1 to 1"]),
     ("[[boost]]\nadd = 1.5", ["boost 1", "add", "1.5", "-1 to 1"]),
     ("[[boost]]\nadd = -2", ["boost 1", "add", "-2", "-1 to 1"]),
     ("[[boost]]\nadd = nan", ["boost 1", "add", "nan", "-1 to 1"]),
