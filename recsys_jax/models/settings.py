@@ -47,6 +47,13 @@ def own_settings() -> Iterator[None]:
             "allowed: threads, or processes started by spawn, forkserver or joblib, or forked before"
         )
     _used = True
+    with plain_settings():
+        yield
+
+
+@contextmanager
+def plain_settings() -> Iterator[None]:
+    """The settings of `own_settings`, for what asks JAX for shapes alone: no thread computes, so that a fork may."""
     with ExitStack() as stack:
         with suppress(ValueError):  # while a caller's own function is compiled, its mesh stays
             stack.enter_context(jax.set_mesh(None))

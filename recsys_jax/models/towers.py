@@ -1,7 +1,7 @@
 """The two towers as one pure Flax module, each with a wide path, a deep path, or both."""
 
 from collections.abc import Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, UInt16
 
 from recsys_jax.data.schema import TowerInput
 from recsys_jax.models.basis import KNOTS, hats
-from recsys_jax.models.settings import full_precision, own_settings
+from recsys_jax.models.settings import full_precision, own_settings, plain_settings
 
 Variables = Mapping[str, Any]
 
@@ -233,7 +233,18 @@ class TwoTower(nn.Module):
 
     def shapes(self, customers: Mapping[str, Any], products: Mapping[str, Any]) -> dict[str, Any]:
         """The tree that `init` gives for a row of features each, as shapes and types: nothing is computed."""
-        return jax.eval_shape(lambda *sides: self.init(jax.random.key(0), *sides), customers, products)  # type: ignore[no-any-return]
+        sides = (
+            tuple((name, jax.ShapeDtypeStruct(part.shape, part.dtype)) for name, part in side.items())
+            for side in (customers, products)
+        )
+        return jax.tree.map(lambda leaf: leaf, _shapes(self, *sides))  # type: ignore[no-any-return]
+
+
+# Tracing takes longer than all else that loading a small model does, and who loads one again has the same shapes.
+@lru_cache(maxsize=32)
+@plain_settings()
+def _shapes(model: TwoTower, *sides: tuple[tuple[str, jax.ShapeDtypeStruct], ...]) -> Variables:
+    return jax.eval_shape(lambda *sides: model.init(jax.random.key(0), *sides), *map(dict, sides))  # type: ignore[no-any-return]
 
 
 def initial_variables(

@@ -9,8 +9,9 @@ import sklearn
 from conftest import mall_products, write_mall
 from protocols import cross_validation
 
-from recsys_jax import DeepConfig, Recommender, WideConfig, fit, fit_seeds, load_dataset, scores, top_k
+from recsys_jax import DeepConfig, Recommender, WideConfig, fit, fit_seeds, load_dataset, load_model, scores, top_k
 from recsys_jax.evaluation.plots import embedding_space
+from recsys_jax.models import towers
 from recsys_jax.serving.boosts import BoostRule
 
 pytestmark = pytest.mark.wild
@@ -93,6 +94,16 @@ def test_a_host_may_set_what_it_likes(name, dataset, expected):
         before = jax.config.jax_enable_x64, jax.config.jax_debug_nans, jax.sharding.get_mesh()
         assert everything(dataset) == expected
         assert (jax.config.jax_enable_x64, jax.config.jax_debug_nans, jax.sharding.get_mesh()) == before
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("recipe", ["deep", "wide"])
+def test_what_was_saved_is_loaded(name, recipe, run_of):
+    """The shapes that a file must have are those of 32 bits, also where they were never asked for before."""
+    towers._shapes.cache_clear()
+    with SETTINGS[name]():
+        loaded = load_model(run_of("mall", recipe))
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(loaded.variables))
 
 
 @pytest.mark.parametrize("total", [50, 100_000], ids=["few", "many"])

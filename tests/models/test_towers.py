@@ -1,5 +1,6 @@
 """The towers: widths, batch normalisation as PyTorch does it, padding, degenerate input."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -13,6 +14,7 @@ from recsys_jax.models.towers import (
     DeepPath,
     Tower,
     TwoTower,
+    _shapes,
     encode_customers,
     encode_products,
     initial_variables,
@@ -278,6 +280,19 @@ def test_init_has_finite_gradients(paths):
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient(allowed)))
     moved = gradient(variables["params"])
     assert any(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(moved["product"]))
+
+
+def test_shapes_are_traced_once_and_belong_to_who_asks(paths):
+    sides = every_kind(1), every_kind(1)
+    first = paths.shapes(*sides)
+    expected = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), first)
+    first["params"]["customer"].clear()
+    traced = _shapes.cache_info().misses
+    again = paths.clone().shapes(*sides)
+    assert _shapes.cache_info().misses == traced
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), again) == expected
+    wider = replace(paths, customer_inputs=(TowerInput("colour", "categorical", 401), *EVERY_KIND[1:]))
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), wider.shapes(*sides)) != expected
 
 
 def test_vectors_have_unit_length_and_the_width_of_both_paths(paths):
