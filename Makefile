@@ -12,9 +12,11 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check install --no-
 SELF   := --no-build-isolation --editable
 UV     := uv pip compile --quiet --no-config --generate-hashes --only-binary :all: --emit-build-options --no-annotate \
 	--python-version 3.11 --custom-compile-command "make lock"
-# Most of the gate's time XLA compiles small programs, and without its fusion emitters it needs half as long for them.
+# Most of the gate's time XLA compiles small programs. Without its fusion emitters, most optimisations and a split for
+# threads it needs a quarter as long for them; tests that train for long have the fixture `optimised`.
 # `make prove`, `make matrix` and pytest by itself run the programs that people run.
-QUICK  := --xla_cpu_use_fusion_emitters=false
+QUICK  := JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
+	XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 $$XLA_FLAGS"
 # Nothing here looks for models on a hub: what is needed comes with the packages.
 export HF_HUB_OFFLINE = 1
 
@@ -30,7 +32,7 @@ test: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/deptry recsys_jax scripts tests
 	$(BIN)/lint-imports
-	XLA_FLAGS="$(QUICK) $$XLA_FLAGS" $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+	$(QUICK) $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 prove: $(VENV)/.dev
 	$(BIN)/pytest -m slow

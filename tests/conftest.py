@@ -342,6 +342,15 @@ def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def optimised() -> Iterator[None]:
+    """For long trainings: XLA optimises them also where `make test` says that it need not."""
+    quick = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", quick)
+
+
 @pytest.fixture
 def mall(tmp_path: Path) -> Path:
     """A folder of its own with the mall, to be changed at will."""

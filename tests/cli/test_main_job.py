@@ -16,7 +16,7 @@ MALL = Path(__file__).parents[2] / "data" / "amoremall"
 
 
 @pytest.fixture(scope="module")
-def job(tmp_path_factory):
+def job(tmp_path_factory, optimised):
     """The main job with an encoder that needs no model, where there is no dataset yet."""
     cwd = tmp_path_factory.mktemp("job")
     return cwd, done("run", "--encoder", "lsa", cwd=cwd)

@@ -25,6 +25,7 @@ from recsys_jax.personas.customers import customer_rows
 from recsys_jax.personas.encoders import get_encoder
 from recsys_jax.personas.folds import personas_of_fold
 
+pytestmark = pytest.mark.usefixtures("optimised")
 MALL = Path(__file__).parents[2] / "data" / "amoremall"
 
 
