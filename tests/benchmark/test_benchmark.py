@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from child import child_of_a_test
 
 from recsys_jax import InputError
 from recsys_jax_benchmark import main as benchmark
-from recsys_jax_benchmark import scoring, training
+from recsys_jax_benchmark import process, scoring, training
 from recsys_jax_benchmark.process import Failure, Limits, in_process, in_turns, processors
 from recsys_jax_benchmark.pytorch import reference
 from recsys_jax_benchmark.pytorch.strongest import Strongest
@@ -127,13 +128,6 @@ def test_a_spread_has_the_unit_of_its_median():
     assert benchmark._cell("customers_per_s", benchmark.figure([2667.4])) == "2,667"
 
 
-def child_of_a_test(limits, word):
-    """The process of the next test."""
-    print("noise")
-    yield word, processors(), dict(os.environ)
-    yield 1 / 0
-
-
 def test_a_process_has_its_processors_and_nobodys_tuning(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     monkeypatch.setenv("XLA_FLAGS", "--mine")
@@ -185,6 +179,8 @@ def test_a_tiny_run(parts, trained, mall, tmp_path, monkeypatch, capsys):
     if parts != PARTS:
         searched = {"NumPy", "recsys_jax"}
         monkeypatch.setattr(scoring, "METHODS", {name: scoring.METHODS[name] for name in searched})
+        monkeypatch.setattr(training, "TURNS", 10)
+        monkeypatch.setattr(process, "TUNING", ())  # nobody is compared: as any process that tests start
     monkeypatch.setattr(benchmark, "SEEDS", 2)
     out = tmp_path / "out.json"
     benchmark.main(benchmark.Options(mall, parts=parts, epochs=1, repeats=1, out=out))

@@ -116,7 +116,7 @@ def _measure(
         return _figures(serving.requests(job, repeats, limits, folder / "requests.pth", bar))
     again = partial(repeated, limits=limits, repeats=repeats, progress=bar)
     if part == "step":
-        return _figures(again(training.STEP, training.take_steps, job), training.STEP)
+        return _figures(again(training.STEP, training.take_steps, job, training.TURNS), training.STEP)
     one = again(training.ALONE, training.train_together, job, 1)
     return _figures(one | again(f"{SEEDS} models", training.train_together, job, SEEDS), training.ALONE)
 

@@ -192,8 +192,11 @@ def train_together(limits: Limits, job: Job, count: int) -> Iterator[dict[str, f
             yield {TOGETHER: timed(lambda: fit_seeds(dataset, config, range(count)))}
 
 
-def take_steps(limits: Limits, job: Job) -> Iterator[dict[str, float]]:
-    """A process of whole trainings, and of parts of a step that can be run alone: seconds a step, again and again."""
+def take_steps(limits: Limits, job: Job, turns: int) -> Iterator[dict[str, float]]:
+    """A process of whole trainings, and of parts of a step that can be run alone: seconds a step, again and again.
+
+    Of a part as many `turns` are timed at once.
+    """
     import numpy as np
 
     from recsys_jax import DeepConfig, fit, load_dataset
@@ -209,21 +212,21 @@ def take_steps(limits: Limits, job: Job) -> Iterator[dict[str, float]]:
         first, second = (tower["deep"][layer]["kernel"] for layer in ("hidden", "output"))
         towers.append((np.full((rows * config.batch_size, len(first)), 0.1, np.float32), first, second))
     trainings = {STEP: config, "without dropout": replace(config, dropout=0.0)}
-    programs = {"matrix products alone": _products(towers), "Adam alone": _adam(params)}
+    programs = {"matrix products alone": _products(towers, turns), "Adam alone": _adam(params, turns)}
     while True:
         trained = {part: timed(partial(fit, dataset, own)) / count for part, own in trainings.items()}
-        yield trained | {part: timed(program) / TURNS for part, program in programs.items()}
+        yield trained | {part: timed(program) / turns for part, program in programs.items()}
 
 
-def _repeated(turn: Callable[[Any], Any], start: Any) -> Callable[[], Any]:
+def _repeated(turn: Callable[[Any], Any], start: Any, turns: int) -> Callable[[], Any]:
     """A program of many turns, each of what the last one left."""
     import jax
 
-    run = jax.jit(lambda start: jax.lax.scan(lambda state, _: (turn(state), None), start, None, length=TURNS)[0])
+    run = jax.jit(lambda start: jax.lax.scan(lambda state, _: (turn(state), None), start, None, length=turns)[0])
     return lambda: jax.block_until_ready(run(start))  # type: ignore[no-untyped-call]
 
 
-def _products(towers: Any) -> Callable[[], Any]:
+def _products(towers: Any, turns: int) -> Callable[[], Any]:
     """For each tower two products forward, and for each of these two backward; no turn can do without the last."""
 
     def turn(towers: Any) -> Any:
@@ -236,10 +239,10 @@ def _products(towers: Any) -> Callable[[], Any]:
             out.append(tuple(old - 1e-9 * change for old, change in zip((x, first, second), changes, strict=True)))
         return out
 
-    return _repeated(turn, towers)
+    return _repeated(turn, towers, turns)
 
 
-def _adam(params: Any) -> Callable[[], Any]:
+def _adam(params: Any, turns: int) -> Callable[[], Any]:
     """Adam on one vector of all parameters."""
     import optax
     from jax.flatten_util import ravel_pytree
@@ -251,4 +254,4 @@ def _adam(params: Any) -> Callable[[], Any]:
         updates, moments = adam.update(vector, moments)
         return optax.apply_updates(vector, updates), moments
 
-    return _repeated(turn, (vector, adam.init(vector)))
+    return _repeated(turn, (vector, adam.init(vector)), turns)
