@@ -23,9 +23,9 @@ def test_the_import_is_light():
 
 
 def test_the_import_costs_at_most_0_3_s_beyond_jax():
-    """The best of several: another process on the machine can only make it slower."""
+    """One of several: another process on the machine can only make it slower."""
     code = "import time; import jax; t = time.perf_counter(); import recsys_jax; print(time.perf_counter() - t)"
-    assert min(float(python(code)) for _ in range(5)) < 0.3
+    assert any(float(python(code)) < 0.3 for _ in range(5))
 
 
 def test_serving_needs_no_training():

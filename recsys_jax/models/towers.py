@@ -19,12 +19,12 @@ Variables = Mapping[str, Any]
 
 def _dense(name: str, width: int, fan_in: int) -> nn.Dense:
     """A layer whose weight and bias are U(-1/sqrt(fan_in), 1/sqrt(fan_in)), as `torch.nn.Linear` draws them."""
-    bound = fan_in**-0.5
-
-    def init(key: Array, shape: Any, dtype: Any = jnp.float32) -> Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
+    init = partial(_uniform, fan_in**-0.5)
     return nn.Dense(width, kernel_init=init, bias_init=init, name=name)
+
+
+def _uniform(bound: float, key: Array, shape: Any, dtype: Any = jnp.float32) -> Array:
+    return jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def _root(x: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -233,18 +233,16 @@ class TwoTower(nn.Module):
 
     def shapes(self, customers: Mapping[str, Any], products: Mapping[str, Any]) -> dict[str, Any]:
         """The tree that `init` gives for a row of features each, as shapes and types: nothing is computed."""
-        sides = (
-            tuple((name, jax.ShapeDtypeStruct(part.shape, part.dtype)) for name, part in side.items())
-            for side in (customers, products)
-        )
+        sides = (tuple((name, part.shape, part.dtype) for name, part in side.items()) for side in (customers, products))
         return jax.tree.map(lambda leaf: leaf, _shapes(self, *sides))  # type: ignore[no-any-return]
 
 
 # Tracing takes longer than all else that loading a small model does, and who loads one again has the same shapes.
 @lru_cache(maxsize=32)
 @plain_settings()
-def _shapes(model: TwoTower, *sides: tuple[tuple[str, jax.ShapeDtypeStruct], ...]) -> Variables:
-    return jax.eval_shape(lambda *sides: model.init(jax.random.key(0), *sides), *map(dict, sides))  # type: ignore[no-any-return]
+def _shapes(model: TwoTower, *sides: tuple[tuple[str, tuple[int, ...], np.dtype], ...]) -> dict[str, Any]:
+    rows = ({name: jax.ShapeDtypeStruct(shape, kind) for name, shape, kind in side} for side in sides)  # type: ignore[no-untyped-call]
+    return jax.eval_shape(lambda *sides: model.init(jax.random.key(0), *sides), *rows)  # type: ignore[no-any-return]
 
 
 def initial_variables(
