@@ -19,6 +19,8 @@ QUICK  := JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
 	XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 $$XLA_FLAGS"
 # Nothing here looks for models on a hub: what is needed comes with the packages.
 export HF_HUB_OFFLINE = 1
+# What was compiled at the first import is kept, whatever is set outside: else every process would take seconds for it.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: run test prove matrix lock clean
 .DEFAULT_GOAL := run
@@ -26,13 +28,16 @@ export HF_HUB_OFFLINE = 1
 run: $(VENV)/.run
 	$(BIN)/recsys-jax run data/amoremall
 
+# mypy takes a minute of one processor: it runs beside the tests, and what it says follows theirs.
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/deptry recsys_jax scripts tests
 	$(BIN)/lint-imports
-	$(QUICK) $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal
+	@$(BIN)/mypy > $(VENV)/mypy.txt 2>&1 & mypy=$$!; \
+	$(QUICK) $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal; tests=$$?; \
+	wait $$mypy; types=$$?; echo mypy; cat $(VENV)/mypy.txt; \
+	exit $$((tests || types))
 
 prove: $(VENV)/.dev
 	$(BIN)/pytest -m slow
