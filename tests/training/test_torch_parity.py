@@ -7,7 +7,7 @@ and, for losses that the reference lacks, PyTorch's own functions. An error is r
 
 from collections import defaultdict
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,22 @@ class Mall:
     def data(self, config: DeepConfig, dtype: Any) -> TrainData:
         data = self.prepared.data(config)
         return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, data)
+
+    @cached_property
+    def twos(self) -> list[np.ndarray]:
+        """Batches of two purchases that differ in every attribute, and of which neither customer bought the other's."""
+
+        def unlike(side, a, b):
+            return all(column[a] != column[b] for column in self.theirs[side].values())
+
+        return [
+            np.stack([one, two])
+            for one, two in combinations(self.pairs, 2)
+            if unlike("customer", one[0], two[0])
+            and unlike("product", one[1], two[1])
+            and not self.bought[one[0], two[1]]
+            and not self.bought[two[0], one[1]]
+        ]
 
 
 @pytest.fixture(scope="module")
@@ -314,30 +330,14 @@ def agree(largest, title, ours, theirs, bound):
     assert not {name: error for name, error in found.items() if not error <= bound}, f"{title}: above {bound}"
 
 
-def twos(mall):
-    """Batches of two purchases that differ in every attribute, and of which neither customer bought the other's."""
-
-    def unlike(side, a, b):
-        return all(column[a] != column[b] for column in mall.theirs[side].values())
-
-    return [
-        np.stack([one, two])
-        for one, two in combinations(mall.pairs, 2)
-        if unlike("customer", one[0], two[0])
-        and unlike("product", one[1], two[1])
-        and not mall.bought[one[0], two[1]]
-        and not mall.bought[two[0], one[1]]
-    ]
-
-
 def plan(mall, size, *, same=False):
     """The purchases and negatives of each step. Of two purchases, each product is the other customer's negative."""
-    rng, pairs_of_two = np.random.default_rng(size), twos(mall)
+    rng = np.random.default_rng(size)
     for _ in range(STEPS):
         negatives = np.array([rng.choice(mall.popular[~own[mall.popular]]) for own in mall.bought], np.int32)
         pairs = rng.permutation(mall.pairs)[:size]
         if size == 2:
-            pairs = pairs_of_two[0 if same else rng.integers(len(pairs_of_two))]
+            pairs = mall.twos[0 if same else rng.integers(len(mall.twos))]
             negatives[pairs[:, 0]] = pairs[::-1, 1]
         yield pairs, negatives
 
@@ -443,7 +443,7 @@ def test_in_float32_they_agree_without_padding_and_after_a_hundred_steps_on_two_
 
 
 def compare_in_float32(mall, largest, config, size, length, steps):
-    pairs, products = (twos(mall)[0], twos(mall)[0][:, 1]) if size == 2 else (mall.pairs, mall.popular)
+    pairs, products = (mall.twos[0], mall.twos[0][:, 1]) if size == 2 else (mall.pairs, mall.popular)
     theirs = Theirs(mall, config, torch.float32)
     theirs.keep_away_from_kinks("customer", np.unique(pairs[:, 0]))
     theirs.keep_away_from_kinks("product", np.arange(len(mall.bought[0])) if config.loss == "softmax" else products)
