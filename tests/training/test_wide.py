@@ -400,7 +400,8 @@ def test_a_new_product_does_not_move_the_others():
     wild["kind"][3], wild["weight"][3] = "unheard of", 1e6
     models = [fit(one, PENALTIES, train=train) for one in (data, replace(data, products=Table.of(wild, "products")))]
     one, two = (np.delete(log_odds(model, data.customers), 3, axis=1) for model in models)
-    np.testing.assert_allclose(one, two, atol=1e-3)
+    # A fit ends where a step gains little, which rounding decides; by a leak they would differ by tenths.
+    np.testing.assert_allclose(one, two, atol=3e-3)
 
 
 def test_customers_who_all_state_the_same_get_what_is_popular():
