@@ -14,7 +14,7 @@ from recsys_jax.console import places
 from recsys_jax.console.terminal import console, note
 from recsys_jax.data.dataset import read_products, read_schema
 from recsys_jax.data.features import FittedFeature
-from recsys_jax.data.files import csv_text, require_folder, write_file
+from recsys_jax.data.files import csv_text, read_file, require_folder, write_file
 from recsys_jax.data.schema import Categorical, Numeric
 from recsys_jax.errors import require
 from recsys_jax.synthetic.populations import population, write_population
@@ -192,7 +192,7 @@ def _lines(path: Path, separator: str, fields: int) -> list[list[str]]:
             f"{path}: there is no such file; SOURCE is the unpacked folder ml-100k with u.data, u.user, u.item, u.genre"
         )
     # Not splitlines(): it also splits at characters that may stand in a Latin-1 title.
-    lines = path.read_bytes().decode("latin-1").replace("\r\n", "\n").split("\n")
+    lines = read_file(path).decode("latin-1").replace("\r\n", "\n").split("\n")
     rows = [line.split(separator) for line in lines]
     for number, row in enumerate(rows, 1):
         if len(row) != fields and row != [""]:

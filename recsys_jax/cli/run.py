@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -87,20 +89,21 @@ def main(options: Options) -> str:
     started = time.monotonic()
     if options.dataset.suffix.lower() in PRODUCT_FILES and not options.dataset.exists():
         raise InputError(f"{options.dataset}: there is no such file")
-    dataset = (folder_of(options) if options.dataset.is_file() else options.dataset).resolve()
+    made_now = ExitStack()
+    dataset = (folder_of(options, made_now) if options.dataset.is_file() else options.dataset).resolve()
     if Path.cwd() in dataset.parents:  # as a person would type it
         dataset = dataset.relative_to(Path.cwd())
     if dataset == MALL and not MALL.exists():
         console.print(f"There is no {MALL} here: the synthetic mall is written there")
         make_mall(MALL)
     default = standard(dataset)
-    run = run_folder(dataset, options.run, force=options.force)
-    if read_schema(dataset).customers.file is None:
-        _stage("Personas and customers, from the reviews")
-        made_with = cluster_personas.Options(
-            dataset, run, options.encoder, options.k, options.seed, force=options.force
-        )
-        cluster_personas.main(made_with)
+    with made_now:  # the folder of a product file goes where its reviews make no personas
+        run = run_folder(dataset, options.run, force=options.force)
+        if read_schema(dataset).customers.file is None:
+            _stage("Personas and customers, from the reviews")
+            asked = options.encoder, options.k, options.seed
+            cluster_personas.main(cluster_personas.Options(dataset, run, *asked, force=options.force))
+        made_now.pop_all()
     opened, made = load(dataset, run)
     recipes = {one.recipe: _changed(one, options) for one in [*built_in(len(opened.purchases)).values(), default]}
     own = recipes.pop(default.recipe if options.recipe == "standard" else options.recipe)
@@ -120,11 +123,11 @@ def main(options: Options) -> str:
     return following("train", *again(dataset, beside, None if found else made), *words(other))
 
 
-def folder_of(options: Options) -> Path:
+def folder_of(options: Options, undo: ExitStack) -> Path:
     """A dataset folder for a product file of the mall: its own copy, described as `data/amoremall` is.
 
-    It lies beside the run. Raises `InputError`, before anything is written, for a file of another kind or without
-    reviews, and where the folder is that of another file or has files of others.
+    It lies beside the run; `undo` removes it where it is new. Raises `InputError`, before anything is written, for a
+    file of another kind or without reviews, and where the folder is that of another file or has files of others.
     """
     products = options.dataset
     if products.suffix.lower() not in PRODUCT_FILES:
@@ -138,7 +141,9 @@ def folder_of(options: Options) -> Path:
     name = re.sub(r"^\.+|[\\:]", "_", "".join(one if one.isprintable() else "_" for one in products.stem))
     run, packaged = options.run or Path("runs") / name, files("recsys_jax.data")
     folder = run.with_name(f"{run.name}-dataset")
-    require_own(folder, products, force=options.force, former=["personas.toml"])
+    require_own(folder, products, force=options.force)
+    if not folder.exists():
+        undo.callback(shutil.rmtree, folder, ignore_errors=True)
     claim(folder, products)
     copy = f"products{products.suffix.lower()}"
     described = packaged.joinpath("amoremall.toml").read_text("utf-8").replace("products.json", copy)

@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from recsys_jax.console.terminal import console
+from recsys_jax.console.terminal import console, harmless
 from recsys_jax.data.files import write_file
 from recsys_jax.evaluation.bootstrap import Interval
 
@@ -99,7 +99,7 @@ def write_page(path: Path, page: Page) -> None:
     for number, block in enumerate(page):
         lines += [""] if _begins(page, number) else []
         lines += block.markdown() if isinstance(block, Grid) else [block]
-    write_file(path, "\n".join(lines[1:]) + "\n")
+    write_file(path, harmless("\n".join(lines[1:])) + "\n")
 
 
 def _begins(page: Page, number: int) -> bool:

@@ -86,11 +86,17 @@ class _Console(Console):
             if segment.control or segment.text.isprintable():
                 yield segment
             else:
-                yield segment._replace(text=_OBEYED.sub("�", segment.text))
+                yield segment._replace(text=harmless(segment.text))
 
 
 # Control characters, halves of characters, and what turns the direction of writing round.
 _OBEYED = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
+
+
+def harmless(text: str) -> str:
+    """The text with � for each character that a terminal, or who reads it, would obey."""
+    return _OBEYED.sub("�", text)
+
 
 console = _Console()
 errors = _Console(stderr=True)

@@ -168,6 +168,13 @@ def read_file(path: Path, *, inside: Path | None = None, largest: float = inf) -
         raise InputError(f"{path}: can't be read: {error}") from None
 
 
+def first_bytes(path: Path, inside: Path) -> bytes:
+    """The first thousand bytes of a file; none where it is absent or may not be read."""
+    with suppress(OSError, InputError), open_file(path, inside=inside) as stream:
+        return stream.read(1000)
+    return b""
+
+
 def read_arrays(content: bytes) -> dict[str, np.ndarray]:
     """The arrays that `numpy.savez` wrote, without unpickling or unpacking. Raises `ValueError` for anything else."""
     try:

@@ -118,8 +118,8 @@ def _read_json(path: Path) -> Table:
 
 def _read_csv(path: Path) -> Table:
     text = _text(path)
-    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # long reviews are allowed
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    before = csv.field_size_limit(2**31 - 1)  # long reviews are allowed; the limit is that of the whole program
     try:
         header = [composed(name) for name in next(reader, [])]
         rows = [row for row in reader if row]
@@ -127,6 +127,8 @@ def _read_csv(path: Path) -> Table:
         never = "; a quotation mark before it opens a value that never closes"
         closes = never if "unexpected end" in str(error) else ""
         raise InputError(f"{path}, line {reader.line_num}: not valid CSV: {error}{closes}") from None
+    finally:
+        csv.field_size_limit(before)
     different(header, str(path))
     wrong = [(row, len(values)) for row, values in enumerate(rows) if len(values) != len(header)]
     problems = {row: f": found {count} values; the header has {len(header)}" for row, count in wrong}
@@ -144,12 +146,22 @@ def _read_parquet(path: Path) -> Table:
         raise InputError(f"{path}: Parquet files need pyarrow: pip install 'recsys_jax[parquet]'") from None
     try:
         with open_file(path) as stream, parquet.ParquetFile(stream) as file:
+            groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]
+            values = sum(group.column(column).num_values for group in groups for column in range(group.num_columns))
+            size = stream.seek(0, io.SEEK_END)
+            if values > _VALUES_PER_BYTE * size + 2**21:
+                raise InputError(
+                    f"{path}: found {values:,} values in {size:,} bytes; allowed: at most {_VALUES_PER_BYTE} in each"
+                )
             return Table.of(file.read(), str(path))
     except InputError:
         raise
-    except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
+    except (arrow.ArrowException, OSError, ValueError, OverflowError, MemoryError) as error:
         raise InputError(f"{path}: not readable as Parquet: {error}") from None
 
+
+# A constant column takes no room at all; of ids, two million values take a megabyte or more.
+_VALUES_PER_BYTE = 16
 
 _READERS: Mapping[str, tuple[Callable[[Path], Table], str]] = {
     ".json": (_read_json, "JSON, a list of objects"),

@@ -11,7 +11,7 @@ from collections.abc import KeysView, Sequence, ValuesView
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from numbers import Number
+from numbers import Number, Real
 from typing import Any
 from uuid import UUID
 
@@ -31,7 +31,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _WORDS = dict.fromkeys(["NaN", "nan", "NaT", "<NA>", "NULL", "null", "\\N", "#N/A"], "")
 _TRUTH = {"true", "false"}
 _WORDS |= {"True": "true", "TRUE": "true", "False": "false", "FALSE": "false"}
-_SCALARS = (str, int, float, Number, np.generic, date, time, timedelta, UUID)
+_SCALARS = (str, Real, Decimal, np.generic, date, time, timedelta, UUID)
 # A list as Python, JSON or Spark write it: texts in quotes, or words without spaces.
 _ITEM = r"""\s*(?:'([^'\\]*)'|"([^"\\]*)"|([^\s'"\[\],]+))\s*"""
 _ITEMS = re.compile(_ITEM)
@@ -55,7 +55,7 @@ def is_scalar(value: object) -> bool:
     (True, True, False, False, False)
     """
     if value is None or isinstance(value, _SCALARS):
-        return not isinstance(value, bytes | np.void)
+        return not isinstance(value, bytes | np.void | np.complexfloating)
     # pandas' missing value, its intervals and periods
     return type(value).__module__.startswith("pandas.") and not hasattr(value, "__iter__")
 
@@ -73,6 +73,8 @@ def as_key(value: object) -> str | None:
     if isinstance(value, str):
         text = composed(value.strip())
         return _WORDS.get(text, text) or None
+    if isinstance(value, np.float16 | np.float32):
+        value = float(str(value))  # the number that was rounded to so few digits: 0.1
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, bool):
@@ -223,7 +225,7 @@ def _written_list(text: str) -> list[Any] | None:
         return json.loads(text)  # type: ignore[no-any-return]
     if not _LIST.fullmatch(text):
         return None
-    return [a or b or ("" if word == "None" else word.removesuffix(".0")) for a, b, word in _ITEMS.findall(text[1:-1])]
+    return [a or b or ("" if word == "None" else word) for a, b, word in _ITEMS.findall(text[1:-1])]
 
 
 def split_keys(value: object, separator: str | None) -> list[str] | None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import wraps
 from typing import Any, TypeVar
 
 import jax
@@ -30,6 +31,28 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
     os.register_at_fork(after_in_child=_after_fork)
 
 
+def _compute_here() -> None:
+    """Notes that JAX computes in this process. Raises `InputError` where it cannot, as `own_settings` says."""
+    global _used
+    if _forked:
+        raise InputError(
+            "found a process forked after its parent had trained or recommended with JAX, whose threads it lacks; "
+            "allowed: threads, or processes started by spawn, forkserver or joblib, or forked before"
+        )
+    _used = True
+
+
+def unforked(compiled: F) -> F:
+    """A decorator to stand above `jax.jit`: `InputError` in a process where the call would never end."""
+
+    @wraps(compiled)
+    def call(*arguments: Any, **options: Any) -> Any:
+        _compute_here()
+        return compiled(*arguments, **options)
+
+    return call  # type: ignore[return-value]
+
+
 @contextmanager
 def own_settings() -> Iterator[None]:
     """JAX's settings as this library is tested with, for this thread alone and until it is left; also a decorator.
@@ -40,13 +63,7 @@ def own_settings() -> Iterator[None]:
     Raises `InputError` in a process that was forked from one that came by here: the threads that JAX waits for are the
     parent's.
     """
-    global _used
-    if _forked:
-        raise InputError(
-            "found a process forked after its parent had trained or recommended with JAX, whose threads it lacks; "
-            "allowed: threads, or processes started by spawn, forkserver or joblib, or forked before"
-        )
-    _used = True
+    _compute_here()
     with plain_settings():
         yield
 

@@ -1,6 +1,6 @@
 """An immutable snapshot of a recommender's products, ready for scoring and display."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,8 +11,8 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, as_key, as_plain, parse_number
-from recsys_jax.errors import InputError, choices, shown
+from recsys_jax.data.values import as_id, as_key, as_list, as_plain, parse_number
+from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.serving.boosts import BoostRule, meets
 from recsys_jax.serving.search import SingleSearch
@@ -176,13 +176,12 @@ class Catalogue:
             return None
         if not self.meanings:
             raise InputError(f"{source}, categories: found {categories!r}; allowed: none, products have no category")
-        one = isinstance(categories, str) or not isinstance(categories, Iterable)
+        several = as_list(categories)
         numbers, of_product = self._numbers
         allowed = np.zeros(len(self.ids), bool)
-        for category in [categories] if one else categories:
+        for category in [categories] if several is None else several:
             key = self.meanings.get(as_key(category) or "")
-            if key is None:
-                raise InputError(f"{source}, categories: found {category!r}; allowed: {choices(self.meanings)}")
+            require(key is not None, f"{source}, categories", category, choices(self.meanings))
             allowed |= of_product == numbers[key]
         return allowed
 

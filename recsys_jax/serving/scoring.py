@@ -8,9 +8,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Int32, Shaped
 
 from recsys_jax.errors import InputError, require
-from recsys_jax.models.settings import full_precision
+from recsys_jax.models.settings import full_precision, unforked
 
 
+@unforked
 @jax.jit
 @full_precision
 def scores(customers: Float[Array, "n d"], products: Float[Array, "p d"]) -> Float[Array, "n p"]:
@@ -24,6 +25,7 @@ def scores(customers: Float[Array, "n d"], products: Float[Array, "p d"]) -> Flo
     return jnp.clip((1.0 + customers @ products.T) / 2.0, 0.0, 1.0)  # (n, d) . (d, p) -> (n, p)
 
 
+@unforked
 @partial(jax.jit, static_argnames="k")
 @full_precision
 def top_k(
@@ -52,7 +54,8 @@ def top_k(
         Scores, (1 + dot product) / 2 + bias, not clipped so that boosts count, and product indices, both (n, k),
         padded with -inf and -1 where fewer than k products remain.
 
-    Raises `InputError` for a k below 0, and for options of another shape or kind, such as a mask to `exclude`.
+    Raises `InputError` for a k below 0, and for options of another shape or kind, such as a mask to `exclude`,
+    and in a process forked after JAX ran in its parent.
     """
     count, total = customers.shape[0], products.shape[0]
     require(k >= 0, "k", k, "0 or more")

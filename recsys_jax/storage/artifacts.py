@@ -18,7 +18,16 @@ from safetensors.numpy import save as save_tensors
 
 from recsys_jax.config import parse_recipe, to_table
 from recsys_jax.data.features import FeatureSpace, FittedFeature, with_product_id
-from recsys_jax.data.files import UNSEALED, is_sealed, only_writer, open_file, read_json, sealed, write_file
+from recsys_jax.data.files import (
+    UNSEALED,
+    first_bytes,
+    is_sealed,
+    only_writer,
+    open_file,
+    read_json,
+    sealed,
+    write_file,
+)
 from recsys_jax.data.schema import Schema
 from recsys_jax.errors import InputError, shown
 from recsys_jax.models.popularity import LogPopularity
@@ -40,10 +49,8 @@ _FORMER = "model.safetensors"  # The tensors of format 3, and of many other prog
 
 def beginning(folder: Path) -> bytes:
     """How `model.json` begins, with format, versions and checksums; empty where there is none, or none of a model."""
-    with suppress(FileNotFoundError, InputError), open_file(folder / MODEL, inside=folder) as stream:
-        begins = stream.read(1000)
-        return begins if re.match(rb'{\s*"format": \d', begins) else b""
-    return b""
+    begins = first_bytes(folder / MODEL, folder)
+    return begins if re.match(rb'{\s*"format": \d', begins) else b""
 
 
 def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:

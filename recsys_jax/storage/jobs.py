@@ -14,14 +14,14 @@ from typing import IO, Any
 import jax
 import numpy as np
 
-from recsys_jax.data.files import replace_file, require_folder, write_file
+from recsys_jax.data.files import open_file, read_file, read_json, replace_file, require_folder, write_file
 from recsys_jax.errors import InputError
 
 LOCK = ".lock"
 
 _PACKAGES = "recsys_jax", "jax", "jaxlib", "flax", "optax", "numpy"
 # Settings of JAX by which the same program computes other numbers.
-_SETTINGS = "enable_x64", "default_matmul_precision", "default_prng_impl", "threefry_partitionable"
+_SETTINGS = "enable_x64", "default_matmul_precision", "default_prng_impl"
 
 
 def fingerprint(path: Path | None) -> str:
@@ -69,7 +69,14 @@ def _locked(folder: Path, busy: str) -> IO[bytes]:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / LOCK
         with suppress(FileNotFoundError):  # the process that had it removed the folder meanwhile
-            stream = path.open("ab")
+            # No link is followed, and a pipe is not waited for.
+            flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+            try:
+                stream = os.fdopen(os.open(path, flags, 0o666), "wb")
+            except FileNotFoundError:
+                raise
+            except OSError as error:
+                raise InputError(f"{path}: can't be opened ({error.strerror}); allowed: a file. Remove it") from None
             try:
                 import fcntl
 
@@ -160,14 +167,14 @@ class Parts:
     def _whole(self) -> dict[str, Any] | None:
         """The note of the next part, or nothing where its checksum is not that of the part and the note."""
         try:
-            note: dict[str, Any] = json.loads(self._file("json").read_bytes())
+            note: dict[str, Any] = read_json(read_file(self._file("json"), inside=self.folder))
             return note if note.pop("sha256") == self._checksum(note) else None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return None
 
     def _checksum(self, note: Mapping[str, Any]) -> str:
-        with self._file("part").open("rb") as stream:
-            digest = file_digest(stream, "sha256")
+        with open_file(self._file("part"), inside=self.folder) as stream:
+            digest = file_digest(stream, "sha256")  # type: ignore[arg-type]
         digest.update(json.dumps(note, sort_keys=True).encode())
         return digest.hexdigest()
 

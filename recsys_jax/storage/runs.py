@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
-from recsys_jax.data.files import only_writer, open_file, read_json, write_file
+from recsys_jax.data.files import first_bytes, only_writer, open_file, read_json, write_file
 from recsys_jax.data.splits import SPLITS
+from recsys_jax.data.values import plain
 from recsys_jax.errors import InputError
 from recsys_jax.storage.artifacts import MODEL, beginning
 from recsys_jax.storage.jobs import fingerprint
@@ -18,8 +21,14 @@ EVALUATION = ("report.md", "results.csv", "metrics.json", "results_by_persona.pn
 """What is written of each protocol, into a folder of its name."""
 
 _OF_MODEL = "embedding_space.png", "loss.csv", "report.md", "seeds.json"
-# What a run of a version without manifests has, some of it.
-_FORMER = "personas/model.json", "checkpoint*.safetensors", "*/metrics.json", "comparison.json", "*/*/comparison.json"
+# What a run of a version without manifests has, some of it, and how that begins: others use these names, too.
+_FORMER = {
+    "personas/model.json": rb'{\s*"format": \d',
+    "checkpoint*.safetensors": rb'.{40}{"',  # a checksum, then safetensors
+    "*/metrics.json": rb'{\s*"protocol": "',
+    "comparison.json": rb'{\s*"queries": {',
+    "*/*/comparison.json": rb'{\s*"queries": {',
+}
 _LARGEST = 2**20
 
 
@@ -55,27 +64,35 @@ def claim(folder: Path, source: Path, facts: Mapping[str, str] | None = None) ->
     record(folder, {"source": os.path.relpath(source.resolve(), folder.resolve()), **(facts or {})})
 
 
-def require_own(folder: Path, source: Path, *, force: bool = False, former: Iterable[str] = _FORMER) -> None:
+def require_own(folder: Path, source: Path, *, force: bool = False) -> None:
     """Raises `InputError` for a folder with the files of others, or that was made from another source that is there.
 
-    With `force` the folder is taken over. A folder without a manifest is known by its model or by `former` names.
+    With `force` the folder is taken over. A folder without a manifest is known by what former versions wrote.
     """
     known = read_manifest(folder)
     if force or not folder.is_dir():
         return
     if not known:
         found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-        if found and not beginning(folder) and not any(any(folder.glob(name)) for name in former):
+        if found and not beginning(folder) and not any(_has(folder, *one) for one in _FORMER.items()):
             raise InputError(
                 f"{folder}: found files that this program did not write, such as {found[0]}; allowed: a new folder, an "
                 "empty one, a run, or --force"
             )
-    made = (folder.resolve() / known.get("source", source.resolve())).resolve()
-    if made.exists() and not made.samefile(source):
+    made = os.path.join(os.path.realpath(folder), known.get("source", source.resolve()))
+    with suppress(ValueError):  # a name that no file can have
+        made = os.path.realpath(made)
+    if os.path.exists(made) and not os.path.samefile(made, source):
         raise InputError(
-            f"{folder}: found what was made from {made}; allowed for {source}: another folder (--run), or --force, "
-            "which replaces it"
+            f"{folder}: found what was made from {plain(made)}; allowed for {source}: another folder (--run), or "
+            "--force, which replaces it"
         )
+
+
+def _has(folder: Path, pattern: str, begins: bytes) -> bool:
+    """Whether there is a file of such a name that begins so."""
+    found = (first_bytes(path, folder) for path in folder.glob(pattern))
+    return any(re.match(begins, one, re.DOTALL) for one in found)
 
 
 def require_unread(folder: Path, names: Iterable[str], read: Iterable[Path]) -> None:

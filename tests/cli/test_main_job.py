@@ -1,6 +1,7 @@
 """The main job, from made reviews to recommendations."""
 
 import json
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 
@@ -106,7 +107,7 @@ def test_the_files_say_what_they_are(job):
 def test_a_product_file_is_described_as_the_mall_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "our shop.json").write_bytes((MALL / "products.json").read_bytes())
-    folder = folder_of(Options(Path("our shop.json")))
+    folder = folder_of(Options(Path("our shop.json")), ExitStack())
     schema = read_schema(folder)
     assert (folder, schema.name) == (Path("runs/our shop-dataset"), "our shop")
     assert len(read_reviews(folder, schema)) == 277
@@ -136,8 +137,16 @@ def test_a_product_file_of_any_name(tmp_path, monkeypatch, name):
     rows = product_rows()
     lines = name.startswith(("새", "lines", "P"))
     Path(name).write_text("\n".join(map(json.dumps, rows)) if lines else json.dumps(rows), "utf-8")
-    folder = folder_of(Options(Path(name)))
+    folder = folder_of(Options(Path(name)), ExitStack())
     assert len(read_reviews(folder, read_schema(folder))) == 277
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("asked", [["--k", "1"], ["--k", "9" * 22], ["--seed", "-1"], ["--encoder", "no such encoder"]])
+def test_a_product_file_that_makes_no_personas_leaves_nothing(tmp_path, asked):
+    (tmp_path / "p.json").write_bytes((MALL / "products.json").read_bytes())
+    assert run("run", "p.json", *asked, cwd=tmp_path).returncode == 2
+    assert not list((tmp_path / "runs").glob("*"))
 
 
 NO_PRODUCTS = {

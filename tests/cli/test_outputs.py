@@ -15,7 +15,7 @@ from command_line import run
 from recsys_jax import cli, save_model
 from recsys_jax.console import recommendations, terminal
 from recsys_jax.console.places import write_set_aside
-from recsys_jax.console.tables import say
+from recsys_jax.console.tables import Grid, say, write_page
 from recsys_jax.data.files import cache_folder, sheet_text
 from recsys_jax.data.tables import SetAside
 
@@ -52,6 +52,12 @@ def test_recommendations_on_any_console(named, encoding):
     assert ("어성초" in plain) == (encoding in ("cp949", "utf-8"))
     found = json.loads(bytes_of(encoding, "recommend", named, *KNOWN, "--json").decode(encoding))
     assert [(one["name"], one["price"]) for one in found] == [(NAME, None)] * 8
+
+
+def test_a_report_shows_what_the_terminal_shows(tmp_path):
+    write_page(tmp_path / "report.md", [f"a {NAME}", Grid(("", "MRR"), [[NAME, "0.1"]])])
+    text = (tmp_path / "report.md").read_text("utf-8")
+    assert text.count("어성초 – é ���") == 2
 
 
 def test_json_is_readable_and_moves_no_cursor(named):

@@ -3,7 +3,7 @@
 import json
 import shutil
 import signal
-from contextlib import chdir
+from contextlib import ExitStack, chdir
 from pathlib import Path
 
 import pytest
@@ -268,14 +268,14 @@ def test_two_product_files_of_one_name_do_not_share_a_dataset(tmp_path, monkeypa
         path.parent.mkdir()
         shutil.copy(MALL / "products.json", path)
     second.write_text(second.read_text("utf-8") + " ", "utf-8")
-    folder = main_job.folder_of(main_job.Options(first))
+    folder = main_job.folder_of(main_job.Options(first), ExitStack())
     copied = folder / "products.json"
-    assert main_job.folder_of(main_job.Options(first)) == folder
+    assert main_job.folder_of(main_job.Options(first), ExitStack()) == folder
     told(run("run", second), f"runs/products-dataset: found what was made from {first.resolve()}; allowed for {second}")
     assert copied.read_bytes() == first.read_bytes()
-    other = main_job.folder_of(main_job.Options(second, run=Path("runs/b")))
+    other = main_job.folder_of(main_job.Options(second, run=Path("runs/b")), ExitStack())
     assert (other, (other / "products.json").read_bytes()) == (Path("runs/b-dataset"), second.read_bytes())
-    main_job.folder_of(main_job.Options(second, force=True))
+    main_job.folder_of(main_job.Options(second, force=True), ExitStack())
     assert copied.read_bytes() == second.read_bytes()
 
 

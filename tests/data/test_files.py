@@ -1,11 +1,15 @@
 """Files that a person would not write: links out, pipes, TOML and JSON that are deep, wide or huge."""
 
+import csv
 import json
 import os
 import tomllib
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recsys_jax import InputError, Recommender, load_dataset
@@ -85,6 +89,31 @@ def test_what_the_person_names_is_a_file(tmp_path, read, kind):
     path = tmp_path / "a.csv"
     {"pipe": os.mkfifo, "folder": os.mkdir, "device": lambda path: path.symlink_to("/dev/null")}[kind](path)
     refused(lambda: read(path), f"{path}: found no file but something else")
+
+
+@pytest.mark.parametrize("rows", [5_000_000, 2**25])
+def test_a_parquet_file_of_more_values_than_it_has_bytes_for(tmp_path, rows):
+    """A constant takes no room there, and eight bytes or more a row once it is read."""
+    column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int8)), ["one"])
+    pq.write_table(pa.table({"who": column, "what": column}), tmp_path / "views.parquet")
+    refused(lambda: read_table(tmp_path / "views.parquet"), f"views.parquet: found {2 * rows:,} values in ")
+
+
+def test_a_parquet_file_of_two_million_constants_is_read(tmp_path):
+    pq.write_table(pa.table({"who": pa.array(np.zeros(2**20, np.int8))}), tmp_path / "views.parquet")
+    assert len(read_table(tmp_path / "views.parquet")) == 2**20
+
+
+def test_the_limit_of_a_csv_field_is_left_as_it_was(tmp_path):
+    (tmp_path / "a.csv").write_text("review\n" + "a" * 200_000 + "\n")
+    (tmp_path / "bad.csv").write_text('review\n"a')
+    before = csv.field_size_limit(10)
+    try:
+        assert len(read_table(tmp_path / "a.csv").column("review")[0]) == 200_000
+        refused(lambda: read_table(tmp_path / "bad.csv"), "bad.csv, line 2: not valid CSV")
+        assert csv.field_size_limit() == 10
+    finally:
+        csv.field_size_limit(before)
 
 
 def test_a_pipe_that_takes_the_place_of_a_file_meanwhile(tmp_path, monkeypatch):

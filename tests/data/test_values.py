@@ -15,7 +15,7 @@ from recsys_jax.data.features import FeatureSpace, FittedFeature
 from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Categorical, MultiCategorical, Schema
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, as_items, as_key, parse_date, parse_number
+from recsys_jax.data.values import as_id, as_items, as_key, is_scalar, parse_date, parse_number
 from recsys_jax.errors import InputError
 
 pytestmark = pytest.mark.wild
@@ -135,6 +135,17 @@ def test_what_is_no_number_is_none(value):
 @pytest.mark.parametrize("number", [5, 5.0, "5", "5.0", " 5e0 ", Decimal("5.00"), np.float16(5), np.int8(5)])
 def test_what_is_a_number_is_one(number):
     assert parse_number(number) == 5.0
+
+
+@pytest.mark.parametrize("short", [np.float16(0.1), np.float32(0.1), np.float64(0.1), 0.1, "0.1", Decimal("0.10")])
+def test_a_short_float_is_the_number_that_was_written(short):
+    assert as_key(short) == "0.1"
+
+
+@pytest.mark.parametrize("value", [1j, np.complex64(1)])
+def test_a_number_that_no_file_holds_is_no_value(value):
+    assert not is_scalar(value)
+    assert as_key(value) is None
 
 
 @pytest.mark.parametrize("word", ["NaN", "nan", "NULL", "null", "\\N", "#N/A", "<NA>", "NaT", " NULL "])

@@ -10,7 +10,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 
-from recsys_jax import DeepConfig, Recommender, fit, load_dataset
+from recsys_jax import DeepConfig, Recommender, fit, load_dataset, scores, top_k
 from recsys_jax.data.tables import Table
 from recsys_jax.serving.search import SingleSearch
 
@@ -52,6 +52,7 @@ def recommender(mall_model):
 def test_a_forked_worker_says_what_works(recommender, mall):
     search = SingleSearch(np.ones((9, 4), np.float32), quantised_from=1)
     search(np.ones(4, np.float32), 2)
+    vectors = np.eye(2, dtype=np.float32)
     for work in (
         lambda: recommender.recommend_batch([ASKED]),
         lambda: recommender.rank_batch([ASKED]),
@@ -60,6 +61,8 @@ def test_a_forked_worker_says_what_works(recommender, mall):
         lambda: recommender.model.embed_customers(Table.of([ASKED], "rows")),
         lambda: fit(load_dataset(mall), DeepConfig(epochs=1)),
         lambda: search(np.ones(4, np.float32), 2),
+        lambda: scores(vectors, vectors),
+        lambda: top_k(vectors, vectors, 1),
     ):
         assert in_a_fork(work).startswith("InputError: found a process forked after its parent had trained or ")
 

@@ -196,6 +196,19 @@ def test_a_product_that_has_no_score_is_never_among_the_best(shop, bad):
 
 
 @pytest.mark.wild
+def test_more_products_without_a_score_than_are_asked_for():
+    """Each in a group of its own: a group's maximum would be none, and stand before all numbers."""
+    rng = np.random.default_rng(2)
+    customers, products = unit(rng, 3, 6), unit(rng, 100_000, 6)
+    spoilt = products.copy()
+    spoilt[::640] = np.nan
+    allowed = np.ones(len(products), bool)
+    allowed[::640] = False
+    expected = scoring.top_k(customers, products, 5, allowed=allowed)[1]
+    np.testing.assert_array_equal(scoring.top_k(customers, spoilt, 5)[1], expected)
+
+
+@pytest.mark.wild
 def test_none_of_them_and_nobody(shop):
     customers, products = shop
     for k in (0, 3):

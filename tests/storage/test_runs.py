@@ -11,7 +11,7 @@ import pytest
 from recsys_jax import InputError, load_model, save_model
 from recsys_jax.data import files
 from recsys_jax.data.files import replace_file, write_file
-from recsys_jax.storage.jobs import only_process
+from recsys_jax.storage.jobs import Parts, only_process
 from recsys_jax.storage.runs import (
     MANIFEST,
     claim,
@@ -49,8 +49,10 @@ def shop(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "model.safetensors", "customers.json", "report.md", "cross-validation/x"]
-)
+    "name",
+    ["README.md", "model.safetensors", "customers.json", "report.md", "cross-validation/x", "checkpoint.safetensors",
+     "exp/metrics.json", "comparison.json", "personas/model.json"],
+)  # fmt: skip
 def test_a_folder_with_files_of_others_is_refused(shop, tmp_path, name):
     run = written(tmp_path / "run", name)
     said = f"found files that this program did not write, such as {name.split('/')[0]}; allowed: a new folder"
@@ -61,16 +63,60 @@ def test_a_folder_with_files_of_others_is_refused(shop, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name",
-    ["personas/model.json", "checkpoint.safetensors", "checkpoint.before.safetensors", "hold-out/metrics.json",
-     "comparison.json", "comparison/time/comparison.json", ".lock", ".DS_Store"],
-)  # fmt: skip
-def test_new_and_former_runs_are_our_own(shop, tmp_path, name, mall_run):
+    ("name", "content"),
+    [
+        ("personas/model.json", b'{\n "format": 2,'),
+        ("checkpoint.safetensors", bytes(range(40)) + b'{"0":'),
+        ("checkpoint.before.safetensors", b"\n" * 40 + b'{"0":'),
+        ("hold-out/metrics.json", b'{\n "protocol": "hold-out'),
+        ("comparison.json", b'{\n "queries": {'),
+        ("comparison/time/comparison.json", b'{"queries": {'),
+        (".lock", b""),
+        (".DS_Store", b""),
+    ],
+)
+def test_new_and_former_runs_are_our_own(shop, tmp_path, name, content, mall_run):
     require_own(tmp_path / "not yet", shop)
     require_own(mall_run, shop)
     require_own(FORMER / "format-3-deep", shop)
-    require_own(written(tmp_path / "run", name), shop)
-    require_own(written(tmp_path / "run", name), shop / "dataset.toml")
+    (written(tmp_path / "run", name) / name).write_bytes(content)
+    require_own(tmp_path / "run", shop)
+    require_own(tmp_path / "run", shop / "dataset.toml")
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("source", ["a\0", "\ud800", "loop", "x" * 5000, "", "\x1b[2J"])
+def test_a_manifest_with_a_source_that_no_file_has(shop, tmp_path, source):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "loop").symlink_to("loop")
+    (run / MANIFEST).write_text(json.dumps({"recsys_jax": "1", "source": source}))
+    if source:  # it is nowhere, as where the dataset was moved
+        require_own(run, shop)
+    else:
+        with pytest.raises(InputError, match=f"found what was made from {run}; allowed for {shop}"):
+            require_own(run, shop)
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to(path.with_name("theirs"))])
+def test_a_lock_that_is_no_file_is_neither_waited_for_nor_followed(tmp_path, make):
+    make(tmp_path / ".lock")
+    with pytest.raises(InputError, match=r"\.lock: can't be opened"), only_process(tmp_path, "busy"):
+        pass
+    assert not (tmp_path / "theirs").exists()
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("name", ["000000.json", "000000.part"])
+def test_a_part_that_is_a_pipe_is_made_again(tmp_path, name):
+    job = Parts(tmp_path / "parts", {})
+    with job.alone("busy"):
+        job.add(lambda stream: stream.write(b"a"), lambda: {"rows": 1})
+    (tmp_path / "parts" / name).unlink()
+    os.mkfifo(tmp_path / "parts" / name)
+    with Parts(tmp_path / "parts", {}).alone("busy") as said:
+        assert "found a damaged part" in said
 
 
 def test_a_run_is_of_one_dataset(shop, tmp_path):
