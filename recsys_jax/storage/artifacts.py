@@ -142,7 +142,7 @@ def _load(folder: Path, content: bytes, tell: Callable[[str], None]) -> TrainedM
         return _restore(document, folder, name, digest, tell)
     except FileNotFoundError:
         raise
-    except InputError as error:  # an option's sentence, say, doesn't know where the option stands
+    except InputError as error:  # a feature's sentence, say, doesn't know in which file it stands
         raise (error if str(folder) in str(error) else InputError(f"{path}: {error}")) from None
     except MemoryError:
         raise InputError(f"{folder}: there is too little memory for a model of this size") from None

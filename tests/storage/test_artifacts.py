@@ -355,12 +355,13 @@ def test_a_damaged_part(run, key, value):
         lambda d: d["products"]["category"]["values"].reverse(),
         lambda d: d["products"]["price"].update(deviation=0),
         lambda d: d["batches"].update(customer=-1),
+        lambda d: d["batches"].update(more=1),
         lambda d: d["config"].update(recipe="wide"),
         lambda d: d.update(popularity_scale=-1.0),
         lambda d: d.update(popularity_scale=1e999),
         lambda d: d.update(chosen={"own_l2": 3.0}),
     ],
-    ids=range(23),
+    ids=range(24),
 )
 def test_parts_that_do_not_fit_together(run, edit, how):
     """Some of these would be noticed only at the first request, by an error from deep inside, or never."""

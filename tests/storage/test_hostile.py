@@ -232,10 +232,12 @@ DEEP_FORGERIES = {
     "another type": lambda tensors: tensors | {"losses": np.zeros(3, np.float64)},
     "losses in a square": lambda tensors: tensors | {"losses": np.zeros((3, 3), np.float32)},
 }
+KNOTS = "params/customer/wide/age_knots"
 WIDE_FORGERIES = {
     "no radius": spoilt("params/customer/radius", (), 0),
     "a radius of which the square is none": spoilt("params/product/radius", (), 1e-38),
-    "knots that do not ascend": spoilt("params/customer/wide/age_knots", 4, 1e9),
+    "knots that do not ascend": spoilt(KNOTS, 4, 1e9),
+    "knots in one place": lambda tensors: tensors | {KNOTS: np.maximum(tensors[KNOTS], tensors[KNOTS][4])},
     "popularity that is none": spoilt("popularity/of_product", 0, np.nan),
     "infinite popularity of the unknown": spoilt("popularity/constant", (), np.inf),
     "another width": lambda tensors: tensors | {"product_embeddings": np.zeros((5, 2), np.float32)},
@@ -256,6 +258,26 @@ def test_a_penalty_below_0(wide_run, tmp_path):
     run = copied(wide_run, tmp_path / "run")
     forged(run, lambda document: document["chosen"].update(own_l2=-1.0))
     refused(run, str(run / "model.json"), "chosen", "above 0")
+
+
+@pytest.mark.wild
+def test_a_sentence_that_knows_no_file_is_given_one(run_of, tmp_path):
+    run = copied(run_of("films", "deep-infonce"), tmp_path / "run")
+    forged(run, lambda document: document["schema"]["products"]["features"][0].update(name="product_id"))
+    refused(run, f"{run / 'model.json'}: [products]: found a feature with the name 'product_id'")
+
+
+@pytest.mark.wild
+@pytest.mark.parametrize("around", [lambda part: [part], lambda part: ["a", part, "b"], lambda part: {"a": part}])
+def test_values_of_products_are_not_deep(mall_run, tmp_path, around):
+    """Whoever shows such a value would go down as deep."""
+    run, value = copied(mall_run, tmp_path / "run"), "name"
+    for _ in range(32):
+        value = around(value)
+    forged(run, lambda document: document["product_rows"]["product_name"].__setitem__(5, value))
+    assert load_model(run).product_rows["product_name"][5] == value
+    forged(run, lambda document: document["product_rows"]["product_name"].__setitem__(5, around(value)))
+    refused(run, str(run / "model.json"), "product_name: found lists in lists, 32 deep; allowed: fewer")
 
 
 def header(entries: dict, numbers: bytes = b"") -> bytes:

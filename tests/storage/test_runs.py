@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from recsys_jax import InputError, load_model, save_model
 from recsys_jax.data import files
-from recsys_jax.data.files import replace_file, write_file
+from recsys_jax.data.files import only_writer, replace_file, write_file
 from recsys_jax.storage.jobs import Parts, only_process
 from recsys_jax.storage.runs import (
     MANIFEST,
@@ -201,10 +202,11 @@ def test_what_was_written_of_another_model_goes(mall_model, tmp_path):
     assert not settle(tmp_path)
 
 
-def test_one_evaluation_of_another_model_goes_alone(mall_model, tmp_path):
+@pytest.mark.parametrize("other", ["0" * 64, "f" * 64])
+def test_one_evaluation_of_another_model_goes_alone(mall_model, tmp_path, other):
     save_model(mall_model, tmp_path)
     evaluated(tmp_path)
-    record(tmp_path, {"time: model": "another"})
+    record(tmp_path, {"time: model": other})
     assert settle(tmp_path)
     assert {"loss.csv", "hold-out/report.md"} < names(tmp_path)
     assert "time/report.md" not in names(tmp_path)
@@ -247,6 +249,55 @@ def test_who_comes_after_keeps_the_lock(tmp_path):
         pass
     after.__exit__(None, None, None)
     assert not folder.exists()
+
+
+def test_where_the_system_has_no_locks_a_folder_is_used_without(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    with only_process(tmp_path / "run", "busy"), only_writer(tmp_path / "run"):
+        written(tmp_path / "run", "mine.txt")
+    assert names(tmp_path / "run") == {"mine.txt"}
+
+
+# Parts of a job
+
+JOB = {"rows of": "some file"}
+
+
+def with_parts(folder: Path, *ends: int) -> Path:
+    parts = Parts(folder, JOB)
+    for end in ends:
+        parts.add(lambda stream: stream.write(b"some rows"), lambda end=end: {"rows": end})
+    return folder
+
+
+def taken_over(folder: Path) -> tuple[str, dict]:
+    parts = Parts(folder, JOB)
+    with parts.alone("busy") as said:
+        return said, parts.state
+
+
+def test_a_part_that_begins_elsewhere_is_made_again(tmp_path):
+    """Each of the two is whole and of this job."""
+    folder, other = with_parts(tmp_path / "folder", 10, 20), with_parts(tmp_path / "other", 15)
+    assert taken_over(folder) == ("", {"rows": 20})
+    for name in ("000000.part", "000000.json"):
+        shutil.copy(other / name, folder)
+    damaged = f"{folder / '000001.part'}: found a damaged part of the job; it is made again, and all after it"
+    assert taken_over(folder) == (damaged, {"rows": 15})
+    assert names(folder) == {"000000.part", "000000.json"}
+
+
+@pytest.mark.parametrize("checksum", ["0" * 64, "f" * 64, ""])
+def test_a_part_with_another_checksum_is_made_again(tmp_path, checksum):
+    folder = with_parts(tmp_path / "folder", 10, 20)
+    note = json.loads((folder / "000001.json").read_text())
+    (folder / "000001.json").write_text(json.dumps(note | {"sha256": checksum}))
+    said, state = taken_over(folder)
+    assert said.startswith(f"{folder / '000001.part'}: found a damaged part")
+    assert state == {"rows": 10}
+
+
+# Two writers of one file
 
 
 def test_two_who_write_one_file_do_not_mix(tmp_path, monkeypatch):

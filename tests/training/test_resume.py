@@ -143,6 +143,27 @@ def test_a_checkpoint_that_cannot_be_read_is_passed_over(tmp_path):
     assert told[1].endswith("training begins")
 
 
+@pytest.mark.wild
+def test_where_the_newest_checkpoint_cannot_be_read_the_one_before_serves(tmp_path):
+    checkpoints = Checkpoints(tmp_path, resume=True)
+    for epoch in (1, 2):
+        checkpoints.save({}, {"done": np.array(epoch)}, f"epoch {epoch}")
+    (tmp_path / NEWEST).unlink()
+    (tmp_path / NEWEST).mkdir()
+    found = checkpoints.load({}, DONE)
+    assert found is not None
+    assert found["done"] == 1
+    assert checkpoints.saved == "epoch 1"
+
+
+def test_a_checkpoint_is_due_where_a_multiple_of_so_many_epochs_is_reached(tmp_path):
+    checkpoints = Checkpoints(tmp_path, every=100)
+    due = [checkpoints.due(before, done) for before, done in ((0, 99), (0, 100), (100, 199), (199, 425), (425, 450))]
+    assert due == [False, True, False, True, False]
+    assert not replace(checkpoints, every=0).due(0, 1000)
+    assert replace(checkpoints, every=0, stop=lambda: True).due(0, 1)
+
+
 SAVES = """
 import os, sys
 from pathlib import Path
