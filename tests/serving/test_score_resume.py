@@ -347,6 +347,7 @@ def test_a_signal_is_answered_with_what_is_kept(processes, tmp_path, whole, numb
     parts = tmp_path / ".out.parquet.parts"
     sentence = rf"\d+ of 40 rows are done and kept in {parts}: the same command continues there\nstopped\n"
     assert re.fullmatch(sentence, said)
+    assert not (tmp_path / "said1").read_text()  # whoever reads the output reads no sentence on an interruption
     assert {path.name for path in tmp_path.iterdir()} == {"in.parquet", "said1", "said2", parts.name}
     status, more = processes.call(tmp_path)
     assert status == 0
