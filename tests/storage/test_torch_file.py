@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import sys
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -82,6 +83,29 @@ def test_a_pickle_that_is_deep_or_wide_is_refused_at_once(plain, tmp_path, kind)
 def test_many_marks_before_many_values_are_looked_through_in_time(plain, tmp_path):
     pickle = b"](" + b"K\x01" * 10**6 + b"](e" * 10**4 + b"e."
     refused(forged(plain, tmp_path / "model.pth", pickle), "found list; allowed: a dictionary")
+
+
+def test_a_file_with_one_packed_part_is_refused(plain, tmp_path):
+    """However small: neither is it long when it is unpacked."""
+    with zipfile.ZipFile(plain) as archive, zipfile.ZipFile(tmp_path / "model.pth", "w") as written:
+        for name in archive.namelist():
+            packed = zipfile.ZIP_DEFLATED if name.endswith("version") else zipfile.ZIP_STORED
+            written.writestr(name, archive.read(name), packed)
+    refused(tmp_path / "model.pth", "found packed content", "version")
+
+
+def test_a_file_whose_parts_overlap_is_refused(plain, tmp_path):
+    with zipfile.ZipFile(plain) as archive, zipfile.ZipFile(tmp_path / "model.pth", "w") as written:
+        for name in archive.namelist():
+            written.writestr(name, archive.read(name))
+        written.filelist += [max(written.filelist, key=lambda entry: entry.file_size)] * 100
+    refused(tmp_path / "model.pth", "found packed content, parts that overlap")
+
+
+def test_without_pytorch_a_sentence_says_what_to_install(plain, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(InputError, match=r"^PyTorch checkpoints need torch: pip install 'recsys_jax\[torch\]'$"):
+        recommended(plain)
 
 
 def changed(plain: Path, path: Path, change) -> Path:
