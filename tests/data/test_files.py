@@ -1,6 +1,7 @@
 """Files that a person would not write: links out, pipes, TOML and JSON that are deep, wide or huge."""
 
 import csv
+import io
 import json
 import os
 import tomllib
@@ -14,7 +15,7 @@ import pytest
 
 from recsys_jax import InputError, Recommender, load_dataset
 from recsys_jax.data import files
-from recsys_jax.data.files import is_sealed, open_file, read_json, read_toml, sealed
+from recsys_jax.data.files import is_sealed, open_file, read_arrays, read_json, read_toml, sealed
 from recsys_jax.data.readers import read_table
 from recsys_jax.errors import choices, require
 from recsys_jax.evaluation.methods import read_configs
@@ -200,7 +201,20 @@ def test_a_seal_is_that_of_the_text():
     assert is_sealed(text.encode(), seal)
     assert json.loads(text)["more"] == "0" * 64
     assert not is_sealed(text.replace("more", "mort").encode(), seal)
+    assert not is_sealed(text.replace("0" * 64, seal).encode(), seal)
     assert not is_sealed(text.encode(), "")
+
+
+# Arrays
+
+
+def test_arrays_are_read_as_they_are_and_packed_ones_are_not():
+    plain, packed = io.BytesIO(), io.BytesIO()
+    np.savez(plain, a=np.arange(3))
+    np.savez_compressed(packed, a=np.arange(3))
+    assert read_arrays(plain.getvalue())["a"].tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match="found packed arrays; allowed: arrays as they are"):
+        read_arrays(packed.getvalue())
 
 
 # Sentences
