@@ -36,6 +36,7 @@ _SCALARS = (str, Real, Decimal, np.generic, date, time, timedelta, UUID)
 _ITEM = r"""\s*(?:'([^'\\]*)'|"([^"\\]*)"|([^\s'"\[\],]+))\s*"""
 _ITEMS = re.compile(_ITEM)
 _LIST = re.compile(rf"\[(?:{_ITEM}(?:,{_ITEM})*+|\s*)\]")
+_WHOLE = re.compile(r"^(-?\d+)\.0$")  # as a list of floats is written
 _DAY, _UTC = re.compile(r"(?:19|20)\d{6}(?:\.0)?"), re.compile(r"\s*(?:UTC|GMT)$")
 
 
@@ -225,7 +226,8 @@ def _written_list(text: str) -> list[Any] | None:
         return json.loads(text)  # type: ignore[no-any-return]
     if not _LIST.fullmatch(text):
         return None
-    return [a or b or ("" if word == "None" else word) for a, b, word in _ITEMS.findall(text[1:-1])]
+    items = _ITEMS.findall(text[1:-1])
+    return [a or b or ("" if word == "None" else _WHOLE.sub(r"\1", word)) for a, b, word in items]
 
 
 def split_keys(value: object, separator: str | None) -> list[str] | None:

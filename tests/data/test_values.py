@@ -15,7 +15,7 @@ from recsys_jax.data.features import FeatureSpace, FittedFeature
 from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Categorical, MultiCategorical, Schema
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, as_items, as_key, is_scalar, parse_date, parse_number
+from recsys_jax.data.values import as_id, as_ids, as_items, as_key, is_scalar, parse_date, parse_number
 from recsys_jax.errors import InputError
 
 pytestmark = pytest.mark.wild
@@ -212,6 +212,10 @@ def test_a_list_column_of_a_frame_may_have_gaps():
     space = FeatureSpace.fit([feature], Table.of(frame, "frame"))
     assert space["x"].values == ("a", "b")
     assert (space.encode(Table.of(frame, "frame"))["x"] >= 0).sum(axis=1).tolist() == [1, 0, 0, 0, 1, 2, 1]
+
+
+def test_whole_numbers_of_a_written_list_are_whole_and_other_words_stay():
+    assert as_ids("[1061.0, 'p1', T01.0]") == ["1061", "p1", "T01.0"]
 
 
 def test_a_written_list_of_a_megabyte_is_read_in_a_moment():
