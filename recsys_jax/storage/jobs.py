@@ -44,6 +44,7 @@ def environment() -> dict[str, str]:
         "device": jax.devices()[0].device_kind,  # another one rounds otherwise
         "instruction set": " ".join([platform.machine(), *known["SIMD Extensions"]["found"], *flags]),
         **{f"jax_{name}": str(getattr(jax.config, f"jax_{name}")) for name in _SETTINGS},
+        "optimisations": "few" if jax.config.read("jax_disable_most_optimizations") else "all",  # type: ignore[no-untyped-call]
     }
 
 

@@ -227,10 +227,13 @@ def test_a_checkpoint_of_something_else_is_refused(dataset, tmp_path):
     assert "--resume would have gone on" in told[0]
 
 
+QUICK = "jax_disable_most_optimizations"
+
+
 @contextmanager
 def setting(name, value):
     """A setting of JAX, for a while."""
-    before = getattr(jax.config, name)
+    before = jax.config.read(name) if name == QUICK else getattr(jax.config, name)
     jax.config.update(name, value)
     try:
         yield
@@ -264,6 +267,7 @@ def flags(patch, value):
         ("jax_enable_x64", lambda patch: setting("jax_enable_x64", True)),
         ("jax_default_matmul_precision", lambda patch: setting("jax_default_matmul_precision", "bfloat16")),
         ("jax_default_prng_impl", lambda patch: setting("jax_default_prng_impl", "rbg")),
+        ("optimisations", lambda patch: setting(QUICK, not jax.config.read(QUICK))),
     ],
 )
 def test_a_checkpoint_of_another_environment_is_refused(name, change, tmp_path, monkeypatch):

@@ -392,6 +392,7 @@ def test_numbers_of_any_size_stay_finite(ages, standardise):
     assert np.isfinite(model.product_embeddings).all()
 
 
+@pytest.mark.usefixtures("optimised")  # where a fit ends is decided by rounding
 def test_a_new_product_does_not_move_the_others():
     """In the folds over products nothing of what is held out is learned from, its attributes neither."""
     data = shop()
@@ -400,8 +401,7 @@ def test_a_new_product_does_not_move_the_others():
     wild["kind"][3], wild["weight"][3] = "unheard of", 1e6
     models = [fit(one, PENALTIES, train=train) for one in (data, replace(data, products=Table.of(wild, "products")))]
     one, two = (np.delete(log_odds(model, data.customers), 3, axis=1) for model in models)
-    # A fit ends where a step gains little, which rounding decides; by a leak they would differ by tenths.
-    np.testing.assert_allclose(one, two, atol=3e-3)
+    np.testing.assert_allclose(one, two, atol=1e-3)  # by a leak they would differ by tenths
 
 
 def test_customers_who_all_state_the_same_get_what_is_popular():
