@@ -12,8 +12,8 @@ PIP    := $(BIN)/python -m pip --quiet --disable-pip-version-check install --no-
 SELF   := --no-build-isolation --editable
 UV     := uv pip compile --quiet --no-config --generate-hashes --only-binary :all: --emit-build-options --no-annotate \
 	--python-version 3.11 --custom-compile-command "make lock"
-# Most of the gate's time XLA compiles small programs. Without its fusion emitters, most optimisations and a split for
-# threads it needs a quarter as long for them; tests that train for long have the fixture `optimised`.
+# Most of the gate's time XLA compiled small programs: it needs much less for them without its fusion emitters, most
+# optimisations and a split for threads. Tests that train for long have the fixture `optimised`.
 # `make prove`, `make matrix` and pytest by itself run the programs that people run.
 QUICK  := JAX_DISABLE_MOST_OPTIMIZATIONS=1 \
 	XLA_FLAGS="--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 $$XLA_FLAGS"
