@@ -89,21 +89,20 @@ def main(options: Options) -> str:
     started = time.monotonic()
     if options.dataset.suffix.lower() in PRODUCT_FILES and not options.dataset.exists():
         raise InputError(f"{options.dataset}: there is no such file")
-    made_now = ExitStack()
-    dataset = (folder_of(options, made_now) if options.dataset.is_file() else options.dataset).resolve()
-    if Path.cwd() in dataset.parents:  # as a person would type it
-        dataset = dataset.relative_to(Path.cwd())
-    if dataset == MALL and not MALL.exists():
-        console.print(f"There is no {MALL} here: the synthetic mall is written there")
-        make_mall(MALL)
-    default = standard(dataset)
-    with made_now:  # the folder of a product file goes where its reviews make no personas
+    with ExitStack() as undo:  # the folder of a product file goes where its reviews make no personas
+        dataset = (folder_of(options, undo) if options.dataset.is_file() else options.dataset).resolve()
+        if Path.cwd() in dataset.parents:  # as a person would type it
+            dataset = dataset.relative_to(Path.cwd())
+        if dataset == MALL and not MALL.exists():
+            console.print(f"There is no {MALL} here: the synthetic mall is written there")
+            make_mall(MALL)
+        default = standard(dataset)
         run = run_folder(dataset, options.run, force=options.force)
         if read_schema(dataset).customers.file is None:
             _stage("Personas and customers, from the reviews")
             asked = options.encoder, options.k, options.seed
             cluster_personas.main(cluster_personas.Options(dataset, run, *asked, force=options.force))
-        made_now.pop_all()
+        undo.pop_all()
     opened, made = load(dataset, run)
     recipes = {one.recipe: _changed(one, options) for one in [*built_in(len(opened.purchases)).values(), default]}
     own = recipes.pop(default.recipe if options.recipe == "standard" else options.recipe)

@@ -199,8 +199,11 @@ def test_a_product_that_has_no_score_is_never_among_the_best(shop, bad):
 def test_more_products_without_a_score_than_are_asked_for(monkeypatch):
     """Each in a group of its own, whose maximum is none where a device's says so, and stands before all numbers."""
     maxima = scoring._maxima
-    spoil = lambda values: jnp.where(maxima(jnp.isnan(values).astype(values.dtype)) > 0, jnp.nan, maxima(values))  # noqa: E731
-    monkeypatch.setattr(scoring, "_maxima", spoil)
+
+    def spoilt_by_one(values):
+        return jnp.where(maxima(jnp.isnan(values).astype(values.dtype)) > 0, jnp.nan, maxima(values))
+
+    monkeypatch.setattr(scoring, "_maxima", spoilt_by_one)
     rng = np.random.default_rng(2)
     customers, products = unit(rng, 3, 7), unit(rng, 100_000, 7)
     spoilt = products.copy()
