@@ -7,9 +7,11 @@ from typing import Annotated, Any
 import tyro
 
 from recsys_jax import InputError, Recommender
-from recsys_jax.console.recommendations import show
+from recsys_jax.console.recommendations import nothing_left_out, shop_of, show
 from recsys_jax.console.terminal import console, note, print_json
+from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.schema import Categorical, MultiCategorical
+from recsys_jax.errors import require
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,18 @@ class Options:
     """What is known, such as age=32 gender=F. Several values of one attribute: genres=Drama,Comedy."""
     purchased: tuple[str, ...] = ()
     """Ids of products bought already; they are not recommended."""
+    customer: str | None = None
+    """The id of a customer in --dataset, whose attributes and purchases are known from there, or in --purchases."""
+    dataset: Path | None = None
+    """The folder of the dataset that knows the customer."""
+    purchases: Path | None = None
+    """A file of purchases like the one that the dataset names, which knows what the customer bought."""
     top_n: int = 3
     """How many products."""
     categories: tuple[str, ...] = ()
     """Only products of these categories."""
+    available: Path | None = None
+    """Only products in this table (CSV, JSON, Parquet), by its column with their ids: what is in stock."""
     boosts: Path | None = None
     """A TOML file with boost rules."""
     json: bool = False
@@ -34,7 +44,11 @@ class Options:
 
 def main(options: Options) -> None:
     """Recommends and prints."""
-    rec = Recommender.load(options.run, options.boosts, tell=note)
+    known = options.dataset or options.purchases
+    together = (known is None) == (options.customer is None)
+    require(together, "customer", options.customer, "an id, together with --dataset or --purchases")
+    shop = shop_of(options.dataset, options.run)
+    rec = Recommender.load(options.run, options.boosts, dataset=shop, purchases=options.purchases, tell=note)
     attributes: dict[str, Any] = {}
     for word in options.attributes:
         name, sign, value = word.partition("=")
@@ -44,17 +58,22 @@ def main(options: Options) -> None:
     for product in rec.unmatched(options.purchased):
         note(f"purchased: the catalogue has no product {product!r}")
     found = rec.recommend(
+        attributes=attributes,
+        customer_id=options.customer,
         purchased_products=options.purchased,
         top_n=options.top_n,
         categories=options.categories or None,
-        **attributes,
+        available=None if options.available is None else read_ids(options.available, rec.model.schema),
     )
     if options.json:
         print_json(found)
     else:
-        show(found, ", ".join(options.attributes))
+        show(found, ", ".join([*([options.customer] if options.customer else []), *options.attributes]))
         if len(found) < options.top_n:
             console.print(f"Only {len(found)} products remain.")
+        left_out = options.purchased or (rec.history is not None and any(rec.history.of_ids([options.customer])))
+        if not left_out:
+            console.print(nothing_left_out(options.run, asked=False, named=known))
 
 
 def _values(rec: Recommender, name: str, value: str) -> object:

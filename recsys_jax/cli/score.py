@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from recsys_jax import InputError
+from recsys_jax.console.recommendations import nothing_left_out, shop_of
 from recsys_jax.console.terminal import console, progress
 from recsys_jax.serving.batch import rejected_file, score_file
 
@@ -17,7 +18,7 @@ class Options:
     """Recommends products to every customer in a Parquet file, however many there are."""
 
     customers: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="CUSTOMERS")]]
-    """The Parquet file with the customers' attributes; what they bought, where it says so, is not recommended."""
+    """The Parquet file with the customers' attributes; what it says that they bought is not recommended."""
     out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
     """The Parquet file to write, one row per customer and place. Rows that cannot be used go to OUT.rejected.parquet
     beside it, with the reason."""
@@ -27,8 +28,16 @@ class Options:
     """How many products for each customer."""
     categories: tuple[str, ...] = ()
     """Only products of these categories."""
+    available: Path | None = None
+    """Only products in this table (CSV, JSON, Parquet), by its column with their ids: what is in stock."""
     boosts: Path | None = None
     """A TOML file with boost rules."""
+    dataset: Path | None = None
+    """The folder of the dataset: what its customers bought, by their ids, is not recommended to them."""
+    purchases: Path | None = None
+    """Instead, a file of purchases like the one that the dataset names."""
+    include_purchased: bool = False
+    """Recommend also what customers bought."""
     allow_unmatched: bool = False
     """Score even where more than one in ten of the purchases is the id of no product."""
 
@@ -38,8 +47,9 @@ def main(options: Options) -> None:
     began = time.perf_counter()
     run, out = options.run or only_run(), options.out
     with progress("scoring (compiling first)") as bar:
-        names = ("top_n", "categories", "boosts", "allow_unmatched")
+        names = ("top_n", "categories", "available", "boosts", "purchases", "include_purchased", "allow_unmatched")
         wanted: dict[str, Any] = {name: getattr(options, name) for name in names}
+        wanted["dataset"] = shop_of(options.dataset, run)
         counts, before = score_file(options.customers, out, run, **wanted, progress=bar, tell=console.print)
     seconds = time.perf_counter() - began
     if not counts.scored:
@@ -56,6 +66,11 @@ def main(options: Options) -> None:
     if counts.rejected:
         console.print(f"The first rejected one, {counts.first}")
     console.print(f"Written: {', '.join(map(str, [out, rejected_file(out)] if counts.rejected else [out]))}")
+    if counts.known:
+        console.print(f"Left out: what {counts.known:,} of {counts.scored:,} customers bought")
+    else:
+        named = options.purchases or options.dataset
+        console.print(nothing_left_out(run, asked=options.include_purchased, named=named))
 
 
 def only_run() -> Path:

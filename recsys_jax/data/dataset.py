@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,17 @@ from recsys_jax.data.features import refuse_unreadable, refuse_unusable
 from recsys_jax.data.readers import RepeatedKey, read_table
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
 from recsys_jax.data.tables import SetAside, Table, Validation
-from recsys_jax.data.values import DATE, ID, as_id, as_key, composed, has_lone_surrogate, parse_date, split_keys
+from recsys_jax.data.values import (
+    DATE,
+    ID,
+    as_id,
+    as_key,
+    composed,
+    has_lone_surrogate,
+    is_scalar,
+    parse_date,
+    split_keys,
+)
 from recsys_jax.errors import InputError, shown
 
 _LONGEST_PROFILE = 1000  # Characters: a longer text is no profile.
@@ -57,6 +67,8 @@ class Dataset:
     """What was left out or merged while reading, with counts; and former names in dataset.toml."""
     dates: Float64[np.ndarray, " n"] | None = None
     """The first date of each purchase, in seconds since 1970 (UTC), where the schema names a date."""
+    repeats: Float64[np.ndarray, "m 2"] = field(default_factory=lambda: np.empty((0, 2)))
+    """(row of `purchases`, date) of each later purchase of the same product, where the schema allows repeats."""
     validations: tuple[Validation, ...] = ()
     """The row counts of each file: products, customers, and interactions where there are any."""
 
@@ -132,6 +144,11 @@ def product_ids(table: Table, schema: Schema) -> list[str]:
     table.require_rows("products")
     refuse_unreadable(table, schema.products.shown)
     return table.ids(schema.products.id, repeated=False)
+
+
+def read_ids(path: Path, schema: Schema) -> list[str]:
+    """The ids of the products in a table, such as what is in stock. Raises `InputError` for the first that is none."""
+    return read_table(path).ids(schema.products.id)
 
 
 def read_reviews(folder: Path, schema: Schema) -> Reviews:
@@ -210,6 +227,7 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
         if name is not None:
             table.column(name)
     product_row = {key: row for row, key in enumerate(ids)}
+    passed: list[str] = []
     customers = customers.collecting()
     customers.ids(part.id)
     refuse_unusable(customers, part.features, [part.segment])
@@ -225,10 +243,10 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
         tables, dated = [products, customers], part.date is not None
     else:
         sides = ((customers, customer_row), (products, product_row))
-        table, purchases = _interactions(schema.interactions, folder, *sides)
+        table, purchases, passed = _interactions(schema.interactions, folder, *sides)
         tables, dated = [products, customers, table], schema.interactions.date is not None
     validations = tuple(table.validation for table in tables)
-    notes = [*schema.notes, *(note for validation in validations for note in validation.notes)]
+    notes = [*schema.notes, *(note for validation in validations for note in validation.notes), *passed]
     if not len(purchases):
         raise InputError(f"{tables[-1].source}: nobody bought anything: there are no purchases to learn from")
 
@@ -238,11 +256,14 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
     pairs, place = np.unique(purchases[:, :2].astype(np.int32), axis=0, return_inverse=True)
     if len(pairs) < len(purchases):
         notes.append(f"{len(purchases) - len(pairs):,} purchases repeat another one and count once")
-    dates = None
+    dates, repeats = None, np.empty((0, 2))
     if dated:
-        dates = np.full(len(pairs), np.inf)
-        np.minimum.at(dates, place.reshape(-1), purchases[:, 2])
-    return Dataset(schema, products, ids, customers, list(customer_row), pairs, notes, dates, validations)
+        dates, place = np.full(len(pairs), np.inf), place.reshape(-1)
+        np.minimum.at(dates, place, purchases[:, 2])
+        if schema.repeats:
+            later = purchases[:, 2] > dates[place]
+            repeats = np.unique(np.column_stack([place[later], purchases[later, 2]]), axis=0)
+    return Dataset(schema, products, ids, customers, list(customer_row), pairs, notes, dates, repeats, validations)
 
 
 def _first_rows(customers: Table, ids: Sequence[str], features: Sequence[Feature]) -> tuple[Table, str]:
@@ -285,9 +306,10 @@ def _interactions(
     folder: Path,
     customers: tuple[Table, Mapping[str, int]],
     products: tuple[Table, Mapping[str, int]],
-) -> tuple[Table, Float64[np.ndarray, "n 3"]]:
-    """The usable rows of the table of purchases, and of each (customer row, product row, date)."""
-    table = read_table(folder / part.file).collecting()
+) -> tuple[Table, Float64[np.ndarray, "n 3"], list[str]]:
+    """The usable rows of the table of purchases, of each (customer row, product row, date), and what is passed over."""
+    table, notes = _purchases(part, read_table(folder / part.file), (customers, products))
+    table = table.collecting()
     sides = []
     for name, (other, row_of) in ((part.customer, customers), (part.product, products)):
         keys = table.read(name, as_id, ID)
@@ -297,4 +319,59 @@ def _interactions(
         sides.append([row_of.get(key or "", -1) for key in keys])
     dates = [0.0] * len(table) if part.date is None else table.read(part.date, parse_date, DATE)
     kept = [row for row in range(len(table)) if row not in (table.problems or ())]
-    return table.usable(), np.array([*sides, dates], np.float64).T[kept]
+    return table.usable(), np.array([*sides, dates], np.float64).T[kept], notes
+
+
+def _purchases(
+    part: Interactions, table: Table, known: Sequence[tuple[Table, Container[str]]] = ()
+) -> tuple[Table, list[str]]:
+    """The rows that are purchases, by `where` and by whom and what the schema ignores, and notes on the others.
+
+    `known` are the customers and the products; without them, those ignored are the ones without an id.
+    """
+    notes = []
+
+    def keep(rows: Sequence[bool], why: str) -> None:
+        nonlocal table
+        if passed := len(rows) - sum(rows):
+            notes.append(f"{table.source}: {passed:,} of {len(rows):,} rows passed over, {why}")
+            table = table.select([row for row, kept in enumerate(rows) if kept])
+
+    for name, condition in part.where.items():
+        keep([condition.met(value) for value in table.column(name)], f"by where, {name}")
+    policies = (part.customer, part.unknown_customers), (part.product, part.unknown_products)
+    for place, (name, policy) in enumerate(policies):
+        if policy == "ignore":
+            column = table.column(name)
+            keys = [as_id(value) for value in column]
+            if known:
+                other, ids = known[place]
+                # What is no id, and not empty either, is a mistake in any case.
+                rows = [key in ids if key else not _missing(one) for key, one in zip(keys, column, strict=True)]
+                keep(rows, f"whose {name} stands not in {other.source}")
+            else:
+                keep([not _missing(one) for one in column], f"whose {name} is empty")
+    return table, notes
+
+
+def _missing(value: object) -> bool:
+    return is_scalar(value) and as_key(value) is None
+
+
+def read_purchases(path: Path, schema: Schema) -> dict[str, list[str]]:
+    """Who bought what, by customer id, in a file like the schema's [interactions], or its customers with purchases.
+
+    Whether customer and product are known elsewhere is not asked. Raises `InputError` for a column that is missing, and
+    for the first row with no id.
+    """
+    bought: dict[str, list[str]] = {}
+    table, part = read_table(path), schema.interactions
+    if part is None:
+        lists = table.id_lists(schema.customers.purchases or "", schema.customers.separator, alone=True)
+        pairs = zip(table.ids(schema.customers.id), lists, strict=True)
+    else:
+        table, _ = _purchases(part, table)
+        pairs = zip(table.ids(part.customer), ([key] for key in table.ids(part.product)), strict=True)
+    for customer, products in pairs:
+        bought.setdefault(customer, []).extend(products)
+    return bought

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from recsys_jax.config import Config, parse_recipe
 from recsys_jax.data.files import Section, followed, read_toml
-from recsys_jax.data.values import ONE, SEVERAL, as_key, as_number, is_scalar, split_keys
+from recsys_jax.data.values import ONE, SEVERAL, as_key, as_number, is_scalar, parse_number, split_keys
 from recsys_jax.errors import InputError, choices, require, require_different, shown
 
 
@@ -20,6 +20,39 @@ class As:
 
 
 Policy = Literal["error", "extra-row", "ignore", "flag", "missing"] | As
+Repeat = Literal["never", "allowed"]
+
+
+class Condition(NamedTuple):
+    """What a value must be: one of some keys, or a number within bounds."""
+
+    keys: frozenset[str | None]
+    """None: a missing value."""
+    low: float = -math.inf
+    high: float = math.inf
+
+    @classmethod
+    def parse(cls, value: object, where: str) -> "Condition":
+        """A value, a list of values, or { min = NUMBER, max = NUMBER }; an empty text is a missing value.
+
+        Raises `InputError` for anything else.
+        """
+        bounds = value if isinstance(value, Mapping) else {}
+        numbers = {key: as_number(bound) for key, bound in bounds.items()}
+        low, high = numbers.get("min", -math.inf), numbers.get("max", math.inf)
+        if bounds and not set(bounds) - {"min", "max"} and low is not None and high is not None and low <= high:
+            return cls(frozenset(), low, high)
+        values = value if isinstance(value, list) and value else [value]
+        plain = all(isinstance(one, str | int | float) for one in values)
+        require(plain, where, value, "a value, a list of values, or { min = NUMBER, max = NUMBER }")
+        return cls(frozenset(map(as_key, values)))
+
+    def met(self, value: object) -> bool:
+        """Whether a value of the table is so."""
+        if self.keys:
+            return as_key(value) in self.keys
+        number = parse_number(value)
+        return number is not None and self.low <= number <= self.high
 
 
 @dataclass(frozen=True)
@@ -132,6 +165,8 @@ class Customers:
     """The column with the date of the row's `purchases`."""
     repeated: Literal["error", "first"]
     """Whether several rows with one id are a mistake, or one customer with the attributes of the first."""
+    repeat: Repeat
+    """Of `purchases`, as in `Interactions`."""
     features: tuple[Feature, ...]
 
 
@@ -143,6 +178,13 @@ class Interactions:
     customer: str
     product: str
     date: str | None
+    repeat: Repeat
+    """Whether customers buy a product again: it decides what serving leaves out, and what an evaluation asks for."""
+    unknown_customers: Literal["error", "ignore"]
+    """Whether a purchase by somebody who stands not in the customer table is a mistake, or passed over: a guest's."""
+    unknown_products: Literal["error", "ignore"]
+    where: Mapping[str, Condition]
+    """By column, what makes a row a purchase; other rows, such as returns, are passed over."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +202,11 @@ class Schema:
     """The document as read, for an artifact to carry; without `[training]`, since a model has a recipe of its own."""
     notes: tuple[str, ...] = ()
     """A line on former names in it, where there are any."""
+
+    @property
+    def repeats(self) -> bool:
+        """Whether customers buy a product again."""
+        return (self.interactions or self.customers).repeat == "allowed"
 
     @classmethod
     def read(cls, path: Path) -> "Schema":
@@ -193,7 +240,7 @@ class Schema:
         customers = top.part("customers", _customers)
         interactions, catalogue = None, None
         if "interactions" in document:
-            interactions = top.part("interactions", lambda part: Interactions(**_texts(Interactions, part)))
+            interactions = top.part("interactions", _interactions)
         if "personas" in document:
             catalogue = top.part("personas", lambda part: part.text("catalogue"))
         notes: list[str] = []
@@ -223,7 +270,24 @@ def _texts(kind: type[Products | Customers | Interactions], part: Section) -> di
 
 def _customers(part: Section) -> Customers:
     texts = _texts(Customers, part)
-    return Customers(**texts, repeated=part.choice("repeated", ("error", "first"), "error"), features=_features(part))
+    repeated = part.choice("repeated", ("error", "first"), "error")
+    require_purchases = texts["purchases"] is not None or part.get("repeat") is None
+    part.require(require_purchases, "repeat", "beside purchases alone; of [interactions], it is given there")
+    return Customers(**texts, repeated=repeated, repeat=_repeat(part), features=_features(part))
+
+
+def _interactions(part: Section) -> Interactions:
+    texts = _texts(Interactions, part)
+    names = "unknown_customers", "unknown_products"
+    unknown = {name: part.choice(name, ("error", "ignore"), "error") for name in names}
+    where = part.get("where", {})
+    part.require(isinstance(where, Mapping), "where", "a table { COLUMN = CONDITION }")
+    conditions = {name: Condition.parse(one, f"{part.where}: where, {name}") for name, one in where.items()}
+    return Interactions(**texts, repeat=_repeat(part), **unknown, where=conditions)
+
+
+def _repeat(part: Section) -> Repeat:
+    return part.choice("repeat", ("never", "allowed"), "never")  # type: ignore[no-any-return]
 
 
 def _features(part: Section) -> tuple[Feature, ...]:

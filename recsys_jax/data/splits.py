@@ -16,7 +16,7 @@ from recsys_jax.errors import InputError, require, require_parts, require_seed
 
 @dataclass(frozen=True)
 class Fold:
-    """One fold: disjoint masks over the rows of `Dataset.purchases`; True counts."""
+    """One fold: masks over the rows of `Dataset.purchases`, disjoint but for `repeats`; True counts."""
 
     train: Bool[np.ndarray, " n"]
     """The purchases to train on."""
@@ -24,6 +24,8 @@ class Fold:
     """The held-out purchases, each a query."""
     candidates: Bool[np.ndarray, " p"] | None = None
     """The products to rank; None: all."""
+    repeats: bool = False
+    """Whether what a customer bought in training is ranked too, and asked for where it is bought again."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,9 @@ def time_split(dataset: Dataset, share: float = 0.2) -> Split:
     nothing would be left to train on, queries begin at the second date.
 
     Later purchases of returning customers are queries too: the model has no customer ids, and knows as much of them as
-    of anybody new; without them the split would measure first visits alone. All products are ranked, including those
-    first bought later, since the data does not say when a product went on sale.
+    of anybody new; without them the split would measure first visits alone. Ranked is what a shop would show: all
+    products, including those first bought later, since the data does not say when a product went on sale, but not what
+    the customer bought before. Where the schema allows repeats, that is ranked, and asked for where it is bought again.
 
     Raises `InputError` where the dataset has no dates, or but one.
     """
@@ -118,7 +121,8 @@ def time_split(dataset: Dataset, share: float = 0.2) -> Split:
             f"dataset.toml, {section}: date: it is not given; allowed: the column with the date of a purchase, without "
             f"which there is no split by time"
         )
-    dates = np.sort(dataset.dates)
+    again, when = dataset.repeats[:, 0].astype(np.int64), dataset.repeats[:, 1]
+    dates = np.sort(np.concatenate([dataset.dates, when]))
     if dates[0] == dates[-1]:
         raise InputError(
             f"{dataset.schema.name}: found the date {_day(dates[0])} for all purchases; allowed: two or more different "
@@ -127,8 +131,11 @@ def time_split(dataset: Dataset, share: float = 0.2) -> Split:
     start = dates[min(round(len(dates) * (1 - share)), len(dates) - 1)]
     if start == dates[0]:
         start = dates[np.searchsorted(dates, start, side="right")]
-    later = dataset.dates >= start
-    return _split("time", f"time, the purchases from {_day(start)} on", dataset, [Fold(~later, later)])
+    train = dataset.dates < start
+    queries = ~train
+    queries[again[when >= start]] = True
+    fold = Fold(train, queries, repeats=dataset.schema.repeats)
+    return _split("time", f"time, the purchases from {_day(start)} on", dataset, [fold])
 
 
 def combination_split(dataset: Dataset, folds: int = 5, seed: int = 0) -> Split:

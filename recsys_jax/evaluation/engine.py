@@ -14,6 +14,7 @@ from recsys_jax.data.splits import DatasetOfFold, Derived, Fold, Split
 from recsys_jax.errors import Diverged, InputError, require, require_seed
 from recsys_jax.evaluation.methods import Method, trained
 from recsys_jax.evaluation.queries import Lists, Queries, Scorer, join_lists
+from recsys_jax.models.popularity import flat
 from recsys_jax.models.trained import TrainedModel
 
 KS = (3, 10)  # the lengths of the recommended lists that are measured where none are asked for
@@ -79,6 +80,8 @@ class Evaluation:
     """The customer row of each list: in a fold, each customer with a query gets one."""
     candidates: int
     """How many products are ranked, in the fold that ranks most."""
+    flat: bool = False
+    """Whether, in training, counts of purchases vary no more than by chance."""
     leak_free: "Evaluation | None" = None
     """The same where attributes were derived from the purchases asked for: without them."""
 
@@ -267,6 +270,7 @@ def _join(views: Sequence[_View], split: Split, ks: Sequence[int]) -> Evaluation
         methods={name: Answers.join([view.answers[name] for view in views]) for name in names},
         listed=np.concatenate([view.queries.listed for view in views]),
         candidates=max(len(view.queries.candidates) for view in views),
+        flat=all(flat(view.queries.counts.astype(np.float64)) for view in views),
     )
 
 

@@ -118,10 +118,12 @@ def findings(found: Report, *, derived: bool = False) -> list[str]:
             model, chance = found.means[MODEL][metric], found.means["random"][metric].mean
             out.append(f"{_shown(metric)} is {where} chance: {_plain(model)}, random {chance:.4f}.")
     if found.inverse is not None and found.inverse.low > 0:
+        why = "What was bought most in training is bought less in what is asked for."
+        if found.evaluation.flat:
+            why = "The held-out purchase is missing from its product's count, and counts this flat tell little else."
         out.append(
-            f"Inverse popularity beats popularity: MRR {_signed(found.inverse)}. The held-out purchase is missing from "
-            f"its product's count, and counts this flat tell little else. Beating popularity is no merit here; look "
-            f"at AUC, which compares products with equal counts."
+            f"Inverse popularity beats popularity: MRR {_signed(found.inverse)}. {why} Beating popularity is no merit "
+            f"here; look at AUC, which compares products with equal counts."
         )
     if found.customers < FEW:
         out.append(f"Only {found.customers} customers were asked for: intervals from so few are themselves rough.")

@@ -192,6 +192,7 @@ def training_part(dataset: Dataset, train: Bool[np.ndarray, " n"]) -> Dataset:
         customer_ids=[dataset.customer_ids[buyer] for buyer in buyers],
         purchases=np.stack([row.reshape(-1), dataset.purchases[train, 1]], axis=1).astype(dataset.purchases.dtype),
         dates=None,
+        repeats=np.empty((0, 2)),
     )
 
 

@@ -121,16 +121,18 @@ class Lists:
 def top_lists(scores: Float[np.ndarray, "n p"], *, k: int) -> Lists:
     """The list of each row of scores: what scores better than the k-th best, and its share of what ties with it.
 
+    What is not ranked (-inf) is in no list; a list is shorter where too little is left.
+
     >>> lists = top_lists(np.array([[0.9, 0.5, 0.5, 0.1]]), k=2)
     >>> lists.products.tolist(), lists.shares.tolist()
     ([0, 1, 2], [1.0, 0.5, 0.5])
     """
     n, total = scores.shape
     k = min(k, total)
-    border = np.partition(scores, total - k, axis=1)[:, total - k]
+    border = np.maximum(np.partition(scores, total - k, axis=1)[:, total - k], float(np.finfo(np.float32).min))
     listed = scores >= border[:, None]
     size = listed.sum(axis=1)
-    plain, tied = np.flatnonzero(size == k), np.flatnonzero(size > k)
+    plain, tied = np.flatnonzero(size <= k), np.flatnonzero(size > k)
     # Rows that tie alike share one list: else constant scores would list every product for every customer.
     better = scores[tied] > border[tied, None]
     bits = np.concatenate([np.packbits(listed[tied], axis=1), np.packbits(better, axis=1)], axis=1)
@@ -143,7 +145,7 @@ def top_lists(scores: Float[np.ndarray, "n p"], *, k: int) -> Lists:
     of_list, products = np.nonzero(listed[source])
     sure = scores[source[of_list], products] > border[source[of_list]]
     certain = np.bincount(of_list, sure, len(source))
-    shares = np.where(sure, 1.0, ((k - certain) / (size - certain))[of_list])
+    shares = np.where(sure, 1.0, ((k - certain) / np.maximum(size - certain, 1))[of_list])
     return Lists(rows, of_list, products.astype(np.int32), shares, total)
 
 
@@ -194,6 +196,8 @@ class Queries:
     counts: Int[np.ndarray, " p"]
     """How often each product was bought in training."""
     ks: tuple[int, ...]
+    bought: Int[np.ndarray, "b 2"] | None = None
+    """(place among `listed`, place among `candidates`) of what is not ranked, by customer: what was bought before."""
 
     @classmethod
     def of(cls, dataset: Dataset, fold: Fold, ks: Sequence[int]) -> "Queries":
@@ -206,13 +210,24 @@ class Queries:
         categories = dataset.categories
         codes = None if categories is None else np.unique(np.asarray(categories), return_inverse=True)[1][candidates]
         counts = np.bincount(dataset.purchases[fold.train, 1], minlength=total)
-        return cls(queries, place[queries[:, 1]], np.unique(queries[:, 0]), candidates, codes, counts, tuple(ks))
+        listed = np.unique(queries[:, 0])
+        # In-sample, what is asked for was bought in training.
+        earlier = dataset.purchases[fold.train & ~fold.queries & (not fold.repeats)]
+        earlier = earlier[np.isin(earlier[:, 0], listed) & (place[earlier[:, 1]] >= 0)]
+        bought = np.column_stack([np.searchsorted(listed, earlier[:, 0]), place[earlier[:, 1]]])
+        some = bought if len(bought) else None
+        return cls(queries, place[queries[:, 1]], listed, candidates, codes, counts, tuple(ks), some)
 
     def values(
         self, scorer: Scorer, *, with_lists: bool = True
     ) -> tuple[dict[str, Float64[np.ndarray, " n"]], dict[int, Lists]]:
         """The metrics of each query, and the lists by length. What shares its scores and target is computed once."""
-        asked, row = np.unique(scorer.group[self.pairs[:, 0]], return_inverse=True)
+        if self.bought is None:
+            asked, row = np.unique(scorer.group[self.pairs[:, 0]], return_inverse=True)
+            mine = np.searchsorted(asked, scorer.group[self.listed])
+        else:  # each customer has a ranking of their own
+            asked, row = scorer.group[self.listed], np.searchsorted(self.listed, self.pairs[:, 0])
+            mine = np.arange(len(asked))
         products = len(self.candidates)
         pairs, back = np.unique(row.astype(np.int64) * products + self.targets, return_inverse=True)
         rows, targets = pairs // products, pairs % products  # ordered by row
@@ -222,6 +237,10 @@ class Queries:
             scores = scorer.of_groups(asked[start : start + step])
             if products < scores.shape[1]:
                 scores = scores[:, self.candidates]
+            if self.bought is not None:
+                gone = self.bought[slice(*np.searchsorted(self.bought[:, 0], [start, start + step]))]
+                scores = np.array(scores, np.result_type(scores, np.float32))
+                scores[gone[:, 0] - start, gone[:, 1]] = -np.inf
             here = slice(*np.searchsorted(rows, [start, start + step]))
             parts.append(self._metrics(scores, rows[here] - start, targets[here], step))
             if with_lists:
@@ -229,7 +248,6 @@ class Queries:
         values = {metric: np.concatenate([part[metric] for part in parts])[back] for metric in parts[0]}
         if not with_lists:
             return values, {}
-        mine = np.searchsorted(asked, scorer.group[self.listed])
         joined = {k: join_lists([one[k] for one in lists]).of(mine) for k in self.ks}
         # In the numbering of all products.
         return values, {

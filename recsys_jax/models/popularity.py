@@ -99,6 +99,11 @@ SMOOTHED = Popularity(1.0, 1.0, np.zeros(0), 0.0)
 """log(n + 1), as the deep recipe counts."""
 
 
+def flat(purchases: Float64[np.ndarray, " p"]) -> bool:
+    """Whether the products that anybody bought vary in their counts no more than by chance."""
+    return learn_popularity(purchases[purchases > 0]).weight == 0.0
+
+
 def learn_popularity(
     purchases: Float64[np.ndarray, " p"], attributes: Float[np.ndarray, "p a"] | None = None
 ) -> Popularity:

@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import Int
 
+from recsys_jax.data.dataset import Dataset, read_ids
 from recsys_jax.data.files import replace_file, sync_folder
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError, shown
@@ -46,6 +47,8 @@ class Counts:
     unmatched: int = 0
     """Those of them that are the id of no product, so that nothing was left out for them."""
     first_unmatched: str = ""
+    known: int = 0
+    """Customers who could be used and of whom a purchase is known, which was left out."""
     first: str = ""
     """The first rejected row and its reason."""
 
@@ -67,7 +70,11 @@ def score_file(
     *,
     top_n: int = 10,
     categories: tuple[str, ...] = (),
+    available: Path | None = None,
     boosts: Path | None = None,
+    dataset: Dataset | None = None,
+    purchases: Path | None = None,
+    include_purchased: bool = False,
     allow_unmatched: bool = False,
     progress: Callable[..., None],
     tell: Callable[[str], None],
@@ -75,16 +82,27 @@ def score_file(
     """Recommends to every customer in the file; the counts, and how many customers an earlier process had scored.
 
     Writes `out`, one row per customer and place, and `rejected_file(out)` where there are rows that cannot be used.
-    `progress` is called with the rows done, and all rows; `tell` with a sentence on what an earlier process left, or on
-    former names in the run. Raises `InputError` for files and requests that cannot be used, and unless
-    `allow_unmatched` where more than one in ten of the purchases is the id of no product: what was bought would come
-    back. `out` is then as it was, and what is finished is kept.
+    What customers bought, by the file's columns, a `dataset` or a file of `purchases`, is left out unless
+    `include_purchased`; `available` is a table with the ids of the products to choose from. `progress` is called with
+    the rows done, and all rows; `tell` with a sentence on what an earlier process left, or on former names in the run.
+    Raises `InputError` for files and requests that cannot be used, and unless `allow_unmatched` where more than one in
+    ten of the purchases is the id of no product: what was bought would come back. `out` is then as it was, and what is
+    finished is kept.
     """
     _check_places(customers, out)
-    parts = Parts(out.with_name(f".{out.name}.parts"), _job(customers, run, top_n, categories, boosts))
-    rec = Recommender.load(run, boosts, tell=lambda sentence: tell(f"note: {sentence}"))
-    source = Source(customers, rec)
-    request = {"top_n": top_n, "categories": categories or None}
+    files = {"customers": customers, "boosts": boosts, "available": available, "purchases": purchases}
+    job = _job(run, files, top_n=top_n, categories=categories, include_purchased=include_purchased)
+    known: dict[str, Any] = {} if include_purchased else {"dataset": dataset, "purchases": purchases}
+    rec = Recommender.load(run, boosts, **known, tell=lambda sentence: tell(f"note: {sentence}"))
+    parts = Parts(out.with_name(f".{out.name}.parts"), job | {"history": rec.history and rec.history.fingerprint})
+    source = Source(customers, rec, include_purchased=include_purchased)
+    if rec.history is not None and source.id is None:
+        raise InputError(
+            f"{customers}: found no column {rec.model.schema.customers.id!r}; allowed: with it, by which "
+            f"{rec.history.source} knows what customers bought, or without those purchases"
+        )
+    stock = None if available is None else read_ids(available, rec.model.schema)
+    request = {"top_n": top_n, "categories": categories or None, "available": stock}
     source.check(request)
     busy = f"{out}: found another process that is writing this file; allowed: one at a time"
     with parts.alone(busy) as said, stopping(parts, source.total):
@@ -125,14 +143,12 @@ def _check_places(customers: Path, out: Path) -> None:
             raise InputError(f"{path}: found the file with the customers; allowed: another one to write to")
 
 
-def _job(customers: Path, run: Path, top_n: int, categories: tuple[str, ...], boosts: Path | None) -> dict[str, Any]:
+def _job(run: Path, files: Mapping[str, Path | None], **options: object) -> dict[str, Any]:
     """All that decides what is written. Taken before anything is read: what is read is never older than that."""
     return {
-        "customers": fingerprint(customers),
+        **{name: fingerprint(path) for name, path in files.items()},
         "model": fingerprint(run / "model.json"),  # where the checksum of the model's numbers stands
-        "boosts": fingerprint(boosts),
-        "top_n": top_n,
-        "categories": categories,
+        **options,
         "portions": (CUSTOMERS, PLACES),
         "pyarrow": getattr(arrow, "__version__", ""),
         **environment(),
@@ -233,11 +249,16 @@ def rank(
     for row in rows:
         unmatched = source.rec.unmatched(bought[row])
         counts.bought += len(bought[row])
+        counts.known += bool(bought[row])
         counts.unmatched += len(unmatched)
         if unmatched and not counts.first_unmatched:
             counts.first_unmatched = f"row {table.number(row):,}: {shown(unmatched[0])}"
     if ranking is not None:
-        goods = "products of the categories asked for" if request["categories"] else "products"
+        goods = "products"
+        if request["categories"]:
+            goods += " of the categories asked for"
+        if request["available"] is not None:
+            goods += " that are available"
         for place in np.flatnonzero((ranking.products < 0).all(axis=1)).tolist():
             reasons[rows[place]] = f"no product remains: all {goods} were bought already"
     return rows, ranking, dict(sorted(reasons.items()))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.files import read_toml
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_number, parse_number
+from recsys_jax.data.values import as_id, as_number, parse_number
 from recsys_jax.errors import InputError, choices, require, shown
+
+NO_IDS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -24,11 +27,17 @@ class BoostRule:
     customer: Mapping[str, Any]
     """By feature, the set of values or the (low, high) bounds of a number; empty: every customer."""
     product: Mapping[str, Any]
+    """The same of products, and by the column with their ids a set of ids."""
     add: float
 
 
-def read_boosts(path: Path, customers: FeatureSpace, products: FeatureSpace) -> tuple[BoostRule, ...]:
-    """The `[[boost]]` rules of a TOML file. Raises `InputError` for a feature or value that the model doesn't know."""
+def read_boosts(
+    path: Path, customers: FeatureSpace, products: FeatureSpace, product_ids: Mapping[str, Sequence[str]] = NO_IDS
+) -> tuple[BoostRule, ...]:
+    """The `[[boost]]` rules of a TOML file; `product_ids` has the products' ids by the name of their column.
+
+    Raises `InputError` for a feature, a value or an id that the model doesn't know.
+    """
     document = read_toml(path)
     rules = document.get("boost")
     if set(document) != {"boost"} or not isinstance(rules, list):
@@ -43,11 +52,11 @@ def read_boosts(path: Path, customers: FeatureSpace, products: FeatureSpace) -> 
         small = isinstance(add, int | float) and not isinstance(add, bool) and -1 <= add <= 1
         require(small, f"{where}, add", add, "a number from -1 to 1, since scores are 0 to 1")
         conditions, said = {}, []
-        for side, space in (("customer", customers), ("product", products)):
+        for side, space, ids in (("customer", customers, NO_IDS), ("product", products, product_ids)):
             content = rule.get(side, {})
             require(isinstance(content, dict), f"{where}, {side}", content, "a table { FEATURE = VALUE }")
             conditions[side] = {
-                name: _condition(space, name, value, f"{where}, {side}") for name, value in content.items()
+                name: _condition(space, ids, name, value, f"{where}, {side}") for name, value in content.items()
             }
             said += [f"{name} = {value}" for name, value in content.items()]
         name = str(rule.get("name") or " and ".join(said) or "everything")
@@ -55,10 +64,16 @@ def read_boosts(path: Path, customers: FeatureSpace, products: FeatureSpace) -> 
     return tuple(out)
 
 
-def _condition(space: FeatureSpace, name: str, value: Any, where: str) -> Any:
-    """A condition as `BoostRule` has it, its values spelt as in the vocabulary."""
+def _condition(space: FeatureSpace, ids: Mapping[str, Sequence[str]], name: str, value: Any, where: str) -> Any:
+    """A condition as `BoostRule` has it, its values spelt as in the vocabulary; `ids` has the column with the ids."""
+    listed = value if isinstance(value, list) and value else [value]
+    if name in ids and name not in space.names:
+        of_products = {as_id(one) for one in ids[name]}
+        for item in listed:
+            require(as_id(item) in of_products, f"{where}, {name}", item, "the id of a product, or a list of such")
+        return {as_id(item) for item in listed}
     if name not in space.names:
-        raise InputError(f"{where}: found the feature {shown(name)}; allowed: {choices(space.names)}")
+        raise InputError(f"{where}: found the feature {shown(name)}; allowed: {choices((*space.names, *ids))}")
     fitted = space[name]
     if isinstance(fitted.feature, Numeric):
         bounds = value if isinstance(value, dict) else {"min": value, "max": value}
@@ -69,7 +84,7 @@ def _condition(space: FeatureSpace, name: str, value: Any, where: str) -> Any:
         require(named and ascending, f"{where}, {name}", value, "a number or { min = NUMBER, max = NUMBER }")
         return low, high
     wanted = set()
-    for item in value if isinstance(value, list) and value else [value]:
+    for item in listed:
         known = fitted.canonical(item)
         if known is None:
             raise InputError(f"{where}, {name}: found {shown(item)}; allowed: {fitted.allowed()}")
@@ -83,6 +98,9 @@ def meets(conditions: Sequence[Mapping[str, Any]], space: FeatureSpace, table: T
     for number, condition in enumerate(conditions if len(table) else ()):  # a table without rows may lack columns
         out[:, number] = True
         for name, wanted in condition.items():
+            if name not in space.names:  # the column with the ids
+                out[:, number] &= [as_id(value) in wanted for value in table.column(name)]
+                continue
             feature, canonical = space[name].feature, space[name].canonical
             column = table.column(feature.column)
             if isinstance(feature, Numeric):

@@ -1,9 +1,10 @@
 """An immutable snapshot of a recommender's products, ready for scoring and display."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -11,15 +12,28 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, as_key, as_list, as_plain, parse_number
+from recsys_jax.data.values import as_id, as_ids, as_key, as_list, as_plain, parse_number
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.serving.boosts import BoostRule, meets
+from recsys_jax.serving.history import BOUGHT
 from recsys_jax.serving.search import SingleSearch
 
-BOUGHT = "purchased_products"  # the argument of `recommend`, and the column of a batch
+POPULARITY = "popularity"  # the name under which a recommendation's `boosts` say what popularity added
 MOST = 8
 """Where boost rules add more to a score, from 0 to 1, 32 bits no longer tell its last digits."""
+
+
+class Wanted(NamedTuple):
+    """What is asked for, beside customers."""
+
+    top_n: object = 3
+    categories: Sequence[object] | None = None
+    """By code or label; None: all."""
+    available: Sequence[object] | None = None
+    """The ids of the products to choose from; None: all."""
+    strict: bool = False
+    """Whether an id that no product has is refused."""
 
 
 def require_finite(vectors: Float[np.ndarray, "n d"], table: Table) -> None:
@@ -47,6 +61,8 @@ class Catalogue:
     meets: Bool[np.ndarray, "p r"]
     """Whether each product meets the product conditions of each boost rule."""
     adds: Float32[np.ndarray, " r"]
+    popularity: bool
+    """Whether popularity adds to scores, which is then told."""
     room: int
     """The rows of `on_device`. Rounded up once products are added, so that a program, compiled for a number of rows,
     serves many catalogues."""
@@ -89,28 +105,55 @@ class Catalogue:
             bias,
             meets([rule.product for rule in boosts], space, table),
             np.array([rule.add for rule in boosts], np.float32),
+            model.config.popularity_bias,
             len(ids),
         )
 
     def extended(self, new: "Catalogue") -> "Catalogue":
         """These products, then the new ones, with the same cached properties computed."""
         ids = self.ids + new.ids
-        extended = Catalogue(
-            ids,
-            {**self.row_of, **{key: len(self.ids) + row for key, row in new.row_of.items()}},
-            self.shown + new.shown,
-            self.categories + new.categories,
-            {**self.meanings, **new.meanings},
-            np.concatenate([self.embeddings, new.embeddings]),
-            np.concatenate([self.bias, new.bias]),
-            np.concatenate([self.meets, new.meets]),
-            self.adds,
-            _roomy(len(ids)),
+        return self._prepared(
+            Catalogue(
+                ids,
+                {**self.row_of, **{key: len(self.ids) + row for key, row in new.row_of.items()}},
+                self.shown + new.shown,
+                self.categories + new.categories,
+                {**self.meanings, **new.meanings},
+                np.concatenate([self.embeddings, new.embeddings]),
+                np.concatenate([self.bias, new.bias]),
+                np.concatenate([self.meets, new.meets]),
+                self.adds,
+                self.popularity,
+                max(self.room, _roomy(len(ids))),
+            )
         )
+
+    def without(self, rows: Sequence[int]) -> "Catalogue":
+        """The products but those of the given rows, with the same cached properties computed."""
+        left = np.delete(np.arange(len(self.ids)), rows)
+        ids = tuple(self.ids[row] for row in left)
+        number = {product_id: row for row, product_id in enumerate(ids)}
+        return self._prepared(
+            Catalogue(
+                ids,
+                {key: number[self.ids[row]] for key, row in self.row_of.items() if self.ids[row] in number},
+                tuple(self.shown[row] for row in left),
+                tuple(self.categories[row] for row in left),
+                self.meanings,
+                self.embeddings[left],
+                self.bias[left],
+                self.meets[left],
+                self.adds,
+                self.popularity,
+                self.room,
+            )
+        )
+
+    def _prepared(self, other: "Catalogue") -> "Catalogue":
         for prepared in ("search", "on_device"):
             if prepared in vars(self):
-                getattr(extended, prepared)
-        return extended
+                getattr(other, prepared)
+        return other
 
     def queries(
         self, customers: Float32[np.ndarray, "n d"], meets: Bool[np.ndarray, "n r"]
@@ -170,8 +213,35 @@ class Catalogue:
         best = np.argsort(-values, kind="stable")[:k]
         return np.asarray(best[values[best] > -np.inf])
 
-    def allowed(self, categories: Any, source: str) -> Bool[np.ndarray, " p"] | None:
-        """The products of these categories; None for all. Raises `InputError` for an unknown category."""
+    def allowed(self, wanted: Wanted, source: str) -> Bool[np.ndarray, " p"] | None:
+        """The products of the categories, and of what is available; None for all.
+
+        Raises `InputError` for an unknown category, and for what is available as `_available` does.
+        """
+        masks = [self._of_categories(wanted.categories, source), self._available(wanted, source)]
+        known = [mask for mask in masks if mask is not None]
+        return np.logical_and.reduce(known) if known else None
+
+    def _available(self, wanted: Wanted, source: str) -> Bool[np.ndarray, " p"] | None:
+        """The products that are available. Raises `InputError` for no ids, and where none of them is a product's.
+
+        A stock may well list what was never trained on: some ids of no product are refused where it is `strict` alone.
+        """
+        if wanted.available is None:
+            return None
+        where = f"{source}, available"
+        ids = as_ids(wanted.available, alone=False)
+        if ids is None:
+            raise InputError(f"{where}: found {shown(wanted.available)}; allowed: a list of ids of products")
+        rows = self.known(ids)
+        unknown = [one for one in ids if one not in self.row_of]
+        if unknown and (wanted.strict or not rows):
+            raise InputError(f"{where}: found {shown(unknown[0])}; allowed: ids of products, and none has that")
+        mask = np.zeros(len(self.ids), bool)
+        mask[rows] = True
+        return mask
+
+    def _of_categories(self, categories: Any, source: str) -> Bool[np.ndarray, " p"] | None:
         if categories is None:
             return None
         if not self.meanings:
@@ -182,7 +252,7 @@ class Catalogue:
         for category in [categories] if several is None else several:
             key = self.meanings.get(as_key(category) or "")
             require(key is not None, f"{source}, categories", category, choices(self.meanings))
-            allowed |= of_product == numbers[key]
+            allowed |= of_product == numbers.get(key, -1)  # all of it may be gone
         return allowed
 
     @cached_property
@@ -191,6 +261,10 @@ class Catalogue:
         numbers = {key: number for number, key in enumerate(dict.fromkeys(self.categories))}
         return numbers, np.array([numbers[key] for key in self.categories], np.int32)
 
+    def known(self, product_ids: Sequence[object]) -> list[int]:
+        """The rows of the products with these ids, ascending; ids that none has are passed over."""
+        return sorted({self.row_of[key] for key in map(as_id, product_ids) if key is not None and key in self.row_of})
+
     def excluded(self, table: Table, *, strict: bool) -> list[list[int]]:
         """The indices of the products to exclude for each row of a table with the column `purchased_products`.
 
@@ -198,12 +272,48 @@ class Catalogue:
         """
         out = []
         for row, ids in enumerate(table.id_lists(BOUGHT)):
-            known = {product_id: self.row_of[product_id] for product_id in ids if product_id in self.row_of}
-            if strict and not known.keys() >= set(ids):
-                unknown = next(product_id for product_id in ids if product_id not in known)
-                table.refuse(row, BOUGHT, f"ids of products, and none has {shown(unknown)}")
-            out.append(sorted(known.values()))
+            unknown = [product_id for product_id in ids if product_id not in self.row_of] if strict else []
+            if unknown:
+                table.refuse(row, BOUGHT, f"ids of products, and none has {shown(unknown[0])}")
+            out.append(self.known(ids))
         return out
+
+    def length(self, top_n: object, source: str) -> int:
+        """How many products a list has. Raises `InputError` where `top_n` is no number of products."""
+        try:
+            k = operator.index(top_n)  # type: ignore[arg-type]
+        except TypeError:
+            k = 0
+        if k < 1 or isinstance(top_n, bool):
+            raise InputError(f"{source}, top_n: found {top_n!r}; allowed: a whole number from 1")
+        return min(k, len(self.ids))
+
+    def entries(
+        self,
+        rules: Sequence[BoostRule],
+        products: Int[np.ndarray, " k"],
+        cosines: Float[np.ndarray, " k"],
+        met: Bool[np.ndarray, " r"],
+    ) -> list[dict[str, Any]]:
+        """One customer's recommendations; `met` says whose conditions of the rules the customer meets."""
+        boosts: list[dict[str, float]] = [{} for _ in products]
+        if rules:
+            for own, added in zip(boosts, (met & self.meets[products]).tolist(), strict=True):
+                for rule, applies in zip(rules, added, strict=True):
+                    if applies:
+                        own[rule.name] = own.get(rule.name, 0.0) + rule.add
+        if self.popularity:
+            for own, added in zip(boosts, self.bias[products].tolist(), strict=True):
+                own[POPULARITY] = added
+        return [
+            {
+                **self.shown[row],
+                "score": min(max((1.0 + cosine) / 2.0, 0.0), 1.0),
+                "boost": sum(own.values(), 0.0) if own else 0.0,
+                "boosts": own,
+            }
+            for row, cosine, own in zip(products.tolist(), cosines.tolist(), boosts, strict=True)
+        ]
 
 
 def _roomy(count: int) -> int:

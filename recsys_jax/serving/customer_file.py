@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from recsys_jax.data.tables import Table, different, listed
 from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError
-from recsys_jax.serving.catalogue import BOUGHT
+from recsys_jax.serving.history import bought, bought_columns
 from recsys_jax.serving.recommender import Recommender
 
 try:
@@ -25,8 +24,11 @@ BUFFER = 2**18
 class Source:
     """The file with the customers, read front to back in small portions, and what its columns mean."""
 
-    def __init__(self, path: Path, rec: Recommender) -> None:
-        """Opens the file. Raises `InputError` where that fails."""
+    def __init__(self, path: Path, rec: Recommender, *, include_purchased: bool = False) -> None:
+        """Opens the file; its columns of purchases are read unless `include_purchased`.
+
+        Raises `InputError` where that fails.
+        """
         if arrow is None:
             raise InputError(f"{path}: Parquet files need pyarrow: pip install 'recsys_jax[parquet]'")
         self.path, self.rec = path, rec
@@ -39,9 +41,8 @@ class Source:
         part = rec.model.schema.customers
         self.id = part.id if part.id in self.names else None
         self.attributes = dict.fromkeys(fitted.feature.column for fitted in rec.model.customers)
-        self.separator = part.separator
-        # By column, whether it may hold one id instead of a list, as the model's own does.
-        self.bought = {name: name == part.purchases for name in self.names if name in {part.purchases, BOUGHT}}
+        columns = () if include_purchased else bought_columns(rec.model.schema)
+        self.bought = [name for name in columns if name in self.names]
 
     def check(self, request: Mapping[str, Any]) -> None:
         """Raises `InputError` for what is wrong with the request or the columns, whatever the rows hold."""
@@ -81,8 +82,7 @@ class Source:
 
     def purchases(self, table: Table) -> list[list[str]]:
         """The ids of the products that each customer bought; the table refuses a value that is no list of ids."""
-        each = [table.id_lists(name, self.separator, alone=one_id) for name, one_id in self.bought.items()]
-        return [list(chain(*lists)) for lists in zip(*each, strict=True)] or [[] for _ in range(len(table))]
+        return bought(table, self.rec.model.schema, self.rec.history, self.bought)
 
     @contextmanager
     def _damage_told(self) -> Iterator[None]:

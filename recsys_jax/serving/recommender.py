@@ -1,8 +1,7 @@
 """The API for services: customer attributes in, products out."""
 
-import operator
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from itertools import product
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int, Int32
+from jaxtyping import Bool, Float32, Int32
 
+from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import refuse_unreadable
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
@@ -22,12 +22,11 @@ from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import BLOCK, TrainedModel, bucket, buckets
 from recsys_jax.serving import scoring
 from recsys_jax.serving.boosts import BoostRule, meets, read_boosts
-from recsys_jax.serving.catalogue import BOUGHT, Catalogue, require_finite
+from recsys_jax.serving.catalogue import POPULARITY, Catalogue, Wanted, require_finite
+from recsys_jax.serving.history import BOUGHT, History, bought
 from recsys_jax.storage.artifacts import load_model
 from recsys_jax.storage.torch import catalogue as read_catalogue
 from recsys_jax.storage.torch import load_checkpoint
-
-POPULARITY = "popularity"  # the name under which a recommendation's `boosts` say what popularity added
 
 
 class Ranking(NamedTuple):
@@ -45,17 +44,19 @@ class Recommender:
     """Recommends products to customers of whom only attributes are known.
 
     Threads may share one. A request reads the catalogue once, without a lock: the old or the new one while products
-    are being added.
+    are being added or removed. Of customers whose purchases are known, nothing is recommended that they bought, but
+    where they buy products again (`repeat = "allowed"`).
     """
 
-    def __init__(self, model: TrainedModel, boosts: Sequence[BoostRule] = ()) -> None:
+    def __init__(self, model: TrainedModel, boosts: Sequence[BoostRule] = (), history: History | None = None) -> None:
         """Raises `InputError` where a product's vector or popularity is not finite, or a rule has popularity's name."""
         self.model = model
         self.boosts = tuple(boosts)
+        self.history = history
         for rule in self.boosts if model.config.popularity_bias else ():
             require(rule.name != POPULARITY, "boosts, name", rule.name, "another: popularity reports under it")
         self._conditions = [rule.customer for rule in self.boosts]
-        self._adding = threading.Lock()
+        self._changing = threading.Lock()
         products = Table("the model's products", model.product_rows)
         vectors = model.product_embeddings, model.product_bias
         self._catalogue = Catalogue.of(model, self.boosts, products, model.product_ids, *vectors)
@@ -63,10 +64,10 @@ class Recommender:
         self._columns = dict.fromkeys(fitted.feature.column for fitted in model.customers)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name != "_adding"}
+        return {name: value for name, value in vars(self).items() if name != "_changing"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _adding=threading.Lock())
+        vars(self).update(state, _changing=threading.Lock())
 
     @property
     def product_ids(self) -> tuple[str, ...]:
@@ -79,14 +80,23 @@ class Recommender:
         folder: str | Path,
         boosts: str | Path | None = None,
         *,
+        dataset: Dataset | str | Path | None = None,
+        purchases: str | Path | None = None,
         tell: Callable[[str], None] = lambda sentence: None,
     ) -> "Recommender":
         """The recommender of a run folder, with the boost rules of a TOML file if one is given.
 
-        `tell` is called with a line on former names in the run. Raises `InputError` where the folder holds no undamaged
-        model or a rule names what the model doesn't know.
+        What customers bought is known by their ids from a `dataset`, or the folder of one, with their attributes; or
+        from a file of `purchases` like the one that the model's dataset names. `tell` is called with a line on former
+        names in the run. Raises `InputError` where the folder holds no undamaged model or a rule names what the model
+        doesn't know, for files that cannot be used, and for both a dataset and purchases.
         """
-        return cls._with_rules(load_model(folder, tell=tell), boosts)
+        model = load_model(folder, tell=tell)
+        history = None if dataset is None else History.of(dataset)
+        if purchases is not None:
+            require(history is None, "purchases", str(purchases), "without a dataset, which has its own")
+            history = History.read(Path(purchases), model.schema)
+        return cls._with_rules(model, boosts, history)
 
     @classmethod
     def from_torch(
@@ -101,45 +111,56 @@ class Recommender:
         return cls._with_rules(load_checkpoint(checkpoint, *read_catalogue(products, schema)), boosts)
 
     @classmethod
-    def _with_rules(cls, model: TrainedModel, boosts: str | Path | None) -> "Recommender":
-        return cls(model, () if boosts is None else read_boosts(Path(boosts), model.customers, model.products))
+    def _with_rules(
+        cls, model: TrainedModel, boosts: str | Path | None, history: History | None = None
+    ) -> "Recommender":
+        ids = {model.schema.products.id: model.product_ids}
+        rules = () if boosts is None else read_boosts(Path(boosts), model.customers, model.products, ids)
+        return cls(model, rules, history)
 
     def recommend(
         self,
         /,  # an attribute may have any name, this one too
         *,
+        attributes: Mapping[str, object] | None = None,
+        customer_id: object = None,
         purchased_products: Sequence[str] = (),
         top_n: int = 3,
         categories: Sequence[object] | None = None,
+        available: Sequence[object] | None = None,
         strict: bool = False,
-        **attributes: object,
+        **more_attributes: object,
     ) -> list[dict[str, Any]]:
         """The best products for one customer, best first.
 
         Args:
-            purchased_products: ids to exclude.
+            attributes: the customer's attributes, named like the columns of the customer table.
+            customer_id: a known customer, whose purchases are excluded; of a dataset, its attributes too, unless given.
+            purchased_products: more ids to exclude.
             top_n: the number of products; fewer are returned where fewer remain.
             categories: only products of these categories, by code or label.
-            strict: whether an id to exclude that no product has is refused; else it is ignored.
-            **attributes: the customer's attributes, named like the columns of the customer table.
+            available: only products with these ids.
+            strict: whether an id that no product has is refused; else it is ignored, unless nothing available is known.
+            **more_attributes: attributes as keywords, where none has the name of an argument.
 
         Returns:
             For each product `product_id, name, brand, category, price` (None where the dataset names no such column),
             `score` (from 0 to 1, (1 + cosine) / 2), `boost` (the sum of rules and popularity) and `boosts` (each of
             them by name). The order is that of `score + boost`.
 
-        Raises `InputError` for an attribute, value, category or top_n that is not allowed.
+        Raises `InputError` for an attribute, value, customer, category or top_n that is not allowed.
         """
-        for name in attributes:
-            if name not in self._columns:
-                raise InputError(f"recommend(): found the attribute {name!r}; allowed: {choices(self._columns)}")
+        stated = self._stated(attributes, more_attributes, customer_id)
         # In NumPy: starting a compiled function takes longer than all of the arithmetic for one row.
-        values = {name: [attributes.get(name)] for name in self._columns} | {BOUGHT: [purchased_products]}
+        values = {name: [stated.get(name)] for name in self._columns} | {BOUGHT: [purchased_products]}
         table = Table("recommend()", values, single=True)
-        catalogue = self._catalogue
-        k = _length(catalogue, top_n, table.source)
-        allowed = catalogue.allowed(categories, table.source)
+        catalogue, wanted = self._catalogue, Wanted(top_n, categories, available, strict)
+        k = catalogue.length(top_n, table.source)
+        allowed = catalogue.allowed(wanted, table.source)
         (excluded,) = catalogue.excluded(table, strict=strict)
+        if customer_id is not None and self.history is not None:
+            (own,) = self.history.of_ids([customer_id])
+            excluded = sorted({*excluded, *catalogue.known(own)})
         customer = self._tower(self.model.customers.encode(table))
         require_finite(customer[None], table)
         met = meets(self._conditions, self.model.customers, table)
@@ -148,7 +169,27 @@ class Recommender:
         else:
             query = catalogue.queries(customer[None], met)[0]
             _, rows = catalogue.search(query, k, exclude=excluded, allowed=allowed)
-        return self._entries(catalogue, rows, catalogue.embeddings[rows] @ customer, met[0])
+        return catalogue.entries(self.boosts, rows, catalogue.embeddings[rows] @ customer, met[0])
+
+    def _stated(
+        self, attributes: Mapping[str, object] | None, more: Mapping[str, object], customer_id: object
+    ) -> dict[str, object]:
+        """What is known of a customer, by column. Raises `InputError` for what no column has, or is said twice."""
+        require(attributes is None or isinstance(attributes, Mapping), "recommend(), attributes", attributes, "a dict")
+        stated = {**(attributes or {}), **more}
+        for name in stated:
+            if name not in self._columns:
+                raise InputError(f"recommend(): found the attribute {shown(name)}; allowed: {choices(self._columns)}")
+            if attributes and name in attributes and name in more:
+                raise InputError(f"recommend(): found the attribute {shown(name)} twice; allowed: each once")
+        if customer_id is None:
+            return stated
+        if self.history is None:
+            raise InputError(
+                f"recommend(), customer_id: found {shown(customer_id)}; allowed: where customers are known, by "
+                f"Recommender.load(RUN, dataset=FOLDER) or purchases=FILE"
+            )
+        return {**self.history.attributes(customer_id, self._columns), **stated}
 
     def recommend_batch(
         self,
@@ -157,6 +198,7 @@ class Recommender:
         purchased_products: Sequence[Sequence[str]] | None = None,
         top_n: int = 3,
         categories: Sequence[object] | None = None,
+        available: Sequence[object] | None = None,
         strict: bool = False,
     ) -> list[list[dict[str, Any]]]:
         """`recommend` for many customers at once; the lists are those of `recommend`, row by row.
@@ -166,16 +208,19 @@ class Recommender:
         Args:
             rows: a data frame, a mapping of columns, or a list of dicts with the customers' attributes. Other columns
                 are ignored, but one that looks like a misspelt attribute is refused.
-            purchased_products: the ids to exclude for each row; by default the column of that name, if any.
-            top_n, categories, strict: as in `recommend`.
+            purchased_products: the ids to exclude for each row; by default those in the column of that name and in the
+                dataset's own column of purchases, if there are any. What the recommender knows by the column with the
+                customers' ids is excluded in any case.
+            top_n, categories, available, strict: as in `recommend`.
 
         Raises `InputError` as `recommend` does, with the row; or where `purchased_products` is no list of that length.
         """
         # Rounded up, so that few programs serve every top_n.
-        request = rows, purchased_products, top_n, categories, strict
-        catalogue, met, products, cosines = self._rank("recommend_batch()", *request, compiled=bucket)
+        wanted = Wanted(top_n, categories, available, strict)
+        ranked = self._rank("recommend_batch()", rows, purchased_products, wanted, compiled=bucket)
+        catalogue, met, products, cosines = ranked
         return [
-            self._entries(catalogue, found[found >= 0], own[found >= 0], rules)
+            catalogue.entries(self.boosts, found[found >= 0], own[found >= 0], rules)
             for found, own, rules in zip(products, cosines, met, strict=True)
         ]
 
@@ -186,6 +231,7 @@ class Recommender:
         purchased_products: Sequence[Sequence[str]] | None = None,
         top_n: int = 3,
         categories: Sequence[object] | None = None,
+        available: Sequence[object] | None = None,
         strict: bool = False,
     ) -> Ranking:
         """The recommendations of `recommend_batch` as arrays, for jobs over many customers.
@@ -193,8 +239,8 @@ class Recommender:
         Arguments and errors are those of `recommend_batch`. k is `top_n`, at most the number of products; each k
         compiles a program of its own.
         """
-        request = rows, purchased_products, top_n, categories, strict
-        catalogue, met, products, cosines = self._rank("rank_batch()", *request, compiled=int)
+        wanted = Wanted(top_n, categories, available, strict)
+        catalogue, met, products, cosines = self._rank("rank_batch()", rows, purchased_products, wanted, compiled=int)
         # (n, 1, r), (n, k, r) -> (n, k, r)
         boosts = (met[:, None] & catalogue.meets[products]) @ catalogue.adds + catalogue.bias[products]
         boosts[products < 0] = np.nan
@@ -212,7 +258,7 @@ class Recommender:
             categories: whether requests may name categories.
         """
         catalogue = self._catalogue
-        k = _length(catalogue, top_n, "warmup()")
+        k = catalogue.length(top_n, "warmup()")
         # A blank customer: what is compiled depends on shapes alone.
         customer, met = self._tower(self.model.customers.blank(1)), np.zeros((1, len(self.boosts)), bool)
         catalogue.search(catalogue.queries(customer[None], met)[0], k)
@@ -246,7 +292,7 @@ class Recommender:
         part = model.schema.products
         ids = table.ids(part.id)
         refuse_unreadable(table, part.shown)
-        with self._adding:
+        with self._changing:
             old = self._catalogue
             seen = set(old.row_of)
             for row, product_id in enumerate(ids):
@@ -256,14 +302,27 @@ class Recommender:
             vectors = model.embed_products(table), model.bias_of_new(table)
             self._catalogue = old.extended(Catalogue.of(model, self.boosts, table, tuple(ids), *vectors))
 
+    def remove_products(self, product_ids: Sequence[object]) -> None:
+        """Takes products out, all at once; they are not recommended until they are added again.
+
+        Raises `InputError` for an id that no product has, and where none would be left; nothing is removed then.
+        """
+        ids = as_list(product_ids)
+        require(ids is not None, "remove_products()", product_ids, "a list of ids")
+        with self._changing:
+            for unknown in self.unmatched(ids or ())[:1]:
+                require(False, "remove_products()", unknown, "ids of products, and none has that")
+            rows = self._catalogue.known(ids or ())
+            require(len(rows) < len(self.product_ids), "remove_products()", "all products", "some, so that one is left")
+            if rows:
+                self._catalogue = self._catalogue.without(rows)
+
     def _rank(
         self,
         source: str,
         rows: object,
         purchased: Any,
-        top_n: object,
-        categories: Sequence[object] | None,
-        strict: bool,
+        wanted: Wanted,
         *,
         compiled: Callable[[int], int],
     ) -> tuple[Catalogue, Bool[np.ndarray, "n r"], Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
@@ -272,18 +331,18 @@ class Recommender:
         `compiled` says for how many products a program is compiled that finds k.
         """
         table = self._with_optional_columns(Table.of(rows, source))
-        if purchased is None:
-            purchased = table.columns.get(BOUGHT) or [()] * len(table)
-        lists = as_list(purchased)
-        if lists is None or len(lists) != len(table):
-            found = shown(purchased) if lists is None else f"{len(lists)} lists"
-            allowed = f"a list of product ids for each of the {len(table)} rows"
-            raise InputError(f"{source}, {BOUGHT}: found {found}; allowed: {allowed}")
-        table = replace(table, columns={**table.columns, BOUGHT: lists})
+        if purchased is not None:
+            lists = as_list(purchased)
+            if lists is None or len(lists) != len(table):
+                found = shown(purchased) if lists is None else f"{len(lists)} lists"
+                allowed = f"a list of product ids for each of the {len(table)} rows"
+                raise InputError(f"{source}, {BOUGHT}: found {found}; allowed: {allowed}")
+            table = replace(table, columns={**table.columns, BOUGHT: lists})
         catalogue, met = self._catalogue, meets(self._conditions, self.model.customers, table)
-        k = _length(catalogue, top_n, table.source)
-        among = catalogue.allowed(categories, table.source)
-        excluded = catalogue.excluded(table, strict=strict)
+        k = catalogue.length(wanted.top_n, table.source)
+        among = catalogue.allowed(wanted, table.source)
+        known = bought(table, self.model.schema, self.history, columns=(BOUGHT,) if purchased is not None else None)
+        excluded = catalogue.excluded(replace(table, columns={**table.columns, BOUGHT: known}), strict=wanted.strict)
         if not len(table):
             return catalogue, met, np.empty((0, k), np.int32), np.empty((0, k), np.float32)
         customers = self.model.embed_customers(table)
@@ -346,41 +405,3 @@ class Recommender:
                 exclude[row, : len(gone)] = gone
         options = {"exclude": exclude, "allowed": catalogue.on_device_allowed(allowed)}
         return np.asarray(scoring.top_k(queries, catalogue.on_device, k, **options)[1])[:count]
-
-    def _entries(
-        self,
-        catalogue: Catalogue,
-        products: Int[np.ndarray, " k"],
-        cosines: Float[np.ndarray, " k"],
-        met: Bool[np.ndarray, " r"],
-    ) -> list[dict[str, Any]]:
-        """One customer's recommendations."""
-        boosts: list[dict[str, float]] = [{} for _ in products]
-        if self.boosts:
-            for own, added in zip(boosts, (met & catalogue.meets[products]).tolist(), strict=True):
-                for rule, applies in zip(self.boosts, added, strict=True):
-                    if applies:
-                        own[rule.name] = own.get(rule.name, 0.0) + rule.add
-        if self.model.config.popularity_bias:
-            for own, added in zip(boosts, catalogue.bias[products].tolist(), strict=True):
-                own[POPULARITY] = added
-        return [
-            {
-                **catalogue.shown[row],
-                "score": min(max((1.0 + cosine) / 2.0, 0.0), 1.0),
-                "boost": sum(own.values(), 0.0) if own else 0.0,
-                "boosts": own,
-            }
-            for row, cosine, own in zip(products.tolist(), cosines.tolist(), boosts, strict=True)
-        ]
-
-
-def _length(catalogue: Catalogue, top_n: object, source: str) -> int:
-    """How many products a list has. Raises `InputError` where `top_n` is no number of products."""
-    try:
-        k = operator.index(top_n)  # type: ignore[arg-type]
-    except TypeError:
-        k = 0
-    if k < 1 or isinstance(top_n, bool):
-        raise InputError(f"{source}, top_n: found {top_n!r}; allowed: a whole number from 1")
-    return min(k, len(catalogue.ids))

@@ -64,6 +64,15 @@ def claim(folder: Path, source: Path, facts: Mapping[str, str] | None = None) ->
     record(folder, {"source": os.path.relpath(source.resolve(), folder.resolve()), **(facts or {})})
 
 
+def made_from(folder: Path) -> Path | None:
+    """What the folder says that it was made from, where that is there."""
+    with suppress(InputError, ValueError, OSError):
+        source = read_manifest(folder).get("source")
+        made = None if source is None else Path(os.path.relpath(os.path.join(os.path.realpath(folder), source)))
+        return made if made is not None and made.exists() else None
+    return None
+
+
 def require_own(folder: Path, source: Path, *, force: bool = False) -> None:
     """Raises `InputError` for a folder with the files of others, or that was made from another source that is there.
 
