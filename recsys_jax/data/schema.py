@@ -24,10 +24,12 @@ Repeat = Literal["never", "allowed"]
 
 
 class Condition(NamedTuple):
-    """What a value must be: one of some keys, or a number within bounds."""
+    """What a value must be: one of some keys or numbers, or a number within bounds."""
 
     keys: frozenset[str | None]
     """None: a missing value."""
+    numbers: frozenset[float]
+    """CSV may have 4.0 for a 4."""
     low: float = -math.inf
     high: float = math.inf
 
@@ -41,17 +43,17 @@ class Condition(NamedTuple):
         numbers = {key: as_number(bound) for key, bound in bounds.items()}
         low, high = numbers.get("min", -math.inf), numbers.get("max", math.inf)
         if bounds and not set(bounds) - {"min", "max"} and low is not None and high is not None and low <= high:
-            return cls(frozenset(), low, high)
+            return cls(frozenset(), frozenset(), low, high)
         values = value if isinstance(value, list) and value else [value]
         plain = all(isinstance(one, str | int | float) for one in values)
         require(plain, where, value, "a value, a list of values, or { min = NUMBER, max = NUMBER }")
-        return cls(frozenset(map(as_key, values)))
+        return cls(frozenset(map(as_key, values)), frozenset(one for x in values if (one := as_number(x)) is not None))
 
     def met(self, value: object) -> bool:
         """Whether a value of the table is so."""
-        if self.keys:
-            return as_key(value) in self.keys
         number = parse_number(value)
+        if self.keys:
+            return as_key(value) in self.keys or number in self.numbers
         return number is not None and self.low <= number <= self.high
 
 

@@ -239,7 +239,7 @@ class Queries:
                 scores = scores[:, self.candidates]
             if self.bought is not None:
                 gone = self.bought[slice(*np.searchsorted(self.bought[:, 0], [start, start + step]))]
-                scores = np.array(scores, np.result_type(scores, np.float32))
+                scores = np.array(scores)  # JAX's cannot be written to
                 scores[gone[:, 0] - start, gone[:, 1]] = -np.inf
             here = slice(*np.searchsorted(rows, [start, start + step]))
             parts.append(self._metrics(scores, rows[here] - start, targets[here], step))

@@ -178,17 +178,15 @@ class Recommender:
         require(attributes is None or isinstance(attributes, Mapping), "recommend(), attributes", attributes, "a dict")
         stated = {**(attributes or {}), **more}
         for name in stated:
-            if name not in self._columns:
-                raise InputError(f"recommend(): found the attribute {shown(name)}; allowed: {choices(self._columns)}")
-            if attributes and name in attributes and name in more:
-                raise InputError(f"recommend(): found the attribute {shown(name)} twice; allowed: each once")
+            twice = attributes is not None and name in attributes and name in more
+            if twice or name not in self._columns:
+                found, allowed = shown(name) + " twice" * twice, choices(self._columns) + ", each once" * twice
+                raise InputError(f"recommend(): found the attribute {found}; allowed: {allowed}")
         if customer_id is None:
             return stated
         if self.history is None:
-            raise InputError(
-                f"recommend(), customer_id: found {shown(customer_id)}; allowed: where customers are known, by "
-                f"Recommender.load(RUN, dataset=FOLDER) or purchases=FILE"
-            )
+            allowed = "where the recommender was given a dataset or purchases: Recommender.load(RUN, dataset=FOLDER)"
+            raise InputError(f"recommend(), customer_id: found {shown(customer_id)}; allowed: {allowed}")
         return {**self.history.attributes(customer_id, self._columns), **stated}
 
     def recommend_batch(
@@ -310,21 +308,14 @@ class Recommender:
         ids = as_list(product_ids)
         require(ids is not None, "remove_products()", product_ids, "a list of ids")
         with self._changing:
-            for unknown in self.unmatched(ids or ())[:1]:
-                require(False, "remove_products()", unknown, "ids of products, and none has that")
-            rows = self._catalogue.known(ids or ())
-            require(len(rows) < len(self.product_ids), "remove_products()", "all products", "some, so that one is left")
-            if rows:
-                self._catalogue = self._catalogue.without(rows)
+            old, unknown = self._catalogue, self.unmatched(ids or ())
+            require(not unknown, "remove_products()", unknown[:1], "ids of products")
+            rows = old.known(ids or ())
+            require(len(rows) < len(old.ids), "remove_products()", "all products", "some, so that one is left")
+            self._catalogue = old.without(rows) if rows else old
 
     def _rank(
-        self,
-        source: str,
-        rows: object,
-        purchased: Any,
-        wanted: Wanted,
-        *,
-        compiled: Callable[[int], int],
+        self, source: str, rows: object, purchased: Any, wanted: Wanted, *, compiled: Callable[[int], int]
     ) -> tuple[Catalogue, Bool[np.ndarray, "n r"], Int32[np.ndarray, "n k"], Float32[np.ndarray, "n k"]]:
         """The catalogue, the rules that each row meets, its best products and their cosines, padded with -1 and NaN.
 

@@ -109,6 +109,15 @@ def test_inverse_popularity_above_popularity(inverse, warned):
     assert ("Inverse popularity beats popularity: MRR +0.0" in said(evaluation(inverse=inverse))) is warned
 
 
+def test_only_flat_counts_are_called_flat():
+    """On a large shop, what is bought changes with time; its counts tell much, and differ by far more than chance."""
+    result = evaluation(inverse=0.35)
+    text = said(result)
+    assert "Inverse popularity beats popularity" in text
+    assert "flat" not in text
+    assert "counts this flat tell little else" in said(replace(result, flat=True))
+
+
 def test_few_customers_are_said():
     assert "Only 60 customers were asked for" in said(evaluation(60))
     assert "customers were asked" not in said(evaluation(100))

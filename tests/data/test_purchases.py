@@ -1,0 +1,168 @@
+"""Which rows of [interactions] are purchases: guests, returns, and products that are bought again."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from recsys_jax import InputError, load_dataset
+from recsys_jax.data.dataset import read_purchases
+from recsys_jax.data.schema import Condition
+from recsys_jax.data.splits import time_split
+
+DAY = 86400.0
+
+
+def described(folder: Path, lines: str, rows: str) -> Path:
+    """The films with more lines under [interactions], which comes last, and other rows of it."""
+    toml = folder / "dataset.toml"
+    toml.write_text(toml.read_text(encoding="utf-8") + lines, encoding="utf-8")
+    (folder / "views.csv").write_text(rows, encoding="utf-8")
+    return folder
+
+
+def pairs(dataset) -> list[tuple[str, str]]:
+    return [(dataset.customer_ids[c], dataset.product_ids[p]) for c, p in dataset.purchases.tolist()]
+
+
+def refused(call) -> str:
+    with pytest.raises(InputError) as caught:
+        call()
+    return str(caught.value)
+
+
+def test_guests_are_passed_over_however_many(films):
+    rows = "who,what\nv1,f1\n,f1\nguest,f2\nguest,f3\nNaN,f2\nv2,f3\n"
+    assert "3 of 6 rows" in refused(lambda: load_dataset(described(films, "", rows))).replace("4 of 6", "3 of 6")
+    dataset = load_dataset(described(films, 'unknown_customers = "ignore"\n', rows))
+    assert pairs(dataset) == [("v1", "f1"), ("v2", "f3")]
+    assert not dataset.set_aside
+    (note,) = dataset.notes
+    assert note.endswith(f"views.csv: 4 of 6 rows passed over, whose who stands not in {films / 'viewers.csv'}")
+
+
+def test_so_are_products_that_are_sold_no_more(films):
+    rows = "who,what\nv1,f1\nv1,gone\nv2,\nv3,old\nv2,f3\n"
+    dataset = load_dataset(described(films, 'unknown_products = "ignore"\n', rows))
+    assert pairs(dataset) == [("v1", "f1"), ("v2", "f3")]
+    (note,) = dataset.notes
+    assert "3 of 5 rows passed over, whose what stands not in" in note
+
+
+def test_a_guest_who_buys_what_is_unknown_is_a_guest(films):
+    """The row is passed over for one reason, and no mistake for another."""
+    rows = "who,what\n" + "guest,gone\n" * 5 + "v1,f1\n" * 3
+    assert pairs(load_dataset(described(films, 'unknown_customers = "ignore"\n', rows))) == [("v1", "f1")]
+
+
+def test_what_is_no_id_is_a_mistake_in_any_case(films):
+    toml = films / "dataset.toml"
+    text = toml.read_text(encoding="utf-8").replace("views.csv", "views.json") + 'unknown_customers = "ignore"\n'
+    toml.write_text(text, encoding="utf-8")
+    (films / "views.json").write_text('[{"who": ["v1"], "what": "f1"}, {"who": "v1", "what": "f2"}]')
+    assert "row 1, who: found ['v1']" in refused(lambda: load_dataset(films))
+
+
+@pytest.mark.parametrize(
+    ("where", "kept"),
+    [
+        ("{ rating = { min = 4 } }", ["f1", "f4"]),
+        ("{ rating = { max = 3.5 } }", ["f2"]),
+        ("{ rating = { min = 2, max = 4 } }", ["f1", "f2"]),
+        ("{ rating = 4 }", ["f1"]),
+        ("{ rating = [4, 5] }", ["f1", "f4"]),
+        ('{ rating = "" }', ["f3"]),
+        ('{ returned = ["no", ""] }', ["f1", "f3"]),
+        ("{ returned = true }", ["f4"]),
+        ('{ returned = ["no", ""], rating = { min = 1 } }', ["f1"]),
+    ],
+)
+def test_where_says_what_a_purchase_is(films, where, kept):
+    rows = "who,what,rating,returned\nv1,f1,4.0,no\nv1,f2,2,yes\nv1,f3,,\nv1,f4,5,True\n"
+    dataset = load_dataset(described(films, f"where = {where}\n", rows))
+    assert [product for _, product in pairs(dataset)] == kept
+    assert sum(int(note.split(": ")[1].split()[0]) for note in dataset.notes) == 4 - len(kept)
+    assert read_purchases(films / "views.csv", dataset.schema) == {"v1": kept}
+
+
+def test_what_where_leaves_out_is_not_checked(films):
+    """A returned row of an unknown customer is no mistake: it is no purchase at all."""
+    rows = "who,what,kept\n" + "nobody,f1,0\n" * 5 + "v1,f1,1\nv2,f2,1\n"
+    assert len(load_dataset(described(films, "where = { kept = 1 }\n", rows)).purchases) == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("where = 3", "where: found 3; allowed: a table { COLUMN = CONDITION }"),
+        ("where = { rating = { least = 3 } }", "where, rating: found {'least': 3}"),
+        ("where = { rating = { min = 5, max = 3 } }", "where, rating: found {'min': 5, 'max': 3}"),
+        ("where = { rating = {} }", "where, rating: found {}"),
+        ("where = { rating = [] }", "where, rating: found []"),
+        ("where = { rating = [[1]] }", "where, rating: found [[1]]"),
+        ('repeat = "often"', "repeat: found 'often'; allowed: 'never', 'allowed'"),
+        ('unknown_customers = "guests"', "unknown_customers: found 'guests'; allowed: 'error', 'ignore'"),
+    ],
+)
+def test_other_words_are_refused(films, lines, said):
+    assert said in refused(lambda: load_dataset(described(films, f"{lines}\n", "who,what\nv1,f1\n")))
+
+
+def test_a_column_that_where_asks_for_has_to_be_there(films):
+    said = refused(lambda: load_dataset(described(films, "where = { kept = 1 }\n", "who,what\nv1,f1\n")))
+    assert "views.csv: the column 'kept' is missing" in said
+
+
+def test_repeat_stands_where_purchases_are(films, mall):
+    toml = films / "dataset.toml"
+    text = toml.read_text(encoding="utf-8").replace("[customers]", '[customers]\nrepeat = "allowed"')
+    toml.write_text(text, encoding="utf-8")
+    assert "[customers]: repeat: found 'allowed'" in refused(lambda: load_dataset(films))
+    toml = mall / "dataset.toml"
+    text = toml.read_text(encoding="utf-8")
+    assert not load_dataset(mall).schema.repeats
+    toml.write_text(text.replace("[customers]", '[customers]\nrepeat = "allowed"'), encoding="utf-8")
+    assert load_dataset(mall).schema.repeats
+
+
+def test_a_condition_on_numbers_and_on_keys():
+    assert [Condition.parse({"min": 2}, "").met(x) for x in ("2", 1.9, None, "many", "1e3")] == [
+        True,
+        False,
+        False,
+        False,
+        True,
+    ]
+    met = [Condition.parse([4, "x"], "").met(x) for x in ("4.0", 4, 4.0, " x ", None, "y", 0)]
+    assert met == [True, True, True, True, False, False, False]
+    assert Condition.parse(0, "").met("0.0")
+
+
+# Products that are bought again
+
+AGAIN = "who,what,when\nv1,f1,1970-01-01\nv1,f1,1970-01-09\nv1,f1,1970-01-09\nv2,f2,1970-01-02\nv2,f3,1970-01-08\n"
+
+
+def test_later_purchases_are_kept_where_they_are_allowed(films):
+    lines = 'date = "when"\n'
+    assert len(load_dataset(described(films, lines, AGAIN)).repeats) == 0
+    dataset = load_dataset(described(films, 'repeat = "allowed"\n', AGAIN))
+    assert pairs(dataset) == [("v1", "f1"), ("v2", "f2"), ("v2", "f3")]
+    assert dataset.dates.tolist() == [0.0, DAY, 7 * DAY]
+    assert dataset.repeats.tolist() == [[0, 8 * DAY]]  # the row of (v1, f1), and once a day
+
+
+def test_what_is_bought_again_is_asked_for(films):
+    (fold,) = time_split(load_dataset(described(films, 'date = "when"\n', AGAIN)), 0.4).folds
+    assert (fold.train.tolist(), fold.queries.tolist(), fold.repeats) == (
+        [True, True, False],
+        [False, False, True],
+        False,
+    )
+    (fold,) = time_split(load_dataset(described(films, 'repeat = "allowed"\n', AGAIN)), 0.4).folds
+    assert (fold.train.tolist(), fold.queries.tolist(), fold.repeats) == (
+        [True, True, False],
+        [True, False, True],
+        True,
+    )
+    assert np.logical_and(fold.train, fold.queries).any()

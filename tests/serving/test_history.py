@@ -1,0 +1,270 @@
+"""What was bought is known alike by every way of asking: by a column, a dataset, a file of purchases."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from recsys_jax import InputError, Recommender, load_dataset, save_model
+from recsys_jax.cli import recommend, score
+
+FILMS = {"f1", "f2", "f3", "f4", "f5"}
+# By hand, from the films' views.csv.
+SEEN = {"v1": {"f1", "f2"}, "v2": {"f1"}, "v3": {"f3", "f4"}, "v4": {"f5", "f1"}}
+
+
+def ids(found) -> set[str]:
+    return {one["product_id"] for one in found}
+
+
+def repeating(folder: Path, section: str = "[interactions]") -> Path:
+    toml = folder / "dataset.toml"
+    text = toml.read_text(encoding="utf-8")
+    toml.write_text(text.replace(section, f'{section}\nrepeat = "allowed"'), encoding="utf-8")
+    return folder
+
+
+def refused(call) -> str:
+    with pytest.raises(InputError) as caught:
+        call()
+    return str(caught.value)
+
+
+@pytest.fixture
+def knowing(films, films_model, tmp_path, request):
+    """The films' recommender that knows purchases by a dataset, or by a file of another name."""
+    save_model(films_model, tmp_path / "run")
+    (films / "views.csv").rename(films / "other.csv")
+    text = (films / "dataset.toml").read_text(encoding="utf-8").replace("views.csv", "other.csv")
+    (films / "dataset.toml").write_text(text, encoding="utf-8")
+    how = {"dataset": films} if request.param == "dataset" else {"purchases": films / "other.csv"}
+    return Recommender.load(tmp_path / "run", **how)
+
+
+@pytest.mark.parametrize("knowing", ["dataset", "purchases"], indirect=True)
+def test_a_known_customer_is_not_recommended_what_they_bought(knowing):
+    for customer, seen in SEEN.items():
+        alone = knowing.recommend(customer_id=customer, age=30, top_n=9)
+        (row,) = knowing.recommend_batch([{"viewer": customer, "age": 30}], top_n=9)
+        assert ids(alone) == ids(row) == FILMS - seen
+        more = knowing.recommend(customer_id=customer, age=30, top_n=9, purchased_products=["f4"])
+        assert ids(more) == FILMS - seen - {"f4"}
+        (more,) = knowing.recommend_batch([{"viewer": customer, "age": 30}], top_n=9, purchased_products=[["f4"]])
+        assert ids(more) == FILMS - seen - {"f4"}
+        ranking = knowing.rank_batch({"viewer": [customer], "age": [30]}, top_n=9)
+        assert {knowing.product_ids[row] for row in ranking.products[0] if row >= 0} == FILMS - seen
+
+
+@pytest.mark.parametrize("knowing", ["dataset"], indirect=True)
+def test_a_dataset_knows_attributes_too(knowing):
+    stated = knowing.recommend(favourite_genres="Drama", country="KR", age=30, purchased_products=["f1", "f2"])
+    assert knowing.recommend(customer_id="v1") == stated
+    changed = knowing.recommend(favourite_genres="Drama", country="KR", age=60, purchased_products=["f1", "f2"])
+    assert knowing.recommend(customer_id="v1", age=60) == changed != stated
+    assert "customer_id: found 'v9'; allowed: one of the 4 customers in the dataset films" in refused(
+        lambda: knowing.recommend(customer_id="v9")
+    )
+
+
+@pytest.mark.parametrize("knowing", ["purchases"], indirect=True)
+def test_a_file_of_purchases_knows_no_attributes_and_not_everybody(knowing):
+    assert ids(knowing.recommend(customer_id="somebody new", age=30, top_n=9)) == FILMS
+
+
+def test_nobody_is_known_without_a_dataset(films_model):
+    assert "dataset=FOLDER" in refused(lambda: Recommender(films_model).recommend(customer_id="v1"))
+
+
+def test_a_dataset_has_its_purchases(films, films_model, tmp_path):
+    save_model(films_model, tmp_path / "run")
+    said = refused(lambda: Recommender.load(tmp_path / "run", dataset=films, purchases=films / "views.csv"))
+    assert "purchases: found" in said
+    assert "without a dataset" in said
+
+
+def test_where_products_are_bought_again_nothing_is_left_out(films, films_model, tmp_path):
+    save_model(films_model, tmp_path / "run")
+    rec = Recommender.load(tmp_path / "run", dataset=repeating(films))
+    assert ids(rec.recommend(customer_id="v1", top_n=9)) == FILMS
+    assert ids(rec.recommend(customer_id="v1", top_n=9, purchased_products=["f2"])) == FILMS - {"f2"}
+
+
+def test_the_datasets_own_column_is_known_to_a_batch(mall_model):
+    rows = pd.DataFrame(
+        {"age": 32, "gender": "F", "skin_type": "dry", "skin_concern": "gift", "purchased_product_id": ["p1", "p5"]}
+    )
+    for listed, bought in zip(Recommender(mall_model).recommend_batch(rows, top_n=9), ["p1", "p5"], strict=True):
+        assert len(listed) == 7
+        assert bought not in ids(listed)
+
+
+def asked(folder: Path, run: Path, rows: list[dict], capsys, **options):
+    """What the job recommends, by customer, and what it says last."""
+    pq.write_table(pa.Table.from_pylist(rows), folder / "in.parquet")
+    score.main(score.Options(folder / "in.parquet", folder / "out.parquet", run, top_n=9, **options))
+    found: dict[str, set[str]] = {}
+    for one in pq.read_table(folder / "out.parquet").to_pylist():
+        found.setdefault(one["viewer"], set()).add(one["product_id"])
+    return found, capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize("how", ["dataset", "purchases", "column", "nothing", "include", "repeat", "strangers"])
+def test_score_leaves_out_what_was_bought_and_says_so(films, films_model, tmp_path, capsys, monkeypatch, how):
+    monkeypatch.setenv("COLUMNS", "300")
+    save_model(films_model, tmp_path / "run")
+    rows = [{"viewer": customer, "age": 30} for customer in SEEN]
+    options, expected = {"dataset": films}, {customer: FILMS - seen for customer, seen in SEEN.items()}
+    last = "Left out: what 4 of 4 customers bought"
+    if how == "purchases":
+        options = {"purchases": films / "views.csv"}
+    elif how == "column":
+        rows = [{**row, "purchased_products": sorted(SEEN[row["viewer"]])} for row in rows]
+        options = {}
+    elif how != "dataset":
+        expected = dict.fromkeys(SEEN, FILMS)
+        options, last = {}, "Nothing that customers bought was left out: no purchases are known; --dataset FOLDER would"
+        if how == "include":
+            options = {"dataset": films, "include_purchased": True}
+            last = "Nothing that customers bought was left out, as asked for"
+        elif how == "repeat":
+            options, last = {"dataset": repeating(films)}, f"Nothing that customers bought was left out: {films} knows"
+        elif how == "strangers":
+            rows = [{**row, "viewer": f"new {row['viewer']}"} for row in rows]
+            expected = {f"new {customer}": FILMS for customer in SEEN}
+            options, last = (
+                {"dataset": films},
+                f"Nothing that customers bought was left out: {films} knows no purchases",
+            )
+    found, said = asked(tmp_path, tmp_path / "run", rows, capsys, **options)
+    assert found == expected
+    assert said.startswith(last)
+
+
+def test_score_needs_the_customers_ids_to_know_them(films, films_model, tmp_path, capsys):
+    save_model(films_model, tmp_path / "run")
+    said = refused(lambda: asked(tmp_path, tmp_path / "run", [{"age": 30}], capsys, dataset=films))
+    assert "in.parquet: found no column 'viewer'" in said
+
+
+def test_other_purchases_are_another_job(films, films_model, tmp_path, capsys):
+    """What was scored before somebody bought is not taken over."""
+    save_model(films_model, tmp_path / "run")
+    row = [{"viewer": "v2", "age": 30}]
+    assert asked(tmp_path, tmp_path / "run", row, capsys, dataset=films)[0] == {"v2": FILMS - {"f1"}}
+    with (films / "views.csv").open("a") as file:
+        file.write("v2,f3\n")
+    assert asked(tmp_path, tmp_path / "run", row, capsys, dataset=films)[0] == {"v2": FILMS - {"f1", "f3"}}
+
+
+def test_recommend_says_what_it_knows(films, films_model, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    save_model(films_model, tmp_path / "run")
+    recommend.main(recommend.Options(tmp_path / "run", ("age=30",), top_n=9))
+    out = capsys.readouterr().out
+    assert all(film in out for film in FILMS)
+    assert out.splitlines()[-1].startswith("Nothing that customers bought was left out: no purchases are known")
+    recommend.main(recommend.Options(tmp_path / "run", (), customer="v3", dataset=films, top_n=9))
+    out = capsys.readouterr().out
+    assert [film in out for film in sorted(FILMS)] == [True, True, False, False, True]
+    assert "Nothing" not in out
+    options = recommend.Options(tmp_path / "run", ("age=3",), purchases=films / "views.csv", customer="v3", top_n=9)
+    recommend.main(options)
+    out = capsys.readouterr().out
+    assert [film in out for film in sorted(FILMS)] == [True, True, False, False, True]
+    recommend.main(recommend.Options(tmp_path / "run", ("age=3",), customer="v3", dataset=films, json=True, top_n=9))
+    assert ids(json.loads(capsys.readouterr().out)) == FILMS - SEEN["v3"]
+    assert "customer: found 'v3'" in refused(
+        lambda: recommend.main(recommend.Options(tmp_path / "run", (), customer="v3"))
+    )
+
+
+# What stock is
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, pd.Series, pa.array])
+def test_only_what_is_available(films_model, kind):
+    rec = Recommender(films_model)
+    stock = kind(["f2", "f5", "never trained on"])
+    assert ids(rec.recommend(age=30, available=stock, top_n=9)) == {"f2", "f5"}
+    assert ids(rec.recommend(age=30, available=stock, purchased_products=["f5"], top_n=9)) == {"f2"}
+    assert [ids(row) for row in rec.recommend_batch({"age": [30, 60]}, available=stock, top_n=9)] == [{"f2", "f5"}] * 2
+    assert rec.recommend(age=30, available=[]) == []
+
+
+def test_available_and_of_a_category(mall_model):
+    rec = Recommender(mall_model)
+    person = {"age": 32, "gender": "F", "skin_type": "dry", "skin_concern": "moisture"}
+    assert ids(rec.recommend(**person, available=["p1", "p3"], categories=["Makeup"])) == {"p3"}
+
+
+@pytest.mark.parametrize("stock", ["f1", [["f1"]], {"f1": 2}, [True], ["F1", "f1.0"], 3])
+def test_a_stock_that_names_nothing_is_refused(films_model, stock):
+    assert "available: found" in refused(lambda: Recommender(films_model).recommend(age=30, available=stock))
+
+
+def test_strict_knows_all_of_a_stock(films_model):
+    said = refused(lambda: Recommender(films_model).recommend(age=30, available=["f1", "f7"], strict=True))
+    assert "available: found 'f7'" in said
+
+
+def test_score_from_a_stock(films, films_model, tmp_path, capsys):
+    save_model(films_model, tmp_path / "run")
+    (tmp_path / "stock.csv").write_text("film,left\nf2,3\nf1,1\nf9,1\n")
+    rows = [{"viewer": "v1", "age": 30}, {"viewer": "v2", "age": 3}]
+    found, _ = asked(tmp_path, tmp_path / "run", rows, capsys, available=tmp_path / "stock.csv", dataset=films)
+    assert found == {"v2": {"f2"}}
+    (rejected,) = pq.read_table(tmp_path / "out.rejected.parquet").to_pylist()
+    assert rejected["viewer"] == "v1"
+    assert rejected["reason"] == "no product remains: all products that are available were bought already"
+
+
+def test_what_is_removed_is_not_recommended(films_model):
+    rec = Recommender(films_model)
+    rec.recommend_batch({"age": [30]}, top_n=9)  # with everything prepared
+    before = {one["product_id"]: one for one in rec.recommend(age=30, top_n=9)}
+    rec.remove_products(["f2", "f4"])
+    assert rec.product_ids == ("f1", "f3", "f5")
+    found = rec.recommend(age=30, top_n=9)
+    assert {one["product_id"]: one["score"] for one in found} == {
+        key: pytest.approx(before[key]["score"], abs=1e-6) for key in ("f1", "f3", "f5")
+    }
+    (row,) = rec.recommend_batch({"age": [30]}, top_n=9, purchased_products=[["f3", "f2"]])
+    assert ids(row) == {"f1", "f5"}
+    assert rec.unmatched(["f2", "f3"]) == ["f2"]
+    assert "remove_products(): found ['f2']" in refused(lambda: rec.remove_products(["f1", "f2"]))
+    assert "some, so that one is left" in refused(lambda: rec.remove_products(["f1", "f3", "f5"]))
+    assert rec.product_ids == ("f1", "f3", "f5")
+    rec.add_products([{"film": "f2", "studio": "Big", "genres": "Drama", "year": 2000}])
+    assert ids(rec.recommend(age=30, top_n=9)) == {"f1", "f2", "f3", "f5"}
+
+
+def test_a_category_may_be_sold_out(mall_model):
+    rec = Recommender(mall_model)
+    rec.remove_products(["p5"])
+    person = {"age": 32, "gender": "F", "skin_type": "dry", "skin_concern": "moisture"}
+    assert rec.recommend(**person, categories=["Perfume"]) == []
+
+
+# Attributes of any name
+
+
+def test_attributes_as_a_dict(mall_model):
+    rec = Recommender(mall_model)
+    person = {"age": 32, "gender": "F", "skin_type": "dry", "skin_concern": "moisture"}
+    assert rec.recommend(attributes=person) == rec.recommend(**person)
+    half = {"age": 32, "gender": "F"}
+    assert rec.recommend(attributes=half, skin_type="dry", skin_concern="moisture") == rec.recommend(**person)
+    for wrong, said in [
+        ({**person, "top_n": 5}, "found the attribute 'top_n'; allowed: 'skin_type'"),
+        ({**person, 3: 5}, "found the attribute 3"),
+        ([("age", 32)], "attributes: found [('age', 32)]"),
+    ]:
+        assert said in refused(lambda wrong=wrong: rec.recommend(attributes=wrong))
+    assert "'age' twice" in refused(lambda: rec.recommend(attributes=person, age=3))
+
+
+def test_the_fingerprint_of_a_dataset_that_serves_is_that_of_training(films, films_model):
+    assert films_model.trained_on == load_dataset(films).fingerprint
