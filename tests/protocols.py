@@ -1,11 +1,14 @@
-"""Evaluations as tests ask for them: a recipe as the model, beside all baselines."""
+"""Evaluations as tests ask for them: a recipe as the model, beside all baselines; and a shop that can be counted."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from recsys_jax.config import Config
-from recsys_jax.data.dataset import Dataset
+from recsys_jax.data.dataset import Dataset, assemble
+from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import Split, cross_validation_split
+from recsys_jax.data.tables import Table
 from recsys_jax.evaluation import engine
 from recsys_jax.evaluation.baselines import baselines, popularities
 from recsys_jax.evaluation.engine import MODEL, Evaluation, evaluate
@@ -39,3 +42,32 @@ def cross_validation(
 def in_sample(models: Any, dataset: Dataset, ks: Sequence[int], **options: Any) -> Evaluation:
     """Models in-sample, beside chance and popularity."""
     return engine.in_sample(models, dataset, ks, others=popularities(dataset), **options)
+
+
+ONE = {"kind": "categorical", "values": "learned", "unknown": "extra-row", "missing": "error"}
+SCHEMA = Schema.parse(
+    {
+        "name": "counted",
+        "products": {"file": "p.json", "id": "id", "category": "kind", "features": [{"name": "kind", **ONE}]},
+        "customers": {
+            "file": "c.json",
+            "id": "id",
+            "segment": "group",
+            "purchases": "bought",
+            "features": [{"name": "group", **ONE}],
+        },
+    },
+    "schema",
+)
+
+
+def bought_by(bought: dict[str, list[list[str]]]) -> Dataset:
+    """Products p0..p3 of kind a and q0..q3 of kind b; by group, what each customer bought."""
+    products = [{"id": f"{letter}{i}", "kind": kind} for letter, kind in ("pa", "qb") for i in range(4)]
+    rows = [
+        {"id": f"{group}{i}", "group": group, "bought": items}
+        for group, lists in bought.items()
+        for i, items in enumerate(lists)
+    ]
+    ids = [row["id"] for row in products]
+    return assemble(SCHEMA, Table.of(products, "products"), ids, Table.of(rows, "customers"), Path())

@@ -1,15 +1,12 @@
 """Protocols and baselines, on data whose figures can be counted."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
-from protocols import cross_validation, evaluate_split, in_sample
+from protocols import bought_by, cross_validation, evaluate_split, in_sample
 
 from recsys_jax import DeepConfig
-from recsys_jax.data.dataset import Dataset, assemble
-from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import SPLITS, Derived, Fold, Split
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
@@ -21,38 +18,10 @@ from recsys_jax.evaluation.report import report
 from recsys_jax.models import metrics
 from recsys_jax.training.fit import fit
 
-ONE = {"kind": "categorical", "values": "learned", "unknown": "extra-row", "missing": "error"}
-SCHEMA = Schema.parse(
-    {
-        "name": "counted",
-        "products": {"file": "p.json", "id": "id", "category": "kind", "features": [{"name": "kind", **ONE}]},
-        "customers": {
-            "file": "c.json",
-            "id": "id",
-            "segment": "group",
-            "purchases": "bought",
-            "features": [{"name": "group", **ONE}],
-        },
-    },
-    "schema",
-)
-
-
-def dataset(bought: dict[str, list[list[str]]]) -> Dataset:
-    """Products p0..p3 of kind a and q0..q3 of kind b; by group, what each customer bought."""
-    products = [{"id": f"{letter}{i}", "kind": kind} for letter, kind in ("pa", "qb") for i in range(4)]
-    rows = [
-        {"id": f"{group}{i}", "group": group, "bought": items}
-        for group, lists in bought.items()
-        for i, items in enumerate(lists)
-    ]
-    ids = [row["id"] for row in products]
-    return assemble(SCHEMA, Table.of(products, "products"), ids, Table.of(rows, "customers"), Path())
-
 
 @pytest.fixture(scope="module")
 def counted():
-    return dataset({"x": [["p0"], ["p0"], ["p0"], ["p1"], ["p2"]], "y": [["q0"], ["q0"], ["q1"], ["p0"], ["q0"]]})
+    return bought_by({"x": [["p0"], ["p0"], ["p0"], ["p1"], ["p2"]], "y": [["q0"], ["q0"], ["q1"], ["p0"], ["q0"]]})
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +50,7 @@ def test_in_sample_baselines_by_hand(counted, model):
 
 
 def test_several_purchases_are_several_queries():
-    data = dataset({"x": [["p0", "p1"], ["p0"]], "y": [["q0", "q1", "q2"]]})
+    data = bought_by({"x": [["p0", "p1"], ["p0"]], "y": [["q0", "q1", "q2"]]})
     result = in_sample(fit(data, DeepConfig(epochs=1)), data, (1,))
     assert len(np.unique(result.customers)) == 3
     assert result.queries == {ALL: 6, "x": 3, "y": 3}
@@ -98,7 +67,7 @@ def test_held_out_counts_leave_the_held_out_purchase_out(counted):
 
 
 def test_a_customers_purchases_stay_together_and_each_is_asked_once():
-    data = dataset({"x": [["p0", "p1"], ["p2", "p0"], ["p1"]], "y": [["q0", "q1", "q2"], ["q0"], ["q3", "q1"]]})
+    data = bought_by({"x": [["p0", "p1"], ["p2", "p0"], ["p1"]], "y": [["q0", "q1", "q2"], ["q0"], ["q3", "q1"]]})
     seen = []
     original = data.purchases
 
@@ -149,7 +118,7 @@ def test_shared_scores_mean_the_same_as_each_query_by_itself():
     """Every figure is the one that `metrics` gives for that query alone, ties included."""
     rng = np.random.default_rng(0)
     names = [f"{letter}{i}" for letter in "pq" for i in range(4)]
-    data = dataset({group: [[str(rng.choice(names))] for _ in range(100)] for group in "xy"})
+    data = bought_by({group: [[str(rng.choice(names))] for _ in range(100)] for group in "xy"})
     # Few different scores, so that many tie.
     table = rng.integers(3, size=(2, 8)).astype(float)
     shared = Scorer.table(table, np.repeat([0, 1], 100))
@@ -188,7 +157,7 @@ class Counting:
 
 
 def test_customers_who_are_alike_are_scored_once():
-    data = dataset({"x": [["p0", "p1", "q0"], ["p2"]], "y": [["q1", "p0"]]})
+    data = bought_by({"x": [["p0", "p1", "q0"], ["p2"]], "y": [["q1", "p0"]]})
     scorer = Counting(lambda rows: rows[:, None] + np.arange(8.0))
     values(Scorer(scorer, np.arange(3)), data)
     assert scorer.rows == 3  # a customer who bought much is scored once
@@ -216,7 +185,7 @@ def test_attribute_rows_tell_a_missing_value_from_a_word(counted):
 
 def test_only_candidates_are_ranked():
     """New products: chance is that of the few that are ranked, and they alone are listed."""
-    data = dataset({"x": [["p0"], ["p1"], ["p2"]], "y": [["q0"], ["q1"], ["p0"]]})
+    data = bought_by({"x": [["p0"], ["p1"], ["p2"]], "y": [["q0"], ["q1"], ["p0"]]})
     candidates = np.isin(np.arange(8), [0, 1, 4])  # p0, p1, q0
     # The best of all is p2, which is no candidate: the order among the others is p1, q0, p0.
     scorer = Scorer.table(np.array([[1.0, 3, 9, 0, 2, 0, 0, 0]]), np.zeros(6, int))
@@ -232,7 +201,7 @@ def test_only_candidates_are_ranked():
 def shop():
     """Group x buys p-products, group y q-products, so that attributes tell all."""
     rng = np.random.default_rng(1)
-    return dataset(
+    return bought_by(
         {
             "x": [[f"p{i}" for i in rng.choice(4, 2, replace=False)] for _ in range(60)],
             "y": [[f"q{i}" for i in rng.choice(4, 2, replace=False)] for _ in range(60)],
@@ -315,7 +284,7 @@ def test_customers_on_both_sides_cannot_be_made_in_the_fold(shop):
 @pytest.mark.wild
 @pytest.mark.parametrize("taken", ["all", "other customers", "other customers and seeds"])
 def test_a_segment_has_no_name_that_means_something_else(taken):
-    data = dataset({taken: [["p0"], ["p0"], ["p1"]], "y": [["q0"], ["q1"]], f"{taken} (group)": [["p2"]]})
+    data = bought_by({taken: [["p0"], ["p0"], ["p1"]], "y": [["q0"], ["q1"]], f"{taken} (group)": [["p2"]]})
     models = [fit(data, DeepConfig(epochs=1, seed=seed)) for seed in (0, 1)]
     result = in_sample(models, data, (1,))
     assert result.queries == {ALL: 6, f"{taken} (group)": 3, "y": 2, f"{taken} (group) (group)": 1}

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_evaluation import dataset
+from protocols import bought_by
 
 from recsys_jax.data.splits import Fold, Split, time_split
 from recsys_jax.evaluation.baselines import baselines
@@ -20,7 +20,7 @@ def shop():
     """Forty customers with four purchases each of eight products, one a day."""
     rng = np.random.default_rng(3)
     names = [f"{letter}{i}" for letter in "pq" for i in range(4)]
-    data = dataset({group: [sorted(rng.choice(names, 4, replace=False)) for _ in range(20)] for group in "xy"})
+    data = bought_by({group: [sorted(rng.choice(names, 4, replace=False)) for _ in range(20)] for group in "xy"})
     return replace(data, dates=rng.permutation(len(data.purchases)).astype(float))
 
 
