@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int
 
-from recsys_jax.data.features import refuse_unreadable, refuse_unusable
+from recsys_jax.data.features import doubtful, refuse_unreadable, refuse_unusable
 from recsys_jax.data.readers import RepeatedKey, read_table
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
-from recsys_jax.data.tables import SetAside, Table, Validation
+from recsys_jax.data.tables import SetAside, Table, Validation, look_alikes
 from recsys_jax.data.values import (
     DATE,
     ID,
@@ -23,7 +23,6 @@ from recsys_jax.data.values import (
     has_lone_surrogate,
     is_scalar,
     parse_date,
-    split_keys,
 )
 from recsys_jax.errors import InputError, shown
 
@@ -72,6 +71,25 @@ class Dataset:
     validations: tuple[Validation, ...] = ()
     """The row counts of each file: products, customers, and interactions where there are any."""
 
+    @classmethod
+    def of(
+        cls, *, products: object, customers: object, purchases: object = None, schema: Schema | Mapping[str, Any]
+    ) -> "Dataset":
+        """A dataset without files: each table is a data frame (pandas, polars, Arrow), columns, or a list of dicts.
+
+        `schema` is what a `dataset.toml` says, as a dictionary; its name, and the names of files, may be left out.
+        `purchases` belong to its [interactions]. Rows that cannot be used are set aside, and `InputError` is raised, as
+        by `load_dataset`.
+        """
+        if not isinstance(schema, Schema):
+            named = {part: {"file": part, **schema[part]} for part in ("products", "interactions") if part in schema}
+            schema = Schema.parse({"name": "dataset", **schema, **named}, "schema")
+        if (purchases is None) != (schema.interactions is None):
+            raise InputError("purchases: allowed, and needed, where the schema has [interactions]")
+        goods, ids = _usable_products(Table.of(products, "products"), schema)
+        bought = None if purchases is None else Table.of(purchases, "purchases")
+        return assemble(schema, goods, ids, Table.of(customers, "customers"), bought)
+
     @property
     def set_aside(self) -> list[SetAside]:
         """The rows that cannot be used, each with its reason."""
@@ -87,7 +105,7 @@ class Dataset:
     @property
     def segments(self) -> list[str] | None:
         """The segment (persona) of each customer, where the schema names one."""
-        return _labels(self.customers, self.schema.customers.segment, self.schema.customers.features)
+        return _labels(self.customers, self.schema.customers.segment, self.schema.customers.features, self.schema)
 
     @property
     def segment_word(self) -> str:
@@ -98,17 +116,17 @@ class Dataset:
     @property
     def categories(self) -> list[str] | None:
         """The category of each product, where the schema names one."""
-        return _labels(self.products, self.schema.products.category, self.schema.products.features)
+        return _labels(self.products, self.schema.products.category, self.schema.products.features, self.schema)
 
 
-def _labels(table: Table, name: str | None, features: Sequence[Feature]) -> list[str] | None:
+def _labels(table: Table, name: str | None, features: Sequence[Feature], schema: Schema) -> list[str] | None:
     if name is None:
         return None
-    meanings: dict[str, str] = {}
+    meanings, missing = dict[str, str](), schema.missing_values
     for feature in features:
         if isinstance(feature, Categorical) and feature.column == name:
-            meanings |= feature.meanings
-    keys = [as_key(value) or "(none)" for value in table.column(name)]
+            meanings, missing = meanings | feature.meanings, feature.missing_values
+    keys = ["(none)" if missing.met(value) else as_key(value) or "(none)" for value in table.column(name)]
     return [meanings.get(key, key) for key in keys]
 
 
@@ -219,8 +237,10 @@ def load_dataset(folder: str | Path, customers: str | Path | None = None) -> Dat
     return assemble(schema, products, ids, read_table(Path(customers)), folder)
 
 
-def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, folder: Path) -> Dataset:
-    """A dataset from usable products and a customer table; an [interactions] table is read from `folder`."""
+def assemble(
+    schema: Schema, products: Table, ids: list[str], customers: Table, interactions: Table | Path | None
+) -> Dataset:
+    """A dataset from usable products, a customer table, and that of [interactions] or the folder with its file."""
     customers.require_rows("customers")
     part = schema.customers
     for table, name in ((customers, part.segment), (products, schema.products.category)):
@@ -243,15 +263,19 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
         tables, dated = [products, customers], part.date is not None
     else:
         sides = ((customers, customer_row), (products, product_row))
-        table, purchases, passed = _interactions(schema.interactions, folder, *sides)
+        if not isinstance(interactions, Table):
+            interactions = read_table((interactions or Path()) / schema.interactions.file)
+        table, purchases, passed = _interactions(schema.interactions, interactions, *sides)
         tables, dated = [products, customers, table], schema.interactions.date is not None
     validations = tuple(table.validation for table in tables)
     notes = [*schema.notes, *(note for validation in validations for note in validation.notes), *passed]
+    notes += doubtful(products, schema.products.features) + doubtful(customers, part.features)
+    notes += look_alikes(products.source, ids) + look_alikes(customers.source, list(customer_row))
     if not len(purchases):
         raise InputError(f"{tables[-1].source}: nobody bought anything: there are no purchases to learn from")
 
     if len(customer_row) < len(id_of_row):
-        customers, note = _first_rows(customers, id_of_row, part.features)
+        customers, note = customers.first_rows(id_of_row, [feature.column for feature in part.features])
         notes.append(note)
     pairs, place = np.unique(purchases[:, :2].astype(np.int32), axis=0, return_inverse=True)
     if len(pairs) < len(purchases):
@@ -264,24 +288,6 @@ def assemble(schema: Schema, products: Table, ids: list[str], customers: Table, 
             later = purchases[:, 2] > dates[place]
             repeats = np.unique(np.column_stack([place[later], purchases[later, 2]]), axis=0)
     return Dataset(schema, products, ids, customers, list(customer_row), pairs, notes, dates, repeats, validations)
-
-
-def _first_rows(customers: Table, ids: Sequence[str], features: Sequence[Feature]) -> tuple[Table, str]:
-    """The first row of each customer, and a note on how many have rows that differ from it."""
-    first: dict[str, int] = {}
-    for row, key in enumerate(ids):
-        first.setdefault(key, row)
-    columns = [customers.columns[f.column] for f in features if f.column in customers.columns]
-    differing = {
-        key
-        for row, key in enumerate(ids)
-        if any(split_keys(column[row], None) != split_keys(column[first[key]], None) for column in columns)
-    }
-    note = (
-        f"{customers.source}: {len(ids):,} rows of {len(first):,} customers; the attributes are "
-        f"those of each one's first row ({len(differing):,} have rows that differ)"
-    )
-    return customers.select(list(first.values())), note
 
 
 def _bought(
@@ -303,12 +309,12 @@ def _bought(
 
 def _interactions(
     part: Interactions,
-    folder: Path,
+    table: Table,
     customers: tuple[Table, Mapping[str, int]],
     products: tuple[Table, Mapping[str, int]],
 ) -> tuple[Table, Float64[np.ndarray, "n 3"], list[str]]:
-    """The usable rows of the table of purchases, of each (customer row, product row, date), and what is passed over."""
-    table, notes = _purchases(part, read_table(folder / part.file), (customers, products))
+    """The usable rows of a table, of each (customer row, product row, date), and notes on what is passed over."""
+    table, notes = _purchases(part, table, (customers, products))
     table = table.collecting()
     sides = []
     for name, (other, row_of) in ((part.customer, customers), (part.product, products)):

@@ -1,6 +1,8 @@
 """Tables to arrays: vocabularies, scaling, and the policies for unseen and missing values."""
 
+import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,8 +13,8 @@ from jaxtyping import Float32, Int, Int32
 
 from recsys_jax.data.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import ONE, as_key, has_lone_surrogate, is_scalar, parse_number
-from recsys_jax.errors import InputError, choices
+from recsys_jax.data.values import ONE, as_key, has_lone_surrogate, is_scalar
+from recsys_jax.errors import InputError, choices, shown
 
 Features = dict[str, Any]
 """Arrays by feature name, with one row per customer or product: int32 rows of an embedding table (n,); several of them
@@ -269,6 +271,24 @@ def refuse_unreadable(table: Table, columns: Iterable[str | None]) -> None:
                 table.refuse(row, name or "", WHOLE if is_scalar(value) else ONE)
 
 
+def doubtful(table: Table, features: Sequence[Feature]) -> list[str]:
+    """A note on each value of a learned vocabulary that people write where nothing is known."""
+    notes = []
+    for feature in features:
+        if isinstance(feature, Numeric) or feature.values is not None:
+            continue
+        keys = Counter(key for value in table.columns.get(feature.column, ()) for key in feature.items(value) or ())
+        for key in (key for key in keys if key.casefold() in _DOUBTFUL and key not in feature.aliases):
+            notes.append(
+                f"{table.source}, {feature.column}: {shown(key)} counts as a value, in {keys[key]:,} of {len(table):,} "
+                f"rows; where it says that nothing is known, dataset.toml may say missing_values = [{json.dumps(key)}]"
+            )
+    return notes
+
+
+_DOUBTFUL = {"na", "n/a", "#na", "n.a.", "none", "nil", "-", "--", "?"}
+
+
 def _items(feature: Categorical, table: Table, row: int, value: object) -> list[str]:
     """The keys in a value, none where it is of a kind that the table refuses."""
     items = feature.items(value)
@@ -322,12 +342,12 @@ def _numbers(feature: Numeric, table: Table, rows: Iterable[int]) -> list[float 
 
 def _number(feature: Numeric, table: Table, row: int, value: object) -> float | None:
     """The value as a number within the feature's bounds; None where it is missing or refused."""
-    policy, number = feature.missing, parse_number(value)
+    policy, number = feature.missing, feature.number(value)
     if number is not None and feature.minimum <= number <= feature.maximum:
         return number
     if not is_scalar(value):
         policy = "error"
-    elif as_key(value) is not None and feature.unknown != "missing":
+    elif not feature.is_missing(value) and feature.unknown != "missing":
         policy = feature.unknown
     if isinstance(policy, As):
         return float(policy.value)

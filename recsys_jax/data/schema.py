@@ -2,13 +2,23 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
 from recsys_jax.config import Config, parse_recipe
 from recsys_jax.data.files import Section, followed, read_toml
-from recsys_jax.data.values import ONE, SEVERAL, as_key, as_number, is_scalar, parse_number, split_keys
+from recsys_jax.data.values import (
+    NEVER,
+    ONE,
+    SEVERAL,
+    Condition,
+    as_key,
+    as_number,
+    is_scalar,
+    parse_number,
+    split_keys,
+)
 from recsys_jax.errors import InputError, choices, require, require_different, shown
 
 
@@ -21,40 +31,6 @@ class As:
 
 Policy = Literal["error", "extra-row", "ignore", "flag", "missing"] | As
 Repeat = Literal["never", "allowed"]
-
-
-class Condition(NamedTuple):
-    """What a value must be: one of some keys or numbers, or a number within bounds."""
-
-    keys: frozenset[str | None]
-    """None: a missing value."""
-    numbers: frozenset[float]
-    """CSV may have 4.0 for a 4."""
-    low: float = -math.inf
-    high: float = math.inf
-
-    @classmethod
-    def parse(cls, value: object, where: str) -> "Condition":
-        """A value, a list of values, or { min = NUMBER, max = NUMBER }; an empty text is a missing value.
-
-        Raises `InputError` for anything else.
-        """
-        bounds = value if isinstance(value, Mapping) else {}
-        numbers = {key: as_number(bound) for key, bound in bounds.items()}
-        low, high = numbers.get("min", -math.inf), numbers.get("max", math.inf)
-        if bounds and not set(bounds) - {"min", "max"} and low is not None and high is not None and low <= high:
-            return cls(frozenset(), frozenset(), low, high)
-        values = value if isinstance(value, list) and value else [value]
-        plain = all(isinstance(one, str | int | float) for one in values)
-        require(plain, where, value, "a value, a list of values, or { min = NUMBER, max = NUMBER }")
-        return cls(frozenset(map(as_key, values)), frozenset(one for x in values if (one := as_number(x)) is not None))
-
-    def met(self, value: object) -> bool:
-        """Whether a value of the table is so."""
-        number = parse_number(value)
-        if self.keys:
-            return as_key(value) in self.keys or number in self.numbers
-        return number is not None and self.low <= number <= self.high
 
 
 @dataclass(frozen=True)
@@ -71,6 +47,8 @@ class Categorical:
     """Other spellings, and the value that each means."""
     unknown: Policy
     missing: Policy
+    missing_values: Condition = NEVER
+    """What says that nothing is known."""
 
     @property
     def meanings(self) -> dict[str, str]:
@@ -85,21 +63,25 @@ class Categorical:
         key = as_key(value)
         if key is None:
             return [] if is_scalar(value) else None
-        return [key]
+        return self._known([key])
+
+    def _known(self, keys: list[str]) -> list[str]:
+        return [key for key in keys if not self.missing_values.met(key)] if self.missing_values.keys else keys
 
 
 @dataclass(frozen=True)
 class MultiCategorical(Categorical):
     """Several values out of a vocabulary: the mean of their embedding rows."""
 
-    separator: str | None
+    separator: str | None = None
     """What separates several values in one text; None: the column has lists."""
 
     form = SEVERAL
 
     def items(self, value: object) -> list[str] | None:
         """The keys in a value of the table, none where it is empty; None where it is of another kind."""
-        return split_keys(value, self.separator)
+        keys = split_keys(value, self.separator)
+        return None if keys is None else self._known(keys)
 
 
 @dataclass(frozen=True)
@@ -117,6 +99,16 @@ class Numeric:
     maximum: float
     unknown: Policy
     missing: Policy
+    missing_values: Condition = NEVER
+    """What says that nothing is known."""
+
+    def number(self, value: object) -> float | None:
+        """The number in a value of the table; None where there is none."""
+        return None if self.is_missing(value) else parse_number(value)
+
+    def is_missing(self, value: object) -> bool:
+        """Whether the value says that nothing is known; a list or an object says nothing at all."""
+        return is_scalar(value) and (as_key(value) is None or self.missing_values.met(value))
 
 
 Feature = Categorical | MultiCategorical | Numeric
@@ -202,6 +194,8 @@ class Schema:
     """The recipe that this dataset is trained with by default; None: that of all datasets."""
     source: Mapping[str, Any]
     """The document as read, for an artifact to carry; without `[training]`, since a model has a recipe of its own."""
+    missing_values: Condition = NEVER
+    """What says in any column of a feature that nothing is known, unless the feature has it as a value."""
     notes: tuple[str, ...] = ()
     """A line on former names in it, where there are any."""
 
@@ -237,9 +231,13 @@ class Schema:
     def parse(cls, document: Mapping[str, Any], where: str) -> "Schema":
         """The schema in a parsed document; `where` names it in errors. Raises `InputError`."""
         top = Section(document, where)
-        name = top.text("name")
-        products = top.part("products", lambda part: Products(**_texts(Products, part), features=_features(part)))
-        customers = top.part("customers", _customers)
+        name, missing = top.text("name"), _missing_values(top)
+
+        def products_in(part: Section) -> Products:
+            return Products(**_texts(Products, part), features=_features(part, missing))
+
+        products = top.part("products", products_in)
+        customers = top.part("customers", lambda part: _customers(part, missing))
         interactions, catalogue = None, None
         if "interactions" in document:
             interactions = top.part("interactions", _interactions)
@@ -261,7 +259,8 @@ class Schema:
                 f"column with the dates of [interactions] is named there"
             )
         source = {key: part for key, part in document.items() if key != "training"}
-        return cls(name, products, customers, interactions, catalogue, training, source, tuple(notes))
+        whole = Condition.any_of(missing)
+        return cls(name, products, customers, interactions, catalogue, training, source, whole, tuple(notes))
 
 
 def _texts(kind: type[Products | Customers | Interactions], part: Section) -> dict[str, Any]:
@@ -270,12 +269,16 @@ def _texts(kind: type[Products | Customers | Interactions], part: Section) -> di
     return {field.name: readers[field.type](field.name) for field in fields(kind) if field.type in readers}  # type: ignore[index]
 
 
-def _customers(part: Section) -> Customers:
+def _missing_values(part: Section) -> tuple[str, ...]:
+    return () if part.get("missing_values") is None else part.keys("missing_values")
+
+
+def _customers(part: Section, missing: tuple[str, ...]) -> Customers:
     texts = _texts(Customers, part)
     repeated = part.choice("repeated", ("error", "first"), "error")
     require_purchases = texts["purchases"] is not None or part.get("repeat") is None
     part.require(require_purchases, "repeat", "beside purchases alone; of [interactions], it is given there")
-    return Customers(**texts, repeated=repeated, repeat=_repeat(part), features=_features(part))
+    return Customers(**texts, repeated=repeated, repeat=_repeat(part), features=_features(part, missing))
 
 
 def _interactions(part: Section) -> Interactions:
@@ -292,24 +295,28 @@ def _repeat(part: Section) -> Repeat:
     return part.choice("repeat", ("never", "allowed"), "never")  # type: ignore[no-any-return]
 
 
-def _features(part: Section) -> tuple[Feature, ...]:
+def _features(part: Section, missing: tuple[str, ...]) -> tuple[Feature, ...]:
     listed = part.get("features")
     if not isinstance(listed, list) or not listed:
         raise part.error("features", "one or more [[features]] tables: a tower needs input")
-    features = tuple(_feature(item, f"{part.where}, feature {i}") for i, item in enumerate(listed, 1))
+    features = tuple(_feature(item, f"{part.where}, feature {i}", missing) for i, item in enumerate(listed, 1))
     require_different((feature.name for feature in features), f"{part.where}: two features")
     return features
 
 
-def _feature(content: object, where: str) -> Feature:
+def _feature(content: object, where: str, missing: tuple[str, ...]) -> Feature:
     part = Section(content, where)
     name = part.text("name")
     part.where = f"{where} ({name})"
     column = part.optional_text("column") or name
     kind = part.choice("kind", ("categorical", "multi-categorical", "numeric"))
     feature = _numeric(part, name, column) if kind == "numeric" else _categorical(part, name, column, kind)
+    own = _missing_values(part)
+    declared = () if isinstance(feature, Numeric) else {*(feature.values or ()), *feature.meanings}
+    for value in own:
+        part.require(value not in declared, "missing_values", f"no value, label or alias, as {shown(value)} is")
     part.end()
-    return feature
+    return replace(feature, missing_values=Condition.any_of([*own, *(one for one in missing if one not in declared)]))
 
 
 def _categorical(part: Section, name: str, column: str, kind: str) -> Categorical:

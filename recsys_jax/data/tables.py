@@ -4,6 +4,7 @@ A request's table raises its first bad value; one that is `collecting` notes the
 aside. Whatever reads values refuses through the same `Table.refuse`, so it need not know which it reads.
 """
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from recsys_jax.data.values import ID, as_id, as_ids, composed, plain
+from recsys_jax.data.values import ID, as_id, as_ids, composed, plain, split_keys
 from recsys_jax.errors import InputError, shown
 
 T = TypeVar("T")
@@ -100,7 +101,9 @@ class Table:
         if isinstance(rows, Table):
             return rows
         named: Iterable[tuple[Any, Any]]
-        if hasattr(rows, "columns") and hasattr(rows, "to_dict"):  # a pandas data frame
+        if hasattr(rows, "iter_columns") and hasattr(rows, "schema"):  # a polars data frame
+            named = ((one.name, listed(one.to_list(), one.dtype)) for one in rows.iter_columns())
+        elif hasattr(rows, "columns") and hasattr(rows, "to_dict"):  # a pandas data frame
             named = ((name, listed(column.tolist(), column.dtype)) for name, column in rows.items())  # type: ignore[attr-defined]
         elif hasattr(rows, "to_pydict"):  # a pyarrow table
             columns = (listed(column.to_pylist(), column.type) for column in rows.columns)  # type: ignore[attr-defined]
@@ -226,11 +229,49 @@ class Table:
         """The number of a row in its file, from 1."""
         return row + 1 if self.numbers is None else self.numbers[row]
 
+    def first_rows(self, ids: Sequence[str], names: Sequence[str]) -> "tuple[Table, str]":
+        """The first row of each id, and a note on how many have rows that differ from it in the named columns."""
+        first: dict[str, int] = {}
+        for row, key in enumerate(ids):
+            first.setdefault(key, row)
+        columns = [self.columns[name] for name in names if name in self.columns]
+        differing = {
+            key
+            for row, key in enumerate(ids)
+            if any(split_keys(column[row], None) != split_keys(column[first[key]], None) for column in columns)
+        }
+        note = (
+            f"{self.source}: {len(ids):,} rows of {len(first):,} customers; the attributes are "
+            f"those of each one's first row ({len(differing):,} have rows that differ)"
+        )
+        return self.select(list(first.values())), note
+
     def select(self, rows: Sequence[int]) -> "Table":
         """The given rows, in that order."""
         columns = {name: [column[row] for row in rows] for name, column in self.columns.items()}
         numbers = [self.number(row) for row in rows]
         return replace(self, columns=columns, numbers=numbers, rows=len(rows))
+
+
+def look_alikes(source: str, ids: Iterable[str]) -> list[str]:
+    """A note on ids that a person can't tell apart: by invisible characters, kinds of spaces, or width alone.
+
+    >>> look_alikes("p.csv", ["T01", "T01\u200b", "t01", "T 1", "T\u00a01"])
+    ["p.csv: the ids 'T01' and 'T01\\u200b' look alike, and so do 1 more; each is another one"]
+    """
+    seen: dict[str, str] = {}
+    pairs = [(seen[look], one) for one in ids if seen.setdefault(look := _look(one), one) != one]
+    if not pairs:
+        return []
+    more = f", and so do {len(pairs) - 1:,} more" if pairs[1:] else ""
+    return [f"{source}: the ids {shown(pairs[0][0])} and {shown(pairs[0][1])} look alike{more}; each is another one"]
+
+
+def _look(text: str) -> str:
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text
+    seen = (one for one in unicodedata.normalize("NFKC", text) if unicodedata.category(one) != "Cf")
+    return " ".join("".join(seen).split())
 
 
 def listed(values: list[Any], kind: object) -> list[Any]:

@@ -7,15 +7,17 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import KeysView, Sequence, ValuesView
+from collections.abc import KeysView, Mapping, Sequence, ValuesView
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from numbers import Number, Real
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
+
+from recsys_jax.errors import require
 
 ID = "an id, a text or a number that is not empty; floats are rounded from 2^53 on"
 """What `as_id` admits, for the end of an error sentence."""
@@ -175,6 +177,48 @@ def parse_date(value: object) -> float | None:
         moment = value if isinstance(value, datetime) else datetime.combine(value, time())
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     return seconds if seconds is not None and _FIRST <= seconds <= _LAST else None
+
+
+class Condition(NamedTuple):
+    """What a value must be: one of some keys or numbers, or a number within bounds; by default, nothing is so."""
+
+    keys: frozenset[str | None]
+    """None: a missing value."""
+    numbers: frozenset[float]
+    """CSV may have 4.0 for a 4."""
+    low: float = math.inf
+    high: float = -math.inf
+
+    @classmethod
+    def parse(cls, value: object, where: str) -> "Condition":
+        """A value, a list of values, or { min = NUMBER, max = NUMBER }; an empty text is a missing value.
+
+        Raises `InputError` for anything else.
+        """
+        bounds = value if isinstance(value, Mapping) else {}
+        numbers = {key: as_number(bound) for key, bound in bounds.items()}
+        low, high = numbers.get("min", -math.inf), numbers.get("max", math.inf)
+        if bounds and not set(bounds) - {"min", "max"} and low is not None and high is not None and low <= high:
+            return cls(frozenset(), frozenset(), low, high)
+        values = value if isinstance(value, list) and value else [value]
+        plain = all(isinstance(one, str | int | float) for one in values)
+        require(plain, where, value, "a value, a list of values, or { min = NUMBER, max = NUMBER }")
+        return cls.any_of(values)
+
+    @classmethod
+    def any_of(cls, values: Sequence[object]) -> "Condition":
+        """One of these values."""
+        return cls(frozenset(map(as_key, values)), frozenset(x for x in map(parse_number, values) if x is not None))
+
+    def met(self, value: object) -> bool:
+        """Whether a value of the table is so."""
+        number = parse_number(value)
+        if self.keys:
+            return as_key(value) in self.keys or number in self.numbers
+        return number is not None and self.low <= number <= self.high
+
+
+NEVER = Condition(frozenset(), frozenset())
 
 
 def as_list(value: object) -> list[Any] | None:

@@ -13,7 +13,7 @@ from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.files import read_toml
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, as_number, parse_number
+from recsys_jax.data.values import as_id, as_number
 from recsys_jax.errors import InputError, choices, require, shown
 
 NO_IDS: Mapping[str, Sequence[str]] = MappingProxyType({})
@@ -105,7 +105,7 @@ def meets(conditions: Sequence[Mapping[str, Any]], space: FeatureSpace, table: T
             column = table.column(feature.column)
             if isinstance(feature, Numeric):
                 low, high = wanted
-                numbers = np.array([parse_number(value) for value in column], np.float64)  # nan where there is none
+                numbers = np.array([feature.number(value) for value in column], np.float64)  # nan where there is none
                 out[:, number] &= (low <= numbers) & (numbers <= high)
             else:
                 out[:, number] &= [
