@@ -12,6 +12,7 @@ import tyro
 from recsys_jax import Dataset, InputError
 from recsys_jax.config import Config, describe, to_table, words
 from recsys_jax.console import places, tables
+from recsys_jax.console.plots import comparison_differences
 from recsys_jax.console.reports import write_json
 from recsys_jax.console.terminal import console, note, progress, renamed, share_processors
 from recsys_jax.data.dataset import read_schema
@@ -22,7 +23,6 @@ from recsys_jax.evaluation.baselines import baselines
 from recsys_jax.evaluation.engine import Answers, evaluate, views_of_fold
 from recsys_jax.evaluation.findings import ranking
 from recsys_jax.evaluation.methods import SOFTMAX, TUNED, built_in, read_configs, recipe, tuned
-from recsys_jax.evaluation.plots import comparison_differences
 from recsys_jax.evaluation.report import METRICS, Comparison, compare
 from recsys_jax.storage.runs import claim, require_own
 

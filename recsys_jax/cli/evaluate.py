@@ -9,6 +9,7 @@ import tyro
 from recsys_jax import load_model
 from recsys_jax.config import describe
 from recsys_jax.console import places
+from recsys_jax.console.plots import Colouring
 from recsys_jax.console.recommendations import example
 from recsys_jax.console.reports import draw, summary, write
 from recsys_jax.console.tables import say, say_notes, show
@@ -48,6 +49,8 @@ class Options:
     """Models per fold, with the recipe's seed and the next ones: mean and spread (not in-sample)."""
     ensemble: bool = False
     """Measure the mean of these models' scores, too."""
+    colour: str | None = None
+    """The customers' attribute that colours embedding_space.png, such as skin_type; by default the segment."""
     full: bool = False
     """Print all tables and findings, which report.md has in any case."""
     force: bool = False
@@ -68,7 +71,9 @@ def main(options: Options) -> str:
     measures = f"recsys-jax train DATASET deep --seeds {options.seeds} measures in-sample"
     allowed = f"with held-out protocols alone, as the run holds one model; {measures}"
     require(len(seeds) == 1 or options.protocol != "in-sample", "seeds", options.seeds, allowed)
+    require(model is not None or options.colour is None, "colour", options.colour, "with a model: train one first")
     dataset, made = places.load(options.dataset, run, options.customers)
+    Colouring.of(dataset, options.colour)  # an attribute that isn't there is told before all the work
     if options.protocol == "in-sample":
         assert model is not None
         result = in_sample(model, dataset, options.k, others=popularities(dataset))
@@ -95,7 +100,7 @@ def main(options: Options) -> str:
         found, dataset, run, options.protocol, options.k[0], model=whose, derived=made is not None, asked=[asked]
     )
     places.write_set_aside(dataset.set_aside, run, quiet=True)
-    drawn = model is not None and draw(run, model, dataset, options.seed)
+    drawn = model is not None and draw(run, model, dataset, options.seed, options.colour)
     say_notes(dataset.notes, options.dataset)
     say(asked, lines=2)
     say(headline(found))

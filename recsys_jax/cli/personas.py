@@ -10,12 +10,12 @@ import numpy as np
 import tyro
 
 from recsys_jax.console.places import MALL, again, alone, following, require_dataset, run_folder, write_set_aside
+from recsys_jax.console.plots import persona_distribution, silhouette_curve
 from recsys_jax.console.terminal import console, json_text, progress
 from recsys_jax.data.dataset import Reviews, read_products, read_reviews, read_schema
 from recsys_jax.data.files import sheet_text, write_file
 from recsys_jax.data.schema import Schema
 from recsys_jax.errors import InputError, require_seed
-from recsys_jax.evaluation.plots import persona_distribution, silhouette_curve
 from recsys_jax.personas.catalogue import Persona, read_catalogue
 from recsys_jax.personas.clustering import assign, fit_personas, save_personas
 from recsys_jax.personas.customers import attribute_sources, customer_rows

@@ -30,6 +30,7 @@ from recsys_jax.console.places import (
     run_folder,
     standard,
 )
+from recsys_jax.console.plots import Colouring
 from recsys_jax.console.recommendations import show as show_recommended
 from recsys_jax.console.reports import draw, write
 from recsys_jax.console.tables import Grid, Page, plus_minus, say, show, write_page
@@ -67,6 +68,8 @@ class Options:
     """Passes over the purchases, where they are not to be the recipe's (deep)."""
     seed: int = 0
     """Everything random follows from it."""
+    colour: str | None = None
+    """The customers' attribute that colours embedding_space.png, such as skin_type; by default the persona."""
     force: bool = False
     """Take over a run folder that has the files of others, or another dataset's run."""
 
@@ -104,13 +107,14 @@ def main(options: Options) -> str:
             cluster_personas.main(cluster_personas.Options(dataset, run, *asked, force=options.force))
         undo.pop_all()
     opened, made = load(dataset, run)
+    Colouring.of(opened, options.colour)  # an attribute that isn't there is told before the training
     recipes = {one.recipe: _changed(one, options) for one in [*built_in(len(opened.purchases)).values(), default]}
     own = recipes.pop(default.recipe if options.recipe == "standard" else options.recipe)
     [other] = recipes.values()
     _stage("Training")
     train.main(train.Options(dataset, own, run, force=options.force))
     _stage(f"Evaluation: {own.recipe} beside {other.recipe} and baselines")
-    show(_evaluated(dataset, run, opened, made, own, other, options.encoder))
+    show(_evaluated(dataset, run, opened, made, own, other, options))
     _stage("Sample recommendations, without what the customer bought")
     _samples(run, opened)
     say(
@@ -162,7 +166,7 @@ def _changed(config: Config, options: Options) -> Config:
 
 
 def _evaluated(
-    folder: Path, run: Path, dataset: Dataset, made: Path | None, own: Config, other: Config, encoder: str
+    folder: Path, run: Path, dataset: Dataset, made: Path | None, own: Config, other: Config, options: Options
 ) -> Page:
     """Measures both recipes in-sample and held out, and writes all of it; returns the finding and one table."""
     whose, model = model_of(run), load_model(run, tell=note)
@@ -173,13 +177,13 @@ def _evaluated(
     cheap = {name: method for name, method in baselines(dataset).items() if name != "logistic regression"}
     methods = {MODEL: recipe(own), other.recipe: recipe(other), **cheap}
     folds = max(2, min(5, len(dataset.customer_ids)))
-    split, of_fold = held_out(folder, dataset, made, "cross-validation", folds, own.seed, encoder)
+    split, of_fold = held_out(folder, dataset, made, "cross-validation", folds, own.seed, options.encoder)
     with progress(split.name) as bar:
         answers = evaluate(dataset, split, methods, dataset_of_fold=of_fold, seed=own.seed, progress=bar)
     held = report(answers, seed=own.seed)
     for found, name in ((memory, "in-sample"), (held, "cross-validation")):
         write(found, dataset, run, name, KS[0], model=whose, derived=made is not None)
-    draw(run, model, dataset, own.seed)
+    draw(run, model, dataset, own.seed, options.colour)
     columns, explained = {"in-sample": memory, "held out": held}, ""
     if held.leak_free is not None:
         columns = {"in-sample": memory, "held out,\nwith leak": held, "held out,\nwithout leak": held.leak_free}

@@ -1,10 +1,13 @@
 """What a protocol found, written into a folder, and in some lines."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from recsys_jax.console.plots import Colouring, embedding_space, results_by_segment, segment_numbers
 from recsys_jax.console.tables import Grid, Page, beside, differences, figure, plus_minus, write_page
 from recsys_jax.console.terminal import json_text
 from recsys_jax.data.dataset import Dataset
@@ -13,7 +16,6 @@ from recsys_jax.errors import InputError
 from recsys_jax.evaluation.bootstrap import Interval
 from recsys_jax.evaluation.engine import ALL, ENSEMBLE, MODEL, Evaluation
 from recsys_jax.evaluation.findings import best_baseline, findings, headline
-from recsys_jax.evaluation.plots import embedding_space, results_by_segment
 from recsys_jax.evaluation.report import Report, six
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.storage import runs
@@ -56,7 +58,7 @@ def write(
     write_file(out / "results.csv", _results_csv(found.evaluation, dataset))
     write_json(out / "metrics.json", found.document(said, honest))
     write_page(out / "report.md", [headline(found), *asked, *page])
-    results_by_segment(out / "results_by_persona.png", found.evaluation, k)
+    results_by_segment(out / "results_by_segment.png", found, k, segment_numbers(dataset), derived=derived)
     runs.record(run, {f"{protocol}: model": model, f"{protocol}: data": dataset.fingerprint})
     return page
 
@@ -66,12 +68,17 @@ def write_json(path: Path, document: Mapping[str, object]) -> None:
     write_file(path, json_text(document) + "\n")
 
 
-def draw(run: Path, model: TrainedModel, dataset: Dataset, seed: int) -> bool:
-    """Draws the space of a model where that is not done yet; whether it was drawn now."""
-    picture = run / "embedding_space.png"
-    if picture.exists():  # it goes away with the model that it shows, and takes longer than many a protocol
+def draw(run: Path, model: TrainedModel, dataset: Dataset, seed: int, colour: str | None = None) -> bool:
+    """Draws the space of a model where that very picture is not there yet; whether it was drawn now."""
+    picture, colouring = run / "embedding_space.png", Colouring.of(dataset, colour)
+    shown = [runs.model_of(run), dataset.fingerprint, colouring.word, colouring.labels, dataset.categories, seed]
+    print_of = hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+    # It goes away with the model that it shows, and takes longer than many a protocol.
+    if picture.exists() and runs.read_manifest(run).get("picture") == print_of:
         return False
-    embedding_space(picture, model, dataset, seed=seed)
+    runs.record(run, {"picture": None})
+    whole = embedding_space(picture, model, dataset, seed=seed, colour=colour)
+    runs.record(run, {"picture": print_of if whole else None})  # with more fonts it is another one
     return True
 
 

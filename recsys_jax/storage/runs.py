@@ -17,8 +17,10 @@ from recsys_jax.storage.jobs import fingerprint
 
 MANIFEST, CUSTOMERS = "run.json", "customers.json"
 PROTOCOLS = ("in-sample", *SPLITS)
-EVALUATION = ("report.md", "results.csv", "metrics.json", "results_by_persona.png")
+EVALUATION = ("report.md", "results.csv", "metrics.json", "results_by_segment.png")
 """What is written of each protocol, into a folder of its name."""
+
+_WRITTEN = *EVALUATION, "results_by_persona.png"  # the last by former versions
 
 _OF_MODEL = "embedding_space.png", "loss.csv", "report.md", "seeds.json"
 # What a run of a version without manifests has, some of it, and how that begins: others use these names, too.
@@ -115,7 +117,7 @@ def require_unread(folder: Path, names: Iterable[str], read: Iterable[Path]) -> 
 def forget(folder: Path, protocols: Sequence[str] = PROTOCOLS, names: Sequence[str] = _OF_MODEL) -> bool:
     """Removes what is written of the model and by protocols; whether there was any."""
     places = [folder / name for name in names]
-    places += [folder / protocol / name for protocol in protocols for name in EVALUATION]
+    places += [folder / protocol / name for protocol in protocols for name in _WRITTEN]
     there = [path for path in places if path.exists()]
     for path in there:
         path.unlink()

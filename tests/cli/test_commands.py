@@ -233,7 +233,7 @@ def test_a_split_is_measured_without_a_trained_run(tmp_path):
     assert re.search(r"^\| naive Bayes \| 0\.\d{4} ± 0\.\d{4} \|", page, flags=re.M)
     assert "* No signal from attributes" in page
     written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    names = ("metrics.json", "report.md", "results.csv", "results_by_persona.png")
+    names = ("metrics.json", "report.md", "results.csv", "results_by_segment.png")
     assert written == {"run.json", "set_aside.csv", *(f"hold-out/{name}" for name in names)}
     assert "* note: " in page
     assert "Asked: wide, as runs/shop has no model" in page

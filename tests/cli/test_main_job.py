@@ -43,7 +43,7 @@ def test_the_main_job(job):
         *(
             f"{protocol}/{name}"
             for protocol in ("in-sample", "cross-validation")
-            for name in ("metrics.json", "report.md", "results.csv", "results_by_persona.png")
+            for name in ("metrics.json", "report.md", "results.csv", "results_by_segment.png")
         ),
     }
     for name in names:

@@ -86,7 +86,7 @@ def test_an_evaluation_is_written_before_it_is_told(mall, mall_run, tmp_path, mo
     result = run("evaluate", mall, "--run", tmp_path / "run", "--protocol", "in-sample")
     assert (result.returncode, result.stderr) == (2, "error: [Errno 28] No space left on device\n")
     assert (tmp_path / "run" / "embedding_space.png").is_file()
-    for name in ("metrics.json", "report.md", "results.csv", "results_by_persona.png"):
+    for name in ("metrics.json", "report.md", "results.csv", "results_by_segment.png"):
         assert (tmp_path / "run" / "in-sample" / name).is_file()
 
 

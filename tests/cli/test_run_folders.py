@@ -175,6 +175,45 @@ def test_an_old_evaluation_goes_with_the_old_model_and_before_the_new_one_comes(
     assert "Removed the evaluation of the model that was here before" in done("train", "mall", *QUICK).stdout
 
 
+@pytest.mark.parametrize("command", [EVALUATED, ("train", "mall", *QUICK)])
+def test_a_picture_by_its_former_name_goes_with_the_evaluation_that_it_is_of(shop, command):
+    (shop / "hold-out" / "results_by_persona.png").write_bytes(b"of a former version")
+    done(*command)
+    assert not (shop / "hold-out" / "results_by_persona.png").exists()
+
+
+def test_the_space_is_drawn_again_where_it_is_another(shop, monkeypatch):
+    drawn = []
+
+    def picture(path, *_, **asked):
+        path.write_bytes(b"")
+        drawn.append((asked["seed"], asked["colour"]))
+        return drawn[-1] != (1, "age")  # where a font is missing
+
+    monkeypatch.setattr(reports, "embedding_space", picture)
+    model, dataset = load_model(shop), load_dataset("mall")
+    asked = [(0, None), (1, None), (1, None), (1, "age"), (1, "age"), (1, "skin_type"), (1, "skin_type")]
+    assert [reports.draw(shop, model, dataset, *one) for one in asked] == [False, True, False, True, True, True, False]
+    assert drawn == [(1, None), (1, "age"), (1, "age"), (1, "skin_type")]
+    (shop / "embedding_space.png").unlink()
+    assert reports.draw(shop, model, dataset, 1, "skin_type")
+    edited(Path("mall/customers.json"), lambda rows: rows[0].update(persona_name="Other"))
+    changed = load_dataset("mall")
+    assert not reports.draw(shop, model, changed, 1, "skin_type")
+    assert reports.draw(shop, model, changed, 1)
+
+
+def test_the_colour_of_the_space(shop):
+    before = (shop / "embedding_space.png").read_bytes()
+    assert "above, embedding_space.png" in done(*EVALUATED, "--colour", "skin_type").stdout
+    assert (shop / "embedding_space.png").read_bytes() != before
+    missing = "mall/customers.json: the column 'mood' is missing; found: "
+    for command in (EVALUATED, ("run", "mall")):
+        told(run(*command, "--colour", "mood"), missing)
+    allowed = "colour: found 'age'; allowed: with a model: train one first"
+    told(run(*EVALUATED, "--run", "new", "--colour", "age"), allowed)
+
+
 def test_a_model_from_elsewhere_takes_the_old_evaluation_away(shop, mall_model):
     save_model(mall_model, shop)
     assert "Removed from runs/mall what was written of another model" in done(*EVALUATED).stdout
@@ -186,7 +225,7 @@ def test_an_evaluation_that_was_killed_is_no_mixture(shop, monkeypatch):
     with pytest.raises(Killed):
         run(*EVALUATED, "--seed", 1)
     assert not (shop / "hold-out" / "report.md").exists()
-    assert not (shop / "hold-out" / "results_by_persona.png").exists()
+    assert not (shop / "hold-out" / "results_by_segment.png").exists()
 
 
 def test_a_model_that_was_replaced_while_it_was_measured(shop, mall_model, monkeypatch):

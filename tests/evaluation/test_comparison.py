@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from recsys_jax import DeepConfig, WideConfig
+from recsys_jax.console.plots import comparison_differences
 from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import Split, cross_validation_split
@@ -32,7 +33,6 @@ from recsys_jax.evaluation.methods import (
     tune,
     tuned,
 )
-from recsys_jax.evaluation.plots import comparison_differences
 from recsys_jax.evaluation.report import METRICS, compare
 
 Z = 1.96  # of 95 % of a normal distribution

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import sklearn
 
+from recsys_jax.console.plots import persona_distribution, silhouette_curve
 from recsys_jax.data.dataset import Reviews, load_dataset, read_reviews
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import customer_folds
 from recsys_jax.errors import InputError
-from recsys_jax.evaluation.plots import persona_distribution, silhouette_curve
 from recsys_jax.personas import clustering as personas
 from recsys_jax.personas.catalogue import Persona, read_catalogue
 from recsys_jax.personas.clustering import assign, fit_personas, load_personas, save_personas

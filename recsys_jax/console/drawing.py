@@ -1,0 +1,138 @@
+"""How pictures are drawn: figures, and the fonts and signs of the texts in them."""
+
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from recsys_jax.console.terminal import note
+from recsys_jax.data.files import replace_file
+
+FONT = "DejaVu Sans"  # matplotlib brings it
+_EAST_ASIAN = {"HANGUL", "CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "BOPOMOFO", "FULLWIDTH", "IDEOGRAPHIC"}
+
+
+class Letters:
+    """The fonts for the texts of a picture, and what stands there in place of a text whose signs no font has."""
+
+    def __init__(self, texts: Iterable[str]) -> None:
+        self.families, self._lacking = _fonts(frozenset("".join(map(_visible, texts))))
+        self._replaced: dict[str, str] = {}
+
+    def draw(self, text: str, instead: str) -> str:
+        """The text, at most 40 characters of it, or what stands in its place."""
+        shown = _visible(text)
+        if self._lacking & set(shown):
+            self._replaced[text] = instead
+            return instead
+        return shown if len(shown) <= 40 else f"{shown[:39]}…"
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing was replaced."""
+        return not self._replaced
+
+    def tell(self, path: Path) -> None:
+        """Says what could not be drawn, if anything, and what helps."""
+        if self.whole:
+            return
+        first = ", ".join(f"{text} (drawn as {instead})" for text, instead in list(self._replaced.items())[:3])
+        more = f" and {len(self._replaced) - 3:,} more" if len(self._replaced) > 3 else ""
+        east_asian = {unicodedata.name(sign, "").split(" ")[0] for sign in self._lacking} <= _EAST_ASIAN
+        fonts, package = ("Noto Sans CJK", "fonts-noto-cjk") if east_asian else ("the Noto fonts", "fonts-noto")
+        note(
+            f"{path}: no installed font has the letters of {first}{more}; install {fonts} (Debian and Ubuntu: apt "
+            f"install {package}; elsewhere: fonts.google.com/noto) and run this again"
+        )
+
+
+def _visible(text: str) -> str:
+    """A text without what has no sign: control characters, marks of direction, variation selectors."""
+    joiners, selectors = "\u200c\u200d", "\ufe00\ufe0f"
+    shown = (one for one in text if unicodedata.category(one)[0] != "C" or one in joiners)
+    return "".join(one for one in shown if not selectors[0] <= one <= selectors[1])
+
+
+@cache
+def _fonts(signs: frozenset[str]) -> tuple[list[str], frozenset[str]]:
+    """Families of installed fonts that have the signs between them, the default first; and the signs that none has."""
+    from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, fontManager
+
+    families = [FONT]
+    lacking = frozenset(sign for sign in signs if not sign.isascii())
+    lacking -= _within(findfont(FontProperties(family=families)), lacking)
+    if not lacking:
+        return families, lacking
+    # matplotlib keeps its list of fonts, and so does not see what was installed since.
+    for path in sorted({*findSystemFonts()} - {one.fname for one in fontManager.ttflist}):
+        with suppress(OSError, RuntimeError, ValueError, KeyError):
+            fontManager.addfont(path)
+    plainest: dict[str, Any] = {}
+    for one in fontManager.ttflist:
+        # The last resort's signs are boxes, and TeX's are not where Unicode has them.
+        if one.style == "normal" and not one.name.startswith(("Last Resort", "cm")):
+            plainest[one.name] = min(plainest.get(one.name, one), one, key=_from_plain)
+    having = {name: _within(one.fname, lacking, getattr(one, "index", 0)) for name, one in plainest.items()}
+    # Chinese, Japanese and Korean fonts have the same signs, each in its own style.
+    scripts = {unicodedata.name(sign, "").split(" ")[0] for sign in lacking}
+    region = " KR" if "HANGUL" in scripts else " JP" if scripts & {"HIRAGANA", "KATAKANA"} else " SC"
+
+    def order(name: str) -> tuple[object, ...]:
+        unusual = any(word in name for word in ("Serif", "Mono", "Coding", "Condensed", "Light"))
+        sans = "Sans" in name or "Gothic" in name
+        return -len(having[name] & lacking), unusual, not sans, not name.startswith("Noto"), region not in name, name
+
+    while lacking & frozenset().union(*having.values()):
+        families.append(min(having, key=order))
+        lacking -= having[families[-1]]
+    return families, lacking
+
+
+def _within(path: str, signs: Iterable[str], face: int = 0) -> frozenset[str]:
+    """The signs that a font has: a face of a file, of which older versions of matplotlib know the first."""
+    from matplotlib.ft2font import FT2Font
+
+    options: dict[str, Any] = {"face_index": face} if face else {}
+    with suppress(OSError, RuntimeError):  # a file that was removed, or is damaged
+        known = FT2Font(path, **options).get_charmap()
+        return frozenset(sign for sign in signs if ord(sign) in known)
+    return frozenset()
+
+
+def _from_plain(font: Any) -> int:
+    """How far its weight is from a plain text's."""
+    from matplotlib.font_manager import weight_dict
+
+    weight = int(weight_dict.get(font.weight, font.weight))
+    return abs(weight - 400)
+
+
+@contextmanager
+def picture(
+    path: Path, letters: Letters, width: float, height: float, heights: Sequence[float] = (1,), columns: int = 1
+) -> Iterator[Sequence[Any]]:
+    """A figure with its panels, saved as a PNG afterwards; no global figure, so that many threads may draw."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    # A shop's names are no formulas: of one with two dollar signs, matplotlib would make mathematics, or an error.
+    with rc_context({"font.family": letters.families, "text.parse_math": False}):
+        figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+        FigureCanvasAgg(figure)
+        panels = list(figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).ravel())
+        for axes in panels:
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.set_axisbelow(True)
+        yield panels
+        replace_file(path, lambda stream: figure.savefig(stream, format="png"))
+    letters.tell(path)
+
+
+def label_rows(axes: Any, labels: Sequence[str]) -> None:
+    """Names what is drawn in rows, the first at the top."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.tick_params(axis="y", length=0)
