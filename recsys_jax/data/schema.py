@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
@@ -47,7 +47,7 @@ class Categorical:
     """Other spellings, and the value that each means."""
     unknown: Policy
     missing: Policy
-    missing_values: Condition = NEVER
+    missing_values: Condition = field(default=NEVER, kw_only=True)
     """What says that nothing is known."""
 
     @property
@@ -73,7 +73,7 @@ class Categorical:
 class MultiCategorical(Categorical):
     """Several values out of a vocabulary: the mean of their embedding rows."""
 
-    separator: str | None = None
+    separator: str | None
     """What separates several values in one text; None: the column has lists."""
 
     form = SEVERAL
