@@ -1,7 +1,6 @@
 """Clusters a dataset's reviews into personas, such as `recsys-jax personas data/amoremall`."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,7 +15,7 @@ from recsys_jax.data.dataset import Reviews, read_products, read_reviews, read_s
 from recsys_jax.data.files import sheet_text, write_file
 from recsys_jax.data.schema import Schema
 from recsys_jax.errors import InputError, require_seed
-from recsys_jax.personas.catalogue import Persona, read_catalogue
+from recsys_jax.personas.catalogue import Catalogue, read_catalogue
 from recsys_jax.personas.clustering import assign, fit_personas, save_personas
 from recsys_jax.personas.customers import attribute_sources, customer_rows
 from recsys_jax.personas.definition import persona_definition
@@ -51,19 +50,17 @@ def main(options: Options) -> str:
     require_seed(options.seed)
     require_dataset(options.dataset)
     schema = read_schema(options.dataset)
-    toml = options.dataset / "dataset.toml"
     if schema.products.reviews is None:
+        toml = options.dataset / "dataset.toml"
         raise InputError(f"{toml}: personas are made from reviews; [products] reviews names no column")
-    if schema.catalogue is None:
-        raise InputError(f"{toml}: [personas] catalogue is not given: name the TOML file there")
-    catalogue = read_catalogue(options.dataset / schema.catalogue)
+    catalogue = Catalogue() if schema.catalogue is None else read_catalogue(options.dataset / schema.catalogue)
     reviews = read_reviews(options.dataset, schema)
     out = run_folder(options.dataset, options.run, force=options.force, written=WRITTEN)
     with alone(out):
         return _make(options, schema, catalogue, reviews, out)
 
 
-def _make(options: Options, schema: Schema, catalogue: Sequence[Persona], reviews: Reviews, out: Path) -> str:
+def _make(options: Options, schema: Schema, catalogue: Catalogue, reviews: Reviews, out: Path) -> str:
     console.print(f"{len(reviews):,} reviews from {reviews.source}")
     for note in reviews.validation.notes if reviews.validation else ():
         console.print(f"note: {note}")
@@ -89,7 +86,7 @@ def _make(options: Options, schema: Schema, catalogue: Sequence[Persona], review
     categories = None if category is None else dict(zip(ids, table.column(category), strict=True))
     columns = customer_rows(reviews, model, embeddings, options.seed, categories)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    sources = attribute_sources(reviews)
+    sources = attribute_sources(reviews, catalogue)
     for part, count in sources["not used"].most_common(10):
         console.print(f"note: profile_info: {part!r}, not used, {count:,} times")
 

@@ -1,7 +1,8 @@
 """Review embeddings to named personas: PCA, K-Means, and a one-to-one matching with the catalogue.
 
-A cluster is named after the persona of the catalogue whose keywords its reviews use most, so its name does not depend
-on the number that K-Means gave it. New reviews join fitted personas through the encoder that these were fitted with:
+A cluster is named after the persona of the catalogue whose keywords its reviews use most, the most central ones too, so
+its name does not depend on the number that K-Means gave it; where no name holds, by its own keywords. New reviews join
+fitted personas through the encoder that these were fitted with:
 
     model = load_personas(Path("runs/amoremall/personas"))
     labels, distances = assign(model, model.encoder.encode(["겨울이라 건조해서 보습 크림을 샀어요"]))
@@ -11,8 +12,9 @@ on the number that K-Means gave it. New reviews join fitted personas through the
 import hashlib
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,17 +23,19 @@ from jaxtyping import Float, Int
 
 from recsys_jax.data.files import UNSEALED, is_sealed, read_arrays, read_file, read_json, sealed, write_file
 from recsys_jax.errors import InputError, choices, require, require_seed, shown
-from recsys_jax.personas.catalogue import Persona, parse_persona
+from recsys_jax.personas.catalogue import Catalogue, Persona, parse_catalogue, parse_persona, shipped
 from recsys_jax.personas.encoders import BUILT_IN, Encoder, LsaEncoder, clean_text, get_encoder
-from recsys_jax.personas.keywords import distinctive_keywords, keyword_evidence
+from recsys_jax.personas.keywords import CENTRAL, distinctive_keywords, keyword_evidence
 
 # Principal components for K-Means. On a real mall's reviews and on the synthetic ones, 8 to 10 gave nearly the same
 # clusters for every seed; 5 mixed personas; with 15 or more, noise led some seeds to a worse optimum.
 DIMENSIONS = 10
-_OTHERS_AGE = (20, 44)
+# A name of the catalogue holds where its keywords are used more than so many standard deviations above chance, and in
+# such a share of the most central reviews.
+EVIDENCE, CENTRAL_SHARE = 2.0, 0.5
 # Bytes: ten thousand personas, and a thousand times the arrays for twenty thousand terms.
 _LARGEST = {"model.json": 2**22, "arrays.npz": 2**30}
-_NAMED_BY_KEYWORDS = "Named by its keywords; skin type and concern as "
+_NAMED_BY_KEYWORDS = "Named by its keywords"
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,10 @@ class PersonaModel:
     """The mean silhouette by number of clusters tried."""
     seed: int
     """The seed of K-Means and of `customer_rows`, so that folds can repeat both."""
+    central: tuple[float, ...] = ()
+    """The share of the most central reviews that use the keywords of the name; NaN in a model of a former version."""
+    catalogue: Catalogue = field(default_factory=Catalogue)
+    """What these were named after, and what is known of customers."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -62,11 +70,29 @@ class PersonaModel:
         return tuple(persona.name for persona in self.personas)
 
     def name_note(self, persona_id: int) -> str:
-        """A note on a name left by the one-to-one matching to a cluster that reads like another persona; else ""."""
-        persona, nearest = self.personas[persona_id], self.nearest[persona_id]
-        if nearest == persona.name or persona.description == _NAMED_BY_KEYWORDS + nearest:
+        """A note on a name that its reviews speak against; else "".
+
+        It is of a cluster that reads like another persona than the one-to-one matching left it, or that is named by its
+        keywords since the nearest name does not hold.
+        """
+        name, nearest = self.names[persona_id], self.nearest[persona_id]
+        if name.endswith(f" ({nearest})"):
+            if _holds(self.evidence[persona_id], self.central[persona_id]):
+                return f"like {nearest}, whose name another one has"
+            return f"weak, so named by its own keywords; those of {nearest} are used {self.use(persona_id)}"
+        if name == nearest or self.personas[persona_id].description.startswith(_NAMED_BY_KEYWORDS):
             return ""
         return f"a leftover name: its reviews read more like {nearest}"
+
+    def use(self, persona_id: int) -> str:
+        """The evidence for a name, or for the nearest one where none holds."""
+        central = f"{self.central[persona_id]:.0%} of its {CENTRAL} most central reviews"
+        return f"{self.evidence[persona_id]:+.1f} standard deviations above chance, and in {central}"
+
+
+def _holds(evidence: Any, central: Any) -> Any:
+    """Whether there is evidence enough for a name; for numbers and arrays."""
+    return (evidence > EVIDENCE) & (central >= CENTRAL_SHARE)
 
 
 def different(embeddings: Float[np.ndarray, "n d"]) -> int:
@@ -77,7 +103,7 @@ def different(embeddings: Float[np.ndarray, "n d"]) -> int:
 def fit_personas(
     embeddings: Float[np.ndarray, "n d"],
     texts: Sequence[str],
-    catalogue: Sequence[Persona],
+    catalogue: Catalogue,
     *,
     encoder: Encoder,
     k: int | Literal["auto"] = 6,
@@ -86,7 +112,8 @@ def fit_personas(
 ) -> PersonaModel:
     """Clusters reviews and names the clusters; `k="auto"` takes the best silhouette in `k_range`.
 
-    Raises `InputError` where `k` is not a number of clusters that these reviews allow, or `seed` is out of range.
+    With an empty catalogue they are named by their keywords. Raises `InputError` where `k` is not a number of clusters
+    that these reviews allow, or `seed` is out of range.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.cluster import KMeans
@@ -112,35 +139,47 @@ def fit_personas(
     best = fits[max(tried, key=lambda size: scores[size])]
     cleaned = [clean_text(text) for text in texts]
     labels, size = best.labels_, len(best.cluster_centers_)
+    distances = np.sqrt(((points - best.cluster_centers_[labels]) ** 2).sum(axis=1))
     words = distinctive_keywords(cleaned, labels, size)
-    evidence = keyword_evidence(cleaned, labels, size, [persona.keywords for persona in catalogue])
-    # The one-to-one matching with the greatest sum of evidence (the Hungarian method).
-    named = dict(zip(*(side.tolist() for side in linear_sum_assignment(-evidence)), strict=True))
-    nearest = evidence.argmax(axis=1)
-    for cluster, persona in named.items():
-        if evidence[cluster, persona] == evidence[cluster].max():  # ties go to the name it got
-            nearest[cluster] = persona
-    order = sorted(range(size), key=lambda cluster: (named.get(cluster, len(catalogue)), words[cluster]))
+    listed = catalogue.personas or (Persona("", "", (), {}),)  # with none, one that nothing is like
+    evidence, share = keyword_evidence(cleaned, labels, distances, size, [persona.keywords for persona in listed])
+    # The one-to-one matching with the greatest sum of evidence (the Hungarian method), of names that hold.
+    holds = _holds(evidence, share)
+    matched = zip(*(side.tolist() for side in linear_sum_assignment(-np.where(holds, evidence, 0))), strict=True)
+    named = {cluster: given for cluster, given in matched if holds[cluster, given]}
+    nearest = evidence.argmax(axis=1).tolist()
+    for cluster, given in named.items():
+        if evidence[cluster, given] == evidence[cluster].max():  # ties go to the name it got
+            nearest[cluster] = given
+    like = [named.get(cluster, nearest[cluster]) for cluster in range(size)]
+    # In the catalogue's order; what is like no persona comes last.
+    places = [one if evidence[cluster, one] > 0 else len(listed) for cluster, one in enumerate(like)]
+    order = sorted(range(size), key=lambda cluster: (places[cluster], cluster not in named, words[cluster]))
     personas: list[Persona] = []
+    taken = {persona.name for persona in listed}
     for cluster in order:
-        like = catalogue[named.get(cluster, nearest[cluster])]
+        personas.append(listed[like[cluster]])
         if cluster not in named:
-            name, taken = "_".join(words[cluster][:2]) or "unnamed", {one.name for one in [*catalogue, *personas]}
-            name = next(one for one in (name, *(f"{name}_{n}" for n in range(2, len(taken) + 3))) if one not in taken)
-            told, keywords = _NAMED_BY_KEYWORDS + like.name, words[cluster] or like.keywords
-            like = replace(like, name=name, description=told, keywords=keywords, age=_OTHERS_AGE)
-        personas.append(like)
+            own = "_".join(words[cluster][:2]) or "unnamed"
+            bracket = f" ({personas[-1].name})" if places[cluster] < len(listed) else ""
+            numbered = (f"{own}{f'_{n}' if n > 1 else ''}{bracket}" for n in range(1, size + 2))
+            name = next(one for one in numbered if one not in taken)
+            taken.add(name)
+            draws = {one.name: one.draw for one in catalogue.attributes if one.draw is not None}
+            personas[-1] = Persona(name, _NAMED_BY_KEYWORDS, words[cluster] or (own,), {**personas[-1].draws, **draws})
     return PersonaModel(
         encoder,
         tuple(personas),
         tuple(words[cluster] for cluster in order),
-        tuple(float(evidence[cluster, named.get(cluster, nearest[cluster])]) for cluster in order),
-        tuple(catalogue[nearest[cluster]].name for cluster in order),
+        tuple(float(evidence[cluster, like[cluster]]) for cluster in order),
+        tuple(listed[nearest[cluster]].name for cluster in order),
         pca.mean_,
         pca.components_,
         best.cluster_centers_[order],
         scores,
         seed,
+        tuple(float(share[cluster, like[cluster]]) for cluster in order),
+        catalogue,
     )
 
 
@@ -169,14 +208,16 @@ def save_personas(model: PersonaModel, folder: Path) -> None:
     np.savez(buffer, **arrays)  # type: ignore[arg-type]
     content = buffer.getvalue()
     document = {
-        "format": 3,
+        "format": 4,
         "sha256": UNSEALED,
         "encoder": model.encoder.name,
         "seed": model.seed,
-        "personas": [asdict(persona) for persona in model.personas],
+        "catalogue": model.catalogue.source,
+        "personas": [persona.table for persona in model.personas],
         "keywords": model.keywords,
         "evidence": model.evidence,
         "nearest": model.nearest,
+        "central": model.central,
         "silhouettes": {str(size): score for size, score in model.silhouettes.items()},
         "arrays_sha256": hashlib.sha256(content).hexdigest(),
     }
@@ -194,8 +235,8 @@ def load_personas(folder: Path, cache: Path | None = None, *, encoder: str | Non
     try:
         said, content = (read_file(folder / name, inside=folder, largest=most) for name, most in _LARGEST.items())
         document = read_json(said)
-        if document["format"] not in (2, 3):
-            raise InputError(f"{path}: not a persona model of format 3")
+        if document["format"] not in (2, 3, 4):
+            raise InputError(f"{path}: not a persona model of format 4")
         # Format 2 had no checksum of model.json.
         whole = "sha256" not in document if document["format"] == 2 else is_sealed(said, document["sha256"])
         if not whole or document["arrays_sha256"] != hashlib.sha256(content).hexdigest():
@@ -221,7 +262,9 @@ def _model(
         if name != "lsa_terms" and (array.dtype.kind != "f" or not np.isfinite(array).all()):
             raise ValueError(f"{name}: found {array.dtype}; allowed: finite numbers")
     mean, components, centres = arrays["mean"], arrays["components"], arrays["centres"]
-    personas = tuple(parse_persona(table, where) for table in document["personas"])
+    former = document["format"] < 4  # with the attributes of cosmetics
+    catalogue = shipped() if former else parse_catalogue(document["catalogue"], where)
+    personas = tuple(parse_persona(table, catalogue, where, former=former) for table in document["personas"])
     wanted = {"components": (len(components), *mean.shape), "centres": (len(personas), len(components))}
     encoder: Encoder
     if document["encoder"] == "lsa":
@@ -237,8 +280,9 @@ def _model(
     keywords = tuple(tuple(words) for words in document["keywords"])
     evidence = tuple(float(value) for value in document["evidence"])
     nearest = tuple(str(name) for name in document["nearest"])
-    if not len(personas) == len(keywords) == len(evidence) == len(nearest):
+    central = tuple(float(value) for value in ([math.nan] * len(personas) if former else document["central"]))
+    if not len(personas) == len(keywords) == len(evidence) == len(nearest) == len(central):
         raise ValueError("its lists differ in length")
     silhouettes = {int(size): float(score) for size, score in document["silhouettes"].items()}
-    seed = int(document["seed"])
-    return PersonaModel(encoder, personas, keywords, evidence, nearest, mean, components, centres, silhouettes, seed)
+    arrays_, seed = (mean, components, centres), int(document["seed"])
+    return PersonaModel(encoder, personas, keywords, evidence, nearest, *arrays_, silhouettes, seed, central, catalogue)

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from recsys_jax.data.files import write_file
-from recsys_jax.personas.clustering import PersonaModel
-from recsys_jax.personas.customers import ATTRIBUTES
+from recsys_jax.personas.clustering import CENTRAL_SHARE, EVIDENCE, PersonaModel
 from recsys_jax.personas.encoders import clean_text
+from recsys_jax.personas.keywords import CENTRAL, central
+from recsys_jax.personas.profiles import Draw
 
 
 def persona_definition(
@@ -22,49 +23,56 @@ def persona_definition(
     sources: Mapping[str, Mapping[str, int]],
 ) -> None:
     """Writes the report; `labels` and `distances` are those of `assign`, `sources` those of `attribute_sources`."""
+    attributes = [attribute.name for attribute in model.catalogue.attributes]
     report = f"""\
 # Persona definition
 
 {len(texts):,} reviews in {len(model.personas)} clusters, embedded by `{model.encoder.name}`. \
 Mean silhouette {model.silhouettes[len(model.personas)]:.3f}.
 
+A name of the catalogue is given where its keywords are used more than {EVIDENCE:g} standard deviations above chance, \
+and in {CENTRAL_SHARE:.0%} or more of the {CENTRAL} most central reviews. Else a persona is called by its \
+own keywords, with the nearest name in brackets.
+
 A persona comes from the text of a review of the purchased product: it has seen the answer. \
 What is measured on these customers must say so.
-
-| attribute | from the profile | from the text | from the persona |
-|---|---|---|---|
 """
-    for name in ATTRIBUTES:
+    if attributes:
+        report += "\n| attribute | from the profile | from the text | from the persona |\n|---|---|---|---|\n"
+    for name in attributes:
         shares = (f"{sources[name].get(source, 0):,}" for source in ("profile_info", "text", "persona"))
         report += f"| {' | '.join([name, *shares])} |\n"
+    quotes = list(map(_quote, texts))  # repeated reviews are quoted once
     for number, persona in enumerate(model.personas):
-        rows = np.flatnonzero(labels == number)
-        central: dict[str, None] = {}  # repeated reviews are quoted once
-        for row in rows[np.argsort(distances[rows], kind="stable")]:
-            central.setdefault(_quote(texts[row]))
-            if len(central) == 3:
-                break
-        quotes = "".join(f"\n> {quote}\n" for quote in central)
-        keywords = _escape(", ".join(model.keywords[number])) or "none"
-        evidence = f"{model.evidence[number]:+.1f} standard deviations from chance"
-        if model.evidence[number] <= 2:
-            evidence += ", which is weak: the name is what the others left"
-        if note := model.name_note(number):
-            evidence += f" ({_escape(note)})"
+        lines = [f"Share: {np.mean(labels == number):.1%} ({np.sum(labels == number):,} reviews)"]
+        lines.append(f"Distinctive keywords: {_escape(', '.join(model.keywords[number])) or 'none'}")
+        note = model.name_note(number)
+        if persona.name == model.nearest[number] or note:
+            used = "" if note.startswith("weak") else f"its keywords are used {model.use(number)}"
+            lines.append(f"Evidence for the name: {used}{f' ({_escape(note)})' if used and note else _escape(note)}")
+        if persona.draws:
+            drawn = ", ".join(f"{name} {_drawn(draw)}" for name, draw in persona.draws.items())
+            lines.append(f"Attributes where the reviewer states none: {_escape(drawn)}")
+        nearest = central(quotes, labels, distances, number, 3)
         report += f"""
 ## {number}. {_escape(persona.name)}
 
 {_escape(persona.description)}.
 
-* Share: {len(rows) / max(len(texts), 1):.1%} ({len(rows):,} reviews)
-* Distinctive keywords: {keywords}
-* Evidence for the name: use of its keywords {evidence}
-* Attributes where the reviewer states none: skin type {persona.skin_type}, concern {persona.skin_concern}, \
-age {persona.age[0]} to {persona.age[1]}, {persona.female_share:.0%} female
+{chr(10).join(f"* {line}" for line in lines)}
 
 The most central reviews:
-{quotes}"""
+{"".join(f"{chr(10)}> {quotes[row]}{chr(10)}" for row in nearest)}"""
     write_file(path, report)
+
+
+def _drawn(draw: Draw) -> str:
+    """What is drawn, for people to read."""
+    if isinstance(draw, str):
+        return draw
+    if isinstance(draw, Mapping):
+        return " or ".join(f"{value} ({share:.0%})" for value, share in draw.items())
+    return f"{draw[0]} to {draw[1]}"
 
 
 def _quote(text: str, limit: int = 280) -> str:

@@ -11,7 +11,7 @@ from recsys_jax.data.dataset import Dataset, Reviews, assemble, read_products, r
 from recsys_jax.data.splits import DatasetOfFold, Derived
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError, require
-from recsys_jax.personas.catalogue import read_catalogue
+from recsys_jax.personas.catalogue import Catalogue, read_catalogue
 from recsys_jax.personas.clustering import PersonaModel, different, fit_personas
 from recsys_jax.personas.customers import customer_rows
 from recsys_jax.personas.encoders import get_encoder
@@ -39,7 +39,7 @@ def personas_of_fold(folder: Path, dataset: Dataset, personas: PersonaModel) -> 
         )
     category = schema.products.category
     categories = None if category is None else dict(zip(product_ids, products.column(category), strict=True))
-    catalogue = read_catalogue(folder / (schema.catalogue or ""))
+    catalogue = Catalogue() if schema.catalogue is None else read_catalogue(folder / schema.catalogue)
     # Several silhouettes: the number of clusters was chosen by them, so each fold chooses its own.
     k: int | Literal["auto"] = "auto" if len(personas.silhouettes) > 1 else len(personas.personas)
     seed = personas.seed

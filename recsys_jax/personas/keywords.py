@@ -3,37 +3,75 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
-# Particles and endings that Korean appends to words; the longest that leaves two syllables is removed.
-_ENDING = re.compile(
-    "(이었어요|이었고|입니다|이에요|에서도|으로도|에서는|이라서|이라|이나|에서|에게|에도|에는|으로|까지|부터|처럼|보다|만큼|이랑|하고|"
-    "예요|에요|네요|은|는|이|가|을|를|에|의|도|로|와|과|만|랑)$"
-)
-# Meaningful words of one syllable in reviews of cosmetics.
-_SHORT = {"향", "립", "톤", "솜", "결", "팩"}
-_COMMON = (
-    "너무 정말 진짜 아주 매우 많이 조금 제품 사용 구매 느낌 생각 그리고 그래서 그런 근데 하지만 그냥 이번 이런 "
-    "저런 있어 있는 있고 있습니다 있어요 있었 없어 없는 없고 같아요 같은 같습니다 좋아요 좋은 좋고 좋아 좋습니다 "
-    "좋네요 좋았 합니다 해요 해서 했어요 했는데 하는 하고 되는 되어 되고 됩니다 더라고요 더라구요 것 수 때 더 잘 "
-    "제가 저는 처음 사용하 사용해 사용했 구매했 구입 바로 정도 때문 특히 약간 살짝 역시 우선 일단 원래 다른 모두 "
-    "바르 발라 쓰고 쓰는 써보 있어서 좋아서 좋았어요 하나 경우 이렇게 하게 않고 않아 않은 아니라 이거 그런지 요즘 "
-    "다시 같이 한번 계속 보니 보면 하면 되면 있을 있게 없이 위해 대한 통해 가장 훨씬 무엇보 굉장히 전체적 전반적 "
-    "추천 추천드립니다 만족"
-)
-_STOP = frozenset(_COMMON.split())
+from recsys_jax.personas.profiles import languages
+
+_HANGUL, _KANJI, _KANA = "가-힣", "々〆㐀-䶿一-鿿", "ぁ-ヿ"
+# Japanese is cut by its scripts, since there are no spaces: a run of kanji or of katakana is a word, and one of
+# hiragana is grammar. Of other letters, two are no word.
+_WORD = re.compile(rf"[{_HANGUL}]+|[{_KANJI}]+|[ァ-ヴー]{{2,}}|(?:(?![{_HANGUL}{_KANJI}{_KANA}])[^\W\d_])+(?:['’]\w+)?")
+_OTHER_LETTERS = re.compile(rf"(?![{_HANGUL}{_KANJI}{_KANA}])\w")
+_LEAST_SCORE, _LEAST_SHARE = 1.0, 0.01
+# English words after which a keyword is denied, with up to three words between: "doesn't really seem to work".
+_DENIED = r"(?:\b(?:not|never|cannot)|n['’]?t)\s+(?:[a-z]+\s+){0,3}$"
+CENTRAL = 10
+"""Reviews that count as the most central ones of a cluster."""
 
 
-def _words(text: str) -> set[str]:
-    found = set()
-    for word in re.findall(r"[가-힣]+|[a-z]{3,}", re.sub(r"https?://\S+", " ", text.lower())):
-        stem = _ENDING.sub("", word)
-        stem = stem if len(stem) > 1 or stem in _SHORT else word
-        if (len(stem) > 1 or stem in _SHORT) and stem not in _STOP and word not in _STOP:
-            found.add(stem)
-    return found
+@cache
+def _stop_words() -> frozenset[str]:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return frozenset([*ENGLISH_STOP_WORDS, *(word for one in languages().values() for word in one["stop"].split())])
+
+
+@cache
+def _endings(kind: str) -> re.Pattern[str]:
+    return re.compile(languages()["ko"][kind], re.VERBOSE)
+
+
+def _korean(word: str) -> tuple[str, str]:
+    """The stem of a Korean word, empty for a verb of one syllable, and its particle.
+
+    >>> _korean("피부에서는"), _korean("촉촉하게"), _korean("샀어요"), _korean("향이")
+    (('피부', '에서는'), ('촉촉', ''), ('', ''), ('향', '이'))
+    """
+    noun = _endings("particles").sub("", word)
+    if len(noun) > 1 and noun != word:
+        return noun, word[len(noun) :]
+    verb = _endings("verbs").sub("", word)
+    if verb != word:
+        return (verb if len(verb) > 1 else ""), ""
+    return noun, word[len(noun) :]
+
+
+def _words(texts: Sequence[str]) -> list[set[str]]:
+    """The words of each text that may tell it apart: Korean ones without endings, none of the stop words."""
+    stop, korean = _stop_words(), re.compile(f"[{_HANGUL}]")
+    found = [set(_WORD.findall(re.sub(r"https?://\S+", " ", text.lower()))) for text in texts]
+    stems = {word: _korean(word) for word in set().union(*found) if korean.match(word)}
+    # A syllable is a word where it has particles of several kinds: 향이, 향은, 향을; but 나이 and 효과 are whole.
+    particles: dict[str, set[str]] = {}
+    for stem, particle in stems.values():
+        particles.setdefault(stem, set()).add(particle)
+
+    def plain(word: str) -> str:
+        if word in stop:
+            return ""
+        if word not in stems:
+            word = re.sub(r"['’]\w+$", "", word) if not re.search(r"n['’]t$", word) else ""
+            short = 1 if re.match(f"[{_KANJI}]", word) else 3
+            return word if len(word) >= short and word not in stop else ""
+        stem = stems[word][0]
+        if len(stem) == 1 and len(particles[stem] - {""}) < 3:
+            stem = word if len(word) > 1 else ""
+        return stem if stem not in stop else ""
+
+    return [{plain(word) for word in one} - {""} for one in found]
 
 
 def distinctive_keywords(
@@ -42,9 +80,10 @@ def distinctive_keywords(
     """The words of each cluster with the highest log-odds ratio against the other clusters, in standard errors.
 
     Counted are reviews with the word. The standard error keeps a word in three of three reviews from beating one in
-    forty of fifty. With a single cluster, or without words, there are none.
+    forty of fifty; below 1, or in fewer than two reviews or 1 % of the cluster's, a word tells nothing apart. With a
+    single cluster, or without words, there are none.
     """
-    words = [_words(text) for text in texts]
+    words = _words(texts)
     total = Counter(word for found in words for word in found)
     listed = []
     for cluster in range(clusters):
@@ -54,30 +93,71 @@ def distinctive_keywords(
         for word, hits in inside.items():
             # Half a review is added to each count, so that none is zero.
             table = np.array([hits, size - hits, total[word] - hits, len(texts) - size - total[word] + hits]) + 0.5
-            odds = np.log(table[0] * table[3] / (table[1] * table[2]))
-            if hits >= 2 and odds > 0:
-                scores[word] = odds / np.sqrt((1 / table).sum())
+            score = np.log(table[0] * table[3] / (table[1] * table[2])) / np.sqrt((1 / table).sum())
+            if hits >= max(2, _LEAST_SHARE * size) and score > _LEAST_SCORE:
+                scores[word] = score
         listed.append(tuple(sorted(scores, key=lambda word: (-scores[word], word))[:count]))
     return listed
 
 
+def mentions(texts: Sequence[str], keyword: str) -> Bool[np.ndarray, " n"]:
+    """Whether each text says a keyword, of which a stem is enough, and does not deny it.
+
+    A keyword of letters that stand apart, such as Latin ones, begins a word; one of Korean or Japanese is found within.
+
+    >>> mentions(["It works", "It does not work", "Homework"], "work").tolist()
+    [True, False, False]
+    >>> mentions(["It does not work", "It works as advertised"], "not work").tolist()
+    [True, False]
+    """
+    start = r"(?<!\w)" if _OTHER_LETTERS.match(keyword) else ""
+    pattern = re.compile(start + re.escape(keyword.lower()))
+    denied = re.compile(_DENIED)
+    whole = denied.search(f"{keyword.lower()} ") is not None
+    found = []
+    for text in texts:
+        lowered = text.lower()
+        places = (match.start() for match in pattern.finditer(lowered))
+        found.append(any(whole or not denied.search(lowered[max(0, place - 60) : place]) for place in places))
+    return np.array(found, bool)
+
+
 def keyword_evidence(
-    texts: Sequence[str], labels: Int[np.ndarray, " n"], clusters: int, keywords: Sequence[Sequence[str]]
-) -> Float[np.ndarray, "clusters lists"]:
-    """The use of each list of keywords in each cluster, in standard deviations above chance.
+    texts: Sequence[str],
+    labels: Int[np.ndarray, " n"],
+    distances: Float[np.ndarray, " n"],
+    clusters: int,
+    keywords: Sequence[Sequence[str]],
+) -> tuple[Float[np.ndarray, "clusters lists"], Float[np.ndarray, "clusters lists"]]:
+    """The use of each list of keywords in each cluster: in standard deviations above chance, and in its centre.
 
     A review's score is the sum of its keywords' weights, log(n / reviews with the keyword). A cluster's mean score is
     compared with that of as many reviews drawn at random, so that common keywords or a small cluster alone are no
-    evidence.
+    evidence. The second is the share of the `CENTRAL` different reviews nearest to the centre that use a keyword.
     """
-    lowered = [text.lower() for text in texts]
-    scores = np.zeros((len(texts), len(keywords)))
+    scores, used = np.zeros((len(texts), len(keywords))), np.zeros((len(texts), len(keywords)), bool)
     for column, listed in enumerate(keywords):
-        found = np.array([[word.lower() in text for word in listed] for text in lowered], float)
-        scores[:, column] = found @ np.log(len(texts) / np.maximum(found.sum(axis=0), 1))
+        found = np.array([mentions(texts, word) for word in listed], bool).reshape(-1, len(texts)).T
+        used[:, column] = found.any(axis=1)
+        scores[:, column] = found.astype(float) @ np.log(len(texts) / np.maximum(found.sum(axis=0), 1))
     scores = (scores - scores.mean(axis=0)) / np.maximum(scores.std(axis=0), 1e-12)
     sizes = np.bincount(labels, minlength=clusters)
     means = np.stack([scores[labels == cluster].mean(axis=0) for cluster in range(clusters)])
     # The variance of a mean of `size` of n values drawn without replacement.
     n = len(texts)
-    return means / np.sqrt((1 / sizes - 1 / n) * n / (n - 1))[:, None]
+    evidence = means / np.sqrt((1 / sizes - 1 / n) * n / (n - 1))[:, None]
+    centres = [used[central(texts, labels, distances, cluster, CENTRAL)].mean(axis=0) for cluster in range(clusters)]
+    return evidence, np.stack(centres)
+
+
+def central(
+    texts: Sequence[str], labels: Int[np.ndarray, " n"], distances: Float[np.ndarray, " n"], cluster: int, count: int
+) -> list[int]:
+    """The rows of the cluster's most central reviews, nearest first; of a text that is repeated, one."""
+    rows = np.flatnonzero(labels == cluster)
+    first: dict[str, int] = {}
+    for row in rows[np.argsort(distances[rows], kind="stable")].tolist():
+        first.setdefault(texts[row], row)
+        if len(first) == count:
+            break
+    return list(first.values())

@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.random import PCG64, Generator
@@ -21,12 +21,22 @@ from numpy.typing import NDArray
 
 from recsys_jax.data.files import write_file
 from recsys_jax.errors import require_seed
-from recsys_jax.personas.profiles import SKIN_TYPES, Profile, profile_of_text
+from recsys_jax.personas.catalogue import shipped
+from recsys_jax.personas.profiles import Value, profile_of_text
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Words = dict[str, Any]
 Pools = Sequence[list[str]]
+
+
+class Writer(NamedTuple):
+    """Who writes a review."""
+
+    age: int
+    gender: str
+    skin_type: str
+
 
 CATEGORIES = (97, 98, 99, 101, 103)  # skincare, makeup, perfume, accessories, men
 PERSONAS = ("Dry_Winter", "Anti_Aging", "Gift_Buyer", "Loyal_Repurchase", "Sensitive_Calming", "Detail_Reviewer")
@@ -63,6 +73,7 @@ SKIN_OF_CATEGORY = ("sensitive", "dry", "normal", "combination", "oily")
 SKIN_SHARE = 0.8
 PROFILES = 0.9  # share of reviews with a profile
 SKIN_WORDS = {"dry": "건성", "oily": "지성", "combination": "복합성", "sensitive": "민감성", "normal": "중성"}
+SKIN_TYPES = tuple(SKIN_WORDS)
 AGE_RANGES = ((35, 49), (35, 49), (20, 44), (25, 37), (20, 44), (25, 37))  # for each of PERSONAS
 
 # Shares of a review's sentences on its persona's theme and on the category; the others are neutral.
@@ -230,21 +241,20 @@ def _draw_writers(utility: Floats, counts: Ints, slot: Ints, rng: Generator) -> 
     return writers
 
 
-def _writer(persona: int, category: int, rng: Generator) -> Profile:
+def _writer(persona: int, category: int, rng: Generator) -> Writer:
     """The profile of a review's writer: an age of the persona, a skin type that correlates with the category."""
     others = [name for name in SKIN_TYPES if name != SKIN_OF_CATEGORY[category]]
     skin = SKIN_OF_CATEGORY[category] if rng.random() < SKIN_SHARE else others[rng.integers(len(others))]
     age = int(rng.integers(*AGE_RANGES[persona], endpoint=True))
-    return Profile(age=age, gender="F" if rng.random() < WOMEN else "M", skin_type=skin)
+    return Writer(age, "F" if rng.random() < WOMEN else "M", skin)
 
 
-def _profile(said: Profile) -> str:
-    gender = {"F": "여성", "M": "남성"}[said.gender or "F"]
-    return f"{(said.age or 0) // 10}0대/{gender}/{SKIN_WORDS[said.skin_type or 'normal']}"
+def _profile(said: Writer) -> str:
+    return f"{said.age // 10}0대/{'여성' if said.gender == 'F' else '남성'}/{SKIN_WORDS[said.skin_type]}"
 
 
 def _texts(
-    reviews: tuple[Ints, Ints, Ints], items: list[str], profiles: Sequence[Profile], words: Words, rng: Generator
+    reviews: tuple[Ints, Ints, Ints], items: list[str], profiles: Sequence[Writer], words: Words, rng: Generator
 ) -> list[str]:
     """A text for each review, on its writer's theme and without contradicting the writer's profile."""
     product, persona, category = reviews
@@ -293,15 +303,17 @@ def _lengths(category: Ints, rng: Generator) -> Ints:
     return best
 
 
-_said = cache(profile_of_text)
+@cache
+def _said(sentence: str) -> dict[str, Value]:
+    return profile_of_text(sentence, shipped().attributes, shipped().language)
 
 
-def _fits(sentence: str, writer: Profile) -> bool:
+def _fits(sentence: str, writer: Writer) -> bool:
     """Whether a sentence is compatible with the writer's skin type and decade of age."""
     said = _said(sentence)
-    if said.age is not None and writer.age is not None and said.age // 10 != writer.age // 10:
+    if "age" in said and int(said["age"]) // 10 != writer.age // 10:
         return False
-    return said.skin_type in (None, writer.skin_type)
+    return said.get("skin_type") in (None, writer.skin_type)
 
 
 def _text(pools: Pools, item: str, length: int, used: set[str], words: Words, rng: Generator) -> str:

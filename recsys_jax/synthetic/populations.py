@@ -11,9 +11,10 @@ from numpy.random import Generator
 
 from recsys_jax.data.files import replace_file, write_file
 from recsys_jax.errors import InputError, require
-from recsys_jax.personas.profiles import SKIN_CONCERNS, SKIN_TYPES
 from recsys_jax.synthetic import malls
-from recsys_jax.synthetic.malls import CATEGORIES, PERSONAS, REVIEWS, Floats, Ints
+from recsys_jax.synthetic.malls import CATEGORIES, PERSONAS, REVIEWS, SKIN_TYPES, Floats, Ints
+
+SKIN_CONCERNS = ("moisture", "wrinkle", "gift", "repurchase", "calming", "texture")  # as the personas are
 
 # Shares of the skin types by persona: attributes correlate with the persona without determining it.
 SKIN_TYPE_SHARES = np.array(

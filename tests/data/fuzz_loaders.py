@@ -31,7 +31,7 @@ with atheris.instrument_imports(include=["recsys_jax"]):
     from recsys_jax.data.schema import Schema
     from recsys_jax.data.tables import Table
     from recsys_jax.errors import InputError
-    from recsys_jax.personas.catalogue import read_catalogue
+    from recsys_jax.personas.catalogue import read_catalogue, shipped
     from recsys_jax.personas.profiles import parse_profile, profile_of_text
     from recsys_jax.serving.boosts import meets, read_boosts
 
@@ -103,8 +103,8 @@ def check_reviews(folder: Path, schema: Schema) -> None:
     assert reviews.validation.read == len(reviews) + len(reviews.validation.set_aside)
     for text, profile in zip(reviews.texts, reviews.profiles, strict=True):
         assert text.encode() is not None
-        parse_profile(profile)
-        profile_of_text(text)
+        parse_profile(profile, shipped().attributes, "ko")
+        profile_of_text(text, shipped().attributes, "ko")
 
 
 def dataset_folder(ending: str) -> Path:

@@ -29,7 +29,7 @@ from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import SetAside
-from recsys_jax.personas.catalogue import read_catalogue
+from recsys_jax.personas.catalogue import read_catalogue, shipped
 from recsys_jax.personas.profiles import profile_of_text
 from recsys_jax.serving.boosts import read_boosts
 
@@ -614,7 +614,7 @@ def test_a_review_of_a_megabyte_is_read_in_seconds(shop, text):
     reviews = read_reviews(shop, Schema.read(shop / "dataset.toml"))
     assert reviews.texts[6] == text
     before = os.times().user
-    profile_of_text(text)
+    profile_of_text(text, shipped().attributes, "ko")
     assert os.times().user - before < 10
 
 

@@ -3,6 +3,7 @@ import re
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -14,21 +15,32 @@ from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import customer_folds
 from recsys_jax.errors import InputError
 from recsys_jax.personas import clustering as personas
-from recsys_jax.personas.catalogue import Persona, read_catalogue
+from recsys_jax.personas.catalogue import Catalogue, Persona, read_catalogue, shipped
 from recsys_jax.personas.clustering import assign, fit_personas, load_personas, save_personas
 from recsys_jax.personas.customers import attribute_sources, customer_rows
 from recsys_jax.personas.definition import persona_definition
 from recsys_jax.personas.encoders import LsaEncoder, get_encoder
 from recsys_jax.personas.folds import personas_of_fold
 from recsys_jax.personas.keywords import distinctive_keywords
-from recsys_jax.personas.profiles import Profile, parse_profile, profile_of_text
+from recsys_jax.personas.profiles import parse_profile, profile_of_text
 
 MALL = Path(__file__).parents[2] / "data" / "amoremall"
 
-CATALOGUE = (
-    Persona("Dry", "Dry skin", ("건조", "보습"), "dry", "moisture", (35, 49), 1.0),
-    Persona("Gift", "Gifts", ("선물", "포장"), "normal", "gift", (20, 44), 0.0),
-    Persona("Calm", "Sensitive skin", ("진정", "자극"), "sensitive", "calming", (20, 44), 0.5),
+
+def persona(name, description, keywords, skin_type, skin_concern, age, women):
+    gender = {"F": women, "M": 1 - women}
+    return Persona(name, description, keywords, dict(zip(NAMES, (age, gender, skin_type, skin_concern), strict=True)))
+
+
+NONE = Catalogue()
+NAMES = ("age", "gender", "skin_type", "skin_concern")
+CATALOGUE = replace(
+    shipped(),
+    personas=(
+        persona("Dry", "Dry skin", ("건조", "보습"), "dry", "moisture", (35, 49), 1.0),
+        persona("Gift", "Gifts", ("선물", "포장"), "normal", "gift", (20, 44), 0.0),
+        persona("Calm", "Sensitive skin", ("진정", "자극"), "sensitive", "calming", (20, 44), 0.5),
+    ),
 )
 # Themes in the catalogue's order, then one that no persona of it is about.
 THEMES = ("건조해서 보습이 중요", "선물로 포장", "자극 없이 진정", "머릿결 두피 샴푸")
@@ -86,8 +98,13 @@ def leftover_name():
     """Two clusters speak of dry skin alike; one of them uses another persona's keyword too, less surely."""
     _, embeddings, _ = corpus((0, 1, 2))
     texts = ["건조 리본", *["건조"] * 7, *["건조 리본"] * 5, *["건조"] * 3, *["진정 리본"] * 2, *["진정"] * 6]
-    catalogue = (CATALOGUE[0], replace(CATALOGUE[1], keywords=("리본",)), CATALOGUE[2])
-    return fit_personas(embeddings, texts, catalogue, encoder=Fake(), k=3), texts, embeddings
+    dry, gift, calm = CATALOGUE.personas
+    catalogue = (dry, replace(gift, keywords=("리본",)), calm)
+    return (
+        fit_personas(embeddings, texts, replace(CATALOGUE, personas=catalogue), encoder=Fake(), k=3),
+        texts,
+        embeddings,
+    )
 
 
 def test_a_name_that_the_matching_left_is_marked(tmp_path):
@@ -98,13 +115,60 @@ def test_a_name_that_the_matching_left_is_marked(tmp_path):
     assert load_personas(tmp_path, encoder="fake").nearest == model.nearest == ("Dry", "Dry", "Calm")
     note = "a leftover name: its reviews read more like Dry"
     assert [model.name_note(number) for number in range(3)] == ["", note, ""]
-    path, sources = tmp_path / "P.md", attribute_sources(reviews_of(texts))
+    path, sources = tmp_path / "P.md", attribute_sources(reviews_of(texts), CATALOGUE)
     persona_definition(path, model, texts, *assign(model, embeddings), sources)
     text = path.read_text("utf-8")
     assert text.count(f"({note})") == 1
     assert "weak" not in text
-    persona_definition(path, replace(model, evidence=(3.0, 1.0, 3.0)), texts, *assign(model, embeddings), sources)
-    assert f"from chance, which is weak: the name is what the others left ({note})" in path.read_text("utf-8")
+
+
+def gadgets(*personas, core="Works as advertised", edge="Does not work"):
+    """A cluster with ten reviews about its centre and six at its edge, and one of others, named by these personas."""
+    spread = [*np.linspace(-1, 1, 10), *(-5, 5) * 3]
+    texts = [f"{core if n < 10 else edge}, gadget {n}" for n in range(16)]
+    texts += [f"Given to a cousin with ribbon {n}" for n in range(20)]
+    points = np.array([(x, 0.01 * n) for n, x in enumerate(spread)] + [(0.1 * n, 99) for n in range(20)])
+    kinds = tuple(Persona(name, name, words, {}) for name, *words in personas)
+    return fit_personas(points, texts, Catalogue("en", (), kinds), encoder=Fake(), k=2), texts, points
+
+
+def test_a_name_that_the_central_reviews_do_not_bear_out_goes(tmp_path):
+    """As a public shop had it: six complaints at the edge of a cluster whose centre is content."""
+    model, texts, points = gadgets(("Disappointed", "not work", "broken"))
+    assert model.nearest == ("Disappointed", "Disappointed")
+    [weak] = [number for number, name in enumerate(model.names) if name.endswith(" (Disappointed)")]
+    assert model.evidence[weak] > 2  # so the keywords alone would have named it
+    assert model.central[weak] == 0
+    note = model.name_note(weak)
+    assert note.startswith("weak, so named by its own keywords; those of Disappointed are used +")
+    assert note.endswith("in 0% of its 10 most central reviews")
+    sources = attribute_sources(reviews_of(texts), NONE)
+    persona_definition(tmp_path / "P.md", model, texts, *assign(model, points), sources)
+    text = (tmp_path / "P.md").read_text("utf-8").replace("\\", "")
+    assert f"## {weak}. {model.names[weak]}\n" in text
+    assert f"Evidence for the name: {note}" in text
+    # Where the centre complains, the name holds.
+    model, _, _ = gadgets(("Disappointed", "not work", "broken"), core="Does not work", edge="Works as advertised")
+    assert "Disappointed" in model.names
+
+
+@pytest.mark.parametrize("denied", ["Does not work", "Doesn't really seem to work", "It never works", "Can’t work"])
+def test_a_denied_keyword_names_nothing(denied):
+    model, _, _ = gadgets(("Content", "work"), core=denied, edge=denied)
+    assert [name for name in model.names if "Content" in name] == []
+    model, _, _ = gadgets(("Content", "work"), core="Works", edge=denied)
+    assert "Content" in model.names
+
+
+def test_a_second_cluster_like_a_persona_is_called_by_its_keywords():
+    texts, embeddings, _ = corpus((0, 0, 1))
+    embeddings[:PER_THEME] += 10 * np.eye(5, dtype=np.float32)[4]
+    texts[:PER_THEME] = [f"{text} 사무실" for text in texts[:PER_THEME]]
+    model = fit_personas(embeddings, texts, CATALOGUE, encoder=Fake(), k=3)
+    assert model.names[0] == "Dry"
+    assert model.names[1].endswith(" (Dry)")
+    assert model.name_note(1) == "like Dry, whose name another one has"
+    assert model.personas[1].draws == {**CATALOGUE.personas[0].draws, "age": (20, 44)}
 
 
 def test_names_without_a_rival_are_not_marked():
@@ -121,7 +185,7 @@ def test_clusters_beyond_the_catalogue_are_named_by_their_keywords(tmp_path):
     model = fit_personas(embeddings, texts, CATALOGUE, encoder=Fake(), k=4)
     assert model.names[:3] == ("Dry", "Gift", "Calm")
     assert set(model.names[3].split("_")) < {"머릿결", "두피", "샴푸"}
-    assert model.personas[3].age == (20, 44)
+    assert model.personas[3].draws["age"] == (20, 44)
     np.testing.assert_array_equal(assign(model, embeddings)[0], themes)
     many = fit_personas(embeddings, ["같은 글"] * len(texts), CATALOGUE, encoder=Fake(), k=8)
     assert len(set(many.names)) == 8  # also where the texts tell nothing apart
@@ -257,6 +321,15 @@ def test_embeddings_of_another_encoder_are_refused():
         assign(fitted(), np.zeros((2, 7)))
 
 
+class Profile(NamedTuple):
+    """What the mall's catalogue knows of a customer."""
+
+    age: int | None = None
+    gender: str | None = None
+    skin_type: str | None = None
+    skin_concern: str | None = None
+
+
 @pytest.mark.parametrize(
     ("profile", "stated", "unused"),
     [
@@ -300,7 +373,8 @@ def test_embeddings_of_another_encoder_are_refused():
     ],
 )
 def test_profile(profile, stated, unused):
-    assert parse_profile(profile) == (stated, unused)
+    said = {name: value for name, value in zip(NAMES, stated, strict=True) if value is not None}
+    assert parse_profile(profile, CATALOGUE.attributes, "ko") == (said, unused)
 
 
 @pytest.mark.parametrize(
@@ -341,7 +415,8 @@ def test_profile(profile, stated, unused):
     ],
 )
 def test_what_a_text_says_of_its_writer(text, stated):
-    assert profile_of_text(text) == stated
+    said = {name: value for name, value in zip(NAMES, stated, strict=True) if value is not None}
+    assert profile_of_text(text, CATALOGUE.attributes, "ko") == said
 
 
 def test_profile_goes_before_text_before_persona():
@@ -355,7 +430,7 @@ def test_profile_goes_before_text_before_persona():
     assert rows["skin_concern"] == ["wrinkle", "moisture", "moisture"]
     assert rows["user_id"] == ["user_0001", "user_0002", "user_0003"]
     assert "product_category" not in rows
-    counts = attribute_sources(reviews)
+    counts = attribute_sources(reviews, CATALOGUE)
     assert counts["age"] == {"profile_info": 1, "text": 2}
     assert counts["gender"] == {"profile_info": 2, "persona": 1}
     assert counts["skin_concern"] == {"profile_info": 1, "persona": 2}
@@ -439,7 +514,7 @@ def test_catalogue_mistakes_are_sentences(tmp_path, text, message):
 
 
 def test_committed_catalogue_follows_the_brief():
-    ages = {persona.name: persona.age for persona in read_catalogue(MALL / "personas.toml")}
+    ages = {persona.name: persona.draws["age"] for persona in read_catalogue(MALL / "personas.toml").personas}
     assert ages == {
         "Dry_Winter": (35, 49),
         "Anti_Aging": (35, 49),
@@ -455,7 +530,9 @@ def test_report_and_pictures(tmp_path):
     texts[0] = "# *굵게* <b>&amp; https://a.example/b\r\n" + texts[0]
     model = fitted()
     labels, _ = assign(model, embeddings)
-    persona_definition(tmp_path / "P.md", model, texts, labels, np.arange(24.0), attribute_sources(reviews_of(texts)))
+    persona_definition(
+        tmp_path / "P.md", model, texts, labels, np.arange(24.0), attribute_sources(reviews_of(texts), CATALOGUE)
+    )
     text = (tmp_path / "P.md").read_text("utf-8")
     assert text.count("\n> ") == 9
     assert "Share: 33.3% (8 reviews)" in text

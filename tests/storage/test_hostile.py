@@ -25,7 +25,7 @@ from recsys_jax.console.places import held_out
 from recsys_jax.data import files
 from recsys_jax.data.files import UNSEALED, sealed
 from recsys_jax.personas import encoders
-from recsys_jax.personas.catalogue import Persona
+from recsys_jax.personas.catalogue import Persona, shipped
 from recsys_jax.personas.clustering import PersonaModel, load_personas, save_personas
 from recsys_jax.personas.encoders import LsaEncoder, SentenceEncoder
 
@@ -422,9 +422,10 @@ def test_nothing_takes_more_memory_than_there_is_in_the_file(mall_run, tmp_path)
 def personas(tmp_path) -> Path:
     """Two personas over two terms, as saved."""
     encoder = LsaEncoder(("ab", "bc"), np.ones(2, np.float32), np.eye(2, dtype=np.float32))
-    kinds = tuple(Persona(name, "-", ("word",), "dry", "gift", (20, 30), 0.5) for name in "AB")
+    kinds = tuple(Persona(name, "-", ("word",), {"age": (20, 30), "skin_type": "dry"}) for name in "AB")
     words, arrays = (("word",), ("word",)), (np.zeros(2), np.eye(2), np.eye(2))
-    save_personas(PersonaModel(encoder, kinds, words, (1.0, 1.0), ("A", "B"), *arrays, {2: 0.5}, 0), tmp_path / "p")
+    made = PersonaModel(encoder, kinds, words, (1.0, 1.0), ("A", "B"), *arrays, {2: 0.5}, 0, (1.0, 1.0), shipped())
+    save_personas(made, tmp_path / "p")
     return tmp_path / "p"
 
 
@@ -482,7 +483,9 @@ def test_a_flipped_bit_of_personas_is_refused(personas, name):
 def test_personas_of_the_format_without_a_checksum_are_read(personas):
     document = json.loads((personas / "model.json").read_text("utf-8"))
     del document["sha256"]
-    (personas / "model.json").write_text(json.dumps(document | {"format": 2}), "utf-8")
+    former = {"skin_type": "dry", "skin_concern": "gift", "age": [20, 30], "female_share": 0.5}
+    kinds = [{"name": name, "description": "-", "keywords": ["word"], **former} for name in "AB"]
+    (personas / "model.json").write_text(json.dumps(document | {"format": 2, "personas": kinds}), "utf-8")
     assert load_personas(personas).names == ("A", "B")
     (personas / "model.json").write_text(json.dumps(document), "utf-8")
     with pytest.raises(InputError, match=r"damaged: KeyError\('sha256'\)"):
