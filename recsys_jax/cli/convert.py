@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from math import isfinite
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -17,6 +17,7 @@ from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.files import csv_text, read_file, require_folder, write_file
 from recsys_jax.data.schema import Categorical, Numeric
 from recsys_jax.errors import require
+from recsys_jax.synthetic.headphones import write_headphones
 from recsys_jax.synthetic.populations import population, write_population
 
 # The films' own columns; a flag for each genre follows. All texts of MovieLens-100k are Latin-1.
@@ -98,10 +99,12 @@ def export_torch(options: Export) -> str | None:
 
 @dataclass(frozen=True)
 class Synthetic:
-    """Writes synthetic data: the small mall with Korean reviews, or Parquet tables of any size."""
+    """Writes synthetic data: a small shop with reviews, or Parquet tables of any size."""
 
     out: Path | None = None
     """The folder to write into; the small mall goes to data/amoremall unless told otherwise."""
+    shop: Literal["mall", "headphones"] = "mall"
+    """The small shop: the cosmetics mall, in Korean, or the headphones of docs/personas.md, in English."""
     seed: int = 0
     """The same seed gives the same bytes."""
     customers: int | None = None
@@ -112,7 +115,14 @@ class Synthetic:
 
 def synthetic(options: Synthetic) -> str:
     """Generates, writes and counts."""
-    if options.customers is None and options.products is None:
+    if options.shop == "headphones":
+        if options.out is None or options.customers is not None or options.products is not None:
+            raise InputError(
+                "the shop of headphones needs --out, the folder to write it into, and nothing of a population"
+            )
+        paths = write_headphones(options.out, options.seed)
+        then = places.following("personas", options.out, "--k", 4)
+    elif options.customers is None and options.products is None:
         paths = places.make_mall(options.out or places.MALL, options.seed)
         then = places.following("run", options.out or places.MALL)
     elif options.customers is None or options.products is None:

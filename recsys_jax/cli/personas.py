@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import tyro
+from rich.cells import cell_len, set_cell_size
 
 from recsys_jax.console.places import MALL, again, alone, following, require_dataset, run_folder, write_set_aside
 from recsys_jax.console.plots import persona_distribution, silhouette_curve
@@ -76,10 +77,11 @@ def _make(options: Options, schema: Schema, catalogue: Catalogue, reviews: Revie
 
     for k, score in model.silhouettes.items():
         console.print(f"silhouette at k = {k}: {score:.3f}{'  (chosen)' if k == len(model.names) else ''}")
+    width = max(map(cell_len, model.names))
     for number, (name, count, words) in enumerate(zip(model.names, counts, model.keywords, strict=True)):
-        console.print(f"  {name:<18} {count:>6,} reviews  {', '.join(words[:6])}")
+        console.print(f"  {set_cell_size(name, width)} {count:>6,} reviews  {', '.join(words[:6])}")
         if note := model.name_note(number):
-            console.print(f"  {'':<18} ({note})")
+            console.print(f"  {'':<{width}} ({note})")
 
     table, ids = read_products(options.dataset, schema)
     category = schema.products.category

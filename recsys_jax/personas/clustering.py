@@ -14,7 +14,7 @@ import io
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,9 +80,13 @@ class PersonaModel:
             if _holds(self.evidence[persona_id], self.central[persona_id]):
                 return f"like {nearest}, whose name another one has"
             return f"weak, so named by its own keywords; those of {nearest} are used {self.use(persona_id)}"
-        if name == nearest or self.personas[persona_id].description.startswith(_NAMED_BY_KEYWORDS):
+        if name == nearest or self.by_keywords(persona_id):
             return ""
         return f"a leftover name: its reviews read more like {nearest}"
+
+    def by_keywords(self, persona_id: int) -> bool:
+        """Whether it has no name of the catalogue."""
+        return self.personas[persona_id].description.startswith(_NAMED_BY_KEYWORDS)
 
     def use(self, persona_id: int) -> str:
         """The evidence for a name, or for the nearest one where none holds."""
@@ -196,6 +200,28 @@ def assign(
     squares = np.stack([((points - centre) ** 2).sum(axis=1) for centre in model.centres], axis=1)  # (n, k)
     labels = squares.argmin(axis=1)
     return labels, np.sqrt(squares[np.arange(len(labels)), labels])
+
+
+def renamed(
+    model: PersonaModel, labels: Int[np.ndarray, " n"], former: PersonaModel, before: Int[np.ndarray, " n"]
+) -> PersonaModel:
+    """The model, whose personas named by keywords are called as those of the `former` with the most reviews in common.
+
+    `labels` and `before` are what the same reviews are in either. Each name is given once.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    mine, theirs = ([n for n in range(len(one.names)) if one.by_keywords(n)] for one in (model, former))
+    common = np.array([[np.sum((labels == one) & (before == other)) for other in theirs] for one in mine])
+    pairs = zip(*linear_sum_assignment(-common), strict=True) if common.size else ()
+    names = {mine[row]: former.names[theirs[column]] for row, column in pairs if common[row, column]}
+    personas = list(model.personas)
+    for one in mine:
+        other = names.get(one) or (
+            f"{model.names[one]} (2)" if model.names[one] in names.values() else model.names[one]
+        )
+        personas[one] = replace(personas[one], name=other)
+    return replace(model, personas=tuple(personas))
 
 
 def save_personas(model: PersonaModel, folder: Path) -> None:

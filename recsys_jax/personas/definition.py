@@ -50,8 +50,8 @@ What is measured on these customers must say so.
         if persona.name == model.nearest[number] or note:
             used = "" if note.startswith("weak") else f"its keywords are used {model.use(number)}"
             lines.append(f"Evidence for the name: {used}{f' ({_escape(note)})' if used and note else _escape(note)}")
-        if persona.draws:
-            drawn = ", ".join(f"{name} {_drawn(draw)}" for name, draw in persona.draws.items())
+        draws = {one.name: persona.draws.get(one.name, one.draw) for one in model.catalogue.attributes}
+        if drawn := ", ".join(f"{name} {_drawn(draw)}" for name, draw in draws.items() if draw is not None):
             lines.append(f"Attributes where the reviewer states none: {_escape(drawn)}")
         nearest = central(quotes, labels, distances, number, 3)
         report += f"""

@@ -12,7 +12,7 @@ from recsys_jax.data.splits import DatasetOfFold, Derived
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError, require
 from recsys_jax.personas.catalogue import Catalogue, read_catalogue
-from recsys_jax.personas.clustering import PersonaModel, different, fit_personas
+from recsys_jax.personas.clustering import PersonaModel, assign, different, fit_personas, renamed
 from recsys_jax.personas.customers import customer_rows
 from recsys_jax.personas.encoders import get_encoder
 
@@ -46,6 +46,9 @@ def personas_of_fold(folder: Path, dataset: Dataset, personas: PersonaModel) -> 
     # A pretrained encoder knows nothing of the reviews; one that is fitted on them is fitted in each fold.
     pretrained = None if personas.encoder.name == "lsa" else personas.encoder.encode(reviews.texts)
 
+    # What a persona without a name is called, so that results by persona are of the same ones in each fold.
+    before = assign(personas, personas.encoder.encode(reviews.texts) if pretrained is None else pretrained)[0]
+
     def dataset_of_fold(known: Bool[np.ndarray, " c"]) -> Derived:
         rows = np.flatnonzero(known)
         texts = [reviews.texts[row] for row in rows]
@@ -56,6 +59,7 @@ def personas_of_fold(folder: Path, dataset: Dataset, personas: PersonaModel) -> 
             embeddings = encoder.encode(reviews.texts)
         own = k if k == "auto" else min(k, different(embeddings[rows]) - 1)
         fitted = fit_personas(embeddings[rows], texts, catalogue, encoder=encoder, k=own, seed=seed)
+        fitted = renamed(fitted, assign(fitted, embeddings[rows])[0], personas, before[rows])
 
         def made(reviews: Reviews, embeddings: Float[np.ndarray, "n d"]) -> Dataset:
             columns = customer_rows(reviews, fitted, embeddings, seed, categories)

@@ -129,8 +129,8 @@ def parse_profile(
     know, such as 민감 (a skin type or a concern), is decided by their order in the catalogue.
     """
     # Commas separate values of one place, and places where nothing else does.
-    places = re.split(r"[/|]" if re.search(r"[/|]", profile or "") else r"[,·、]", profile or "")
-    parts = [(place, part.strip()) for place, text in enumerate(places) for part in re.split(r"[,·、]", text)]
+    places = re.split(r"[/|]" if re.search(r"[/|]", profile or "") else r"[,·、・]", profile or "")
+    parts = [(place, part.strip()) for place, text in enumerate(places) for part in re.split(r"[,·、・]", text)]
     parts = [(place, part) for place, part in parts if part]
     meanings = [_meanings(part, attributes, language) for _, part in parts]
     _settle([place for place, _ in parts], meanings, len(places), [one.name for one in attributes])

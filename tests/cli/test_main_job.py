@@ -111,7 +111,7 @@ def test_a_product_file_is_described_as_the_mall_is(tmp_path, monkeypatch):
     schema = read_schema(folder)
     assert (folder, schema.name) == (Path("runs/our shop-dataset"), "our shop")
     assert len(read_reviews(folder, schema)) == 277
-    assert read_catalogue(folder / schema.catalogue)
+    assert read_catalogue(folder / schema.catalogue).personas
 
 
 def product_rows() -> list[dict]:
