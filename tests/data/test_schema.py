@@ -285,7 +285,13 @@ def test_what_the_malls_file_says():
     assert price == Numeric("price", "price", 200000.0, (0.0, 1.0), False, 0.0, math.inf, "error", "error")
     skin_type, skin_concern, gender, age = schema.customers.features
     assert skin_type.values == ("dry", "oily", "combination", "sensitive", "normal")
-    assert dict(skin_type.aliases) == {"mature": "sensitive", "unknown": "normal"}
+    assert {word: value for word, value in skin_type.aliases.items() if word.isascii()} == {
+        "mature": "sensitive",
+        "unknown": "normal",
+    }
+    assert [one.aliases[word] for one, word in ((skin_type, "건성"), (skin_concern, "보습"), (gender, "여성"))] == [
+        *("dry", "moisture", "F")
+    ]
     assert skin_concern.values == ("moisture", "wrinkle", "gift", "repurchase", "calming", "texture")
     assert gender.values == ("F", "M")
     assert age == Numeric("age", "age", 50.0, None, False, 1.0, 120.0, "error", "error")
