@@ -131,7 +131,8 @@ def main(options: Options) -> str:
     write_file(out / "comparison.csv", result.csv())
     write_json(out / "comparison.json", document)
     tables.write_page(out / "report.md", [headline, *page])
-    comparison_differences(out / "comparison.png", result, f"{split.title}\n{counted}")
+    leak = "" if made is None else ", with the leak"
+    comparison_differences(out / "comparison.png", result, f"{split.title}{leak}\n{counted}")
 
     tables.say_notes(dataset.notes, options.dataset)
     tables.say(f"Asked: {len(result.rows)} methods; {split.title}; {counted}", lines=2)

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from recsys_jax.console.drawing import FONT, Letters, label_rows, picture
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import combinations
-from recsys_jax.data.schema import Categorical, Feature, Numeric
+from recsys_jax.data.schema import Categorical, Feature, Numeric, Schema
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_key, parse_number
 from recsys_jax.evaluation.bootstrap import LEVEL, Interval
@@ -176,7 +176,7 @@ class Colouring:
         if colour is None:
             return cls(dataset.segment_word, dataset.segments, segment_numbers(dataset))
         feature = _feature(dataset.schema.customers.features, colour)
-        labels = _labels(dataset.customers, feature, colour)
+        labels = _labels(dataset.schema, dataset.customers, feature, colour)
         if isinstance(feature, Numeric) or (feature is None and len(set(labels)) > len(_COLOURS)):
             numbers = [parse_number(label) for label in labels]
             if feature is not None or None not in numbers:
@@ -190,14 +190,15 @@ def _feature(features: Sequence[Feature], name: str) -> Feature | None:
     return next((one for key in ("column", "name") for one in features if getattr(one, key) == name), None)
 
 
-def _labels(table: Table, feature: Feature | None, name: str) -> list[str]:
+def _labels(schema: Schema, table: Table, feature: Feature | None, name: str) -> list[str]:
     """A column as people read it: the label of each value, several joined. Raises `InputError` where there is none."""
     column = table.column(name if feature is None else feature.column)
     if isinstance(feature, Categorical):
         read = dict(zip(feature.values or (), feature.labels or (), strict=False))
         keys = ([feature.meanings.get(one, one) for one in feature.items(value) or []] for value in column)
         return [", ".join(sorted(read.get(key, key) for key in items)) or "(none)" for items in keys]
-    return [as_key(value) or "(none)" for value in column]
+    missing = (feature or schema).missing_values
+    return ["(none)" if missing.met(value) else as_key(value) or "(none)" for value in column]
 
 
 def segment_numbers(dataset: Dataset) -> dict[str, str]:
@@ -255,7 +256,7 @@ def embedding_space(
 
     part, names = dataset.schema.products, colouring.labels or ["customers"] * len(dataset.customers)
     category = part.category
-    sorts = category and _labels(dataset.products, _feature(part.features, category), category)
+    sorts = category and _labels(dataset.schema, dataset.products, _feature(part.features, category), category)
     people = _grouped([names[row] for row in rows.tolist()], of_customer, _COLOURS, colouring.ordered)
     things = _grouped(sorts or ["products"] * len(vectors), of_product, _PRODUCT_COLOURS, {})
     letters = Letters([colouring.word, *(one.label for one in (*people, *things))])

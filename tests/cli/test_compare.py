@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import done
 
 from recsys_jax import load_dataset
 from recsys_jax.cli import compare
@@ -120,6 +121,16 @@ def test_from_a_folder_to_a_table_its_files_and_what_follows(folder, tmp_path, c
     assert [row["method"] for row in rows] == [one["method"] for one in document["methods"]]
     assert (tmp_path / "out" / "comparison.png").read_bytes().startswith(b"\x89PNG")
     assert following.startswith(f"train {folder} ")
+
+
+def test_the_picture_says_that_customers_have_seen_the_answer(folder, tmp_path, monkeypatch):
+    mall, titles = Path(__file__).parents[2] / "data" / "amoremall", []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(compare, "comparison_differences", lambda path, result, title: titles.append(title))
+    done("personas", mall, "--encoder", "lsa", "--k", 3)
+    for shop in (mall, folder):
+        run(shop, tmp_path / shop.name, configs=folder / "fixed.toml", seeds=1, protocol="hold-out")
+    assert ["with the leak" in title for title in titles] == [True, False]
 
 
 def test_folds_are_asked_together_and_each_has_a_folder_for_peers(folder, tmp_path, fake_peers):

@@ -257,6 +257,16 @@ def test_numbers_are_coloured_by_ranges_and_several_values_together(films, mall)
     assert Colouring.of(films).labels is None
 
 
+def test_what_says_that_nothing_is_known_is_no_colour(films):
+    text = (films / "dataset.toml").read_text("utf-8")
+    (films / "dataset.toml").write_text(f'missing_values = ["FR", 50]\n{text}', "utf-8")
+    dataset = load_dataset(films)
+    assert Colouring.of(dataset, "country").labels == ["KR", "(none)", "KR", "(none)"]
+    assert Colouring.of(dataset, "age").labels == ["30", "(none)", "(none)", "70"]
+    more = replace(dataset.customers, columns={**dataset.customers.columns, "city": ["Seoul", "FR", "", "Busan"]})
+    assert Colouring.of(replace(dataset, customers=more), "city").labels == ["Seoul", "(none)", "(none)", "Busan"]
+
+
 @pytest.mark.parametrize("recipe", ["wide", "deep-infonce"])
 def test_a_space_without_segments_and_of_few(model_of, films, tmp_path, recipe):
     assert embedding_space(tmp_path / "a.png", model_of("films", recipe), load_dataset(films), seed=0)
