@@ -1,4 +1,4 @@
-"""Recommends to every customer in a Parquet file; interrupted at any moment, the same command continues."""
+"""Recommends to every customer in a file; interrupted at any moment, the same command continues."""
 
 import time
 from dataclasses import dataclass
@@ -15,13 +15,13 @@ from recsys_jax.serving.batch import rejected_file, score_file
 
 @dataclass(frozen=True)
 class Options:
-    """Recommends products to every customer in a Parquet file, however many there are."""
+    """Recommends products to every customer in a Parquet file, however many there are, or in a CSV file."""
 
     customers: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="CUSTOMERS")]]
-    """The Parquet file with the customers' attributes; what it says that they bought is not recommended."""
+    """The Parquet or CSV file with the customers' attributes; what it says that they bought is not recommended."""
     out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
-    """The Parquet file to write, one row per customer and place. Rows that cannot be used go to OUT.rejected.parquet
-    beside it, with the reason."""
+    """The Parquet or CSV file to write, one row per customer and place. Rows that cannot be used go to another beside
+    it, with the reason."""
     run: Path | None = None
     """The folder with the trained model; by default the only one under runs/."""
     top_n: int = 10
@@ -38,6 +38,8 @@ class Options:
     """Instead, a file of purchases like the one that the dataset names."""
     include_purchased: bool = False
     """Recommend also what customers bought."""
+    names: bool = False
+    """Write also what people know the products by: name, brand, category, price."""
     allow_unmatched: bool = False
     """Score even where more than one in ten of the purchases is the id of no product."""
 
@@ -47,8 +49,8 @@ def main(options: Options) -> None:
     began = time.perf_counter()
     run, out = options.run or only_run(), options.out
     with progress("scoring (compiling first)") as bar:
-        names = ("top_n", "categories", "available", "boosts", "purchases", "include_purchased", "allow_unmatched")
-        wanted: dict[str, Any] = {name: getattr(options, name) for name in names}
+        own = ("customers", "out", "run", "dataset")
+        wanted: dict[str, Any] = {name: value for name, value in vars(options).items() if name not in own}
         wanted["dataset"] = shop_of(options.dataset, run)
         counts, before = score_file(options.customers, out, run, **wanted, progress=bar, tell=console.print)
     seconds = time.perf_counter() - began

@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Int
 
 from recsys_jax.data.dataset import Dataset, read_ids
-from recsys_jax.data.files import replace_file, sync_folder
+from recsys_jax.data.files import replace_file, sheet_text, sync_folder
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError, shown
-from recsys_jax.serving.customer_file import Source
+from recsys_jax.serving.customer_file import Source, values
 from recsys_jax.serving.recommender import Ranking, Recommender
 from recsys_jax.storage.jobs import Parts, environment, fingerprint, kept, stopping
 
@@ -60,7 +60,7 @@ class Counts:
 
 def rejected_file(out: Path) -> Path:
     """Where rows that cannot be used go, with the reason."""
-    return out.with_name(f"{out.stem}.rejected.parquet")
+    return out.with_name(f"{out.stem}.rejected{out.suffix}")
 
 
 def score_file(
@@ -75,6 +75,7 @@ def score_file(
     dataset: Dataset | None = None,
     purchases: Path | None = None,
     include_purchased: bool = False,
+    names: bool = False,
     allow_unmatched: bool = False,
     progress: Callable[..., None],
     tell: Callable[[str], None],
@@ -83,19 +84,19 @@ def score_file(
 
     Writes `out`, one row per customer and place, and `rejected_file(out)` where there are rows that cannot be used.
     What customers bought, by the file's columns, a `dataset` or a file of `purchases`, is left out unless
-    `include_purchased`; `available` is a table with the ids of the products to choose from. `progress` is called with
-    the rows done, and all rows; `tell` with a sentence on what an earlier process left, or on former names in the run.
-    Raises `InputError` for files and requests that cannot be used, and unless `allow_unmatched` where more than one in
-    ten of the purchases is the id of no product: what was bought would come back. `out` is then as it was, and what is
-    finished is kept.
+    `include_purchased`; `available` is a table with the ids of the products to choose from; `names` adds what people
+    know products by. `progress` is called with the rows done, and all rows; `tell` with a sentence on what an earlier
+    process left, or on former names in the run. Raises `InputError` for files and requests that cannot be used, and
+    unless `allow_unmatched` where more than one in ten of the purchases is the id of no product: what was bought would
+    come back. `out` is then as it was, and what is finished is kept.
     """
     _check_places(customers, out)
     files = {"customers": customers, "boosts": boosts, "available": available, "purchases": purchases}
-    job = _job(run, files, top_n=top_n, categories=categories, include_purchased=include_purchased)
+    job = _job(run, files, top_n=top_n, categories=categories, include_purchased=include_purchased, names=names)
     known: dict[str, Any] = {} if include_purchased else {"dataset": dataset, "purchases": purchases}
     rec = Recommender.load(run, boosts, **known, tell=lambda sentence: tell(f"note: {sentence}"))
     parts = Parts(out.with_name(f".{out.name}.parts"), job | {"history": rec.history and rec.history.fingerprint})
-    source = Source(customers, rec, include_purchased=include_purchased)
+    source = Source(customers, rec, include_purchased=include_purchased, names=names)
     if rec.history is not None and source.id is None:
         raise InputError(
             f"{customers}: found no column {rec.model.schema.customers.id!r}; allowed: with it, by which "
@@ -132,8 +133,8 @@ def score_file(
 def _check_places(customers: Path, out: Path) -> None:
     """Raises `InputError` where a file is absent, of another kind, or would be written over the input."""
     for path in (customers, out):
-        if path.suffix.lower() != ".parquet":
-            raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .parquet")
+        if path.suffix.lower() not in (".parquet", ".csv"):
+            raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .parquet, .csv")
     if not customers.is_file():
         raise InputError(f"{customers}: there is no such file")
     for path in (out, rejected_file(out)):
@@ -196,21 +197,24 @@ def _score(
 
 
 def _write(source: Source, parts: Parts, out: Path, counts: Counts) -> None:
-    """Writes the two Parquet files of all parts, a row group for each portion, and then gives them their names."""
+    """Writes the two files of all parts, Parquet with a row group for each portion, and then gives them their names."""
     side = rejected_file(out)
     made = [parts.folder / path.name for path in (out, side)]  # with the parts, where a killed process may leave them
 
     def copy(*streams: IO[bytes]) -> None:
         with ExitStack() as stack:
             pairs = zip(streams, _schemas(source), strict=True)
-            writers = [stack.enter_context(parquet.ParquetWriter(*pair)) for pair in pairs]
+            if out.suffix.lower() == ".csv":
+                writers = [_sheet(*pair) for pair in pairs]
+            else:
+                writers = [stack.enter_context(parquet.ParquetWriter(*pair)).write_table for pair in pairs]
             for path in parts.files:
                 with path.open("rb") as part:
                     while part.peek(1):
-                        for writer in writers:
+                        for write in writers:
                             table = arrow.ipc.open_stream(part).read_all()
                             if table.num_rows:
-                                writer.write_table(table)
+                                write(table)
 
     replace_file(made[0], lambda best: replace_file(made[1], lambda rejected: copy(best, rejected)))
     if counts.rejected:
@@ -219,6 +223,17 @@ def _write(source: Source, parts: Parts, out: Path, counts: Counts) -> None:
         side.unlink(missing_ok=True)
     made[0].replace(out)
     sync_folder(out.parent)
+
+
+def _sheet(stream: IO[bytes], schema: Any) -> Callable[[Any], None]:
+    """Writes Arrow tables as CSV for people: the header at once, the rows of each table when it is called."""
+    stream.write(sheet_text([schema.names]).encode())
+
+    def write(table: Any) -> None:
+        rows = zip(*map(values, table.columns), strict=True)
+        stream.write(sheet_text(["" if one is None else one for one in row] for row in rows).encode())
+
+    return write
 
 
 def rank(
@@ -279,7 +294,9 @@ def _schemas(source: Source) -> tuple[Any, Any]:
         customer = (source.id, source.schema.field(source.names.index(source.id)).type)
     product = arrow.dictionary(arrow.int32(), arrow.string())
     types = (arrow.int32(), product, arrow.float32(), arrow.float32())
-    best = [(free(customer[0], RECOMMENDED), customer[1]), *zip(RECOMMENDED, types, strict=True)]
+    told = [(name, column.type) for name, column in source.told.items()]
+    taken = [*RECOMMENDED, *source.told]
+    best = [(free(customer[0], taken), customer[1]), *zip(RECOMMENDED, types, strict=True), *told]
     rejected = source.schema
     for name, kind in {"row": arrow.int64(), "reason": arrow.string()}.items():  # a corrected side file has these names
         rejected = rejected.append(arrow.field(free(name, rejected.names), kind))
@@ -303,6 +320,7 @@ def recommended(source: Source, portion: Any, table: Table, rows: Sequence[int],
         ),
         arrow.array(ranking.scores[place_of, places]),
         arrow.array(ranking.boosts[place_of, places]),
+        *(column.take(arrow.array(ranking.products[place_of, places])) for column in source.told.values()),
     ]
     return arrow.Table.from_arrays(columns, schema=_schemas(source)[0])
 

@@ -278,6 +278,12 @@ class Catalogue:
             out.append(self.known(ids))
         return out
 
+    def described(self) -> dict[str, list[Any]]:
+        """What people know the products by, a list for each kind that any product has."""
+        names = [name for name in self.shown[0] if name != "product_id"]
+        columns = {name: [one[name] for one in self.shown] for name in names}
+        return {name: column for name, column in columns.items() if any(one is not None for one in column)}
+
     def length(self, top_n: object, source: str) -> int:
         """How many products a list has. Raises `InputError` where `top_n` is no number of products."""
         try:

@@ -1,10 +1,11 @@
-"""The Parquet file with the customers to be scored, read front to back in small portions."""
+"""The file with the customers to be scored: Parquet, read front to back in small portions, or CSV, read whole."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from recsys_jax.data.readers import read_table
 from recsys_jax.data.tables import Table, different, listed
 from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError
@@ -24,18 +25,23 @@ BUFFER = 2**18
 class Source:
     """The file with the customers, read front to back in small portions, and what its columns mean."""
 
-    def __init__(self, path: Path, rec: Recommender, *, include_purchased: bool = False) -> None:
+    def __init__(self, path: Path, rec: Recommender, *, include_purchased: bool = False, names: bool = False) -> None:
         """Opens the file; its columns of purchases are read unless `include_purchased`.
 
-        Raises `InputError` where that fails.
+        With `names`, `told` has by name the columns that people know products by, a value for each product. Raises
+        `InputError` where that fails.
         """
         if arrow is None:
-            raise InputError(f"{path}: Parquet files need pyarrow: pip install 'recsys_jax[parquet]'")
+            raise InputError(f"{path}: scoring needs pyarrow: pip install 'recsys_jax[parquet]'")
         self.path, self.rec = path, rec
-        with self._damage_told():
-            self._file = parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
-            self.schema = self._file.schema_arrow
-        self.total = int(self._file.metadata.num_rows)
+        self._texts = _texts(path) if path.suffix.lower() == ".csv" else None
+        if self._texts is not None:
+            self.schema, self.total = self._texts.schema, self._texts.num_rows
+        else:
+            with self._damage_told():
+                self._file = parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
+                self.schema = self._file.schema_arrow
+            self.total = int(self._file.metadata.num_rows)
         self.names = [composed(name) for name in self.schema.names]
         different(self.names, str(path))
         part = rec.model.schema.customers
@@ -43,6 +49,7 @@ class Source:
         self.attributes = dict.fromkeys(fitted.feature.column for fitted in rec.model.customers)
         columns = () if include_purchased else bought_columns(rec.model.schema)
         self.bought = [name for name in columns if name in self.names]
+        self.told = {name: _column(each) for name, each in rec.described().items()} if names else {}
 
     def check(self, request: Mapping[str, Any]) -> None:
         """Raises `InputError` for what is wrong with the request or the columns, whatever the rows hold."""
@@ -56,7 +63,10 @@ class Source:
 
     def portions(self, size: int) -> Iterator[Any]:
         """Arrow tables of `size` rows, the last one shorter."""
-        batches = self._file.iter_batches(size, use_threads=False)
+        if self._texts is not None:
+            batches = iter(self._texts.to_batches(size))
+        else:
+            batches = self._file.iter_batches(size, use_threads=False)
         # Arrow also ends a batch where a dictionary changes, so that equal sizes have to be made here.
         parts: list[Any] = []
         while True:
@@ -75,7 +85,7 @@ class Source:
     def read(self, portion: Any, first: int) -> Table:
         """The portion's values; `first` rows of the file precede it. Optional attributes that it lacks are empty."""
         needed = [name for name in self.names if name in {self.id, *self.attributes, *self.bought}] or self.names[:1]
-        columns = {name: _values(portion.column(self.names.index(name))) for name in needed}
+        columns = {name: values(portion.column(self.names.index(name))) for name in needed}
         absent = {name: [None] * portion.num_rows for name in self.attributes if name not in columns}
         numbers = range(first + 1, first + 1 + portion.num_rows)
         return Table(str(self.path), {**columns, **absent}, numbers)
@@ -92,7 +102,23 @@ class Source:
             raise InputError(f"{self.path}: not readable as Parquet: {error}") from None
 
 
-def _values(column: Any) -> list[Any]:
+def _texts(path: Path) -> Any:
+    """The Arrow table of a CSV file, all of texts. Raises `InputError` for the first row that is none."""
+    table = read_table(path)
+    for row in table.set_aside[:1]:
+        raise InputError(f"{row}; allowed: rows like the header, as any other would be lost")
+    return arrow.table({name: arrow.array(column, arrow.string()) for name, column in table.columns.items()})
+
+
+def _column(of_products: list[Any]) -> Any:
+    """An Arrow column of values that JSON has, as texts where they are of several kinds."""
+    try:
+        return arrow.array(of_products)
+    except arrow.ArrowException:
+        return arrow.array([None if one is None else str(one) for one in of_products])
+
+
+def values(column: Any) -> list[Any]:
     """The column as Python's values; one that cannot be one, such as a text that is not UTF-8, fails alone."""
     try:
         return listed(column.to_pylist(), column.type)

@@ -74,6 +74,10 @@ class Recommender:
         """The products that can be recommended, in the order of `Ranking.products`."""
         return self._catalogue.ids
 
+    def described(self) -> dict[str, list[Any]]:
+        """Name, brand, category and price of the products, as far as the dataset has these."""
+        return self._catalogue.described()
+
     @classmethod
     def load(
         cls,
@@ -114,9 +118,8 @@ class Recommender:
     def _with_rules(
         cls, model: TrainedModel, boosts: str | Path | None, history: History | None = None
     ) -> "Recommender":
-        ids = {model.schema.products.id: model.product_ids}
-        rules = () if boosts is None else read_boosts(Path(boosts), model.customers, model.products, ids)
-        return cls(model, rules, history)
+        known = model.customers, model.products, {model.schema.products.id: model.product_ids}
+        return cls(model, () if boosts is None else read_boosts(Path(boosts), *known), history)
 
     def recommend(
         self,
@@ -308,9 +311,8 @@ class Recommender:
         ids = as_list(product_ids)
         require(ids is not None, "remove_products()", product_ids, "a list of ids")
         with self._changing:
-            old, unknown = self._catalogue, self.unmatched(ids or ())
+            old, rows, unknown = self._catalogue, self._catalogue.known(ids or ()), self.unmatched(ids or ())
             require(not unknown, "remove_products()", unknown[:1], "ids of products")
-            rows = old.known(ids or ())
             require(len(rows) < len(old.ids), "remove_products()", "all products", "some, so that one is left")
             self._catalogue = old.without(rows) if rows else old
 

@@ -1,5 +1,6 @@
 """The batch job: every customer of a Parquet file, streamed; what cannot be used, with its reason."""
 
+import csv
 import os
 import signal
 import subprocess
@@ -420,7 +421,7 @@ def test_a_file_damaged_in_its_midst_is_one_sentence(mall_run, tmp_path):
 def test_pyarrow_is_asked_for(mall_run, tmp_path, monkeypatch):
     pq.write_table(pa.Table.from_pylist(people(3)), tmp_path / "in.parquet")
     monkeypatch.setattr(customer_file, "arrow", None)
-    fails(tmp_path, mall_run, 3, r"Parquet files need pyarrow: pip install 'recsys_jax\[parquet\]'")
+    fails(tmp_path, mall_run, 3, r"scoring needs pyarrow: pip install 'recsys_jax\[parquet\]'")
 
 
 def test_the_only_run_is_the_default(mall_model, tmp_path, monkeypatch):
@@ -475,8 +476,9 @@ def test_mistakes_are_one_sentence_and_status_2(mall_run, tmp_path):
     (tmp_path / "boosts.toml").write_text("[[boost]]\nadd = 2\n")
     before = sorted(tmp_path.iterdir())
     cases = [
-        (["in.csv", "o.parquet"], "in.csv: found the ending '.csv'; allowed: .parquet"),
-        (["in.parquet", "o.csv"], "o.csv: found the ending '.csv'; allowed: .parquet"),
+        (["in.csv", "o.parquet"], "in.csv: the column 'skin_type' is missing; found: age"),
+        (["in.json", "o.parquet"], "in.json: found the ending '.json'; allowed: .parquet, .csv"),
+        (["in.parquet", "o.xlsx"], "o.xlsx: found the ending '.xlsx'; allowed: .parquet, .csv"),
         (["absent.parquet", "o.parquet"], "absent.parquet: there is no such file"),
         (["damaged.parquet", "o.parquet"], "damaged.parquet: not readable as Parquet: "),
         (["in.parquet", "folder.parquet"], "folder.parquet: found a folder; allowed: a file to write"),
@@ -550,3 +552,108 @@ def test_memory_does_not_grow_with_the_customers(mall_run, tmp_path):
     small, large = (int(line.split()[1]) / 1024 for line in result.stdout.splitlines() if line.startswith("peak"))
     assert pq.read_table(tmp_path / "large-out.rejected.parquet")["row"].to_pylist() == [81920]
     assert large - small < 20
+
+
+# Files that people open
+
+
+def sheet(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_csv_in_and_out_says_the_same_as_parquet(mall_run, tmp_path, monkeypatch):
+    """All portions, with ids that are no numbers, purchases in a written list, and a row that cannot be used."""
+    monkeypatch.setattr(batch, "CUSTOMERS", 8)
+    rows = people(40)
+    for number, row in enumerate(rows):
+        row["user_id"] = f"00{number}"
+    rows[7] = {**rows[7], "skin_type": "green"}
+    expected, rejected = job(mall_run, rows, tmp_path, top_n=3)
+    with (tmp_path / "in.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    score.main(score.Options(tmp_path / "in.csv", tmp_path / "out.csv", mall_run, top_n=3))
+    found = sheet(tmp_path / "out.csv")
+    assert [(one["user_id"], int(one["place"]), one["product_id"]) for one in found] == [
+        (one["user_id"], one["place"], one["product_id"]) for one in expected
+    ]
+    for name in ("score", "boost"):
+        np.testing.assert_array_equal(
+            np.array([one[name] for one in found], np.float32), [np.float32(one[name]) for one in expected]
+        )
+    (aside,) = sheet(tmp_path / "out.rejected.csv")
+    assert (aside["user_id"], aside["reason"], aside["row"]) == ("007", rejected[0]["reason"], "8")
+
+
+def test_a_side_file_as_csv_has_any_column(mall_run, tmp_path):
+    """Lists, which Arrow does not write as CSV, and texts that a spreadsheet would run."""
+    rows = [{**people(3)[2], "user_id": "=1+1", "skin_type": "=cmd|x", "purchased_products": ["p1", "p2"]}]
+    rows += people(2)
+    rows[2]["user_id"] = "-7"
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "in.parquet")
+    score.main(score.Options(tmp_path / "in.parquet", tmp_path / "out.csv", mall_run, top_n=1))
+    (aside,) = sheet(tmp_path / "out.rejected.csv")
+    assert (aside["user_id"], aside["skin_type"], aside["purchased_products"]) == (
+        "'=1+1",
+        "'=cmd|x",
+        "['p1', 'p2']",
+    )
+    assert [one["user_id"] for one in sheet(tmp_path / "out.csv")] == ["c0", "-7"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_what_people_know_products_by(mall_run, tmp_path, ending):
+    pq.write_table(pa.Table.from_pylist(people(20)), tmp_path / "in.parquet")
+    out = tmp_path / f"out.{ending}"
+    score.main(score.Options(tmp_path / "in.parquet", out, mall_run, top_n=2, names=True))
+    found = sheet(out) if ending == "csv" else pq.read_table(out).to_pylist()
+    known = {one[0]: one for one in MALL_PRODUCTS}
+    labels = {97: "Skincare", 98: "Makeup", 99: "Perfume", 101: "Accessories", 103: "Men"}
+    assert len(found) == 40
+    for one in found:
+        _, name, brand, category, price, _ = known[one["product_id"]]
+        assert (one["name"], one["brand"], one["category"]) == (name, brand, labels[category])
+        assert float(one["price"]) == price
+
+
+def test_names_that_the_dataset_has(films_model, tmp_path):
+    save_model(films_model, tmp_path / "run")
+    pq.write_table(pa.Table.from_pylist([{"viewer": "v", "age": 3}]), tmp_path / "in.parquet")
+    score.main(score.Options(tmp_path / "in.parquet", tmp_path / "out.csv", tmp_path / "run", names=True))
+    assert list(sheet(tmp_path / "out.csv")[0]) == ["viewer", "place", "product_id", "score", "boost", "category"]
+
+
+def test_a_row_of_csv_that_is_none_loses_nothing(mall_run, tmp_path):
+    text = "user_id,age,gender,skin_type,skin_concern\n" + "a,30,F,dry,gift\n" * 20 + "b,30,F\n"
+    (tmp_path / "in.csv").write_text(text)
+    options = score.Options(tmp_path / "in.csv", tmp_path / "out.csv", mall_run)
+    with pytest.raises(InputError, match=r"in.csv, row 21: found 3 values; the header has 5"):
+        score.main(options)
+    assert not (tmp_path / "out.csv").exists()
+
+
+def test_a_csv_job_goes_on_where_it_stopped(mall_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch, "CUSTOMERS", 4)
+    monkeypatch.setattr(batch, "SECONDS", 0.0)
+    with (tmp_path / "in.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, people(1)[0])
+        writer.writeheader()
+        writer.writerows(people(20))
+    whole = score.Options(tmp_path / "in.csv", tmp_path / "whole.csv", mall_run, top_n=2)
+    score.main(whole)
+    ranked, calls = batch.rank, iter(range(99))
+
+    def failing(*arguments):
+        if next(calls) == 3:
+            raise OSError("no more disk")
+        return ranked(*arguments)
+
+    monkeypatch.setattr(batch, "rank", failing)
+    options = replace(whole, out=tmp_path / "out.csv")
+    with pytest.raises(InputError, match="no more disk"):
+        score.main(options)
+    monkeypatch.setattr(batch, "rank", ranked)
+    score.main(options)
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
