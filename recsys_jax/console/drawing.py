@@ -34,18 +34,25 @@ class Letters:
         """Whether nothing was replaced."""
         return not self._replaced
 
-    def tell(self, path: Path) -> None:
+    def tell(self) -> None:
         """Says what could not be drawn, if anything, and what helps."""
         if self.whole:
             return
-        first = ", ".join(f"{text} (drawn as {instead})" for text, instead in list(self._replaced.items())[:3])
-        more = f" and {len(self._replaced) - 3:,} more" if len(self._replaced) > 3 else ""
+        replaced = sorted(self._replaced.items(), key=lambda one: one[1])
+        first = ", ".join(f"{text} (drawn as {instead})" for text, instead in replaced[:3])
+        more = f" and {len(replaced) - 3:,} more" if len(replaced) > 3 else ""
         east_asian = {unicodedata.name(sign, "").split(" ")[0] for sign in self._lacking} <= _EAST_ASIAN
         fonts, package = ("Noto Sans CJK", "fonts-noto-cjk") if east_asian else ("the Noto fonts", "fonts-noto")
-        note(
-            f"{path}: no installed font has the letters of {first}{more}; install {fonts} (Debian and Ubuntu: apt "
+        _note_once(
+            f"pictures: no installed font has the letters of {first}{more}; install {fonts} (Debian and Ubuntu: apt "
             f"install {package}; elsewhere: fonts.google.com/noto) and run this again"
         )
+
+
+@cache
+def _note_once(sentence: str) -> None:
+    """Several pictures have the same names."""
+    note(sentence)
 
 
 def _visible(text: str) -> str:
@@ -128,7 +135,7 @@ def picture(
             axes.set_axisbelow(True)
         yield panels
         replace_file(path, lambda stream: figure.savefig(stream, format="png"))
-    letters.tell(path)
+    letters.tell()
 
 
 def label_rows(axes: Any, labels: Sequence[str]) -> None:

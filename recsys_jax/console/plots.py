@@ -139,7 +139,7 @@ def _rows_of_groups(axes: Any, found: Report, metric: str, letters: Letters) -> 
                     1,
                 )
         if not np.isnan(own.mean):
-            text = f"{own.mean:.0%}" if own.mean >= 0.0995 else f"{own.mean:.1%}"
+            text = f"{own.mean:.1%}" if 0 < own.mean < 0.0995 else f"{own.mean:.0%}"
             at = np.nanmax([own.mean, own.high]), place - 0.14
             bold = {"fontsize": 8, "fontweight": "bold", "fontfamily": FONT}  # other fonts may have no bold face
             axes.annotate(text, at, (6, 0), textcoords="offset points", va="center", **bold)

@@ -77,6 +77,7 @@ def installed(monkeypatch):
 
     def install(*names: str) -> None:
         drawing._fonts.cache_clear()
+        drawing._note_once.cache_clear()
         plain = [one for one in everything if one.name == "DejaVu Sans"]
         monkeypatch.setattr(font_manager.fontManager, "ttflist", plain)
         paths = [one.fname for one in everything if one.name in names]
@@ -120,7 +121,7 @@ def test_where_no_font_has_it_a_note_names_the_fix(figures, tmp_path, capsys, in
     persona_distribution(tmp_path / "a.png", ["Dry", name], [1, 1])
     assert rows(figures[0].axes[0]) == ["Dry", "persona 1"]
     said = capsys.readouterr().err
-    assert said.startswith(f"note: {tmp_path / 'a.png'}: no installed font has the letters of {name} (drawn as persona")
+    assert said.startswith(f"note: pictures: no installed font has the letters of {name} (drawn as persona 1); install")
     assert f"apt install {package};" in said
 
 
@@ -164,7 +165,7 @@ def test_a_persona_has_one_number_in_all_pictures(figures, mall, mall_model, tmp
     assert rows(figures[0].axes[0]) == ["all  (n = 10)", *expected]
     assert legends(figures[1])["customers by persona"] == ["persona 7", "persona 2", "persona 5"]
     assert [rows(figures[2].axes[0])[number] for number in (7, 2, 5)] == ["persona 7", "persona 2", "persona 5"]
-    assert capsys.readouterr().err.count("건성 (drawn as persona 7)") == 3
+    assert capsys.readouterr().err.count("건성 (drawn as persona 7)") == 1  # told once
 
 
 def test_segments_without_an_id_of_their_own_are_numbered_by_name(mall):
