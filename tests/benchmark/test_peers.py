@@ -22,6 +22,7 @@ def arrays(customers=40, products=6, seed=0):
     inner = np.where(np.arange(customers) < customers - 8, np.arange(customers) // 2 % 4, -1).astype(np.int32)
     sides = {"customers": sparse.csr_matrix(np.eye(2)[kind]), "products": sparse.csr_matrix(np.eye(products))}
     result = {"train": bought[: customers - 8], "queries": bought[customers - 8 :], "inner": inner}
+    result["owned"] = np.zeros((0, 2), np.int32)
     for side, matrix in sides.items():
         result |= {f"{side}_{part}": getattr(matrix, part) for part in ("indptr", "indices", "data")}
         result[f"{side}_shape"] = np.array(matrix.shape)
@@ -121,6 +122,15 @@ def test_only_products_of_training_are_ranked(tmp_path):
     assert task.pairs.tolist() == [[0, 0], [1, 1], [2, 0]]
     better, equal = peers.ranks(peers.popularity(task), task.rows, task.targets)
     assert (better.tolist(), equal.tolist()) == ([0, 2, 2], [1, 1, 1])
+
+
+def test_what_a_customer_owns_is_not_ranked(tmp_path):
+    """Popularity has 0 before 1 and 2, and ties these; of who owns 0 and 2, product 1 stands first."""
+    changed = {"train": np.array([[0, 0], [1, 0], [2, 1], [3, 2]]), "queries": np.array([[38, 1], [39, 1], [37, 4]])}
+    changed["owned"] = np.array([[39, 0], [39, 2], [37, 0]])
+    task = peers.outer_task(peers.read_split(write(tmp_path, changed)))
+    better, equal = peers.ranks(peers.popularity(task), task.rows, task.targets, task.owned)
+    assert (better.tolist(), equal.tolist()) == ([1, 0, 2], [2, 1, 1])
 
 
 def test_inner_folds_never_see_the_queries(tmp_path):

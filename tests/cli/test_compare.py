@@ -207,6 +207,25 @@ def test_customers_on_both_sides_have_a_row_for_each(folder, tmp_path):
     assert (split.inner[split.queries[:, 0]] == -1).all()
 
 
+@pytest.mark.parametrize("repeats", [False, True])
+def test_what_is_owned_is_ranked_by_peers_as_it_is_here(folder, tmp_path, repeats):
+    """What sold most, ranked by them, stands where ours stands, for customers who bought before."""
+    dataset = load_dataset(folder)
+    rng = np.random.default_rng(0)
+    products = len(dataset.product_ids)
+    bought = [[c, p] for c in range(20) for p in sorted(rng.choice(products, 8, replace=False))]
+    bought += [[c, p] for c in (20, 21) for p in range(products)]  # all are sold in training
+    dataset = replace(dataset, purchases=np.array(bought, dataset.purchases.dtype))
+    later = (np.arange(len(bought)) % 3 == 0) & (dataset.purchases[:, 0] < 20)
+    fold = Fold(~later, later, repeats=repeats)
+    write_split(tmp_path, dataset, fold)
+    task = peers_task.outer_task(peers_task.read_split(tmp_path))
+    popularity = popularities(dataset)["popularity"].learn(dataset, fold, 0, lambda word: None).scorers(dataset)[0]
+    ours, _ = Queries.of(dataset, fold, (10,)).values(popularity)
+    assert peers_task.measure(task, peers_task.popularity(task)) == pytest.approx(ours["mrr"].mean())
+    assert bool(task.owned.sum()) is not repeats
+
+
 def test_new_products_are_no_task_for_peers(folder, tmp_path):
     dataset = load_dataset(folder)
     with pytest.raises(InputError, match="peers: found the protocol new-products"):

@@ -136,7 +136,7 @@ def run(peer: str, folder: Path, say: Callable[[str], None] = print) -> Path:
     chosen = choose(trials)
     epochs, score = chosen.best
     try:
-        better, equal = ranks(final_scores(task, train, chosen.setting, epochs), task.rows, task.targets)
+        better, equal = ranks(final_scores(task, train, chosen.setting, epochs), task.rows, task.targets, task.owned)
     except Diverged:
         raise InputError(f"{folder}: {peer} diverged on all training customers with {told(chosen.setting)}") from None
     seconds = time.perf_counter() - began

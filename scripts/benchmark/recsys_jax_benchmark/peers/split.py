@@ -52,7 +52,11 @@ def write_split(folder: Path, dataset: Dataset, fold: Fold, seed: int = 0) -> No
     place = np.argsort(order)
     inner = np.full(len(rows), -1, np.int32)
     inner[: len(buyers)] = customer_folds(len(buyers), INNER_FOLDS, seed)
+    earlier = dataset.purchases[fold.train & (not fold.repeats)]
+    earlier = earlier[np.isin(earlier[:, 0], asked)]
+    owned = np.searchsorted(asked, earlier[:, 0]) + len(buyers), place[earlier[:, 1]]
     arrays: dict[str, Any] = {
+        "owned": np.stack(owned, axis=1).astype(np.int32),
         "train": np.stack([buyer, place[train[:, 1]]], axis=1).astype(np.int32),
         "queries": np.stack([row + len(buyers), place[queries[:, 1]]], axis=1).astype(np.int32),
         "inner": inner,

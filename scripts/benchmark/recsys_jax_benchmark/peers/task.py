@@ -36,6 +36,7 @@ class Split:
     train: Ints  # (n, 2): customer row, product row
     queries: Ints  # (m, 2) likewise, of other customers
     inner: Ints  # the inner fold of each training customer, -1 for the others
+    owned: Ints  # (o, 2): customer row, product row, of what customers who are asked bought before and is not ranked
 
 
 def read_split(folder: Path) -> Split:
@@ -48,7 +49,7 @@ def read_split(folder: Path) -> Split:
             arrays = dict(file)
     except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: this is no file of numpy.savez without objects ({error})") from None
-    for name in ("train", "queries", "inner", *(f"{side}_{part}" for side in SIDES for part in PARTS)):
+    for name in ("train", "queries", "inner", "owned", *(f"{side}_{part}" for side in SIDES for part in PARTS)):
         if name not in arrays:
             raise InputError(f"{path}: the array {name} is missing; found: {', '.join(arrays) or 'none'}")
 
@@ -56,7 +57,8 @@ def read_split(folder: Path) -> Split:
         indptr, indices, data, shape = (arrays[f"{side}_{part}"] for part in PARTS)
         return sparse.csr_matrix((data, indices, indptr), shape=tuple(map(int, shape)), dtype=np.float32)
 
-    return Split(matrix("customers"), matrix("products"), arrays["train"], arrays["queries"], arrays["inner"])
+    pairs = (arrays[name] for name in ("train", "queries", "inner", "owned"))
+    return Split(matrix("customers"), matrix("products"), *pairs)
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,7 @@ class Task:
     asked: Any  # CSR, the attributes that occur among the queries' customers
     rows: Ints  # for each query the row of `asked`
     targets: Ints  # for each query the row of `products`, -1 where it does not occur in training
+    owned: Any  # CSR, for each query the products that are not ranked
 
     @classmethod
     def of(cls, split: Split, train: Ints, queries: Ints) -> Task:
@@ -79,6 +82,9 @@ class Task:
         place[candidates] = np.arange(len(candidates))
         asked, rows = np.unique(queries[:, 0], return_inverse=True)
         kinds, kind = distinct(split.customers[asked].toarray())
+        there = np.isin(split.owned[:, 0], asked) & (place[split.owned[:, 1]] >= 0)
+        owned = np.searchsorted(asked, split.owned[there, 0]), place[split.owned[there, 1]]
+        shape = len(asked), len(candidates)
         return cls(
             split.customers[people],
             split.products[candidates],
@@ -86,6 +92,7 @@ class Task:
             sparse.csr_matrix(kinds),
             kind[rows],
             place[queries[:, 1]],
+            sparse.csr_matrix((np.ones(len(owned[0]), np.int32), owned), shape=shape)[rows],
         )
 
 
@@ -113,17 +120,22 @@ def score_products(customers: Floats, products: Floats, bias: Floats) -> Floats:
     return scores[:, where]
 
 
-def ranks(scores: Floats, rows: Ints, targets: Ints) -> tuple[Ints, Ints]:
+def ranks(scores: Floats, rows: Ints, targets: Ints, owned: Any = None) -> tuple[Ints, Ints]:
     """For each query how many products score strictly better than its target, and how many as much, itself included.
 
-    A target of -1 was not to be had: every product is better.
+    What is `owned` is not ranked. A target of -1 was not to be had: every product is better.
     """
     better = np.full(len(rows), scores.shape[1], np.int32)
+    if owned is not None:
+        better -= np.asarray(owned.sum(axis=1)).ravel().astype(np.int32)
     equal = np.ones(len(rows), np.int32)
     known = np.flatnonzero(targets >= 0)
     for start in range(0, len(known), 4096):
         block = known[start : start + 4096]
         found = scores[rows[block]]
+        if owned is not None:
+            found = found.astype(np.float64)
+            found[owned[block].nonzero()] = -np.inf
         own = found[np.arange(len(block)), targets[block]][:, None]
         better[block] = (found > own).sum(1)
         equal[block] = (found == own).sum(1)
@@ -140,7 +152,7 @@ def measure(task: Task, scores: Floats) -> float:
     """The MRR of the scores of each kind of customer asked for. Raises `Diverged` where one is not finite."""
     if not np.isfinite(scores).all():
         raise Diverged
-    return mrr(*ranks(scores, task.rows, task.targets))
+    return mrr(*ranks(scores, task.rows, task.targets, task.owned))
 
 
 def popularity(task: Task) -> Floats:
