@@ -17,7 +17,7 @@ _WORD = re.compile(rf"[{_HANGUL}]+|[{_KANJI}]+|[ァ-ヴー]{{2,}}|(?:(?![{_HANGU
 _OTHER_LETTERS = re.compile(rf"(?![{_HANGUL}{_KANJI}{_KANA}])\w")
 _LEAST_SCORE, _LEAST_SHARE = 1.0, 0.01
 # English words after which a keyword is denied, with up to three words between: "doesn't really seem to work".
-_DENIED = r"(?:\b(?:not|never|cannot)|n['’]?t)\s+(?:[a-z]+\s+){0,3}$"
+_DENIED = re.compile(r"(?:\b(?:not|never|cannot)|n['’]?t)\s+(?:[a-z]+\s+){0,3}$")
 CENTRAL = 10
 """Reviews that count as the most central ones of a cluster."""
 
@@ -110,16 +110,17 @@ def mentions(texts: Sequence[str], keyword: str) -> Bool[np.ndarray, " n"]:
     >>> mentions(["It does not work", "It works as advertised"], "not work").tolist()
     [True, False]
     """
-    start = r"(?<!\w)" if _OTHER_LETTERS.match(keyword) else ""
-    pattern = re.compile(start + re.escape(keyword.lower()))
-    denied = re.compile(_DENIED)
-    whole = denied.search(f"{keyword.lower()} ") is not None
-    found = []
-    for text in texts:
-        lowered = text.lower()
-        places = (match.start() for match in pattern.finditer(lowered))
-        found.append(any(whole or not denied.search(lowered[max(0, place - 60) : place]) for place in places))
-    return np.array(found, bool)
+    word, lowered = keyword.lower(), [text.lower() for text in texts]
+    if not _OTHER_LETTERS.match(word):
+        return np.array([word in text for text in lowered], bool)
+    pattern = re.compile(rf"(?<!\w){re.escape(word)}")
+    whole = _DENIED.search(f"{word} ") is not None
+
+    def said(text: str) -> bool:
+        places = (match.start() for match in pattern.finditer(text))
+        return any(whole or not _DENIED.search(text[max(0, place - 60) : place]) for place in places)
+
+    return np.array([word in text and said(text) for text in lowered], bool)
 
 
 def keyword_evidence(
