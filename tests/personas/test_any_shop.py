@@ -401,16 +401,16 @@ def test_the_mall_understands_its_own_language(tmp_path):
     told(run("recommend", out, *[word.replace("건성", "가죽") for word in KOREAN]), "skin_type: found '가죽'")
 
 
-def test_every_word_of_the_malls_catalogue_for_a_value_means_it_in_a_request_too():
+def test_the_malls_values_have_korean_aliases_that_mean_what_its_catalogue_says():
+    features = tomllib.loads((MALL / "dataset.toml").read_text("utf-8"))["customers"]["features"]
     aliases = {
-        one["name"]: one["aliases"]
-        for one in tomllib.loads((MALL / "dataset.toml").read_text("utf-8"))["customers"]["features"]
-        if "aliases" in one
+        one["name"]: {word: value for word, value in one.get("aliases", {}).items() if not word.isascii()}
+        for one in features
     }
     for attribute in shipped().attributes:
-        for word, value in aliases.get(attribute.name, {}).items():
-            if not word.isascii():
-                assert parse_profile(word, [attribute], "ko") == ({attribute.name: value}, []), word
+        assert set(aliases[attribute.name].values()) == set(attribute.values)
+        for word, value in aliases[attribute.name].items():
+            assert parse_profile(word, [attribute], "ko") == ({attribute.name: value}, []), word
 
 
 def test_the_packaged_files_are_those_of_the_mall():
