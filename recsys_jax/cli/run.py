@@ -184,9 +184,9 @@ def _evaluated(
     for found, name in ((memory, "in-sample"), (held, "cross-validation")):
         write(found, dataset, run, name, KS[0], model=whose, derived=made is not None)
     draw(run, model, dataset, own.seed, options.colour)
-    columns, explained = {"in-sample": memory, "held out": held}, ""
+    columns, explained = {"held out": held, "in-sample": memory}, ""
     if held.leak_free is not None:
-        columns = {"in-sample": memory, "held out,\nwith leak": held, "held out,\nwithout leak": held.leak_free}
+        columns = {"held out,\nwithout leak": held.leak_free, "held out,\nwith leak": held, "in-sample": memory}
         explained = (
             " With leak, a customer's persona comes from the review of the very purchase asked for; without, from a "
             "training customer's."

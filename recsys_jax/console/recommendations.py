@@ -50,7 +50,9 @@ def show(found: Sequence[dict[str, Any]], title: str) -> None:
     table.add_column("")
     # Names may wrap; an id must stay in one piece, to be copied.
     table.add_column("product", overflow="fold", min_width=max((len(one["product_id"]) for one in found), default=0))
-    for name in [*columns, "score", *(["boost"] if boosted else [])]:
+    # What popularity adds is no boost of the shop's.
+    added = "popularity" if {name for one in found for name in one["boosts"]} == {"popularity"} else "boost"
+    for name in [*columns, "score", *([added] if boosted else [])]:
         text = name in ("brand", "category")
         table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for place, one in enumerate(found, 1):

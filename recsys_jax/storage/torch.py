@@ -148,7 +148,10 @@ def save_checkpoint(model: TrainedModel, path: str | Path) -> None:
     _check_features(model.schema, f"{path}: a checkpoint can't hold this model")
     for name in ("popularity_bias", "id_embedding"):
         if getattr(model.config, name):
-            raise InputError(f"{path}: a checkpoint can't hold this model: found {name}; allowed: a model without it")
+            raise InputError(
+                f"{path}: a checkpoint can't hold this model: found {name} (recipe {model.config.recipe}); allowed: a "
+                f"model without it, as recsys-jax train DATASET deep makes it"
+            )
     spaces = {"customer": model.customers, "product": model.products}
     leaves = flatten_dict(dict(model.variables))  # type: ignore[no-untyped-call]
     state: dict[str, Any] = {}

@@ -376,7 +376,7 @@ def test_what_a_checkpoint_cannot_hold(films_model, mall_model, tmp_path):
         save_checkpoint(films_model, tmp_path / "model.pth")
     for name in ("popularity_bias", "id_embedding"):
         config = replace(mall_model.config, loss="infonce", **{name: True})
-        with pytest.raises(InputError, match=f"found {name}; allowed: a model without it"):
+        with pytest.raises(InputError, match=rf"found {name} \(recipe deep\); allowed: a model without it"):
             save_checkpoint(replace(mall_model, config=config), tmp_path / "model.pth")
     assert not (tmp_path / "model.pth").exists()
 
