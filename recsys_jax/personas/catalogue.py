@@ -62,7 +62,8 @@ def read_catalogue(path: Path) -> Catalogue:
             f"{path}: found {choices(document) or 'nothing'}; allowed: one or more [[persona]] tables, [[attribute]] "
             "tables, a language"
         )
-    former = "attribute" not in document and any(set(table) - set(_OF_PERSONAS) for table in tables)
+    of_former = {"female_share", *(one.name for one in shipped().attributes)}
+    former = "attribute" not in document and any(of_former & set(table) for table in tables)
     declared = {key: part for key, part in document.items() if key != "persona"}
     catalogue = shipped() if former else parse_catalogue(declared, str(path))
     personas = tuple(
@@ -121,6 +122,9 @@ def _attribute(table: object, language: str | None, where: str) -> Attribute:
     for number, content in enumerate(said, 1):
         one = Section(content, f"{part.where}, text {number}")
         own = _words(one, "words", tuple(values)) if kind == "categorical" and one.get("words") is not None else values
+        one.require(
+            kind != "categorical" or any(own.values()), "words", '{ VALUE = ["word", …] }, since values have none'
+        )
         text += _phrases(one, "phrases", default, own, language)
         one.end()
     attribute = Attribute(name, kind, tuple(values), lowest, highest, None, profile, text)

@@ -21,7 +21,6 @@ Value = str | int | float
 Draw = str | tuple[float, float] | Mapping[str, float]
 """What is drawn where nothing is stated: a value, the lowest and highest of a number, or values with their shares."""
 
-_FLAGS = re.VERBOSE | re.IGNORECASE
 _NUMBER = r"(?<![\d.,])(?P<number>\d{1,9}(?:\.\d{1,6})?)(?![\d,]*\d)"
 # Each doubles the ways to match, so a catalogue of a stranger must not have many.
 _MOST_OPTIONAL = 4
@@ -29,11 +28,11 @@ _MOST_OPTIONAL = 4
 
 @dataclass(frozen=True)
 class Phrase:
-    """A pattern that states a value: the one that the word in it means, or the number in it."""
+    """A pattern that states a value, in lower case: the one that the word in it means, or the number in it."""
 
     pattern: re.Pattern[str]
     words: Mapping[str, str | int]
-    """The value that each word means, in lower case; of an age, the number."""
+    """The value that each word means; of an age, the number."""
     within: Mapping[str, int]
     """The year of a decade of age that early, mid or late means; by default 5."""
 
@@ -44,8 +43,8 @@ class Phrase:
             return float(said["number"]) if "." in said["number"] else int(said["number"])
         if "years" in said:
             return (int(said["years"]) + int(said.get("to", said["years"]))) // 2
-        found = self.words[said["word"].lower()] if "word" in said else int(said["decade"]) * 10 + 5
-        return found if isinstance(found, str) else found + self.within.get(said.get("within", "").lower(), 5) - 5
+        found = self.words[said["word"]] if "word" in said else int(said["decade"]) * 10 + 5
+        return found if isinstance(found, str) else found + self.within.get(said.get("within", ""), 5) - 5
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def languages() -> dict[str, dict[str, Any]]:
 
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern, _FLAGS)
+    return re.compile(pattern, re.VERBOSE)
 
 
 def phrase(text: str, words: Mapping[str, str], language: str | None, where: str) -> Phrase:
@@ -89,9 +88,10 @@ def phrase(text: str, words: Mapping[str, str], language: str | None, where: str
     grammar; what is in brackets may be absent. Raises `InputError` for anything else in braces or brackets.
     """
     grammar = languages().get(language or "", {})
+    words = {word.lower(): value for word, value in words.items()}
     one = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     pieces = {**grammar.get("pieces", {}), **({"": f"(?P<word>{one})"} if words else {"number": _NUMBER})}
-    parts = re.findall(r"\{[^{}]*\}|\s+|.", text)
+    parts = re.findall(r"\{[^{}]*\}|\s+|.", text.lower())
     brackets = "".join(part for part in parts if part in ("[", "]"))
     whole = brackets == "[]" * (len(brackets) // 2) and len(brackets) <= 2 * _MOST_OPTIONAL
     named = [part[1:-1] for part in parts if len(part) > 1 and not part.isspace()]
@@ -107,7 +107,7 @@ def phrase(text: str, words: Mapping[str, str], language: str | None, where: str
             out += pieces[part[1:-1]] if len(part) > 1 else signs.get(part, re.escape(part))
     if not glued:  # whole words
         out = rf"(?<!\w){out}(?!\w)"
-    return Phrase(_compiled(out), {word.lower(): value for word, value in words.items()}, {})
+    return Phrase(_compiled(out), words, {})
 
 
 def ages(language: str | None, place: Literal["profile", "text"]) -> tuple[Phrase, ...]:
@@ -144,7 +144,8 @@ def parse_profile(
 
 def _meanings(part: str, attributes: Sequence[Attribute], language: str | None) -> dict[str, Value]:
     """The possible meanings of a part of a profile, by attribute."""
-    word = re.sub(r"\s", "", part) if languages().get(language or "", {}).get("glued") else " ".join(part.split())
+    glued = languages().get(language or "", {}).get("glued")
+    word = ("" if glued else " ").join(part.lower().split())
     found = {}
     for attribute in attributes:
         for one in attribute.profile:
@@ -175,7 +176,7 @@ def _settle(at: Sequence[int], meanings: Sequence[dict[str, Value]], places: int
 def profile_of_text(text: str, attributes: Sequence[Attribute], language: str | None = None) -> dict[str, Value]:
     """What the writer of a review states of themselves, by attribute; other phrases are not understood."""
     found: dict[str, set[Value]] = {}
-    for part in re.split(r"[!?~\n…。！？]+|\.(?!\d)", clean_text(text)):
+    for part in re.split(r"[!?~\n…。！？]+|\.(?!\d)", clean_text(text).lower()):
         sentence = " ".join(part.split())  # patterns that skip spaces would backtrack over long runs of them
         for attribute in attributes:
             for one in attribute.text:

@@ -170,6 +170,14 @@ def test_words_of_two_attributes_are_decided_by_their_order(tmp_path):
         assert parse_profile(profile, both.attributes)[0] == stated, profile
 
 
+def test_letters_with_unusual_cases_are_read(tmp_path):
+    catalogue = written(tmp_path, GOOD)
+    for text in ("I WEAR GLASSES", "I wear glaſſes", "İ wear GLASSES", "I wear GLAẞES"):
+        stated = {"glasses": "yes"} if text.isascii() else {}
+        assert profile_of_text(text, catalogue.attributes, "en") == stated
+        assert parse_profile(text.split()[-1], catalogue.attributes, "en")[0] in ({"glasses": "yes"}, {})
+
+
 def test_shares_values_and_ranges_are_drawn(headphones):
     draws = {name: [drawn(one, np.random.default_rng(n)) for n in range(400)] for name, one in {
         "shares": {"studio": 0.9, "commute": 0.1}, "whole": (16, 18), "decimal": (0.5, 2.0), "value": "sport",
@@ -213,6 +221,7 @@ hours = [0.5, 3]
         ('"categorical"', '"category"', r"attribute 1 \(glasses\): kind: found 'category'"),
         ('{ yes = ["glasses"], no = [] }', "3", "values: found 3"),
         ('no = []', 'no = ["Glasses"]', "values: found .* each word for one value"),
+        ('"glasses"], no', '], no', "text 1: words: it is not given; allowed: .* since values have none"),
         ("wear {}", "wear", r"text 1: phrases: found 'i wear'; allowed: a phrase with \{\} once"),
         ("wear {}", "{am} {mine} {}", r"phrases: found 'i \{am\} \{mine\} \{\}'"),
         ("wear {}", "[[a] b] {}", "brackets, not nested"),
@@ -271,6 +280,14 @@ def test_former_catalogues_are_those_of_cosmetics(tmp_path):
     for key in ("skin_type", "female_share"):
         with pytest.raises(InputError, match=f"persona 1: {key}: it is not given"):
             written(tmp_path, re.sub(rf"{key} = .*\n", "", FORMER))
+
+
+def test_a_catalogue_may_have_personas_alone(tmp_path):
+    alone = '[[persona]]\nname = "A"\ndescription = "-"\nkeywords = ["tea"]\n'
+    catalogue = written(tmp_path, alone)
+    assert (catalogue.attributes, catalogue.personas[0].draws) == ((), {})
+    with pytest.raises(InputError, match=r"found the key 'colour'; allowed: 'name', 'description', 'keywords'$"):
+        written(tmp_path, f"{alone}colour = 1")
 
 
 @pytest.mark.parametrize("version", [2, 3])
