@@ -468,6 +468,16 @@ def test_a_customer_does_not_depend_on_how_many_there_are():
     assert everyone != customer_rows(reviews_of(texts), model, embeddings, 6)
 
 
+def test_what_is_drawn_is_what_former_versions_drew():
+    """Age before gender, from a generator of the seed and the review's number; the rest is no matter of chance."""
+    texts = [f"{THEMES[2]} {i}" for i in range(40)]
+    rows = customer_rows(reviews_of(texts), fitted(), Fake().encode(texts), 7)
+    for index, (age, gender) in enumerate(zip(rows["age"], rows["gender"], strict=True)):
+        rng = np.random.default_rng([7, index])
+        assert age == rng.integers(20, 44, endpoint=True)
+        assert gender == ("M" if rng.random() >= 0.5 else "F")
+
+
 def test_drawn_ages_and_genders_follow_the_persona():
     texts = [f"{THEMES[2]} {i}" for i in range(600)]
     rows = customer_rows(reviews_of(texts), fitted(), Fake().encode(texts), 0)
@@ -561,6 +571,14 @@ def test_personas_of_the_look_alike_are_found_and_named(look_alike, seed):
     labels, _ = assign(model, embeddings)
     assert adjusted_rand_score(truth, labels) >= 0.6
     assert np.mean(np.array(model.names)[labels] == truth) >= 0.8
+    # The central reviews of a name speak of what it says; of gifts, those of no cluster do.
+    listed, distances = {one.name: one.keywords for one in catalogue.personas}, assign(model, embeddings)[1]
+    named = [(number, name) for number, name in enumerate(model.names) if name in listed]
+    assert {name for _, name in named} == {*listed} - {"Gift_Buyer"}
+    for number, name in named:
+        nearest = np.argsort(np.where(labels == number, distances, np.inf))[:10]
+        assert np.mean([any(word in reviews.texts[row] for word in listed[name]) for row in nearest]) > 0.5
+    assert sum("(Gift_Buyer)" in name for name in model.names) == 1
 
 
 def test_script_marks_leftover_names_and_says_what_it_did_not_use(tmp_path, monkeypatch, capsys, mall):
