@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_jax.config import Config, WideConfig
-from recsys_jax.console.terminal import console
+from recsys_jax.console.terminal import console, progress
 from recsys_jax.data.dataset import Dataset, load_dataset, read_reviews, read_schema
 from recsys_jax.data.files import require_folder, sheet_text, write_file
 from recsys_jax.data.splits import SPLITS, DatasetOfFold, Split
@@ -22,6 +22,7 @@ from recsys_jax.storage.jobs import only_process
 if TYPE_CHECKING:
     from recsys_jax.models.trained import TrainedModel
 
+MANY = 1000  # products that nobody bought are worth a note from so many on
 MALL = Path("data") / "amoremall"  # the dataset of a command that names none, where it is there
 
 
@@ -141,7 +142,8 @@ def load(dataset: Path, run: Path | None, customers: Path | None = None) -> tupl
                 f"{made}: found other {' and '.join(differing)} than when personas were made; allowed: the same; "
                 f"recsys-jax personas makes them anew"
             )
-    opened = load_dataset(dataset, customers or made)
+    with progress(f"reading {dataset}"):
+        opened = load_dataset(dataset, customers or made)
     if run is not None:
         runs.claim(run, dataset)
     return opened, made
@@ -156,6 +158,12 @@ def open_dataset(dataset: Path, run: Path | None, customers: Path | None) -> Dat
     )
     for note in opened.notes:
         console.print(f"note: {note}")
+    unsold = len(opened.product_ids) - len(set(opened.purchases[:, 1].tolist()))
+    if unsold > MANY and 2 * unsold > len(opened.product_ids):
+        console.print(
+            f"note: nobody bought {unsold:,} of the products, which take most of the time; what is sold no more may be "
+            f"left out of {opened.products.source}"
+        )
     return opened
 
 
