@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int
 from recsys_jax.data.features import doubtful, refuse_unreadable, refuse_unusable
 from recsys_jax.data.readers import RepeatedKey, read_table
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
-from recsys_jax.data.tables import SetAside, Table, Validation, look_alikes
+from recsys_jax.data.tables import SetAside, Table, Validation, converted, look_alikes
 from recsys_jax.data.values import (
     DATE,
     ID,
@@ -349,7 +349,7 @@ def _purchases(
     for place, (name, policy) in enumerate(policies):
         if policy == "ignore":
             column = table.column(name)
-            keys = [as_id(value) for value in column]
+            keys = converted(as_id, column)
             if known:
                 other, ids = known[place]
                 # What is no id, and not empty either, is a mistake in any case.
