@@ -257,7 +257,7 @@ def look_alikes(source: str, ids: Iterable[str]) -> list[str]:
     """A note on ids that a person can't tell apart: by invisible characters, kinds of spaces, or width alone.
 
     >>> look_alikes("p.csv", ["T01", "T01\u200b", "t01", "T 1", "T\u00a01"])
-    ["p.csv: the ids 'T01' and 'T01\\u200b' look alike, and so do 1 more; each is another one"]
+    ["p.csv: the ids 'T01' and 'T01\\\\u200b' look alike, and so do 1 more; each is another one"]
     """
     seen: dict[str, str] = {}
     pairs = [(seen[look], one) for one in ids if seen.setdefault(look := _look(one), one) != one]
