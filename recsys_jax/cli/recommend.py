@@ -10,6 +10,7 @@ from recsys_jax import InputError, Recommender
 from recsys_jax.console.recommendations import nothing_left_out, shop_of, show
 from recsys_jax.console.terminal import console, note, print_json
 from recsys_jax.data.dataset import read_ids
+from recsys_jax.data.files import sheet_text, write_file
 from recsys_jax.data.schema import Categorical, MultiCategorical
 from recsys_jax.errors import require
 
@@ -38,6 +39,8 @@ class Options:
     """Only products in this table (CSV, JSON, Parquet), by its column with their ids: what is in stock."""
     boosts: Path | None = None
     """A TOML file with boost rules."""
+    csv: Path | None = None
+    """Write the list as CSV to this file, too."""
     json: bool = False
     """Print JSON instead of a table."""
 
@@ -65,6 +68,10 @@ def main(options: Options) -> None:
         categories=options.categories or None,
         available=None if options.available is None else read_ids(options.available, rec.model.schema),
     )
+    if options.csv is not None:
+        names = [name for name in (found[0] if found else {}) if name != "boosts"]
+        rows = [["place", *names], *([place, *(one[name] for name in names)] for place, one in enumerate(found, 1))]
+        write_file(options.csv, sheet_text([["" if value is None else value for value in row] for row in rows]))
     if options.json:
         print_json(found)
     else:
@@ -88,7 +95,8 @@ def _values(rec: Recommender, name: str, value: str) -> object:
             items = feature.items(value) or [value]
             items = value.split(",") if len(items) < 2 else items
         for item in items:
-            if feature.unknown != "error" and fitted.canonical(item) is None:
+            unseen = fitted.canonical(item) is None and not feature.missing_values.met(item)
+            if feature.unknown != "error" and unseen:
                 note(f"{name}: the model does not know {item!r}; it knows {fitted.allowed()}")
         return items if isinstance(feature, MultiCategorical) else value
     return value

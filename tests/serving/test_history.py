@@ -1,5 +1,6 @@
 """What was bought is known alike by every way of asking: by a column, a dataset, a file of purchases."""
 
+import csv
 import json
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recsys_jax import InputError, Recommender, load_dataset, save_model
+from recsys_jax import InputError, Recommender, WideConfig, fit, load_dataset, save_model
 from recsys_jax.cli import recommend, score
 
 FILMS = {"f1", "f2", "f3", "f4", "f5"}
@@ -268,3 +269,28 @@ def test_attributes_as_a_dict(mall_model):
 
 def test_the_fingerprint_of_a_dataset_that_serves_is_that_of_training(films, films_model):
     assert films_model.trained_on == load_dataset(films).fingerprint
+
+
+def test_a_list_as_csv(films, films_model, tmp_path, capsys):
+    save_model(films_model, tmp_path / "run")
+    options = recommend.Options(tmp_path / "run", ("age=30",), top_n=2, csv=tmp_path / "list.csv", json=True)
+    recommend.main(options)
+    found = json.loads(capsys.readouterr().out)
+    with (tmp_path / "list.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["place"], row["product_id"], row["category"]) for row in rows] == [
+        (str(place), one["product_id"], one["category"]) for place, one in enumerate(found, 1)
+    ]
+    assert [float(row["score"]) for row in rows] == [one["score"] for one in found]
+    assert {row["name"] for row in rows} == {""}
+
+
+def test_a_word_for_nothing_is_not_unknown(films, tmp_path, capsys):
+    toml = films / "dataset.toml"
+    toml.write_text('missing_values = ["NA"]\n' + toml.read_text(encoding="utf-8"), encoding="utf-8")
+    config = WideConfig(own_l2=1.0, attribute_l2=1.0, factor_l2=1.0, item_factors=4)
+    save_model(fit(load_dataset(films), config), tmp_path / "run")
+    recommend.main(recommend.Options(tmp_path / "run", ("country=NA",)))
+    assert "does not know" not in capsys.readouterr().err
+    recommend.main(recommend.Options(tmp_path / "run", ("country=N",)))
+    assert "the model does not know 'N'" in capsys.readouterr().err
