@@ -115,7 +115,6 @@ def main(options: Options) -> str:
     train.main(train.Options(dataset, own, run, force=options.force))
     _stage(f"Evaluation: {own.recipe} beside {other.recipe} and baselines")
     show(_evaluated(dataset, run, opened, made, own, other, options))
-    _stage("Sample recommendations, without what the customer bought")
     _samples(run, opened)
     say(
         f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}: read report.md there and in in-sample/ "
@@ -213,12 +212,14 @@ def _stage(title: str) -> None:
 
 def _samples(run: Path, dataset: Dataset, count: int = 2) -> None:
     """Recommendations for the first customer of each of the largest segments."""
-    rec = Recommender.load(run, tell=note)
+    rec = Recommender.load(run, dataset=dataset, tell=note)
     segments = dataset.segments or dataset.customer_ids
-    features = dataset.schema.customers.features
-    for segment, _ in Counter(segments).most_common(count):
+    largest = Counter(segments).most_common()
+    word = dataset.segment_word if dataset.segments else "customer"
+    shown = f"{min(count, len(largest))} largest of {len(largest)} {word}s"
+    _stage(f"Sample recommendations, for a customer of each of the {shown}")
+    for segment, _ in largest[:count]:
         row = segments.index(segment)
-        attributes = {f.column: dataset.customers.column(f.column)[row] for f in features}
-        bought = [dataset.product_ids[product] for customer, product in dataset.purchases if customer == row]
+        attributes = {f.column: dataset.customers.column(f.column)[row] for f in dataset.schema.customers.features}
         said = ", ".join(f"{name} {value}" for name, value in attributes.items() if split_keys(value, None))
-        show_recommended(rec.recommend(purchased_products=bought, **attributes), f"{segment}: {said}")
+        show_recommended(rec.recommend(customer_id=dataset.customer_ids[row]), f"{segment}: {said}")
