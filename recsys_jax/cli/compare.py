@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 
 from recsys_jax import Dataset, InputError
@@ -22,10 +23,21 @@ from recsys_jax.errors import choices, require
 from recsys_jax.evaluation.baselines import baselines
 from recsys_jax.evaluation.engine import Answers, evaluate, views_of_fold
 from recsys_jax.evaluation.findings import ranking
-from recsys_jax.evaluation.methods import SOFTMAX, TUNED, built_in, read_configs, recipe, tuned
+from recsys_jax.evaluation.methods import (
+    INNER,
+    SOFTMAX,
+    TUNED,
+    built_in,
+    configs_text,
+    read_configs,
+    recipe,
+    tune,
+    tuned,
+)
 from recsys_jax.evaluation.report import METRICS, Comparison, compare
 from recsys_jax.storage.runs import claim, require_own
 
+FOUND = "tuned.toml"  # the hyper-parameters that were found
 Protocol = Literal["cross-validation", "hold-out", "time", "new-combinations", "new-products"]
 
 
@@ -48,7 +60,8 @@ class Options:
     encoder: str | None = None
     """The encoder that the personas were fitted with, where it is neither 'use' nor 'lsa'."""
     tune: int = 0
-    """Hyper-parameters of deep to try in each fold, on customers held out of its training part."""
+    """Hyper-parameters of deep to try in each fold, on customers held out of its training part; and of all customers,
+    for tuned.toml, which `recsys-jax train DATASET --config` takes."""
     peers: tuple[Literal["lightfm", "rectools"], ...] = ()
     """Other recommenders to ask, tuned likewise, each in an environment that is made for it."""
     out: Path | None = None
@@ -102,8 +115,11 @@ def main(options: Options) -> str:
 
     counted = f"n = {result.queries:,} purchases, {result.customers:,} customers, {found.candidates:,} products"
     ranked = honest or result
-    headline = ranking(ranked, split.name, configs)
+    recipes = [name for name in methods if name not in others]
+    headline = ranking(ranked, split.name, recipes)
     page: list[str | tables.Grid] = [f"* {name}: {describe(config)}" for name, config in configs.items()]
+    if options.tune:
+        page.append(f"* {TUNED}: tuned anew in each fold; {FOUND} has what the same tuning finds with all customers")
     page += [f"* note: {one}" for one in dataset.notes]
     page += _page(result, split.title, counted)
     if made is not None:
@@ -133,11 +149,13 @@ def main(options: Options) -> str:
     tables.write_page(out / "report.md", [headline, *page])
     leak = "" if made is None else ", with the leak"
     comparison_differences(out / "comparison.png", result, f"{split.title}{leak}\n{counted}")
+    if options.tune:
+        _tune(dataset, options, out / FOUND)
 
     tables.say_notes(dataset.notes, options.dataset)
     tables.say(f"Asked: {len(result.rows)} methods; {split.title}; {counted}", lines=2)
     tables.say(headline)
-    best = next(row.method for row in ranked.rows if row.method in configs)
+    best = next(row.method for row in ranked.rows if row.method in recipes)
     baseline = next(row.method for row in ranked.rows if row.method in others)
     tables.beside(best, baseline, {row.method: row.means[METRICS[0]] for row in ranked.rows}, ranked.difference)
     for sentence in problems:
@@ -145,7 +163,17 @@ def main(options: Options) -> str:
     if options.full:
         tables.show(page)
     console.print(f"{seconds:,.0f} s. Written to {out}: report.md and more")
-    return places.following("train", options.dataset, *words(configs[best]))
+    named = words(configs[best]) if best in configs else ["--config", out / FOUND]
+    return places.following("train", options.dataset, *named)
+
+
+def _tune(dataset: Dataset, options: Options, path: Path) -> None:
+    """Writes the recipe that is tuned with all customers, as each fold's was with the fold's own."""
+    with progress("tuning with all customers") as bar:
+        everything = np.ones(len(dataset.purchases), bool)
+        found = tune(dataset, everything, options.tune, seed=options.seed, progress=bar)
+    said = f"# The best of {options.tune} by MRR on one in {INNER} of all customers.\n"
+    write_file(path, said + configs_text({"tuned": found.config}))
 
 
 def _check(options: Options) -> None:

@@ -21,6 +21,7 @@ from recsys_jax.console.tables import Grid, figure, show
 from recsys_jax.console.terminal import console, note, progress, renamed, share_processors
 from recsys_jax.errors import require
 from recsys_jax.evaluation.engine import ENSEMBLE, KS, in_sample
+from recsys_jax.evaluation.methods import read_config
 from recsys_jax.storage.checkpoints import Checkpoints, Stopped
 from recsys_jax.training.fit import fit_seeds
 
@@ -48,6 +49,8 @@ class Options:
     """The folder with dataset.toml."""
     config: Recipe = Standard()
     """The recipe; its options follow it."""
+    recipe_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """A TOML file with the table of one recipe, such as tuned.toml of `recsys-jax compare --tune`."""
     run: Path | None = None
     """The folder that the model is written to; by default runs/NAME with the dataset's name."""
     customers: Path | None = None
@@ -85,14 +88,16 @@ class Options:
                 out.append(renamed(word, FORMER_OPTIONS))
                 if out[-1] != word:
                     recipe = recipe or "wide"  # the recipe of who named none
-        named = any(word in RECIPES and before not in ("--run", "--customers") for before, word in pairwise(["", *out]))
+        named = any(
+            word in RECIPES and before not in ("--run", "--customers", "--config")
+            for before, word in pairwise(["", *out])
+        )
         return [recipe, *out] if recipe and not named else out
 
 
 def main(options: Options) -> str:
     """Trains and writes the model; of several seeds, measures them all."""
-    own = places.standard(options.dataset)
-    config = own if isinstance(options.config, Standard) else options.config
+    config = _recipe(options)
     run = places.run_folder(options.dataset, options.run, force=options.force)
     require(options.checkpoint_every >= 0, "checkpoint_every", options.checkpoint_every, "0 or more")
     seeds = places.seeds_from(config, options.seeds, options.ensemble)
@@ -114,6 +119,18 @@ def main(options: Options) -> str:
     folds = ("--folds", customers) if customers < 5 else ()
     several = ("--seeds", options.seeds, *["--ensemble"] * options.ensemble) if len(seeds) > 1 else ()
     return places.following("evaluate", *places.again(options.dataset, run, options.customers), *folds, *several)
+
+
+def _recipe(options: Options) -> Config:
+    """The recipe that is named, the one in the file, or the dataset's own."""
+    own = places.standard(options.dataset)
+    if options.recipe_file is None:
+        return own if isinstance(options.config, Standard) else options.config
+    if not isinstance(options.config, Standard):
+        raise InputError(
+            f"config: found {options.recipe_file} beside the recipe {options.config.recipe}; allowed: one of them"
+        )
+    return read_config(options.recipe_file, note)
 
 
 @contextmanager

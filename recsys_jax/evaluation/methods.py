@@ -1,5 +1,6 @@
 """Methods: each learns from a fold's training purchases and then ranks for customers, a recipe like a baseline."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from recsys_jax.config import Config, DeepConfig, Tell, WideConfig, parse_recipe
+from recsys_jax.config import Config, DeepConfig, Tell, WideConfig, parse_recipe, to_table
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import read_toml
 from recsys_jax.data.splits import Fold, customer_folds
@@ -167,6 +168,38 @@ def parse_configs(content: Mapping[str, object], where: str, tell: Tell = lambda
                 f"{where}, [{name}]: found seed; allowed: --seed and --seeds, one list of seeds for all recipes"
             )
     return {name: parse_recipe(table, f"{where}, [{name}]", tell) for name, table in content.items()}
+
+
+def read_config(path: Path, tell: Tell = lambda sentence: None) -> Config:
+    """The one recipe in a TOML file: a table of any name, such as `[training]`, with a seed where it likes.
+
+    Raises `InputError` where the file is absent, no TOML, or has not one table, or where the table is no recipe.
+    """
+    content = read_toml(path)
+    if len(content) != 1:
+        raise InputError(f"{path}: found {len(content)} entries; allowed: one table, such as [training]")
+    [(name, table)] = content.items()
+    return parse_recipe(table, f"{path}, [{name}]", tell)
+
+
+def configs_text(configs: Mapping[str, Config]) -> str:
+    """The TOML that `read_configs` reads: a table of each recipe, without its seed and what is left to training.
+
+    >>> print(configs_text({"few": WideConfig(own_l2=30.0, item_factors=4)}))
+    ["few"]
+    recipe = "wide"
+    own_l2 = 30.0
+    item_factors = 4
+    inner_folds = 4
+    output_dim = 64
+    <BLANKLINE>
+    """
+    tables = []
+    for name, config in configs.items():
+        values = {field: value for field, value in to_table(config).items() if field != "seed" and value is not None}
+        lines = [f"{field} = {json.dumps(value)}" for field, value in values.items()]
+        tables.append("\n".join([f"[{json.dumps(name, ensure_ascii=False)}]", *lines, ""]))
+    return "\n".join(tables)
 
 
 # Hyper-parameter tuning

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shlex
 import shutil
 import sys
 from dataclasses import replace
@@ -12,14 +13,15 @@ import numpy as np
 import pytest
 from command_line import done
 
-from recsys_jax import load_dataset
-from recsys_jax.cli import compare
+from recsys_jax import load_dataset, load_model
+from recsys_jax.cli import compare, find
 from recsys_jax.cli import run as main_job
 from recsys_jax.console.terminal import parse
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.splits import Fold, hold_out_split, product_split
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.baselines import popularities
+from recsys_jax.evaluation.methods import read_configs, tune
 from recsys_jax.evaluation.queries import Queries
 from recsys_jax.synthetic.populations import population, write_population
 from recsys_jax_benchmark.peers import split as peer_split
@@ -108,7 +110,8 @@ def test_from_a_folder_to_a_table_its_files_and_what_follows(folder, tmp_path, c
     shown = printed.splitlines()
     assert len(shown) <= 10 + len(document["left out"]) * 2  # what follows, a note on the data, and the mistake
     figures = r"  MRR 0\.\d{4} \(0\.\d{4} to 0\.\d{4}\)"
-    best = next(one["method"] for one in document["methods"] if one["method"] in document["recipes"])
+    recipes = {*document["recipes"], "deep, tuned"}
+    best = next(one["method"] for one in document["methods"] if one["method"] in recipes)
     assert re.search(rf"^  {best} *{figures}$", printed, flags=re.M)
     assert re.search(rf"^  .* \(best\) *{figures}  (worse|inside the noise|better)$", printed, flags=re.M)
     assert re.search(rf"^  chance *{figures}  (worse|inside the noise)$", printed, flags=re.M)
@@ -168,6 +171,25 @@ def test_a_recipe_with_the_name_of_another_method_is_a_sentence(folder, tmp_path
     path.write_text(f'["{name}"]\nrecipe = "wide"\n', encoding="utf-8")
     with pytest.raises(InputError, match=f"configs: found a recipe named '{name}'; allowed: other names than"):
         run(folder, tmp_path / "out", configs=path, peers=("lightfm",))
+
+
+def test_what_was_tuned_is_trained_and_compared(folder, tmp_path):
+    """The recipe is the one of a tuning with all customers, and "Next:" trains it where it is ahead."""
+    out = tmp_path / "my out"
+    (tmp_path / "poor.toml").write_text('[poor]\nrecipe = "deep"\nepochs = 1\nlearning_rate = 1e-6\n', "utf-8")
+    following, document = run(folder, out, configs=tmp_path / "poor.toml", tune=2, seeds=1, protocol="hold-out")
+    ranked = [one["method"] for one in document["methods"]]
+    assert ranked.index("deep, tuned") < ranked.index("poor")
+    data = load_dataset(folder)
+    found = tune(data, np.ones(len(data.purchases), bool), 2).config
+    assert read_configs(out / "tuned.toml") == {"tuned": found}
+    assert shlex.split(following) == ["train", str(folder), "--config", str(out / "tuned.toml")]
+    assert "tuned.toml" in (out / "report.md").read_text("utf-8")
+    main, _, words = find([*shlex.split(following), "--run", str(tmp_path / "run"), "--checkpoint-every", "0"])
+    main(parse(main, "train", words))
+    assert load_model(tmp_path / "run").config == found
+    _, document = run(folder, tmp_path / "again", configs=out / "tuned.toml", seeds=1, protocol="hold-out")
+    assert "tuned" in {one["method"] for one in document["methods"]}
 
 
 # The bridge

@@ -131,6 +131,16 @@ def test_the_dataset_says_what_is_trained_where_nobody_does(mall, tmp_path):
     assert options(mall, "deep").config == DeepConfig()
 
 
+def test_a_file_says_what_is_trained(mall, tmp_path):
+    """Instead of the recipe of the dataset, and not beside one that is named."""
+    (tmp_path / "wide").write_text('[training]\nrecipe = "deep"\nepochs = 2\nbatch_size = 4\nseed = 3\n', "utf-8")
+    said = done("train", mall, "--config", "wide", cwd=tmp_path).stdout
+    assert "Training deep (epochs 2, batch_size 4), seed 3" in said
+    said = run("train", mall, "deep", "--config", "wide", cwd=tmp_path)
+    told(said, "config: found wide beside the recipe deep; allowed: one of them")
+    told(run("train", mall, "--config", "absent.toml", cwd=tmp_path), "absent.toml: there is no such file")
+
+
 def test_a_line_for_each_hundred_epochs(mall, tmp_path):
     said = done("train", mall, "deep", "--epochs", 250, "--checkpoint-every", 30, cwd=tmp_path).stdout
     losses = (tmp_path / "runs" / "mall" / "loss.csv").read_text().splitlines()

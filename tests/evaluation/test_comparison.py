@@ -26,7 +26,9 @@ from recsys_jax.evaluation.methods import (
     SOFTMAX,
     TUNED,
     built_in,
+    configs_text,
     parse_configs,
+    read_config,
     read_configs,
     recipe,
     training_part,
@@ -163,6 +165,34 @@ def test_recipes_are_read_as_written(tmp_path):
         "my own": DeepConfig(loss="softmax", hidden_dim=128, popularity_bias=True, temperature=1.0),
         "plain": WideConfig(own_l2=30.0, factor_l2=math.inf),
     }
+
+
+def test_recipes_that_are_written_are_read_as_they_were(tmp_path):
+    path = tmp_path / "written.toml"
+    configs = {
+        "wide": WideConfig(item_factors=3, factor_l2=math.inf),
+        'a "name", 이름\\': DeepConfig(loss="infonce", log_q=True, learning_rate=1e-5, dropout=0.123456789012345),
+    }
+    path.write_text(configs_text(configs), "utf-8")
+    assert read_configs(path) == configs
+    path.write_text(configs_text({"one": DeepConfig(epochs=3)}), "utf-8")
+    assert read_config(path) == DeepConfig(epochs=3)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", r"my\.toml: found 0 entries; allowed: one table, such as \[training\]"),
+        ('[a]\nrecipe = "wide"\n[b]\nrecipe = "deep"', r"my\.toml: found 2 entries; allowed: one table"),
+        ("a = 3", r"my\.toml, \[a\]: found 3; allowed: a table with recipe"),
+        ('[training]\nrecipe = "wide"\nitem_factors = 0', r"\[training\]: item_factors: found 0; allowed: 1 or more"),
+    ],
+)
+def test_a_file_of_one_recipe_has_one(tmp_path, content, sentence):
+    path = tmp_path / "my.toml"
+    path.write_text(content, "utf-8")
+    with pytest.raises(InputError, match=sentence):
+        read_config(path)
 
 
 def test_former_names_are_understood():
