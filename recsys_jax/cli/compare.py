@@ -61,7 +61,7 @@ class Options:
     """The encoder that the personas were fitted with, where it is neither 'use' nor 'lsa'."""
     tune: int = 0
     """Hyper-parameters of deep to try in each fold, on customers held out of its training part; and of all customers,
-    for tuned.toml, which `recsys-jax train DATASET --config` takes."""
+    for tuned.toml, which `recsys-jax train DATASET --config FILE` takes."""
     peers: tuple[Literal["lightfm", "rectools"], ...] = ()
     """Other recommenders to ask, tuned likewise, each in an environment that is made for it."""
     out: Path | None = None
