@@ -6,6 +6,7 @@ import json
 import os
 import tomllib
 from contextlib import suppress
+from errno import ENOSPC
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 
 from recsys_jax import InputError, Recommender, load_dataset
 from recsys_jax.data import files
-from recsys_jax.data.files import is_sealed, open_file, read_arrays, read_json, read_toml, sealed
+from recsys_jax.data.files import is_sealed, open_file, read_arrays, read_json, read_toml, sealed, write_file
 from recsys_jax.data.readers import read_table
 from recsys_jax.errors import choices, require
 from recsys_jax.evaluation.methods import read_configs
@@ -228,3 +229,19 @@ def test_a_sentence_stays_readable_whatever_was_found(value):
     assert len(said) < 4100
     assert said.startswith("name xx")
     assert said.endswith("xx: found 1; allowed: 2")
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_full_disk_says_whether_the_old_file_is_there(tmp_path, monkeypatch, there):
+    path = tmp_path / "a.txt"
+    if there:
+        path.write_text("before")
+
+    def full(descriptor):
+        raise OSError(ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError) as caught:
+        write_file(path, "after")
+    assert str(caught.value).endswith("; the file that was there before is intact") is there
+    assert [one.read_text() for one in tmp_path.iterdir()] == ["before"] * there

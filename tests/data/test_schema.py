@@ -379,3 +379,11 @@ def test_what_a_model_carries_of_its_schema_is_read_back_as_json(films):
     schema = Schema.parse(tomllib.loads(FILMS_TOML + '[training]\nrecipe = "wide"\nown_l2 = inf\n'), "here")
     carried = json.loads(json.dumps(schema.source, allow_nan=False))
     assert Schema.parse(carried, "there") == dataclasses.replace(schema, training=None)
+
+
+def test_a_vocabulary_may_have_one_value(mall):
+    path = mall / "dataset.toml"
+    text = path.read_text(encoding="utf-8").replace('values = ["F", "M"]', 'values = ["F"]')
+    path.write_text(text, encoding="utf-8")
+    (gender,) = [one for one in Schema.read(path).customers.features if one.name == "gender"]
+    assert gender.values == ("F",)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import pickle
 import shutil
@@ -417,3 +418,15 @@ def test_half_an_emoji_in_a_name(mall_model, tmp_path):
     rows = {**mall_model.product_rows, "product_name": [name] * 8}
     save_model(replace(mall_model, product_rows=rows), tmp_path)
     assert load_model(tmp_path).product_rows["product_name"] == [name] * 8
+
+
+def test_no_number_in_a_model_is_beyond_json(model_of, tmp_path):
+    """A penalty may be infinite, and JSON has no word for it: other programs read the file, too."""
+    model = replace(model_of("mall", "wide"), chosen={"own_l2": 3.0, "attribute_l2": math.inf})
+    save_model(model, tmp_path)
+
+    def none(word):
+        raise AssertionError(word)
+
+    json.loads((tmp_path / "model.json").read_text("utf-8"), parse_constant=none)
+    assert load_model(tmp_path).chosen == {"own_l2": 3.0, "attribute_l2": math.inf}
