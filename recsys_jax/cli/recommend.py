@@ -80,7 +80,7 @@ def main(options: Options) -> None:
             console.print(f"Only {len(found)} products remain.")
         left_out = options.purchased or (rec.history is not None and any(rec.history.of_ids([options.customer])))
         if not left_out:
-            console.print(nothing_left_out(options.run, asked=False, named=known))
+            console.print(nothing_left_out(options.run, asked=False, named=known, more=" --customer ID"))
 
 
 def _values(rec: Recommender, name: str, value: str) -> object:

@@ -10,8 +10,9 @@ from rich.text import Text
 
 from recsys_jax.console.places import following, made_customers
 from recsys_jax.console.terminal import console
-from recsys_jax.data.dataset import Dataset, load_dataset
+from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.values import split_keys
+from recsys_jax.serving.history import History
 from recsys_jax.storage.runs import made_from
 
 
@@ -25,12 +26,12 @@ def example(run: Path, dataset: Dataset) -> str:
     return following("recommend", run, *stated.values())
 
 
-def shop_of(dataset: Path | None, run: Path) -> Dataset | None:
-    """The dataset in a folder, if one is named, with the customers that were made of its reviews for this run."""
-    return None if dataset is None else load_dataset(dataset, made_customers(dataset, run))
+def shop_of(dataset: Path | None, run: Path) -> History | None:
+    """What the dataset in a folder knows, if one is named, with the customers made of its reviews for this run."""
+    return None if dataset is None else History.of(dataset, made_customers(dataset, run))
 
 
-def nothing_left_out(run: Path, *, asked: bool, named: Path | None) -> str:
+def nothing_left_out(run: Path, *, asked: bool, named: Path | None, more: str = "") -> str:
     """Why nothing that customers bought was left out: it was asked for, or what was `named` knows none."""
     if asked:
         return "Nothing that customers bought was left out, as asked for: --include-purchased"
@@ -38,7 +39,9 @@ def nothing_left_out(run: Path, *, asked: bool, named: Path | None) -> str:
         why = f"{named} knows no purchases of theirs, or says that products are bought again"
         return f"Nothing that customers bought was left out: {why}"
     dataset = made_from(run) or "FOLDER"
-    return f"Nothing that customers bought was left out: no purchases are known; --dataset {dataset} would name them"
+    return (
+        f"Nothing that customers bought was left out: no purchases are known; --dataset {dataset}{more} would name them"
+    )
 
 
 def show(found: Sequence[dict[str, Any]], title: str) -> None:

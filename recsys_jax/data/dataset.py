@@ -81,8 +81,13 @@ class Dataset:
         `purchases` belong to its [interactions]. Rows that cannot be used are set aside, and `InputError` is raised, as
         by `load_dataset`.
         """
+        if not isinstance(schema, Schema | Mapping):
+            raise InputError(
+                f"schema: found {shown(schema)}; allowed: a Schema, or what dataset.toml says as a dictionary"
+            )
         if not isinstance(schema, Schema):
-            named = {part: {"file": part, **schema[part]} for part in ("products", "interactions") if part in schema}
+            given = [part for part in ("products", "interactions") if isinstance(schema.get(part), Mapping)]
+            named = {part: {"file": part, **schema[part]} for part in given}
             schema = Schema.parse({"name": "dataset", **schema, **named}, "schema")
         if (purchases is None) != (schema.interactions is None):
             raise InputError("purchases: allowed, and needed, where the schema has [interactions]")
@@ -165,8 +170,11 @@ def product_ids(table: Table, schema: Schema) -> list[str]:
 
 
 def read_ids(path: Path, schema: Schema) -> list[str]:
-    """The ids of the products in a table, such as what is in stock. Raises `InputError` for the first that is none."""
-    return read_table(path).ids(schema.products.id)
+    """The ids of the products in a table, such as what is in stock. Raises `InputError` for the first row without."""
+    table = read_table(path)
+    for row in table.set_aside[:1]:
+        raise InputError(str(row))
+    return table.ids(schema.products.id)
 
 
 def read_reviews(folder: Path, schema: Schema) -> Reviews:
@@ -279,7 +287,8 @@ def assemble(
         notes.append(note)
     pairs, place = np.unique(purchases[:, :2].astype(np.int32), axis=0, return_inverse=True)
     if len(pairs) < len(purchases):
-        notes.append(f"{len(purchases) - len(pairs):,} purchases repeat another one and count once")
+        training = " in training" if schema.repeats else ""
+        notes.append(f"{len(purchases) - len(pairs):,} purchases repeat another one and count once{training}")
     dates, repeats = None, np.empty((0, 2))
     if dated:
         dates, place = np.full(len(pairs), np.inf), place.reshape(-1)
@@ -354,7 +363,7 @@ def _purchases(
                 other, ids = known[place]
                 # What is no id, and not empty either, is a mistake in any case.
                 rows = [key in ids if key else not _missing(one) for key, one in zip(keys, column, strict=True)]
-                keep(rows, f"whose {name} stands not in {other.source}")
+                keep(rows, f"whose {name} is not in {other.source}")
             else:
                 keep([not _missing(one) for one in column], f"whose {name} is empty")
     return table, notes
@@ -364,20 +373,27 @@ def _missing(value: object) -> bool:
     return is_scalar(value) and as_key(value) is None
 
 
-def read_purchases(path: Path, schema: Schema) -> dict[str, list[str]]:
-    """Who bought what, by customer id, in a file like the schema's [interactions], or its customers with purchases.
+def read_purchases(source: object, schema: Schema) -> tuple[dict[str, list[str]], list[str]]:
+    """Who bought what, by customer id, in a file or frame like the schema's [interactions] or customers with purchases.
 
-    Whether customer and product are known elsewhere is not asked. Raises `InputError` for a column that is missing, and
-    for the first row with no id.
+    Whether customer and product are known elsewhere is not asked, nor when it was. Rows that name none are set aside,
+    which notes tell. Raises `InputError` for a missing column, and where these are more than one in ten.
     """
     bought: dict[str, list[str]] = {}
-    table, part = read_table(path), schema.interactions
+    table = read_table(Path(source)) if isinstance(source, str | Path) else Table.of(source, "purchases")
+    part, notes = schema.interactions, list[str]()
+    if part is None:
+        customer = schema.customers.id
+    else:
+        table, notes = _purchases(part, table)
+        customer = part.customer
+    table = table.collecting()
+    customers = table.ids(customer)
     if part is None:
         lists = table.id_lists(schema.customers.purchases or "", schema.customers.separator, alone=True)
-        pairs = zip(table.ids(schema.customers.id), lists, strict=True)
     else:
-        table, _ = _purchases(part, table)
-        pairs = zip(table.ids(part.customer), ([key] for key in table.ids(part.product)), strict=True)
-    for customer, products in pairs:
-        bought.setdefault(customer, []).extend(products)
-    return bought
+        lists = [[key] for key in table.ids(part.product)]
+    for row, (key, products) in enumerate(zip(customers, lists, strict=True)):
+        if row not in (table.problems or ()):
+            bought.setdefault(key, []).extend(products)
+    return bought, notes + table.usable().validation.notes

@@ -1,7 +1,7 @@
 """`dataset.toml`: which columns feed each tower, and how. `docs/datasets.md` is its manual."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
@@ -269,11 +269,14 @@ def _texts(kind: type[Products | Customers | Interactions], part: Section) -> di
     return {field.name: readers[field.type](field.name) for field in fields(kind) if field.type in readers}  # type: ignore[index]
 
 
-def _missing_values(part: Section) -> tuple[str, ...]:
-    return () if part.get("missing_values") is None else part.keys("missing_values")
+def _missing_values(part: Section) -> tuple[str | int | float, ...]:
+    if part.get("missing_values") is None:
+        return ()
+    part.keys("missing_values")  # refuses what is none
+    return tuple(part.get("missing_values"))
 
 
-def _customers(part: Section, missing: tuple[str, ...]) -> Customers:
+def _customers(part: Section, missing: Sequence[str | int | float]) -> Customers:
     texts = _texts(Customers, part)
     repeated = part.choice("repeated", ("error", "first"), "error")
     require_purchases = texts["purchases"] is not None or part.get("repeat") is None
@@ -295,7 +298,7 @@ def _repeat(part: Section) -> Repeat:
     return part.choice("repeat", ("never", "allowed"), "never")  # type: ignore[no-any-return]
 
 
-def _features(part: Section, missing: tuple[str, ...]) -> tuple[Feature, ...]:
+def _features(part: Section, missing: Sequence[str | int | float]) -> tuple[Feature, ...]:
     listed = part.get("features")
     if not isinstance(listed, list) or not listed:
         raise part.error("features", "one or more [[features]] tables: a tower needs input")
@@ -304,7 +307,7 @@ def _features(part: Section, missing: tuple[str, ...]) -> tuple[Feature, ...]:
     return features
 
 
-def _feature(content: object, where: str, missing: tuple[str, ...]) -> Feature:
+def _feature(content: object, where: str, missing: Sequence[str | int | float]) -> Feature:
     part = Section(content, where)
     name = part.text("name")
     part.where = f"{where} ({name})"
@@ -314,9 +317,10 @@ def _feature(content: object, where: str, missing: tuple[str, ...]) -> Feature:
     own = _missing_values(part)
     declared = () if isinstance(feature, Numeric) else {*(feature.values or ()), *feature.meanings}
     for value in own:
-        part.require(value not in declared, "missing_values", f"no value, label or alias, as {shown(value)} is")
+        part.require(as_key(value) not in declared, "missing_values", f"no value, label or alias, as {shown(value)} is")
     part.end()
-    return replace(feature, missing_values=Condition.any_of([*own, *(one for one in missing if one not in declared)]))
+    others = [value for value in missing if as_key(value) not in declared]
+    return replace(feature, missing_values=Condition.any_of([*own, *others]))
 
 
 def _categorical(part: Section, name: str, column: str, kind: str) -> Categorical:

@@ -185,7 +185,7 @@ class Condition(NamedTuple):
     keys: frozenset[str | None]
     """None: a missing value."""
     numbers: frozenset[float]
-    """CSV may have 4.0 for a 4."""
+    """CSV may have 4.0 for the number 4; the text "4" is one text alone."""
     low: float = math.inf
     high: float = -math.inf
 
@@ -208,7 +208,7 @@ class Condition(NamedTuple):
     @classmethod
     def any_of(cls, values: Sequence[object]) -> "Condition":
         """One of these values."""
-        return cls(frozenset(map(as_key, values)), frozenset(x for x in map(parse_number, values) if x is not None))
+        return cls(frozenset(map(as_key, values)), frozenset(x for x in map(as_number, values) if x is not None))
 
     def met(self, value: object) -> bool:
         """Whether a value of the table is so."""

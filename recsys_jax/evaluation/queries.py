@@ -273,8 +273,16 @@ class Queries:
         out["mrr"] = metrics.reciprocal_rank(ranked)
         out |= {f"ndcg@{k}": metrics.ndcg_at_k(ranked, k=k) for k in self.ks}
         counts = self.counts[self.candidates]
-        chunks = _chunks(np.arange(len(rows)), step)
-        auc = [metrics.count_matched_auc(scores[rows[part]], targets[part], counts) for part in chunks]
+        if self.bought is None:
+            chunks = _chunks(np.arange(len(rows)), step)
+            auc = [metrics.count_matched_auc(scores[rows[part]], targets[part], counts) for part in chunks]
+            return {**out, "auc": np.concatenate(auc)}
+        # Counts are balanced among what is ranked, which differs from row to row; the queries come row by row.
+        auc = []
+        for part in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows)) + 1):
+            left = np.flatnonzero(scores[rows[part[0]]] > -np.inf) if len(part) else np.empty(0, np.int64)
+            own = np.broadcast_to(scores[rows[part[:1]]][:, left], (len(part), len(left)))
+            auc.append(metrics.count_matched_auc(own, np.searchsorted(left, targets[part]), counts[left]))
         return {**out, "auc": np.concatenate(auc)}
 
 

@@ -2,7 +2,7 @@
 
 Products with equal scores have no order. A metric is then its expectation over all orders of the tied products, so a
 method cannot gain or lose by the order of a file, and constant scores give the exact figures of a random ranking. A
-product whose score is -inf is not ranked.
+product whose score is -inf is not ranked; `count_matched_auc` wants it left out, since it balances what is compared.
 """
 
 from collections.abc import Callable
@@ -117,9 +117,8 @@ def count_matched_auc(
     many above as below, m = min(ceil((least - s) / 2), products above, products below) on each side, else m = 0; of the
     last count, all products count alike, in part. AUC = (products below the target's score + ties / 2) / (s + 2 m).
 
-    Those that are not ranked (-inf) are left out of both. nan where s + 2 m = 0: nobody has the count of a product that
-    is bought most, or least, of all. Comparing it with one side alone would reward popularity. A mean over queries
-    leaves these out (`np.nanmean`).
+    nan where s + 2 m = 0: nobody has the count of a product that is bought most, or least, of all. Comparing it with
+    one side alone would reward popularity. A mean over queries leaves these out (`np.nanmean`).
 
     >>> scores, counts = np.array([[0.9, 0.5, 0.5, 0.1]]), np.array([3, 3, 3, 7])
     >>> count_matched_auc(scores, np.array([1]), counts).tolist()  # below the first, level with the second
@@ -153,11 +152,9 @@ def count_matched_auc(
         weight[len(band) - sizes[high[own]] :] = high_share[own]
         target = scores[rows, targets[rows]][:, None]
         others = scores[rows[:, None], band]
-        unranked = (others == -np.inf) @ weight
         # The target ties with itself, which is no comparison.
-        below = (others < target) @ weight - unranked + 0.5 * ((others == target) @ weight) - 0.5
-        compared = total[own] - unranked
-        out[rows] = np.divide(below, compared, out=np.full(len(rows), np.nan), where=compared > 1e-9)
+        below = (others < target) @ weight + 0.5 * ((others == target) @ weight) - 0.5
+        out[rows] = below / total[own]
     return out
 
 

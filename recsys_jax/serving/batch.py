@@ -14,11 +14,12 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import Int
 
-from recsys_jax.data.dataset import Dataset, read_ids
+from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.files import replace_file, sheet_text, sync_folder
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError, shown
 from recsys_jax.serving.customer_file import Source, values
+from recsys_jax.serving.history import History
 from recsys_jax.serving.recommender import Ranking, Recommender
 from recsys_jax.storage.jobs import Parts, environment, fingerprint, kept, stopping
 
@@ -72,7 +73,7 @@ def score_file(
     categories: tuple[str, ...] = (),
     available: Path | None = None,
     boosts: Path | None = None,
-    dataset: Dataset | None = None,
+    dataset: History | None = None,
     purchases: Path | None = None,
     include_purchased: bool = False,
     names: bool = False,
@@ -97,7 +98,7 @@ def score_file(
     rec = Recommender.load(run, boosts, **known, tell=lambda sentence: tell(f"note: {sentence}"))
     parts = Parts(out.with_name(f".{out.name}.parts"), job | {"history": rec.history and rec.history.fingerprint})
     source = Source(customers, rec, include_purchased=include_purchased, names=names)
-    if rec.history is not None and source.id is None:
+    if rec.history is not None and rec.history.bought and source.id is None:
         raise InputError(
             f"{customers}: found no column {rec.model.schema.customers.id!r}; allowed: with it, by which "
             f"{rec.history.source} knows what customers bought, or without those purchases"
@@ -117,10 +118,10 @@ def score_file(
                 progress(counts.rows, source.total)
             _score(source, request, parts, counts, progress)
             if counts.unmatched * 10 > counts.bought and not allow_unmatched:
+                found = f"{counts.unmatched:,} of {counts.bought:,} purchases that are the id of no product"
+                allowed = "allowed: one in ten, or more with --allow-unmatched"
                 raise InputError(
-                    f"{customers}: found {counts.unmatched:,} of {counts.bought:,} purchases that are the id of no "
-                    f"product, the first in {counts.first_unmatched}; allowed: one in ten, or more with "
-                    f"--allow-unmatched"
+                    f"{purchases or customers}: found {found}, the first in {counts.first_unmatched}; {allowed}"
                 )
             _write(source, parts, out, counts)
         except (InputError, OSError) as error:
@@ -262,7 +263,8 @@ def rank(
         reasons = {**more, **reasons}
         rows, ranking = of_the_others()
     for row in rows:
-        unmatched = source.rec.unmatched(bought[row])
+        known = () if source.rec.history is None else source.rec.history.products
+        unmatched = [one for one in source.rec.unmatched(bought[row]) if one not in known]
         counts.bought += len(bought[row])
         counts.known += bool(bought[row])
         counts.unmatched += len(unmatched)
@@ -275,7 +277,8 @@ def rank(
         if request["available"] is not None:
             goods += " that are available"
         for place in np.flatnonzero((ranking.products < 0).all(axis=1)).tolist():
-            reasons[rows[place]] = f"no product remains: all {goods} were bought already"
+            why = f"all {goods} were bought already" if bought[rows[place]] else f"there are no {goods}"
+            reasons[rows[place]] = f"no product remains: {why}"
     return rows, ranking, dict(sorted(reasons.items()))
 
 

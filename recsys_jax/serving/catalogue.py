@@ -82,7 +82,10 @@ class Catalogue:
         part, space = model.schema.products, model.products
 
         def column(name: str | None) -> Sequence[Any]:
-            return [None] * len(ids) if name is None else table.column(name)
+            if name is None:
+                return [None] * len(ids)
+            missing = next((one.feature for one in space if one.feature.column == name), model.schema).missing_values
+            return [None if missing.met(value) else value for value in table.column(name)]
 
         of_column = {f.feature.column: f for f in space if not isinstance(f.feature, Numeric)}
         fitted = of_column.get(part.category or "")

@@ -1,7 +1,7 @@
 """What customers bought already, which is not recommended to them again: one way to know it, for all who ask."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
@@ -11,8 +11,8 @@ from typing import Any
 from recsys_jax.data.dataset import Dataset, load_dataset, read_purchases
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id
-from recsys_jax.errors import InputError, shown
+from recsys_jax.data.values import ID, as_id
+from recsys_jax.errors import InputError, require, shown
 
 BOUGHT = "purchased_products"  # the argument of `recommend`, and the column of a batch
 
@@ -24,28 +24,63 @@ class History:
     source: str
     bought: Mapping[str, Sequence[str]]
     """The ids of the products that each customer bought and that are not recommended again."""
-    repeats: bool
-    """Whether the shop's customers buy products again: then `bought` is empty."""
     customers: Table | None = None
     """Their attributes, where these are known."""
     row_of: Mapping[str, int] | None = None
     """The row of each in `customers`."""
+    products: frozenset[str] = frozenset()
+    """The ids of the shop's products, where these are known: the model may be older."""
+    notes: tuple[str, ...] = ()
+    """What was not used."""
+    name: str | None = None
+    """Of the dataset."""
 
     @classmethod
-    def of(cls, dataset: Dataset | str | Path) -> "History":
-        """The purchases and customers of a dataset, or of the one in a folder. Raises `InputError` as reading does."""
-        known = dataset if isinstance(dataset, Dataset) else load_dataset(dataset)
+    def of(cls, dataset: Dataset | str | Path, customers: Path | None = None) -> "History":
+        """The purchases and customers of a dataset, or of the one in a folder, with other `customers` if given.
+
+        In a folder, purchases without a usable date, or by whom the customer table lacks, are known as well. Raises
+        `InputError` as reading does.
+        """
+        require(isinstance(dataset, Dataset | str | Path), "dataset", dataset, "a Dataset or its folder")
+        known = dataset if isinstance(dataset, Dataset) else load_dataset(dataset, customers)
         bought: dict[str, list[str]] = {}
-        for customer, product in () if known.schema.repeats else known.purchases.tolist():
-            bought.setdefault(known.customer_ids[customer], []).append(known.product_ids[product])
+        notes: list[str] = []
+        part = known.schema.interactions
+        if known.schema.repeats:
+            pass
+        elif part is not None and not isinstance(dataset, Dataset):
+            bought, notes = read_purchases(Path(dataset) / part.file, known.schema)
+        else:
+            for customer, product in known.purchases.tolist():
+                bought.setdefault(known.customer_ids[customer], []).append(known.product_ids[product])
         rows = {key: row for row, key in enumerate(known.customer_ids)}
-        return cls(f"the dataset {known.schema.name}", bought, known.schema.repeats, known.customers, rows)
+        source, products = f"the dataset {known.schema.name}", frozenset(map(str, map(as_id, known.product_ids)))
+        return cls(source, bought, known.customers, rows, products, tuple(notes), known.schema.name)
 
     @classmethod
-    def read(cls, path: Path, schema: Schema) -> "History":
-        """The purchases in a file like the one that the schema names. Raises `InputError` as `read_purchases` does."""
-        bought = read_purchases(path, schema)
-        return cls(str(path), {} if schema.repeats else bought, schema.repeats)
+    def read(cls, purchases: object, schema: Schema) -> "History":
+        """The purchases in a file or frame like the one that the schema names. Raises `InputError` as reading does."""
+        bought, notes = read_purchases(purchases, schema)
+        source = str(purchases) if isinstance(purchases, str | Path) else "purchases"
+        return cls(source, {} if schema.repeats else bought, notes=tuple(notes))
+
+    @classmethod
+    def known(cls, dataset: object, purchases: object, schema: Schema, tell: Callable[[str], None]) -> "History | None":
+        """What a recommender is given: a history, a dataset or its folder, or purchases; None where it is nothing.
+
+        `tell` is called with what was not used, and where the dataset is not the one of the model with this `schema`.
+        Raises `InputError` for both.
+        """
+        history = dataset if isinstance(dataset, History | None) else cls.of(dataset)  # type: ignore[arg-type]
+        if purchases is not None:
+            require(history is None, "purchases", purchases, "without a dataset, which has its own")
+            history = cls.read(purchases, schema)
+        for sentence in () if history is None else history.notes:
+            tell(sentence)
+        if history is not None and history.name not in (None, schema.name):
+            tell(f"the model is of the dataset {schema.name}, and purchases are of another, {history.name}")
+        return history
 
     @property
     def fingerprint(self) -> str:
@@ -53,7 +88,11 @@ class History:
         return sha256(json.dumps(self.bought, sort_keys=True).encode(errors="surrogatepass")).hexdigest()
 
     def attributes(self, customer_id: object, columns: Iterable[str]) -> dict[str, Any]:
-        """What these columns say of a customer. Raises `InputError` where attributes are known, and not of this one."""
+        """What these columns say of a customer.
+
+        Raises `InputError` for what is no id, and where attributes are known, and not of this one.
+        """
+        require(as_id(customer_id) is not None, "customer_id", customer_id, ID)
         if self.customers is None or self.row_of is None:
             return {}
         row = self.row_of.get(as_id(customer_id) or "")

@@ -84,23 +84,19 @@ class Recommender:
         folder: str | Path,
         boosts: str | Path | None = None,
         *,
-        dataset: Dataset | str | Path | None = None,
-        purchases: str | Path | None = None,
+        dataset: Dataset | History | str | Path | None = None,
+        purchases: object = None,
         tell: Callable[[str], None] = lambda sentence: None,
     ) -> "Recommender":
         """The recommender of a run folder, with the boost rules of a TOML file if one is given.
 
         What customers bought is known by their ids from a `dataset`, or the folder of one, with their attributes; or
-        from a file of `purchases` like the one that the model's dataset names. `tell` is called with a line on former
-        names in the run. Raises `InputError` where the folder holds no undamaged model or a rule names what the model
-        doesn't know, for files that cannot be used, and for both a dataset and purchases.
+        from `purchases`, a file or frame like the one that the model's dataset names. `tell` is called with a line on
+        former names in the run, a dataset of another name, and rows that say nothing. Raises `InputError` where the
+        folder holds no undamaged model or a rule names what the model doesn't know, and for files that cannot be used.
         """
         model = load_model(folder, tell=tell)
-        history = None if dataset is None else History.of(dataset)
-        if purchases is not None:
-            require(history is None, "purchases", str(purchases), "without a dataset, which has its own")
-            history = History.read(Path(purchases), model.schema)
-        return cls._with_rules(model, boosts, history)
+        return cls._with_rules(model, boosts, History.known(dataset, purchases, model.schema, tell))
 
     @classmethod
     def from_torch(
@@ -300,7 +296,11 @@ class Recommender:
                 if product_id in seen:
                     table.refuse(row, part.id, "an id that no other product has")
                 seen.add(product_id)
-            vectors = model.embed_products(table), model.bias_of_new(table)
+            bias = np.array(model.bias_of_new(table))
+            trained = {as_id(one): row for row, one in enumerate(model.product_ids)}  # one that was removed comes back
+            again = [row for row, one in enumerate(ids) if one in trained]
+            bias[again] = model.product_bias[[trained[ids[row]] for row in again]]
+            vectors = model.embed_products(table), bias
             self._catalogue = old.extended(Catalogue.of(model, self.boosts, table, tuple(ids), *vectors))
 
     def remove_products(self, product_ids: Sequence[object]) -> None:

@@ -274,3 +274,13 @@ def test_which_ids_are_one(films, one, other, same):
     rec = Recommender(fit(load_dataset(films), CONFIG))
     left = {one["product_id"] for one in rec.recommend(age=30, purchased_products=[other])}
     assert (left == {"z"}) is same
+
+
+@pytest.mark.parametrize("wrong", [None, "shop/dataset.toml", 3, [{}]])
+def test_a_schema_is_one_or_a_dictionary(wrong):
+    assert "schema: found" in refused(lambda: Dataset.of(products=[], customers=[], schema=wrong))
+
+
+def test_a_part_of_a_schema_is_a_table(tmp_path):
+    document = {**schema(tmp_path), "products": []}
+    assert "products" in refused(lambda: Dataset.of(products=[], customers=[], purchases=[], schema=document))

@@ -57,12 +57,8 @@ def test_each_query_is_ranked_among_what_its_customer_does_not_own(shop, scores,
         assert {name: found[name][place] for name in expected} == {
             name: pytest.approx(value[0]) for name, value in expected.items()
         }
-        # Few products, so that all counts that are there are compared with: by hand, those with the target's own count.
-        same = [product for product in left if counts[product] == counts[target] and product != target]
-        if np.sum(counts == counts[target]) > 10 and same:
-            below = [own[0, left == product] < own[0, at] for product in same]
-            ties = [own[0, left == product] == own[0, at] for product in same]
-            assert found["auc"][place] == pytest.approx((np.sum(below) + np.sum(ties) / 2) / len(same))
+        expected_auc = metrics.count_matched_auc(own, at, counts[left])[0]
+        assert found["auc"][place] == pytest.approx(expected_auc, nan_ok=True)
     assert owned > 50
     listed = np.unique(shop.purchases[fold.queries, 0])
     for k in KS:
@@ -113,3 +109,16 @@ def test_counts_are_flat_where_they_vary_by_chance(shop):
         split = Split("cross-validation", "one fold", (Fold(~held, held),))
         found = evaluate(data, split, {"random": baselines(data)["random"]}, KS, control=False)
         assert found.flat is flat
+
+
+def test_popularity_is_no_signal_whatever_is_owned(shop):
+    """AUC compares with products of like counts: what rises with the count is at .5 for every query that has one."""
+    rng = np.random.default_rng(0)
+    names = [f"{letter}{i}" for letter in "pq" for i in range(4)]
+    chance = np.arange(8, 0, -1) / 36
+    data = bought_by({"x": [sorted(rng.choice(names, 4, replace=False, p=chance)) for _ in range(60)]})
+    data = replace(data, dates=rng.permutation(len(data.purchases)).astype(float))
+    result = evaluate(data, time_split(data, 0.4), {"popularity": baselines(data)["popularity"]}, KS, control=False)
+    (auc,) = result.methods["popularity"].values["auc"]
+    assert (auc[~np.isnan(auc)] == 0.5).all()
+    assert (~np.isnan(auc)).sum() > 10

@@ -81,7 +81,8 @@ def test_nobody_is_known_without_a_dataset(films_model):
 
 def test_a_dataset_has_its_purchases(films, films_model, tmp_path):
     save_model(films_model, tmp_path / "run")
-    said = refused(lambda: Recommender.load(tmp_path / "run", dataset=films, purchases=films / "views.csv"))
+    both = {"dataset": films, "purchases": films / "views.csv"}
+    said = refused(lambda: Recommender.load(tmp_path / "run", **both))
     assert "purchases: found" in said
     assert "without a dataset" in said
 
@@ -294,3 +295,120 @@ def test_a_word_for_nothing_is_not_unknown(films, tmp_path, capsys):
     assert "does not know" not in capsys.readouterr().err
     recommend.main(recommend.Options(tmp_path / "run", ("country=N",)))
     assert "the model does not know 'N'" in capsys.readouterr().err
+
+
+# What is known of purchases needs no date, and nobody's row
+
+
+@pytest.mark.parametrize("how", ["dataset", "purchases", "frame"])
+def test_an_exclusion_needs_no_date_and_no_row_of_the_customer(films, films_model, tmp_path, how):
+    """A purchase that cannot be learned from was still made."""
+    save_model(films_model, tmp_path / "run")
+    toml = films / "dataset.toml"
+    lines = 'date = "when"\nunknown_customers = "ignore"\n'
+    toml.write_text(toml.read_text(encoding="utf-8") + lines, encoding="utf-8")
+    rows = "".join(f"v1,f1,1970-01-0{day}\n" for day in range(1, 10)) + "v2,f2,1970-13-45\nguest,f3,1970-01-01\n"
+    (films / "views.csv").write_text("who,what,when\n" + rows)
+    views = films / "views.csv"
+    known = {"dataset": films, "purchases": views, "frame": pd.read_csv(views)}[how]
+    rec = Recommender.load(tmp_path / "run", **{"dataset" if how == "dataset" else "purchases": known})
+    rows = {"viewer": ["v1", "v2", "guest"], "age": [30, 30, 30]}
+    found = [FILMS - ids(one) for one in rec.recommend_batch(rows, top_n=9)]
+    assert found == [{"f1"}, {"f2"}, {"f3"}]
+
+
+@pytest.mark.parametrize("how", ["dataset", "purchases"])
+def test_rows_that_name_nobody_are_told(films, films_model, tmp_path, how):
+    save_model(films_model, tmp_path / "run")
+    views = films / "views.csv"
+    views.write_text(views.read_text() + "v1,f3,extra\n" + "v2,f1\n" * 20)
+    told = []
+    Recommender.load(tmp_path / "run", **{how: films if how == "dataset" else views}, tell=told.append)
+    assert [sentence for sentence in told if "1 of 28 rows set aside" in sentence]
+
+
+def test_a_stock_with_a_row_that_is_none_is_refused(films, films_model, tmp_path, capsys):
+    save_model(films_model, tmp_path / "run")
+    (tmp_path / "stock.csv").write_text("film,left\n" + "f2,3\n" * 20 + "f1,1,x\n")
+    options = {"available": tmp_path / "stock.csv"}
+    said = refused(lambda: asked(tmp_path, tmp_path / "run", [{"viewer": "v1", "age": 30}], capsys, **options))
+    assert "stock.csv, row 21" in said
+
+
+def test_an_empty_stock_is_told_as_such(films, films_model, tmp_path, capsys):
+    save_model(films_model, tmp_path / "run")
+    (tmp_path / "stock.csv").write_text("film,left\n")
+    asked(tmp_path, tmp_path / "run", [{"viewer": "v1", "age": 30}], capsys, available=tmp_path / "stock.csv")
+    (rejected,) = pq.read_table(tmp_path / "out.rejected.parquet").to_pylist()
+    assert rejected["reason"] == "no product remains: there are no products that are available"
+
+
+def test_a_shop_that_has_grown_is_still_scored(films, films_model, tmp_path, capsys):
+    """Products that the model has never seen are the dataset's: to have bought them is no mistake."""
+    save_model(films_model, tmp_path / "run")
+    with (films / "films.csv").open("a") as file:
+        file.writelines(f"new{number},Big,Drama,1990\n" for number in range(5))
+    with (films / "views.csv").open("a") as file:
+        file.writelines(f"v1,new{number}\n" for number in range(5))
+    found, said = asked(tmp_path, tmp_path / "run", [{"viewer": "v1", "age": 30}], capsys, dataset=films)
+    assert found == {"v1": FILMS - SEEN["v1"]}
+    assert said.startswith("Left out: what 1 of 1")
+    options = {"purchases": films / "views.csv"}
+    said = refused(lambda: asked(tmp_path, tmp_path / "run", [{"viewer": "v1", "age": 30}], capsys, **options))
+    assert f"{films / 'views.csv'}: found 5 of 7 purchases that are the id of no product" in said
+
+
+def test_where_products_are_bought_again_no_id_is_needed(films, films_model, tmp_path, capsys):
+    save_model(films_model, tmp_path / "run")
+    found, _ = asked(tmp_path, tmp_path / "run", [{"viewer": 1, "age": 30}], capsys, dataset=repeating(films))
+    assert found == {1: FILMS}
+
+
+def test_another_datasets_purchases_are_told(films, films_model, tmp_path):
+    save_model(films_model, tmp_path / "run")
+    toml, told = films / "dataset.toml", []
+    toml.write_text(toml.read_text(encoding="utf-8").replace('name = "films"', 'name = "else"'), encoding="utf-8")
+    Recommender.load(tmp_path / "run", dataset=films, tell=told.append)
+    assert told == ["the model is of the dataset films, and purchases are of another, else"]
+
+
+@pytest.mark.parametrize("wrong", [5, ["v1"], {"v1": ["f1"]}])
+def test_what_is_no_dataset_is_a_sentence(films_model, tmp_path, wrong):
+    save_model(films_model, tmp_path / "run")
+    assert "dataset: found" in refused(lambda: Recommender.load(tmp_path / "run", dataset=wrong))
+
+
+@pytest.mark.parametrize("wrong", [["v1"], {}, 2.0**60, True])
+def test_what_is_no_id_is_nobody(films, films_model, tmp_path, wrong):
+    save_model(films_model, tmp_path / "run")
+    rec = Recommender.load(tmp_path / "run", purchases=films / "views.csv")
+    assert "customer_id: found" in refused(lambda: rec.recommend(customer_id=wrong, age=30))
+
+
+def test_what_was_removed_comes_back_as_it_was(model_of):
+    """With the popularity that it was trained with, not as a product that nobody bought."""
+    rec = Recommender(model_of("films", "wide"))
+    before = rec.recommend(age=30, top_n=9)
+    rows = {"f1": ("Big", "Drama|Crime", 1990), "f3": ("Small", "Comedy", 2010)}
+    rec.remove_products(list(rows))
+    rec.add_products(
+        [dict(zip(("film", "studio", "genres", "year"), (key, *row), strict=True)) for key, row in rows.items()]
+    )
+    after = rec.recommend(age=30, top_n=9)
+    assert [one["product_id"] for one in after] == [one["product_id"] for one in before]
+    for one, other in zip(before, after, strict=True):
+        assert (one["score"], one["boost"]) == pytest.approx((other["score"], other["boost"]), abs=1e-6)
+
+
+def test_what_is_missing_is_shown_as_missing(films, tmp_path):
+    """NA as a studio is no category, in a list as in `dataset.categories`."""
+    toml = films / "dataset.toml"
+    toml.write_text('missing_values = ["NA"]\n' + toml.read_text(encoding="utf-8"), encoding="utf-8")
+    films_csv = films / "films.csv"
+    films_csv.write_text(films_csv.read_text().replace("f5,Small", "f5,NA"))
+    dataset = load_dataset(films)
+    rec = Recommender(fit(dataset, WideConfig(own_l2=1.0, attribute_l2=1.0, factor_l2=1.0, item_factors=4)))
+    category = {one["product_id"]: one["category"] for one in rec.recommend(age=3, top_n=9)}
+    assert category == {"f1": "Big", "f2": "Big", "f3": "Small", "f4": "Small", "f5": None}
+    assert "found 'NA'" in refused(lambda: rec.recommend(age=3, categories=["NA"]))
+    assert dataset.categories[-1] == "(none)"
