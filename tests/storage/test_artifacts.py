@@ -430,3 +430,28 @@ def test_no_number_in_a_model_is_beyond_json(model_of, tmp_path):
 
     json.loads((tmp_path / "model.json").read_text("utf-8"), parse_constant=none)
     assert load_model(tmp_path).chosen == {"own_l2": 3.0, "attribute_l2": math.inf}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "edit"),
+    [
+        ("deep-infonce", lambda d: d.update(popularity_scale=0.0)),
+        ("deep-infonce", lambda d: d.update(popularity_scale=-0.5)),
+        ("deep-infonce", lambda d: d["products"]["product_id"]["values"].reverse()),
+        ("deep-infonce", lambda d: d["products"]["product_id"]["values"].__setitem__(4, "f6")),
+        ("deep-infonce", lambda d: d["products"]["product_id"]["values"].__setitem__(0, "f0")),
+        ("deep-infonce", lambda d: d["batches"].update(customer=2**63)),
+        ("deep-infonce", lambda d: d["batches"].update(customer=2**64)),
+        ("deep-infonce", lambda d: d["batches"].pop("product")),
+        ("wide", lambda d: d.update(chosen={"own_l2": 0.0})),
+        ("wide", lambda d: d.update(chosen={"own_l2": -0.5})),
+        ("wide", lambda d: d.update(chosen={"own": 1.0})),
+    ],
+    ids=range(11),
+)
+def test_popularity_ids_and_penalties_that_do_not_fit(run_of, tmp_path, recipe, edit):
+    """What the mall's model has not: a popularity, a vector for each product, chosen penalties."""
+    run = shutil.copytree(run_of("films", recipe), tmp_path / "run")
+    load_model(run)
+    forged(run, edit)
+    refused(run, str(run / "model.json"))

@@ -431,3 +431,26 @@ def test_killed_at_random_it_ends_with_the_same_bytes(recipe, tmp_path):
         assert files(run) == whole
         assert not (run / NEWEST).exists()
     print(f"{recipe}: {kills} kills survived, {trainings} trainings")
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        {"a": np.zeros(2, np.float32), "b": np.zeros((3, 1))},
+        {"a": np.zeros(2), "b": np.zeros((3, 2))},
+        {"a": np.zeros(2), "b": np.zeros(3)},
+        {"a": np.zeros((2, 1)), "b": np.zeros((3, 1))},
+        {"a": np.zeros(2)},
+        {"a": np.zeros(2), "b": np.zeros((3, 1)), "c": np.zeros(1)},
+    ],
+    ids=range(6),
+)
+def test_arrays_of_another_kind_are_no_checkpoint(tmp_path, saved):
+    """Of one of these a training would go on with other numbers; any length is allowed where 0 is."""
+    like = {"a": np.zeros(2), "b": np.zeros((0, 1))}
+    Checkpoints(tmp_path).save({}, {"a": np.ones(2), "b": np.ones((3, 1))}, "a while")
+    found = Checkpoints(tmp_path, resume=True).load({}, like)
+    assert {name: array.shape for name, array in (found or {}).items()} == {"a": (2,), "b": (3, 1)}
+    Checkpoints(tmp_path).save({}, saved, "a while")
+    with pytest.raises(InputError, match="found other arrays than this training saves"):
+        Checkpoints(tmp_path, resume=True).load({}, like)
