@@ -20,7 +20,7 @@ from test_score import environment, people
 from recsys_jax import InputError, save_model
 from recsys_jax.cli import score
 from recsys_jax.serving import batch
-from recsys_jax.storage.jobs import Parts
+from recsys_jax.storage.jobs import Parts, stopping
 from recsys_jax.storage.jobs import environment as environment_of
 
 # Eight customers to a portion, and each portion is a part.
@@ -502,3 +502,22 @@ def test_parts_that_can_not_be_looked_at_stay(mall_run, tmp_path, monkeypatch, w
     assert len(before) == 6
     run(tmp_path, mall_run)
     assert result(tmp_path) == whole
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_signals_are_the_callers_again_after_a_job(tmp_path, fails):
+    """A program that scores goes on, and Ctrl-C is its own."""
+
+    def mine(number, frame):
+        raise AssertionError
+
+    before = {number: signal.signal(number, mine) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with suppress(ValueError), stopping(Parts(tmp_path / "parts", {}), 5):
+            assert signal.getsignal(signal.SIGINT) is not mine
+            if fails:
+                raise ValueError
+        assert [signal.getsignal(number) for number in before] == [mine, mine]
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

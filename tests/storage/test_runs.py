@@ -203,6 +203,15 @@ def test_what_was_written_of_another_model_goes(mall_model, tmp_path):
 
 
 @pytest.mark.parametrize("other", ["0" * 64, "f" * 64])
+def test_what_was_written_of_any_other_model_goes(mall_model, tmp_path, other):
+    save_model(mall_model, tmp_path)
+    evaluated(tmp_path)
+    record(tmp_path, {"model": other})
+    assert settle(tmp_path)
+    assert not names(tmp_path) & {"loss.csv", "seeds.json"}
+
+
+@pytest.mark.parametrize("other", ["0" * 64, "f" * 64])
 def test_one_evaluation_of_another_model_goes_alone(mall_model, tmp_path, other):
     save_model(mall_model, tmp_path)
     evaluated(tmp_path)
