@@ -49,8 +49,6 @@ class Options:
     """The folder with dataset.toml."""
     config: Recipe = Standard()
     """The recipe; its options follow it."""
-    recipe_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
-    """A TOML file with the table of one recipe, such as tuned.toml of `recsys-jax compare --tune`."""
     run: Path | None = None
     """The folder that the model is written to; by default runs/NAME with the dataset's name."""
     customers: Path | None = None
@@ -65,6 +63,8 @@ class Options:
     """Measure the mean of all these models' scores, too."""
     force: bool = False
     """Take over a run folder that has the files of others, or another dataset's run."""
+    recipe_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
+    """A TOML file with the table of one recipe, such as tuned.toml of `recsys-jax compare --tune`."""
 
     @staticmethod
     def translate(arguments: Sequence[str]) -> list[str]:
