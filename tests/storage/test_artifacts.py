@@ -455,3 +455,28 @@ def test_popularity_ids_and_penalties_that_do_not_fit(run_of, tmp_path, recipe, 
     load_model(run)
     forged(run, edit)
     refused(run, str(run / "model.json"))
+
+
+def test_a_column_that_is_too_long(run):
+    forged(run, lambda document: document["product_rows"]["price"].append(1))
+    refused(run, str(run / "model.json"), "price")
+
+
+def test_product_vectors_have_length_one(mall_model, tmp_path):
+    """As saved from Python by somebody who changed them: a score would lie outside 0 to 1."""
+    changed = replace(mall_model, product_embeddings=mall_model.product_embeddings * np.float32(1.5))
+    with pytest.raises(InputError, match="product_embeddings: found other numbers; allowed: vectors of length 1"):
+        save_model(changed, tmp_path)
+
+
+@pytest.mark.parametrize(("part", "value", "sound"), [("var", 0, True), ("var", -1, False), ("mean", -1, True)])
+def test_variances_alone_are_not_negative(mall_model, tmp_path, part, value, sound):
+    statistics = jax.tree.map(np.array, mall_model.variables["batch_stats"])
+    statistics["customer"]["deep"]["norm"][part][:] = value
+    changed = replace(mall_model, variables={**mall_model.variables, "batch_stats": statistics})
+    if sound:
+        save_model(changed, tmp_path)
+        load_model(tmp_path)
+    else:
+        with pytest.raises(InputError, match=r"norm/var: found other numbers; allowed: 0 or more"):
+            save_model(changed, tmp_path)
