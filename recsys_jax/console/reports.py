@@ -105,7 +105,7 @@ def _page(found: Report, title: str, said: Sequence[str]) -> Page:
     if count:
         notes.append("± between seeds is the standard deviation of one model's figure: training noise.")
     counted = f"{found.customers:,} customers, n = {result.queries[ALL]:,} purchases, {result.candidates:,} products"
-    tables = [_lists(found)]
+    tables = [_lists(found), *([_per_customer(found)] if found.of_customers else [])]
     if found.differences:
         ranked = {method: {one: minus[one] for one in (mrr, ndcg)} for method, minus in found.differences.items()}
         tables.append(differences("model minus", ranked, "the model is"))
@@ -120,6 +120,17 @@ def _lists(found: Report) -> Grid:
         for method, by_name in found.lists.items()
     ]
     return Grid(("one list per customer", *names), rows)
+
+
+def _per_customer(found: Report) -> Grid:
+    """What each customer's list is worth, of each length."""
+    rows = []
+    for k in found.evaluation.ks:
+        rows.append([f"mean over customers, K = {k}"])
+        for method, means in found.of_customers.items():
+            plain = [figure(means[f"{name}@{k}"].mean) for name in ("precision", "recall")]
+            rows.append([method, *plain, *(plus_minus(means[f"{name}@{k}"]) for name in ("map", "ndcg"))])
+    return Grid(("per customer", "precision", "recall", "MAP", "NDCG"), rows)
 
 
 def _results_csv(result: Evaluation, dataset: Dataset) -> str:

@@ -42,6 +42,8 @@ class Answers:
     """By length, the lists of the first seed; the control hands out the model's, so it has none."""
     novelty: Mapping[int, Float64[np.ndarray, " l"]] = field(default_factory=dict)
     """By length, the novelty of each list."""
+    of_customers: Mapping[str, Float64[np.ndarray, "s l"]] = field(default_factory=dict)
+    """By metric of lists, the value of the list of each customer by the model of each seed."""
 
     @classmethod
     def join(cls, parts: "Sequence[Answers]") -> "Answers":
@@ -54,6 +56,7 @@ class Answers:
             sum(part.seconds for part in parts),
             {k: join_lists([part.lists[k] for part in parts]) for k in first.lists},
             {k: np.concatenate([part.novelty[k] for part in parts]) for k in first.novelty},
+            {one: np.concatenate([part.of_customers[one] for part in parts], axis=1) for one in first.of_customers},
         )
 
 
@@ -276,14 +279,15 @@ def _join(views: Sequence[_View], split: Split, ks: Sequence[int]) -> Evaluation
 
 def _answers(scorers: Sequence[Scorer], queries: Queries, seeds: tuple[int, ...] = ()) -> Answers:
     each = [queries.values(scorer, with_lists=number == 0) for number, scorer in enumerate(scorers)]
-    values, lists = each[0]
+    values, lists, of_customers = each[0]
     note = scorers[0].note
     return Answers(
-        {metric: np.stack([found[metric] for found, _ in each]) for metric in values},
+        {metric: np.stack([found[metric] for found, _, _ in each]) for metric in values},
         seeds,
         (note,) if note else (),
         lists=lists,
         novelty={k: one.novelty(queries.counts) for k, one in lists.items()},
+        of_customers={metric: np.stack([found[metric] for _, _, found in each]) for metric in of_customers},
     )
 
 
@@ -302,8 +306,12 @@ def _control(scorers: Sequence[Scorer], queries: Queries, rng: np.random.Generat
             other = everybody.copy()
             other[asked] = rng.permutation(asked)
             handed = replace(scorer, group=scorer.group[other])
-            found.append(queries.values(handed, with_lists=False)[0])
-    return Answers({metric: np.mean([values[metric] for values in found], axis=0)[None] for metric in found[0]})
+            found.append(queries.values(handed, with_lists=False))
+    means, of_customers = (
+        {metric: np.mean([one[metric] for one in each], axis=0)[None] for metric in each[0]}
+        for each in ([values for values, _, _ in found], [values for _, _, values in found])
+    )
+    return Answers(means, of_customers=of_customers)
 
 
 def _means(values: Float64[np.ndarray, "s n"]) -> Float64[np.ndarray, " s"]:

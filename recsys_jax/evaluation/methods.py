@@ -291,5 +291,5 @@ def _score(part: Dataset, inner: Fold, queries: Queries, config: DeepConfig) -> 
         model = fit(part, config, train=inner.train)
     except Diverged:
         return 0.0
-    values, _ = queries.values(model_scorer(model, part), with_lists=False)
+    values, _, _ = queries.values(model_scorer(model, part), with_lists=False)
     return float(values["mrr"].mean())

@@ -220,8 +220,11 @@ class Queries:
 
     def values(
         self, scorer: Scorer, *, with_lists: bool = True
-    ) -> tuple[dict[str, Float64[np.ndarray, " n"]], dict[int, Lists]]:
-        """The metrics of each query, and the lists by length. What shares its scores and target is computed once."""
+    ) -> tuple[dict[str, Float64[np.ndarray, " n"]], dict[int, Lists], dict[str, Float64[np.ndarray, " l"]]]:
+        """The metrics of each query, the lists by length, and the metrics of each listed customer.
+
+        What shares its scores and target is computed once.
+        """
         if self.bought is None:
             asked, row = np.unique(scorer.group[self.pairs[:, 0]], return_inverse=True)
             mine = np.searchsorted(asked, scorer.group[self.listed])
@@ -232,7 +235,7 @@ class Queries:
         pairs, back = np.unique(row.astype(np.int64) * products + self.targets, return_inverse=True)
         rows, targets = pairs // products, pairs % products  # ordered by row
         step = max(1, 2**22 // products)  # a block of scores of at most 32 MB
-        parts, lists = [], []
+        parts, lists, places = [], [], []
         for start in range(0, len(asked), step):
             scores = scorer.of_groups(asked[start : start + step])
             if products < scores.shape[1]:
@@ -242,23 +245,33 @@ class Queries:
                 scores = np.array(scores)  # JAX's cannot be written to
                 scores[gone[:, 0] - start, gone[:, 1]] = -np.inf
             here = slice(*np.searchsorted(rows, [start, start + step]))
-            parts.append(self._metrics(scores, rows[here] - start, targets[here], step))
+            places.append(metrics.ranks_in_rows(scores, rows[here] - start, targets[here]))
+            parts.append(self._metrics(scores, rows[here] - start, targets[here], places[-1], step))
             if with_lists:
                 lists.append({k: top_lists(scores, k=k) for k in self.ks})
         values = {metric: np.concatenate([part[metric] for part in parts])[back] for metric in parts[0]}
+        better, equal = (np.concatenate(each)[back] for each in zip(*places, strict=True))
+        of_list = np.searchsorted(self.listed, self.pairs[:, 0])
+        found = [metrics.list_metrics((better, equal), of_list, k=k) for k in self.ks]
+        of_customers = {name: one[name] for one in found for name in one}
         if not with_lists:
-            return values, {}
+            return values, {}, of_customers
         joined = {k: join_lists([one[k] for one in lists]).of(mine) for k in self.ks}
         # In the numbering of all products.
-        return values, {
+        whole = {
             k: replace(one, products=self.candidates[one.products].astype(np.int32), total=len(self.counts))
             for k, one in joined.items()
         }
+        return values, whole, of_customers
 
     def _metrics(
-        self, scores: Float[np.ndarray, "g q"], rows: Int[np.ndarray, " m"], targets: Int[np.ndarray, " m"], step: int
+        self,
+        scores: Float[np.ndarray, "g q"],
+        rows: Int[np.ndarray, " m"],
+        targets: Int[np.ndarray, " m"],
+        ranked: metrics.Ranks,
+        step: int,
     ) -> dict[str, Float64[np.ndarray, " m"]]:
-        ranked = metrics.ranks_in_rows(scores, rows, targets)
         out = {f"hit@{k}": metrics.hit_at_k(ranked, k=k) for k in self.ks}
         if self.categories is not None:
             # A row of scores answers all targets of a category alike.

@@ -39,6 +39,8 @@ class Report:
     """Model minus method, by method and metric, query by query. Of several seeds, with other seeds too."""
     lists: Mapping[str, Mapping[str, Interval]]
     """By method, "coverage@k", "gini@k" and "novelty@k"."""
+    of_customers: Mapping[str, Mapping[str, Interval]]
+    """By method and metric of lists, the mean over customers."""
     count: int
     seed: int
     """Of the `count` resamples of the customers."""
@@ -78,6 +80,7 @@ class Report:
                 for method, by_metric in self.means.items()
             },
             "lists": {method: _documents(by_name) for method, by_name in self.lists.items()},
+            "per customer": {method: _documents(by_name) for method, by_name in self.of_customers.items()},
             "model minus": {method: _documents(found, reading=True) for method, found in self.differences.items()},
         }
         if CONTROL in result.values:
@@ -128,10 +131,12 @@ def report(result: Evaluation, *, count: int = 1000, seed: int = 0) -> Report:
     }
     model, own = stacked[MODEL], result.methods[MODEL].values
 
-    def table(columns: Mapping[str, Float64[np.ndarray, "n m"]]) -> dict[str, dict[str, Interval]]:
+    def table(
+        columns: Mapping[str, Float64[np.ndarray, "n m"]], of: Sequence[str], customers: Int[np.ndarray, " n"]
+    ) -> dict[str, dict[str, Interval]]:
         together = np.concatenate(list(columns.values()), axis=1)
-        found = iter(mean_intervals(together, result.customers, **options))
-        return {method: {metric: next(found) for metric in names} for method in columns}
+        found = iter(mean_intervals(together, customers, **options))
+        return {method: {metric: next(found) for metric in of} for method in columns}
 
     differences: dict[str, dict[str, Interval]] = {}
     rivals = [method for method in stacked if method != MODEL]
@@ -140,7 +145,7 @@ def report(result: Evaluation, *, count: int = 1000, seed: int = 0) -> Report:
             each = {metric: own[metric] - result.values[method][metric] for metric in names}
             differences[method] = {name: seeds_interval(one, result.customers, **options) for name, one in each.items()}
     elif rivals:
-        differences = table({method: model - stacked[method] for method in rivals})
+        differences = table({method: model - stacked[method] for method in rivals}, names, result.customers)
     groups = {}
     for group, members in result.groups.items():
         if group != ALL:
@@ -152,8 +157,17 @@ def report(result: Evaluation, *, count: int = 1000, seed: int = 0) -> Report:
             coverage, gini = list_intervals(one, count=max(count // 5, 2), seed=seed)
             novelty = mean_interval(answers.novelty[k], result.listed, **options)
             lists.setdefault(method, {}).update({f"coverage@{k}": coverage, f"gini@{k}": gini, f"novelty@{k}": novelty})
+    by_list = tuple(result.methods[MODEL].of_customers)
+    per_customer = {}
+    if by_list:
+        columns = {
+            method: np.stack([answers.of_customers[name].mean(axis=0) for name in by_list], axis=1)
+            for method, answers in result.methods.items()
+        }
+        per_customer = table(columns, by_list, result.listed)
     leak_free = None if result.leak_free is None else report(result.leak_free, **options)
-    return Report(result, table(stacked), groups, differences, lists, count, seed, leak_free)
+    means = table(stacked, names, result.customers)
+    return Report(result, means, groups, differences, lists, per_customer, count, seed, leak_free)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Ranking metrics: scores and targets in, one value per query out; whoever calls them averages.
+"""Ranking metrics: scores and targets in, one value per query or list out; whoever calls them averages.
 
 Products with equal scores have no order. A metric is then its expectation over all orders of the tied products, so a
 method cannot gain or lose by the order of a file, and constant scores give the exact figures of a random ranking. A
@@ -78,6 +78,41 @@ def ndcg_at_k(ranked: Ranks, *, k: int) -> Float64[np.ndarray, " n"]:
     [1.0, 0.5, 0.0]
     """
     return _mean_over_ties(ranked, lambda rank: np.where(rank <= k, 1.0 / np.log2(1.0 + rank), 0.0))
+
+
+def list_metrics(ranked: Ranks, lists: Int[np.ndarray, " n"], *, k: int) -> dict[str, Float64[np.ndarray, " l"]]:
+    """Precision@k, Recall@k, MAP@k and NDCG@k of each list with one or more relevant products, of which row i is one.
+
+    `lists` has the number of the list that each belongs to, from 0; all have one. Of a list with r relevant products,
+    of which h(p) are among the first p: Precision@k = h(k) / k; Recall@k = h(k) / r; NDCG@k = the sum of
+    1 / log2(1 + p) over their places p <= k, divided by that of the places 1 to min(r, k); AP@k, whose mean over lists
+    is MAP@k, = the sum of h(p) / p over these places, divided by r.
+
+    Ties are expectations: a product with b better ones, s of them relevant, that ties with e - 1 others, m of them
+    relevant, is at the place b + q for q = 1 to e alike, and then h is expected to be 1 + s + m (q - 1) / (e - 1).
+
+    >>> found = list_metrics((np.array([0, 2]), np.array([1, 1])), np.array([0, 0]), k=3)  # at the places 1 and 3
+    >>> {name: round(float(value[0]), 4) for name, value in found.items()}  # map: (1 + 2 / 3) / 2
+    {'precision@3': 0.6667, 'recall@3': 1.0, 'map@3': 0.8333, 'ndcg@3': 0.9197}
+    """
+    better, equal = ranked
+    relevant = np.bincount(lists)
+    # Those of a list that tie are a group; groups are numbered list by list, the better first.
+    _, group, size = np.unique(lists * (better.max(initial=0) + 1) + better, return_inverse=True, return_counts=True)
+    above = (np.cumsum(size) - size)[group] - (np.cumsum(relevant) - relevant)[lists]
+    hit = hit_at_k(ranked, k=k)
+    inverse = _mean_over_ties(ranked, lambda rank: np.where(rank <= k, 1.0 / rank, 0.0))
+    # h(p) / p = (1 + s + m (p - b - 1) / (e - 1)) / p is a constant, and another one times 1 / p.
+    share = (size[group] - 1) / np.maximum(equal - 1, 1)
+    precision = (1 + above - share * (better + 1)) * inverse + share * hit
+    hits, precisions, gains = (np.bincount(lists, one) for one in (hit, precision, ndcg_at_k(ranked, k=k)))
+    ideal = np.cumsum(1.0 / np.log2(1.0 + np.arange(1, relevant.max(initial=0) + 1)))[np.minimum(relevant, k) - 1]
+    return {
+        f"precision@{k}": hits / k,
+        f"recall@{k}": hits / relevant,
+        f"map@{k}": precisions / relevant,
+        f"ndcg@{k}": gains / ideal,
+    }
 
 
 def category_ranks(scores: Float[np.ndarray, "n p"], same_category: Bool[np.ndarray, "n p"]) -> CategoryRanks:

@@ -233,6 +233,8 @@ def test_a_split_is_measured_without_a_trained_run(tmp_path):
     out = tmp_path / "runs" / "shop"
     page = (out / "hold-out" / "report.md").read_text("utf-8")
     assert re.search(r"^\| naive Bayes \| 0\.\d{4} ± 0\.\d{4} \|", page, flags=re.M)
+    assert re.search(r"^\| per customer \| precision \| recall \| MAP \| NDCG \|$", page, flags=re.M)
+    assert re.search(r"^\| naive Bayes( \| 0\.\d{4}){2}( \| 0\.\d{4} ± 0\.\d{4}){2} \|$", page, flags=re.M)
     assert "* No signal from attributes" in page
     written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     names = ("metrics.json", "report.md", "results.csv", "results_by_segment.png")

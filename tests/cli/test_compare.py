@@ -213,7 +213,7 @@ def test_a_fold_is_what_the_peers_read(folder, tmp_path):
     assert task.products.shape[0] == len(dataset.product_ids)
     mrr = peers_task.measure(task, peers_task.popularity(task))
     popularity = popularities(dataset)["popularity"].learn(dataset, fold, 0, lambda word: None).scorers(dataset)[0]
-    ours, _ = Queries.of(dataset, fold, (10,)).values(popularity)
+    ours, _, _ = Queries.of(dataset, fold, (10,)).values(popularity)
     assert mrr == pytest.approx(ours["mrr"].mean())
 
 
@@ -243,7 +243,7 @@ def test_what_is_owned_is_ranked_by_peers_as_it_is_here(folder, tmp_path, repeat
     write_split(tmp_path, dataset, fold)
     task = peers_task.outer_task(peers_task.read_split(tmp_path))
     popularity = popularities(dataset)["popularity"].learn(dataset, fold, 0, lambda word: None).scorers(dataset)[0]
-    ours, _ = Queries.of(dataset, fold, (10,)).values(popularity)
+    ours, _, _ = Queries.of(dataset, fold, (10,)).values(popularity)
     assert peers_task.measure(task, peers_task.popularity(task)) == pytest.approx(ours["mrr"].mean())
     assert bool(task.owned.sum()) is not repeats
 

@@ -11,6 +11,7 @@ from recsys_jax.data.splits import SPLITS, Derived, Fold, Split
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.baselines import baselines
+from recsys_jax.evaluation.bootstrap import mean_interval
 from recsys_jax.evaluation.engine import ALL
 from recsys_jax.evaluation.methods import fixed, model_scorer
 from recsys_jax.evaluation.queries import Queries, Scorer, attribute_rows
@@ -124,8 +125,8 @@ def test_shared_scores_mean_the_same_as_each_query_by_itself():
     shared = Scorer.table(table, np.repeat([0, 1], 100))
     codes = np.array([0] * 4 + [1] * 4)
     counts = np.bincount(data.purchases[:, 1], minlength=8)
-    found, lists = values(shared, data)
-    plain, _ = values(Scorer(shared, np.arange(200)), data)
+    found, lists, _ = values(shared, data)
+    plain, _, _ = values(Scorer(shared, np.arange(200)), data)
     for i, (customer, target) in enumerate(data.purchases):
         scores, targets = table[[customer // 100]], np.array([target])
         ranked = metrics.ranks(scores, targets)
@@ -189,12 +190,46 @@ def test_only_candidates_are_ranked():
     candidates = np.isin(np.arange(8), [0, 1, 4])  # p0, p1, q0
     # The best of all is p2, which is no candidate: the order among the others is p1, q0, p0.
     scorer = Scorer.table(np.array([[1.0, 3, 9, 0, 2, 0, 0, 0]]), np.zeros(6, int))
-    found, lists = values(scorer, data, (1, 2), candidates=candidates)
+    found, lists, _ = values(scorer, data, (1, 2), candidates=candidates)
     bought = [data.product_ids[row] for row in data.purchases[candidates[data.purchases[:, 1]], 1]]
     by_hand = {"p1": 1.0, "q0": 1 / 2, "p0": 1 / 3}
     assert found["mrr"].tolist() == pytest.approx([by_hand[name] for name in bought])
     assert lists[1].exposure().tolist() == [0, 4, 0, 0, 0, 0, 0, 0]
     assert lists[1].total == 8
+
+
+def test_lists_are_measured_customer_by_customer():
+    """Among the candidates, by hand: each customer counts alike, whatever was bought."""
+    data = bought_by({"x": [["p0", "p1", "q0"], ["q0"]], "y": [["p1", "p2"]]})
+    candidates = np.isin(np.arange(8), [0, 1, 4])  # p0, p1, q0, which are ranked p1, q0, p0 for x and q0, p1, p0 for y
+    table = np.array([[1.0, 3, 9, 0, 2, 0, 0, 0], [1.0, 2, 9, 0, 3, 0, 0, 0]])
+    *_, found = values(Scorer.table(table, np.array([0, 0, 1])), data, (2,), candidates=candidates)
+    second = 1 / np.log2(3)
+    assert found["precision@2"].tolist() == [1, 1 / 2, 1 / 2]
+    assert found["recall@2"].tolist() == pytest.approx([2 / 3, 1, 1])
+    assert found["map@2"].tolist() == pytest.approx([(1 + 1) / 3, 1 / 2, 1 / 2])
+    assert found["ndcg@2"].tolist() == pytest.approx([1, second, second])
+
+
+def test_means_over_customers_stand_in_the_document():
+    """Of folds, of several seeds and of the control; the interval draws the customers."""
+    data = bought_by({"x": [["p0", "p1"], ["p2", "p0"], ["p1"]], "y": [["q0", "q1", "q2"], ["q0"], ["q3", "q1"]]})
+    result = cross_validation(data, DeepConfig(epochs=2), (1, 3), folds=3, seeds=[0, 1], ensemble=True)
+    document = report(result, count=50).document()["per customer"]
+    assert set(document) == set(result.methods)
+    for method, answers in result.methods.items():
+        assert answers.of_customers["map@3"].shape == (len(answers.values["mrr"]), 6)
+        # What a customer's hits say, purchase by purchase.
+        hits = [result.values[method]["hit@3"][result.customers == customer] for customer in result.listed]
+        for metric, expected in (
+            ("recall@3", [one.mean() for one in hits]),
+            ("precision@3", [sum(one) / 3 for one in hits]),
+        ):
+            assert answers.of_customers[metric].mean(axis=0) == pytest.approx(np.array(expected))
+            assert document[method][metric]["mean"] == pytest.approx(np.mean(expected))
+            assert document[method][metric]["n"] == 6
+            alone = mean_interval(np.array(expected), result.listed, count=50)
+            assert document[method][metric]["low"] == pytest.approx(alone.low)
 
 
 @pytest.fixture(scope="module")

@@ -38,7 +38,7 @@ def test_each_query_is_ranked_among_what_its_customer_does_not_own(shop, scores,
     }[scores]
     group = np.arange(customers) % 2 if grouped else np.arange(customers)
     (fold,) = time_split(shop, 0.4).folds
-    found, lists = Queries.of(shop, fold, KS).values(Scorer.table(table, group))
+    found, lists, _ = Queries.of(shop, fold, KS).values(Scorer.table(table, group))
     earlier = [set(shop.purchases[fold.train & (shop.purchases[:, 0] == c), 1].tolist()) for c in range(customers)]
     counts = np.bincount(shop.purchases[fold.train, 1], minlength=products)
     kinds = np.unique(np.asarray(shop.categories), return_inverse=True)[1]
@@ -74,11 +74,13 @@ def test_who_owns_nearly_all_has_a_short_list(shop):
     purchases = np.array([[0, p] for p in range(7)] + [[1, 0], [1, 1]])
     data = replace(shop, purchases=purchases, dates=np.arange(9.0))
     train = np.array([True] * 6 + [False] + [True, False])
-    found, lists = Queries.of(data, Fold(train, ~train), (3,)).values(Scorer.table(np.zeros((1, 8)), np.zeros(40, int)))
+    found, lists, _ = Queries.of(data, Fold(train, ~train), (3,)).values(
+        Scorer.table(np.zeros((1, 8)), np.zeros(40, int))
+    )
     assert found["mrr"].tolist() == [pytest.approx(3 / 4), pytest.approx(np.mean(1 / np.arange(1, 8)))]
     assert lists[3].exposure().sum() == pytest.approx(2 + 3)
     again = Fold(train, ~train, repeats=True)
-    _, lists = Queries.of(data, again, (3,)).values(Scorer.table(np.zeros((1, 8)), np.zeros(40, int)))
+    _, lists, _ = Queries.of(data, again, (3,)).values(Scorer.table(np.zeros((1, 8)), np.zeros(40, int)))
     assert lists[3].exposure().sum() == pytest.approx(3 + 3)
 
 

@@ -43,6 +43,63 @@ def test_ties_count_by_expectation(scores, data, k):
     assert metrics.category_hit(of_category, k=k)[0] == pytest.approx(wanted["category"])
 
 
+def lists_by_brute_force(scores, relevant, k):
+    """Each metric of one list, averaged over all orders that the scores allow."""
+    orders = [
+        order for order in permutations(range(len(scores))) if all(scores[a] >= scores[b] for a, b in pairwise(order))
+    ]
+    found = []
+    for order in orders:
+        hits = [product in relevant for product in order]
+        first = hits[:k]
+        gain = sum(hit / np.log2(2 + i) for i, hit in enumerate(first))
+        ideal = sum(1 / np.log2(2 + i) for i in range(min(k, len(relevant))))
+        precisions = [sum(hits[: i + 1]) / (i + 1) for i, hit in enumerate(first) if hit]
+        found.append([sum(first) / k, sum(first) / len(relevant), sum(precisions) / len(relevant), gain / ideal])
+    return dict(zip(("precision", "recall", "map", "ndcg"), np.mean(found, axis=0), strict=True))
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    scores=st.lists(st.lists(st.integers(0, 2), min_size=6, max_size=6), min_size=1, max_size=3),
+    data=st.data(),
+    k=st.integers(1, 7),
+)
+def test_lists_with_ties_count_by_expectation(scores, data, k):
+    """Whatever the order in which the purchases come."""
+    some = st.sets(st.integers(0, 5), min_size=1)
+    bought = [(row, product) for row in range(len(scores)) for product in data.draw(some)]
+    rows, targets = np.array(data.draw(st.permutations(bought))).T
+    ranked = metrics.ranks(np.array(scores, float)[rows], targets)
+    found = metrics.list_metrics(ranked, rows, k=k)
+    assert set(found) == {f"{name}@{k}" for name in ("precision", "recall", "map", "ndcg")}
+    for row, line in enumerate(scores):
+        relevant = {product for one, product in bought if one == row}
+        expected = lists_by_brute_force(line, relevant, k)
+        assert {name: found[f"{name}@{k}"][row] for name in expected} == pytest.approx(expected)
+
+
+def test_lists_of_one_purchase_are_what_the_purchase_is():
+    scores = np.random.default_rng(0).integers(5, size=(50, 20)).astype(float)
+    ranked = metrics.ranks(scores, np.arange(50) % 20)
+    found = metrics.list_metrics(ranked, np.arange(50), k=10)
+    assert found["recall@10"] == pytest.approx(metrics.hit_at_k(ranked, k=10))
+    assert found["precision@10"] == pytest.approx(metrics.hit_at_k(ranked, k=10) / 10)
+    assert found["ndcg@10"] == pytest.approx(metrics.ndcg_at_k(ranked, k=10))
+    whole = metrics.list_metrics(ranked, np.arange(50), k=20)
+    assert whole["map@20"] == pytest.approx(metrics.reciprocal_rank(ranked))
+
+
+def test_a_large_catalogue_of_ties_is_exact():
+    """Of p products of which all tie, r are relevant: the first K hold K r / p of them."""
+    p, r, k = 100_000, 40, 10
+    ranked = np.zeros(r, int), np.full(r, p)
+    found = metrics.list_metrics(ranked, np.zeros(r, int), k=k)
+    assert found["recall@10"][0] == pytest.approx(k / p)
+    by_place = [(1 + (r - 1) * (place - 1) / (p - 1)) / place for place in range(1, k + 1)]
+    assert found["map@10"][0] == pytest.approx(sum(by_place) / p)
+
+
 def test_random_on_the_mall_is_the_known_figure():
     """93 products in categories of 20, 20, 13, 20 and 20: Hit@3 is 3 / 93, Category Hit@3 50.0 % of the purchases."""
     sizes, reviews = [20, 20, 13, 20, 20], [60, 59, 38, 60, 60]
