@@ -11,6 +11,7 @@ import pytest
 from conftest import missing
 
 from recsys_jax import cli
+from recsys_jax.console import terminal
 
 
 class Result(NamedTuple):
@@ -32,6 +33,7 @@ def run(*words: object, cwd: Path | str = ".") -> Result:
     """`recsys-jax WORDS`, run in a folder."""
     out, err, status = io.StringIO(), io.StringIO(), 0
     before = dict(os.environ)
+    terminal.FIRST_LINE = 1e6  # how long a command takes decides nothing here
     with chdir(cwd), redirect_stdout(out), redirect_stderr(err):
         try:
             cli.main([str(word) for word in words])

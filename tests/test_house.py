@@ -29,7 +29,7 @@ def test_no_module_is_longer_than_400_lines():
 
 def test_the_doorstep_is_swept():
     doorstep = {path.name for path in SOURCES if path.parent == ROOT / "recsys_jax"}
-    assert doorstep == {"__init__.py", "__main__.py", "config.py", "errors.py"}
+    assert doorstep == {"__init__.py", "__main__.py", "config.py", "errors.py", "stopping.py"}
 
 
 def test_the_tests_have_the_same_rooms():
@@ -42,7 +42,7 @@ def test_readme_and_the_contract_name_each_room_in_the_same_order():
     tree = (ROOT / "README.md").read_text("utf-8").partition("## Layout")[2].partition("scripts/")[0]
     told = re.findall(r"^  (\w+)/ +\S", tree, flags=re.M)
     [contract] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
-    assert contract["layers"][::-1] == ["errors", "config", *told]
+    assert contract["layers"][::-1] == ["errors", "stopping", "config", *told]
     assert {room.name for room in ROOMS if room.parent == ROOT / "recsys_jax"} == set(told)
 
 

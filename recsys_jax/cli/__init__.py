@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     from recsys_jax.console import terminal  # before all else: it answers Ctrl-C, and a missing package, from the start
 
-    terminal.command(*find(words))
+    with terminal.progress("starting"):
+        found = find(words)
+    terminal.command(*found)
 
 
 def _keep_streams() -> None:

@@ -1,9 +1,6 @@
 """Trains a recipe on a dataset, such as `recsys-jax train data/amoremall deep --loss infonce --seeds 32 --ensemble`."""
 
-import signal
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import tyro
 
-from recsys_jax import Dataset, DeepConfig, InputError, TrainedModel, WideConfig, fit
+from recsys_jax import Dataset, DeepConfig, InputError, TrainedModel, WideConfig, fit, stopping
 from recsys_jax.config import FORMER_FIELDS, FORMER_RECIPES, RECIPES, Config, describe
 from recsys_jax.console import places
 from recsys_jax.console.recommendations import example
@@ -104,10 +101,13 @@ def main(options: Options) -> str:
     share_processors(config, len(seeds) - 1)
     dataset = places.open_dataset(options.dataset, run, options.customers)
     console.print(f"Training {describe(config)}, seed {config.seed}")
-    checkpoints = Checkpoints(run, options.resume, options.checkpoint_every, tell=console.print)
+    checkpoints = Checkpoints(run, options.resume, options.checkpoint_every, stopping.asked, console.print)
     with places.alone(run):
-        with saved_when_stopped(checkpoints):
-            model = _fit(dataset, config, checkpoints)
+        with stopping.saying(lambda: _saved(checkpoints), saves=True):
+            try:
+                model = _fit(dataset, config, checkpoints)
+            except Stopped:
+                stopping.end()
         places.write_model(model, run, options.dataset)
         checkpoints.remove()
         places.write_set_aside(dataset.set_aside, run)
@@ -133,29 +133,10 @@ def _recipe(options: Options) -> Config:
     return read_config(options.recipe_file, note)
 
 
-@contextmanager
-def saved_when_stopped(checkpoints: Checkpoints) -> Iterator[None]:
-    """Ctrl-C and SIGTERM wait for the next checkpoint, then end with a sentence; a second one ends all at once."""
-    signals: list[int] = []
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(number: int, _: object) -> None:
-        signals.append(number)
-        for one, handler in before.items():
-            signal.signal(one, handler)
-
-    checkpoints.stop = lambda: bool(signals)
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    except Stopped as stopped:
-        saved = f"after {stopped} and saved in {checkpoints.folder}: the same command with --resume goes on"
-        console.print(f"Stopped {saved if checkpoints.saved else 'before there was anything to save'}")
-        sys.exit(128 + signals[0])
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _saved(checkpoints: Checkpoints) -> str:
+    """What a stopped training says; empty where nothing is saved."""
+    where = f"in {checkpoints.folder}; the same command with --resume goes on"
+    return f"saved after {checkpoints.saved} {where}" if checkpoints.saved else ""
 
 
 def _fit(dataset: Dataset, config: Config, checkpoints: Checkpoints) -> TrainedModel:

@@ -6,29 +6,19 @@ import os
 import re
 import shlex
 import shutil
-import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, get_type_hints
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Any, get_type_hints
 
+from recsys_jax import stopping
 
-def _stop(number: int, _: object) -> NoReturn:
-    # At once: an ordinary exit would tear Python down under a computation that still runs in XLA's threads.
-    # Files are written under another name first, so none is left half-written.
-    with suppress(OSError):  # who read it may be gone
-        sys.stdout.flush()
-    if sys.stdout.isatty():
-        os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
-    os.write(2, b"stopped\n")
-    os._exit(128 + number)
-
-
-signal.signal(signal.SIGINT, _stop)
-signal.signal(signal.SIGTERM, _stop)
+stopping.listen()  # before what takes long to import
 
 
 # The extra of recsys_jax that brings a package; what is not here comes with recsys_jax itself.
@@ -218,16 +208,40 @@ def program() -> str:
     return shlex.quote(str(path) if here.startswith("..") else here) + module
 
 
+FIRST_LINE = 1.0
+"""The seconds after which progress is told where nobody watches."""
+
+
 @contextmanager
 def progress(title: str) -> Iterator[Callable[..., None]]:
-    """A progress bar: a function of how much is done, of how much, and a short description of the current state."""
+    """A progress bar: a function of how much is done, of how much, and a short description of the current state.
+
+    Where nobody watches, there are lines on the standard error instead: the first after a second, then more seldom.
+    """
     title_column, word_column = (TextColumn(f"{{task.{one}}}", markup=False) for one in ("description", "fields[word]"))
     columns = (title_column, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), word_column)
-    # Where nobody watches, a bar leaves an empty line behind.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    watched, over = console.is_terminal, Event()
+    # A bar would leave an empty line behind. The time left follows from all that was done, as a fit may take minutes.
+    bar = Progress(*columns, console=console, transient=True, disable=not watched, speed_estimate_period=86400.0)
+    with bar:
         task = bar.add_task(title, total=None, word="")
+        if not watched:
+            Thread(target=_tell, args=(bar, over), daemon=True).start()
 
         def update(done: int, total: int, word: str = "") -> None:
             bar.update(task, completed=done, total=total, word=word)
 
-        yield update
+        try:
+            yield update
+        finally:
+            over.set()
+
+
+def _tell(bar: Progress, over: Event) -> None:
+    wait = FIRST_LINE
+    while not over.wait(wait):
+        [task] = bar.tasks
+        done = "" if task.total is None else f"{task.percentage:.0f} %"
+        left = "" if task.time_remaining is None else f"{timedelta(seconds=task.time_remaining)} left"
+        errors.print(", ".join(filter(None, [task.description, done, left, task.fields["word"]])))
+        wait = min(2.0 * wait, 60.0)

@@ -19,6 +19,7 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 
+from recsys_jax import stopping
 from recsys_jax.data.values import as_key, as_number, composed, parse_number, plain
 from recsys_jax.errors import InputError, choices, shown
 
@@ -54,12 +55,14 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     # A number that nobody else draws: in two containers that share a folder, process ids are the same.
     temporary = path.with_name(f".{path.name}.{randbelow(10**18)}")
     opened = temporary.open("xb")
+    stopping.unfinished.add(temporary)
     try:
         with opened as stream:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)
+        stopping.written[path] = None
         sync_folder(path.parent)
     except OSError as error:
         if error.errno not in (ENOSPC, EDQUOT, EFBIG):
@@ -70,6 +73,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
+        stopping.unfinished.discard(temporary)
 
 
 def write_file(path: Path, content: bytes | str) -> None:

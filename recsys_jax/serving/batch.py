@@ -14,6 +14,7 @@ from typing import IO, Any
 import numpy as np
 from jaxtyping import Int
 
+from recsys_jax import stopping
 from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.files import replace_file, sheet_text, sync_folder
 from recsys_jax.data.tables import Table
@@ -21,7 +22,7 @@ from recsys_jax.errors import InputError, shown
 from recsys_jax.serving.customer_file import Source, values
 from recsys_jax.serving.history import History
 from recsys_jax.serving.recommender import Ranking, Recommender
-from recsys_jax.storage.jobs import Parts, environment, fingerprint, kept, stopping
+from recsys_jax.storage.jobs import Parts, environment, fingerprint, kept, stopped
 
 try:
     import pyarrow as arrow
@@ -107,7 +108,7 @@ def score_file(
     request = {"top_n": top_n, "categories": categories or None, "available": stock}
     source.check(request)
     busy = f"{out}: found another process that is writing this file; allowed: one at a time"
-    with parts.alone(busy) as said, stopping(parts, source.total):
+    with parts.alone(busy) as said, stopping.saying(lambda: stopped(parts, source.total)):
         if said:
             tell(f"note: {said}")
         counts = Counts(**parts.state)
@@ -126,7 +127,7 @@ def score_file(
             _write(source, parts, out, counts)
         except (InputError, OSError) as error:
             old = f"; {out} is unchanged" if out.exists() else ""
-            raise InputError(f"{error}{old}" + (f"; {kept(parts, source.total)}" if parts.files else "")) from error
+            raise InputError("; ".join(filter(None, [f"{error}{old}", kept(parts, source.total)]))) from error
         parts.files.clear()  # they have served
     return counts, before
 

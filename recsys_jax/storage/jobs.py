@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from hashlib import file_digest
@@ -14,6 +13,7 @@ from typing import IO, Any
 import jax
 import numpy as np
 
+from recsys_jax import stopping
 from recsys_jax.data.files import open_file, read_file, read_json, replace_file, require_folder, write_file
 from recsys_jax.errors import InputError
 
@@ -55,9 +55,11 @@ def only_process(folder: Path, busy: str) -> Iterator[None]:
     A killed process gives it back. Raises `InputError(busy)` where another process that still runs has the folder.
     """
     with _locked(folder, busy) as stream:
+        stopping.unfinished.add(folder / LOCK)
         try:
             yield
         finally:
+            stopping.unfinished.discard(folder / LOCK)
             with suppress(OSError):  # something is in it; or, on Windows, this process has the lock open
                 if os.path.samestat(os.fstat(stream.fileno()), (folder / LOCK).stat()):  # not yet the next process's
                     (folder / LOCK).unlink()
@@ -181,29 +183,15 @@ class Parts:
 
 
 def kept(parts: Parts, total: int) -> str:
-    """A sentence on what is kept of an interrupted job of so many rows."""
+    """A sentence on what is kept of an interrupted job of so many rows; empty where that is nothing."""
+    if not parts.files:
+        return ""
     done = f"{parts.state['rows']:,} of {total:,} rows are done"
     return f"{done} and kept in {parts.folder}: the same command continues there"
 
 
-@contextmanager
-def stopping(parts: Parts, total: int) -> Iterator[None]:
-    """Says what is kept before SIGTERM or Ctrl-C ends the command."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(number: int, frame: Any) -> None:
-        if parts.files:
-            os.write(2, f"{kept(parts, total)}\n".encode())
-        else:
-            parts.remove()
-        handler = before[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def stopped(parts: Parts, total: int) -> str:
+    """The same where the process ends now: where nothing is kept, the folder goes away."""
+    if not parts.files:
+        parts.remove()
+    return kept(parts, total)

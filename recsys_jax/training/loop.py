@@ -29,9 +29,9 @@ _compiled = partial(jax.jit, static_argnames=("model", "loss", "optimiser", "num
 
 
 class Pace:
-    """How many rounds the next call may take, so that Ctrl-C and SIGTERM wait for some `SECONDS` only."""
+    """How many rounds the next call may take, so that a training that is to stop can save within some `SECONDS`."""
 
-    SECONDS = 2.0
+    SECONDS = 0.7
 
     def __init__(self, first: int) -> None:
         self.rounds, self._shortest = max(first, 1), inf

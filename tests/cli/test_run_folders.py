@@ -5,12 +5,13 @@ import shutil
 import signal
 from contextlib import ExitStack, chdir
 from pathlib import Path
+from threading import Lock
 
 import pytest
 from command_line import done, run, told
 from conftest import write_mall
 
-from recsys_jax import InputError, load_dataset, load_model, save_model
+from recsys_jax import InputError, load_dataset, load_model, save_model, stopping
 from recsys_jax.cli import personas as cluster
 from recsys_jax.cli import run as main_job
 from recsys_jax.console import places, reports
@@ -279,8 +280,10 @@ def test_seeds_are_resumed(shop, monkeypatch):
     done(*words)
     whole = [(shop / name).read_bytes() for name in ("model.json", "seeds.json")]
     with monkeypatch.context() as patch:
-        patch.setattr(Checkpoints, "due", lambda self, *epochs: signal.raise_signal(signal.SIGTERM) or self.stop())
-        assert "Stopped after epoch " in run(*words, "--run", "runs/again").stdout
+        patch.setattr(stopping, "_asked", [])
+        patch.setattr(Checkpoints, "due", lambda self, *epochs: not stopping._asked.append(signal.SIGTERM))
+        patch.setattr(stopping, "_ending", Lock())  # which `end` keeps for good
+        assert run(*words, "--run", "runs/again").returncode == 128 + signal.SIGTERM
     said = done(*words, "--resume", "--run", "runs/again").stdout
     assert "Goes on after epoch " in said
     assert [(Path("runs/again") / name).read_bytes() for name in ("model.json", "seeds.json")] == whole

@@ -20,7 +20,7 @@ from test_score import environment, people
 from recsys_jax import InputError, save_model
 from recsys_jax.cli import score
 from recsys_jax.serving import batch
-from recsys_jax.storage.jobs import Parts, stopping
+from recsys_jax.storage.jobs import Parts
 from recsys_jax.storage.jobs import environment as environment_of
 
 # Eight customers to a portion, and each portion is a part.
@@ -345,13 +345,14 @@ def test_a_signal_is_answered_with_what_is_kept(processes, tmp_path, whole, numb
     found, said = processes.end()
     assert found == status
     parts = tmp_path / ".out.parquet.parts"
-    sentence = rf"\d+ of 40 rows are done and kept in {parts}: the same command continues there\nstopped\n"
-    assert re.fullmatch(sentence, said)
+    sentence = rf"Stopped: (\d+) of 40 rows are done and kept in {parts}: the same command continues there"
+    kept = re.fullmatch(sentence, said.splitlines()[-1])
+    assert kept
     assert not (tmp_path / "said1").read_text()  # whoever reads the output reads no sentence on an interruption
     assert {path.name for path in tmp_path.iterdir()} == {"in.parquet", "said1", "said2", parts.name}
     status, more = processes.call(tmp_path)
     assert status == 0
-    assert f"continuing after {said.split()[0]} of 40 rows" in more
+    assert f"continuing after {kept[1]} of 40 rows" in more
     assert result(tmp_path) == whole
 
 
@@ -502,22 +503,3 @@ def test_parts_that_can_not_be_looked_at_stay(mall_run, tmp_path, monkeypatch, w
     assert len(before) == 6
     run(tmp_path, mall_run)
     assert result(tmp_path) == whole
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_signals_are_the_callers_again_after_a_job(tmp_path, fails):
-    """A program that scores goes on, and Ctrl-C is its own."""
-
-    def mine(number, frame):
-        raise AssertionError
-
-    before = {number: signal.signal(number, mine) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        with suppress(ValueError), stopping(Parts(tmp_path / "parts", {}), 5):
-            assert signal.getsignal(signal.SIGINT) is not mine
-            if fails:
-                raise ValueError
-        assert [signal.getsignal(number) for number in before] == [mine, mine]
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -61,6 +61,7 @@ class Options:
 def main(options: Options) -> str:
     """Measures, shows and writes; methods that disagree end it with exit status 1."""
     # Nothing computes in this process, so that Ctrl-C may take the time to end the methods and remove their files.
+    signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return _main(options)

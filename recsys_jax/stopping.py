@@ -1,0 +1,125 @@
+"""Ctrl-C and SIGTERM end a command within two seconds, whatever it computes; it says what is saved.
+
+A program that imports the library keeps its own signals: only commands `listen`.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import NoReturn
+
+GRACE = 1.5
+"""The seconds that a job has to save how far it is and to end by itself."""
+_SIGNALS = signal.SIGINT, signal.SIGTERM
+
+written: dict[Path, None] = {}
+"""The files that this process wrote, in that order."""
+unfinished: set[Path] = set()
+"""The files that go when the process ends: those that are being written under another name, and locks."""
+
+_jobs: list[tuple[Callable[[], str], bool]] = []
+_asked: list[int] = []
+_ending = threading.Lock()
+
+
+def listen() -> None:
+    """Answers SIGINT and SIGTERM from now on; to be called by the main thread.
+
+    Python runs a handler between two steps of the main thread, which may be in XLA for minutes. The bytes that its C
+    code writes into a pipe wake a thread all the same.
+    """
+    for number in _SIGNALS:
+        signal.signal(number, _heard)
+    _open()
+    if hasattr(os, "register_at_fork"):  # a fork would write into its parent's pipe
+        os.register_at_fork(after_in_child=_open)
+
+
+def _open() -> None:
+    inbox, outbox = os.pipe()
+    os.set_blocking(outbox, False)
+    signal.set_wakeup_fd(outbox, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=[inbox], daemon=True).start()
+
+
+def asked() -> bool:
+    """Whether a job that saves is to end."""
+    return bool(_asked)
+
+
+@contextmanager
+def saying(kept: Callable[[], str], *, saves: bool = False) -> Iterator[None]:
+    """While this job runs, `kept` says what is kept of it; where that is empty, the files that were written are named.
+
+    A job that `saves` looks whether it was `asked` and calls `end` when it has saved; any other is ended at once.
+    """
+    _jobs.append((kept, saves))
+    try:
+        yield
+    finally:
+        _jobs.pop()
+
+
+def end() -> NoReturn:
+    """Says what is saved and ends the command; for the main thread, between two computations."""
+    _ending.acquire()  # for good: nobody else says it again
+    _say()
+    sys.exit(128 + _asked[0])
+
+
+def _heard(number: int, _: object) -> None:
+    first = not _asked
+    _asked.append(number)
+    if not (first and any(saves for _, saves in _jobs)):
+        _end_at_once(number)
+
+
+def _watch(inbox: int) -> None:
+    numbers = (number for number in iter(lambda: os.read(inbox, 1)[0], None) if number in _SIGNALS)
+    first = next(numbers)
+    later = threading.Timer(GRACE, _end_at_once, [first])
+    later.daemon = True
+    later.start()
+    next(numbers)
+    _end_at_once(first)
+
+
+def _end_at_once(number: int) -> NoReturn:
+    # An ordinary exit would tear Python down under a computation that still runs in XLA's threads. Files are written
+    # under another name first, so none is left half-written.
+    try:
+        if _ending.acquire(timeout=0.5):  # else it is being said, or was: who said it may be waiting for XLA
+            with suppress(OSError, ValueError):  # who read it may be gone
+                sys.stdout.flush()
+            if sys.stdout.isatty():
+                os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
+            _say()
+            for path in list(unfinished):
+                path.unlink(missing_ok=True)
+    finally:
+        os._exit(128 + number)
+
+
+def _say() -> None:
+    kept = next(filter(None, (kept() for kept, _ in reversed(_jobs))), "") or _files()
+    with suppress(OSError):
+        os.write(2, f"Stopped: {kept}\n".encode(errors="backslashreplace"))
+
+
+def _files() -> str:
+    """The files that were written and are still there, at most the last five of each folder by name."""
+    folders: dict[Path, list[str]] = {}
+    for path in list(written):
+        if path.exists():
+            folders.setdefault(path.parent, []).append(path.name)
+    if not folders:
+        return "nothing was written"
+    told = []
+    for folder, names in folders.items():
+        more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+        told.append(f"{', '.join(names[-5:])}{more} in {folder}")
+    return f"written before that: {'; '.join(told)}"
