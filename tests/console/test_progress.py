@@ -15,7 +15,7 @@ def soon(monkeypatch):
 
 def test_the_first_line_comes_before_anything_is_done(capsys):
     with terminal.progress("reading shop"):
-        time.sleep(0.1)
+        time.sleep(0.5)
     out, lines = capsys.readouterr()
     assert (out, set(lines.splitlines())) == ("", {"reading shop"})
 
