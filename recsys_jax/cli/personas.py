@@ -88,7 +88,7 @@ def _make(options: Options, schema: Schema, catalogue: Catalogue, reviews: Revie
     categories = None if category is None else dict(zip(ids, table.column(category), strict=True))
     columns = customer_rows(reviews, model, embeddings, options.seed, categories)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    sources = attribute_sources(reviews, catalogue)
+    sources = attribute_sources(reviews, model, labels)
     for part, count in sources["not used"].most_common(10):
         console.print(f"note: profile_info: {part!r}, not used, {count:,} times")
 

@@ -48,6 +48,7 @@ def persona_distribution(path: Path, names: Sequence[str], counts: Sequence[int]
         axes.bar_label(bars, [f"{count:,}  ({count / total:.0%})" for count in counts], padding=4, fontsize=9)
         label_rows(axes, [letters.draw(name, f"persona {number}") for number, name in enumerate(names)])
         axes.set(xlim=(0, 1.2 * max(*counts, 1)), xlabel="reviews")
+        axes.locator_params("x", integer=True)
         axes.set_title(f"Personas of {total:,} reviews", loc="left")
 
 
@@ -128,16 +129,8 @@ def _rows_of_groups(axes: Any, found: Report, metric: str, letters: Letters) -> 
             if (rival := next((name for name in _RIVALS if method.startswith(name)), None)) is not None:
                 none = Interval(result.mean(method, metric, group), np.nan, np.nan, n)
                 beside = found.means[method][metric] if group == ALL else none
-                marker, colour = _RIVALS[rival]
-                drawn(
-                    beside,
-                    place + 0.2,
-                    letters.draw(method, f"{rival} segment"),
-                    colour,
-                    marker,
-                    9 if marker == "|" else 6,
-                    1,
-                )
+                name, (marker, colour) = letters.draw(method, f"{rival} segment"), _RIVALS[rival]
+                drawn(beside, place + 0.2, name, colour, marker, 9 if marker == "|" else 6, 1)
         if not np.isnan(own.mean):
             text = f"{own.mean:.1%}" if 0 < own.mean < 0.0995 else f"{own.mean:.0%}"
             at = np.nanmax([own.mean, own.high]), place - 0.14

@@ -25,7 +25,8 @@ from recsys_jax.data.files import UNSEALED, is_sealed, read_arrays, read_file, r
 from recsys_jax.errors import InputError, choices, require, require_seed, shown
 from recsys_jax.personas.catalogue import Catalogue, Persona, parse_catalogue, parse_persona, shipped
 from recsys_jax.personas.encoders import BUILT_IN, Encoder, LsaEncoder, clean_text, get_encoder
-from recsys_jax.personas.keywords import CENTRAL, distinctive_keywords, keyword_evidence
+from recsys_jax.personas.keywords import distinctive_keywords, keyword_evidence
+from recsys_jax.personas.profiles import Draw
 
 # Principal components for K-Means. On a real mall's reviews and on the synthetic ones, 8 to 10 gave nearly the same
 # clusters for every seed; 5 mixed personas; with 15 or more, noise led some seeds to a worse optimum.
@@ -88,9 +89,15 @@ class PersonaModel:
         """Whether it has no name of the catalogue."""
         return self.personas[persona_id].description.startswith(_NAMED_BY_KEYWORDS)
 
+    def draws(self, persona_id: int) -> dict[str, Draw]:
+        """What is drawn of its customers' attributes; an attribute of which nothing is drawn is absent."""
+        own = self.personas[persona_id].draws
+        every = {one.name: own.get(one.name, one.draw) for one in self.catalogue.attributes}
+        return {name: draw for name, draw in every.items() if draw is not None}
+
     def use(self, persona_id: int) -> str:
         """The evidence for a name, or for the nearest one where none holds."""
-        central = f"{self.central[persona_id]:.0%} of its {CENTRAL} most central reviews"
+        central = f"{self.central[persona_id]:.0%} of its most central reviews"
         return f"{self.evidence[persona_id]:+.1f} standard deviations above chance, and in {central}"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from recsys_jax.data.dataset import Reviews
 from recsys_jax.personas.catalogue import Catalogue, drawn
@@ -42,12 +42,12 @@ def customer_rows(
     labels = assign(model, embeddings)[0].tolist()
     rows = []
     for index, (label, stated) in enumerate(zip(labels, _stated(reviews, model.catalogue), strict=True)):
-        persona, product = model.personas[label], reviews.product_ids[index]
+        product = reviews.product_ids[index]
         rng = np.random.default_rng([seed, index])
         # All are always drawn: a stated age must not change the gender that is drawn.
-        draws = {one.name: persona.draws.get(one.name, one.draw) for one in model.catalogue.attributes}
-        own = {name: None if draw is None else drawn(draw, rng) for name, draw in draws.items()}
-        row = {"user_id": f"user_{index + 1:04d}", "persona_id": label, "persona_name": persona.name}
+        own: dict[str, Any] = {one.name: None for one in model.catalogue.attributes}
+        own |= {name: drawn(draw, rng) for name, draw in model.draws(label).items()}
+        row = {"user_id": f"user_{index + 1:04d}", "persona_id": label, "persona_name": model.names[label]}
         row |= own | {key: value for key, (value, _) in stated.items()} | {"purchased_product_id": product}
         if categories is not None:
             row["product_category"] = categories[product]
@@ -55,13 +55,17 @@ def customer_rows(
     return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
 
 
-def attribute_sources(reviews: Reviews, catalogue: Catalogue) -> dict[str, Counter[str]]:
-    """The number of customers with each attribute from "profile_info", "text" or "persona".
+def attribute_sources(reviews: Reviews, model: PersonaModel, labels: Int[np.ndarray, " n"]) -> dict[str, Counter[str]]:
+    """The number of customers with each attribute from "profile_info", "text" or "persona", or "missing" it.
 
     The key "not used" counts the parts of profiles that are not understood or contradict an earlier part.
     """
-    stated, read = _stated(reviews, catalogue), (catalogue.attributes, catalogue.language)
-    names = [attribute.name for attribute in catalogue.attributes]
-    counts = {name: Counter(row.get(name, (None, "persona"))[1] for row in stated) for name in names}
+    read = model.catalogue.attributes, model.catalogue.language
+    counts: dict[str, Counter[str]] = {attribute.name: Counter() for attribute in model.catalogue.attributes}
+    drawn = [model.draws(number) for number in range(len(model.personas))]
+    for stated, label in zip(_stated(reviews, model.catalogue), labels.tolist(), strict=True):
+        for name, count in counts.items():
+            other = "persona" if name in drawn[label] else "missing"
+            count[stated[name][1] if name in stated else other] += 1
     counts["not used"] = Counter(part for profile in reviews.profiles for part in parse_profile(profile, *read)[1])
     return counts

@@ -31,17 +31,18 @@ def persona_definition(
 Mean silhouette {model.silhouettes[len(model.personas)]:.3f}.
 
 A name of the catalogue is given where its keywords are used more than {EVIDENCE:g} standard deviations above chance, \
-and in {CENTRAL_SHARE:.0%} or more of the {CENTRAL} most central reviews. Else a persona is called by its \
+and in {CENTRAL_SHARE:.0%} or more of the {CENTRAL} most central reviews that differ. Else a persona is called by its \
 own keywords, with the nearest name in brackets.
 
 A persona comes from the text of a review of the purchased product: it has seen the answer. \
 What is measured on these customers must say so.
 """
     if attributes:
-        report += "\n| attribute | from the profile | from the text | from the persona |\n|---|---|---|---|\n"
+        report += "\n| attribute | from the profile | from the text | from the persona | missing |\n"
+        report += "|---|---|---|---|---|\n"
     for name in attributes:
-        shares = (f"{sources[name].get(source, 0):,}" for source in ("profile_info", "text", "persona"))
-        report += f"| {' | '.join([name, *shares])} |\n"
+        counts = (f"{sources[name].get(source, 0):,}" for source in ("profile_info", "text", "persona", "missing"))
+        report += f"| {' | '.join([name, *counts])} |\n"
     quotes = list(map(_quote, texts))  # repeated reviews are quoted once
     for number, persona in enumerate(model.personas):
         lines = [f"Share: {np.mean(labels == number):.1%} ({np.sum(labels == number):,} reviews)"]
@@ -50,14 +51,13 @@ What is measured on these customers must say so.
         if persona.name == model.nearest[number] or note:
             used = "" if note.startswith("weak") else f"its keywords are used {model.use(number)}"
             lines.append(f"Evidence for the name: {used}{f' ({_escape(note)})' if used and note else _escape(note)}")
-        draws = {one.name: persona.draws.get(one.name, one.draw) for one in model.catalogue.attributes}
-        if drawn := ", ".join(f"{name} {_drawn(draw)}" for name, draw in draws.items() if draw is not None):
+        if drawn := ", ".join(f"{name} {_drawn(draw)}" for name, draw in model.draws(number).items()):
             lines.append(f"Attributes where the reviewer states none: {_escape(drawn)}")
         nearest = central(quotes, labels, distances, number, 3)
         report += f"""
 ## {number}. {_escape(persona.name)}
 
-{_escape(persona.description)}.
+{_escape(persona.description.rstrip(".。"))}.
 
 {chr(10).join(f"* {line}" for line in lines)}
 

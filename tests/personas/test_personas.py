@@ -115,7 +115,7 @@ def test_a_name_that_the_matching_left_is_marked(tmp_path):
     assert load_personas(tmp_path, encoder="fake").nearest == model.nearest == ("Dry", "Dry", "Calm")
     note = "a leftover name: its reviews read more like Dry"
     assert [model.name_note(number) for number in range(3)] == ["", note, ""]
-    path, sources = tmp_path / "P.md", attribute_sources(reviews_of(texts), CATALOGUE)
+    path, sources = tmp_path / "P.md", attribute_sources(reviews_of(texts), model, assign(model, embeddings)[0])
     persona_definition(path, model, texts, *assign(model, embeddings), sources)
     text = path.read_text("utf-8")
     assert text.count(f"({note})") == 1
@@ -141,8 +141,8 @@ def test_a_name_that_the_central_reviews_do_not_bear_out_goes(tmp_path):
     assert model.central[weak] == 0
     note = model.name_note(weak)
     assert note.startswith("weak, so named by its own keywords; those of Disappointed are used +")
-    assert note.endswith("in 0% of its 10 most central reviews")
-    sources = attribute_sources(reviews_of(texts), NONE)
+    assert note.endswith("in 0% of its most central reviews")
+    sources = attribute_sources(reviews_of(texts), model, assign(model, points)[0])
     persona_definition(tmp_path / "P.md", model, texts, *assign(model, points), sources)
     text = (tmp_path / "P.md").read_text("utf-8").replace("\\", "")
     assert f"## {weak}. {model.names[weak]}\n" in text
@@ -422,7 +422,8 @@ def test_what_a_text_says_of_its_writer(text, stated):
 def test_profile_goes_before_text_before_persona():
     texts = [f"{THEMES[0]} 30대인데 민감성 피부라 {i}" for i in range(3)]
     reviews = reviews_of(texts, profiles=["50대/남성/지성/주름", "비공개/여성", None])
-    rows = customer_rows(reviews, fitted(), Fake().encode(texts), seed=0)
+    model, embeddings = fitted(), Fake().encode(texts)
+    rows = customer_rows(reviews, model, embeddings, seed=0)
     assert rows["persona_name"] == ["Dry"] * 3
     assert rows["age"] == [55, 35, 35]
     assert rows["gender"] == ["M", "F", "F"]  # the last from the persona, all of whom are women
@@ -430,7 +431,7 @@ def test_profile_goes_before_text_before_persona():
     assert rows["skin_concern"] == ["wrinkle", "moisture", "moisture"]
     assert rows["user_id"] == ["user_0001", "user_0002", "user_0003"]
     assert "product_category" not in rows
-    counts = attribute_sources(reviews, CATALOGUE)
+    counts = attribute_sources(reviews, model, assign(model, embeddings)[0])
     assert counts["age"] == {"profile_info": 1, "text": 2}
     assert counts["gender"] == {"profile_info": 2, "persona": 1}
     assert counts["skin_concern"] == {"profile_info": 1, "persona": 2}
@@ -539,12 +540,15 @@ def test_report_and_pictures(tmp_path):
     texts, embeddings, _ = corpus((0, 1, 2))
     texts[0] = "# *굵게* <b>&amp; https://a.example/b\r\n" + texts[0]
     model = fitted()
+    ended = replace(model.personas[0], description="Dry skin.")  # as people end sentences
+    model = replace(model, personas=(ended, *model.personas[1:]))
     labels, _ = assign(model, embeddings)
     persona_definition(
-        tmp_path / "P.md", model, texts, labels, np.arange(24.0), attribute_sources(reviews_of(texts), CATALOGUE)
+        tmp_path / "P.md", model, texts, labels, np.arange(24.0), attribute_sources(reviews_of(texts), model, labels)
     )
     text = (tmp_path / "P.md").read_text("utf-8")
     assert text.count("\n> ") == 9
+    assert "\nDry skin.\n" in text
     assert "Share: 33.3% (8 reviews)" in text
     assert r"> \# \*굵게\* \<b\>\& (link) 건조해서" in text
     persona_distribution(tmp_path / "d.png", [*model.names, "샴푸_두피"], [8, 8, 8, 0])
