@@ -78,6 +78,9 @@ def results_by_segment(path: Path, found: Report, k: int, numbers: Mapping[str, 
     metrics = [name for name in (f"hit@{k}", f"category_hit@{k}") if name in found.evaluation.metrics]
     word = found.evaluation.segment_word
     letters = Letters([word, *(name for one in panels.values() for name in (*one.evaluation.groups, *one.means))])
+    # Folds that chose their number of personas have some that the dataset does not know.
+    others = sorted({name for one in panels.values() for name in one.evaluation.queries} - {*numbers})
+    numbers = {**numbers, **{name: str(number) for number, name in enumerate(others, len(numbers) + 1)}}
     word = letters.draw(word, "segment")
     heights = [0.9 + 0.36 * min(len(one.evaluation.groups), MOST + 1) for one in panels.values()]
     with picture(path, letters, 5.6 * len(metrics), 1.1 + sum(heights), heights, len(metrics)) as every:
@@ -88,8 +91,7 @@ def results_by_segment(path: Path, found: Report, k: int, numbers: Mapping[str, 
                 handles |= _rows_of_groups(axes, one, metric, letters)
                 axes.set_title(f"{metric.replace('_', ' ')}{leak}", loc="left", fontsize=10)
             shown = list(one.evaluation.queries.items())[: MOST + 1]
-            others = (f"{len(numbers) + place}" for place in range(len(shown)))
-            labels = [letters.draw(name, f"{word} {numbers.get(name) or next(others)}") for name, _ in shown]
+            labels = [letters.draw(name, f"{word} {numbers[name]}") for name, _ in shown]
             label_rows(row[0], [f"{label}  (n = {n:,})" for label, (_, n) in zip(labels, shown, strict=True)])
             for axes in row[1:]:
                 axes.set_yticks([])

@@ -327,6 +327,16 @@ def test_it_says_whether_the_leak_is_there(figures, tmp_path):
     assert len({axes.get_xlim() for axes in figures[2].axes}) == 1
 
 
+def test_a_persona_of_folds_has_one_number_with_the_leak_and_without(figures, tmp_path, installed, capsys):
+    installed()
+    free, leak = evaluation(["건성"] * 40 + ["반복"] * 35), evaluation(["반복"] * 40 + ["건성"] * 35 + ["선물"] * 30)
+    results_by_segment(tmp_path / "a.png", report(replace(leak, leak_free=free)), 3, {"선물": "0"})
+    (_, dry, again), (_, *others) = ([row.partition("  (")[0] for row in rows(axes)] for axes in figures[0].axes)
+    assert others == [again, dry, "drinks 0"]
+    assert len({*others}) == 3
+    assert f"건성 (drawn as {dry})" in capsys.readouterr().err
+
+
 def test_in_sample_is_called_memory(figures, mall, mall_model, tmp_path):
     dataset = load_dataset(mall)
     results_by_segment(tmp_path / "a.png", report(in_sample(mall_model, dataset, (3,))), 3, {})
