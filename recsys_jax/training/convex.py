@@ -161,32 +161,41 @@ def best_fit(
     fit, changes = Fit(own, attribute, factor, np.zeros(1)), own
     if np.abs(sums - _expected(rows, weights, popularity, changes)).max(initial=0.0) < ROUNDING:
         fits = 0  # popularity alone is the best fit, and L-BFGS would only follow the rounding of its gradient
-    padding = -len(few) % 64  # of near lengths one program is compiled; a row without weight changes nothing
     scales = np.array([penalty**-0.5 for penalty in penalties])
     for _ in range(fits):
         error = 0.0
         if sampled:
             error = _expected(few, few_weights, popularity, changes) - _expected(rows, weights, popularity, changes)
         arrays = (
-            np.pad(few, ((0, padding), (0, 0))),
-            np.pad(few_weights, (0, padding)),
-            sums + error,
-            popularity,
-            attributes,
-            factors,
+            _padded(few, 64, 4),
+            _padded(few_weights, 64),
+            _padded(sums + error, 4, 64),
+            _padded(popularity, 64, value=-np.inf),
+            _padded(attributes, 64, 8),
+            _padded(factors, 64, 8),
             scales,
             np.float64(total),
             np.float64(SEARCH_GAIN if search else GAIN),
         )
         found, losses = _solved([np.asarray(array, np.float32) for array in arrays], heed)
         own, attribute, factor = (
-            scale * np.asarray(part, np.float64) for scale, part in zip(scales, found, strict=True)
+            scale * np.asarray(part, np.float64)[:columns, :size]
+            for scale, part, size in zip(scales, found, (products, attributes.shape[1], factors.shape[1]), strict=True)
         )
         fit = Fit(own, attribute, factor, losses.astype(np.float64))
         changes = fit.of_products(attributes, factors)
     of_all = np.zeros((columns, len(chosen)))
     of_all[:, chosen] = fit.own
     return fit._replace(own=of_all)
+
+
+def _padded(array: Float64[np.ndarray, "..."], *multiples: int, value: float = 0.0) -> Float64[np.ndarray, "..."]:
+    """The array with each axis lengthened to a multiple, so that one program is compiled for near sizes.
+
+    A row without weight, a column of zeros, and a product whose log-popularity is -inf change nothing.
+    """
+    widths = [(0, -size % multiple) for size, multiple in zip(array.shape, multiples, strict=True)]
+    return np.pad(array, widths, constant_values=value)
 
 
 def _expected(

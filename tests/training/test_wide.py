@@ -303,6 +303,14 @@ def test_penalties_are_chosen_by_what_there_is_to_learn():
     assert said.std(axis=0).max() < 0.3 * scores.std(axis=0).max()
 
 
+def test_shops_of_near_sizes_share_a_program():
+    """Each fold has its own number of products, item factors and values of attributes."""
+    fit(shop(), PENALTIES)
+    before = convex._solve._cache_size()
+    fit(shop(customers=70, products=9, seed=1), WideConfig())
+    assert convex._solve._cache_size() == before
+
+
 def test_a_sample_of_customers_stands_for_all(monkeypatch):
     data = shop(customers=600)
     everybody = log_odds(fit(data, PENALTIES), data.customers)
