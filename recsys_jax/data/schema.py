@@ -175,7 +175,7 @@ class Interactions:
     repeat: Repeat
     """Whether customers buy a product again: it decides what serving leaves out, and what an evaluation asks for."""
     unknown_customers: Literal["error", "ignore"]
-    """Whether a purchase by somebody who stands not in the customer table is a mistake, or passed over: a guest's."""
+    """Whether a purchase by somebody who is not in the customer table is a mistake, or passed over: a guest's."""
     unknown_products: Literal["error", "ignore"]
     where: Mapping[str, Condition]
     """By column, what makes a row a purchase; other rows, such as returns, are passed over."""
