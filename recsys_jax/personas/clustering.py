@@ -81,13 +81,9 @@ class PersonaModel:
             if _holds(self.evidence[persona_id], self.central[persona_id]):
                 return f"like {nearest}, whose name another one has"
             return f"weak, so named by its own keywords; those of {nearest} are used {self.use(persona_id)}"
-        if name == nearest or self.by_keywords(persona_id):
+        if name == nearest or self.personas[persona_id].description.startswith(_NAMED_BY_KEYWORDS):
             return ""
         return f"a leftover name: its reviews read more like {nearest}"
-
-    def by_keywords(self, persona_id: int) -> bool:
-        """Whether it has no name of the catalogue."""
-        return self.personas[persona_id].description.startswith(_NAMED_BY_KEYWORDS)
 
     def draws(self, persona_id: int) -> dict[str, Draw]:
         """What is drawn of its customers' attributes; an attribute of which nothing is drawn is absent."""
@@ -212,22 +208,19 @@ def assign(
 def renamed(
     model: PersonaModel, labels: Int[np.ndarray, " n"], former: PersonaModel, before: Int[np.ndarray, " n"]
 ) -> PersonaModel:
-    """The model, whose personas named by keywords are called as those of the `former` with the most reviews in common.
+    """The model, whose personas are called as those of the `former` with the most reviews in common.
 
-    `labels` and `before` are what the same reviews are in either. Each name is given once.
+    `labels` and `before` are what the same reviews are in either. Each name is given once; a persona that has no review
+    in common with one that is left keeps its own.
     """
     from scipy.optimize import linear_sum_assignment
 
-    mine, theirs = ([n for n in range(len(one.names)) if one.by_keywords(n)] for one in (model, former))
-    common = np.array([[np.sum((labels == one) & (before == other)) for other in theirs] for one in mine])
-    pairs = zip(*linear_sum_assignment(-common), strict=True) if common.size else ()
-    names = {mine[row]: former.names[theirs[column]] for row, column in pairs if common[row, column]}
-    personas = list(model.personas)
-    for one in mine:
-        other = names.get(one) or (
-            f"{model.names[one]} (2)" if model.names[one] in names.values() else model.names[one]
-        )
-        personas[one] = replace(personas[one], name=other)
+    common = np.zeros((len(model.names), len(former.names)), int)
+    np.add.at(common, (labels, before), 1)
+    pairs = zip(*linear_sum_assignment(-common), strict=True)
+    given = {row: former.names[column] for row, column in pairs if common[row, column]}
+    names = [given.get(row, f"{own} (2)" if own in given.values() else own) for row, own in enumerate(model.names)]
+    personas = (replace(one, name=name) for one, name in zip(model.personas, names, strict=True))
     return replace(model, personas=tuple(personas))
 
 

@@ -46,7 +46,7 @@ def personas_of_fold(folder: Path, dataset: Dataset, personas: PersonaModel) -> 
     # A pretrained encoder knows nothing of the reviews; one that is fitted on them is fitted in each fold.
     pretrained = None if personas.encoder.name == "lsa" else personas.encoder.encode(reviews.texts)
 
-    # What a persona without a name is called, so that results by persona are of the same ones in each fold.
+    # What the personas of a fold are called after, so that results by persona are of the same ones in each fold.
     before = assign(personas, personas.encoder.encode(reviews.texts) if pretrained is None else pretrained)[0]
 
     def dataset_of_fold(known: Bool[np.ndarray, " c"]) -> Derived:

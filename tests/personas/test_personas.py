@@ -16,7 +16,7 @@ from recsys_jax.data.splits import customer_folds
 from recsys_jax.errors import InputError
 from recsys_jax.personas import clustering as personas
 from recsys_jax.personas.catalogue import Catalogue, Persona, read_catalogue, shipped
-from recsys_jax.personas.clustering import assign, fit_personas, load_personas, save_personas
+from recsys_jax.personas.clustering import assign, fit_personas, load_personas, renamed, save_personas
 from recsys_jax.personas.customers import attribute_sources, customer_rows
 from recsys_jax.personas.definition import persona_definition
 from recsys_jax.personas.encoders import LsaEncoder, get_encoder
@@ -191,6 +191,23 @@ def test_clusters_beyond_the_catalogue_are_named_by_their_keywords(tmp_path):
     assert len(set(many.names)) == 8  # also where the texts tell nothing apart
     save_personas(many, tmp_path)
     assert load_personas(tmp_path, encoder="fake").personas == many.personas
+
+
+def test_personas_of_a_fold_are_called_as_those_with_the_most_reviews_in_common():
+    """Whatever the fold would call them: results by persona are of one persona under each name."""
+    model, labels = fitted(), np.repeat([0, 1, 2], [8, 6, 10])
+    assert model.names == ("Dry", "Gift", "Calm")
+
+    def called(*names):
+        return replace(model, personas=tuple(replace(model.personas[0], name=name) for name in names))
+
+    assert renamed(model, labels, called("샴푸_두피", "Calm", "Dry"), labels[::-1]).names == (
+        "Dry",
+        "Calm",
+        "샴푸_두피",
+    )
+    # Two clusters that were one: the larger has its name, the other its own, which is given once.
+    assert renamed(model, labels, called("Gift", "Dry"), np.minimum(labels, 1)).names == ("Gift", "Gift (2)", "Dry")
 
 
 def test_fewer_clusters_than_personas_take_the_best_names():
