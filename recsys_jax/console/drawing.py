@@ -38,7 +38,7 @@ class Letters:
         """Says what could not be drawn, if anything, and what helps."""
         if self.whole:
             return
-        replaced = sorted(self._replaced.items(), key=lambda one: one[1])
+        replaced = sorted(self._replaced.items(), key=lambda one: (len(one[1]), one[1]))  # persona 9 before 10
         first = ", ".join(f"{text} (drawn as {instead})" for text, instead in replaced[:3])
         more = f" and {len(replaced) - 3:,} more" if len(replaced) > 3 else ""
         east_asian = {unicodedata.name(sign, "").split(" ")[0] for sign in self._lacking} <= _EAST_ASIAN

@@ -125,6 +125,13 @@ def test_where_no_font_has_it_a_note_names_the_fix(figures, tmp_path, capsys, in
     assert f"apt install {package};" in said
 
 
+def test_the_note_names_the_first_ones(figures, tmp_path, capsys, installed):
+    installed()
+    persona_distribution(tmp_path / "a.png", [f"{number}번" for number in range(12)], range(12))
+    said = capsys.readouterr().err
+    assert "letters of 0번 (drawn as persona 0), 1번 (drawn as persona 1), 2번 (drawn as persona 2) and 9 more;" in said
+
+
 def test_signs_that_nobody_sees_are_no_reason(figures, tmp_path, capsys, installed):
     installed()
     persona_distribution(tmp_path / "a.png", ["Dr\u200by\ufe0f\u202e"], [1])
