@@ -12,6 +12,7 @@ from recsys_jax.console.terminal import console, note, print_json
 from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.files import sheet_text, write_file
 from recsys_jax.data.schema import Categorical, MultiCategorical
+from recsys_jax.data.values import composed
 from recsys_jax.errors import require
 
 
@@ -54,7 +55,7 @@ def main(options: Options) -> None:
     rec = Recommender.load(options.run, options.boosts, dataset=shop, purchases=options.purchases, tell=note)
     attributes: dict[str, Any] = {}
     for word in options.attributes:
-        name, sign, value = word.partition("=")
+        name, sign, value = composed(word).partition("=")
         if not sign or name in attributes:
             raise InputError(f"attributes: found {word!r}; allowed: each attribute once, as NAME=VALUE")
         attributes[name] = _values(rec, name, value)

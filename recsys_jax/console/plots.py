@@ -14,7 +14,7 @@ from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import combinations
 from recsys_jax.data.schema import Categorical, Feature, Numeric, Schema
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_key, parse_number
+from recsys_jax.data.values import as_key, composed, parse_number
 from recsys_jax.evaluation.bootstrap import LEVEL, Interval
 from recsys_jax.evaluation.engine import ALL, MODEL
 from recsys_jax.evaluation.report import METRICS, Comparison, Report
@@ -170,6 +170,7 @@ class Colouring:
         """
         if colour is None:
             return cls(dataset.segment_word, dataset.segments, segment_numbers(dataset))
+        colour = composed(colour)  # as the names of columns are
         feature = _feature(dataset.schema.customers.features, colour)
         labels = _labels(dataset.schema, dataset.customers, feature, colour)
         if isinstance(feature, Numeric) or (feature is None and len(set(labels)) > len(_COLOURS)):

@@ -15,7 +15,7 @@ from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import refuse_unreadable
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, as_list
+from recsys_jax.data.values import as_id, as_list, composed
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.models.settings import own_settings
 from recsys_jax.models.single import SingleTower
@@ -175,12 +175,14 @@ class Recommender:
     ) -> dict[str, object]:
         """What is known of a customer, by column. Raises `InputError` for what no column has, or is said twice."""
         require(attributes is None or isinstance(attributes, Mapping), "recommend(), attributes", attributes, "a dict")
-        stated = {**(attributes or {}), **more}
-        for name in stated:
-            twice = attributes is not None and name in attributes and name in more
+        stated = dict[str, object]()
+        for told, value in (*(attributes or {}).items(), *more.items()):
+            name = composed(told) if isinstance(told, str) else told
+            twice = name in stated
             if twice or name not in self._columns:
                 found, allowed = shown(name) + " twice" * twice, choices(self._columns) + ", each once" * twice
                 raise InputError(f"recommend(): found the attribute {found}; allowed: {allowed}")
+            stated[name] = value
         if customer_id is None:
             return stated
         if self.history is None:
@@ -287,15 +289,13 @@ class Recommender:
         if not len(table):
             return
         part = model.schema.products
-        ids = table.ids(part.id)
+        ids = table.ids(part.id, repeated=False)
         refuse_unreadable(table, part.shown)
         with self._changing:
             old = self._catalogue
-            seen = set(old.row_of)
             for row, product_id in enumerate(ids):
-                if product_id in seen:
+                if product_id in old.row_of:
                     table.refuse(row, part.id, "an id that no other product has")
-                seen.add(product_id)
             bias = np.array(model.bias_of_new(table))
             trained = {as_id(one): row for row, one in enumerate(model.product_ids)}  # one that was removed comes back
             again = [row for row, one in enumerate(ids) if one in trained]

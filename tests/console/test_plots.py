@@ -263,6 +263,8 @@ def test_numbers_are_coloured_by_ranges_and_several_values_together(films, mall)
     assert Colouring.of(films, "favourite_genres").labels == Colouring.of(films, "likes").labels
     assert Colouring.of(films, "age").labels == ["30", "(none)", "50", "70"]
     assert Colouring.of(films).labels is None
+    accented = replace(films.customers, columns={**films.customers.columns, "caf\u00e9": ["a", "b", "b", "a"]})
+    assert Colouring.of(replace(films, customers=accented), "cafe\u0301").labels == ["a", "b", "b", "a"]
 
 
 def test_what_says_that_nothing_is_known_is_no_colour(films):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -266,6 +267,21 @@ def test_attributes_as_a_dict(mall_model):
     ]:
         assert said in refused(lambda wrong=wrong: rec.recommend(attributes=wrong))
     assert "'age' twice" in refused(lambda: rec.recommend(attributes=person, age=3))
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_an_attribute_has_its_name_however_a_keyboard_writes_it(films, form, tmp_path, capsys):
+    """As in files: an accent, or the parts of a Hangul syllable, may be signs of their own."""
+    for name in ("dataset.toml", "viewers.csv"):
+        (films / name).write_text((films / name).read_text("utf-8").replace("country", "나라é"), "utf-8")
+    dataset, name = load_dataset(films), unicodedata.normalize(form, "나라é")
+    model = fit(dataset, WideConfig(own_l2=1.0, attribute_l2=1.0, factor_l2=1.0, item_factors=4))
+    rec, asked = Recommender(model), {name: "KR"}
+    assert rec.recommend(attributes=asked) == rec.recommend(**asked) == rec.recommend_batch([asked])[0]
+    assert "twice" in refused(lambda: rec.recommend(attributes=asked, **{unicodedata.normalize("NFC", name): "US"}))
+    save_model(model, tmp_path)
+    recommend.main(recommend.Options(tmp_path, (f"{name}=KR",), json=True))
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(rec.recommend(**asked)))
 
 
 def test_the_fingerprint_of_a_dataset_that_serves_is_that_of_training(films, films_model):
