@@ -215,7 +215,8 @@ def _ranges(numbers: Sequence[float | None]) -> tuple[list[str], list[str]]:
     """Ranges of about as many different numbers, the least first, and the range of each number."""
     different = np.unique([number for number in numbers if number is not None])
     parts = [part for part in np.array_split(different, len(_RANGES)) if len(part)]
-    names = [f"{part[0]:g}" if len(part) == 1 else f"{part[0]:g} to {part[-1]:g}" for part in parts]
+    ends = ([f"{one:.3g}" if abs(one) < 100 else f"{one:.0f}" for one in (part[0], part[-1])] for part in parts)
+    names = [" to ".join(dict.fromkeys(one)) for one in ends]
     of = {number: name for part, name in zip(parts, names, strict=True) for number in part.tolist()}
     labels = ["(none)" if number is None else of[number] for number in numbers]
     return names, labels

@@ -256,6 +256,10 @@ def test_numbers_are_coloured_by_ranges_and_several_values_together(films, mall)
     assert list(found.ordered)[:2] == ["20 to 21", "22 to 23"]
     assert found.labels == [f"{age - age % 2} to {age + 1 - age % 2}" for age in range(20, 32)]
     assert Colouring.of(dataset, "user_id").ordered == {}
+    drawn = [0.549987, 0.659996, *(1234567.0 + n for n in range(10))]  # digits that somebody reads
+    precise = replace(dataset.customers, columns={**dataset.customers.columns, "hours": drawn})
+    ranges = list(Colouring.of(replace(dataset, customers=precise), "hours").ordered)
+    assert ranges[:2] == ["0.55 to 0.66", "1234567 to 1234568"]
     numbered = replace(dataset.customers, columns={**dataset.customers.columns, "visits": [str(n) for n in range(12)]})
     assert Colouring.of(replace(dataset, customers=numbered), "visits").labels[:3] == ["0 to 1", "0 to 1", "2 to 3"]
     films = load_dataset(films)
