@@ -7,8 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from recsys_jax.console.terminal import note
-from recsys_jax.data.files import replace_file
+from recsys_jax.console.terminal import at_end, harmless
+from recsys_jax.data.files import replace_file, sheet_text, write_file
 
 FONT = "DejaVu Sans"  # matplotlib brings it
 _EAST_ASIAN = {"HANGUL", "CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "BOPOMOFO", "FULLWIDTH", "IDEOGRAPHIC"}
@@ -34,25 +34,41 @@ class Letters:
         """Whether nothing was replaced."""
         return not self._replaced
 
-    def tell(self) -> None:
-        """Says what could not be drawn, if anything, and what helps."""
+    def list_beside(self, picture: Path) -> None:
+        """Lists beside a picture what stands there for which text; an older list goes away where all are drawn."""
+        path = picture.with_name(f"{picture.stem}_names.csv")
         if self.whole:
+            path.unlink(missing_ok=True)
             return
         replaced = sorted(self._replaced.items(), key=lambda one: (len(one[1]), one[1]))  # persona 9 before 10
-        first = ", ".join(f"{text} (drawn as {instead})" for text, instead in replaced[:3])
-        more = f" and {len(replaced) - 3:,} more" if len(replaced) > 3 else ""
-        east_asian = {unicodedata.name(sign, "").split(" ")[0] for sign in self._lacking} <= _EAST_ASIAN
+        rows = [("drawn as", "name"), *((instead, text) for text, instead in replaced)]
+        write_file(path, harmless(sheet_text(rows)))
+        undrawn = at_end.setdefault("pictures", _Undrawn())
+        assert isinstance(undrawn, _Undrawn)
+        undrawn.names |= dict(replaced)
+        undrawn.signs |= self._lacking
+        undrawn.lists[path] = None
+
+
+class _Undrawn:
+    """What a command's pictures could not draw, told once: several have the same names."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}
+        self.signs: set[str] = set()
+        self.lists: dict[Path, None] = {}
+
+    def __call__(self) -> str:
+        first = ", ".join(f"{text} (drawn as {instead})" for text, instead in [*self.names.items()][:3])
+        more = f" and {len(self.names) - 3:,} more" if len(self.names) > 3 else ""
+        east_asian = {unicodedata.name(sign, "").split(" ")[0] for sign in self.signs} <= _EAST_ASIAN
         fonts, package = ("Noto Sans CJK", "fonts-noto-cjk") if east_asian else ("the Noto fonts", "fonts-noto")
-        _note_once(
-            f"pictures: no installed font has the letters of {first}{more}; install {fonts} (Debian and Ubuntu: apt "
-            f"install {package}; elsewhere: fonts.google.com/noto) and run this again"
+        lists = f"{' and '.join(map(str, self.lists))} list{'s' * (len(self.lists) == 1)}"
+        return (
+            f"pictures: no installed font has the letters of {first}{more}, as {lists}; "
+            f"install {fonts} (Debian and Ubuntu: apt install {package}; elsewhere: fonts.google.com/noto) and "
+            "run this again"
         )
-
-
-@cache
-def _note_once(sentence: str) -> None:
-    """Several pictures have the same names."""
-    note(sentence)
 
 
 def _visible(text: str) -> str:
@@ -135,7 +151,7 @@ def picture(
             axes.set_axisbelow(True)
         yield panels
         replace_file(path, lambda stream: figure.savefig(stream, format="png"))
-    letters.tell()
+    letters.list_beside(path)
 
 
 def label_rows(axes: Any, labels: Sequence[str]) -> None:

@@ -202,7 +202,7 @@ def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.
 
 def write_model(model: "TrainedModel", run: Path, dataset: Path) -> None:
     """Writes the model and its losses into the run folder; first, what was said of the one that it replaces goes."""
-    if runs.forget(run):
+    if {path.name for path in runs.forget(run)} - {"loss.csv"}:
         console.print("Removed the evaluation of the model that was here before")
     written = [path.name for path in save_model(model, run)]
     if len(model.losses):

@@ -1,4 +1,4 @@
-"""Pictures; each function writes one file, and says where a name in it could not be drawn."""
+"""Pictures; each function writes one file, and beside it a list of the names in it that could not be drawn."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -364,14 +364,18 @@ def _draw_side(
 def _grouped(
     labels: Sequence[str], of: Int[np.ndarray, " n"], palette: Sequence[str], fixed: Mapping[str, str]
 ) -> list[_Group]:
-    """Those of each label, the most frequent first, or in the order of `fixed` colours; the rest is one group."""
+    """Those of each label, the most frequent first, or in the order of `fixed` colours; the rest is one grey group.
+
+    A single one that is left keeps its name.
+    """
     each, shown = np.asarray(labels), of >= 0
     names, counts = np.unique(each[shown], return_counts=True)
     by_count = names[np.argsort(-counts, kind="stable")].tolist()
     colours = {name: fixed[name] for name in fixed if name in names} or dict(zip(by_count, palette, strict=False))
     groups = [_Group(name, np.flatnonzero((each == name) & shown), colour) for name, colour in colours.items()]
     rest = np.flatnonzero(~np.isin(each, list(colours)) & shown)
-    return [*groups, _Group(f"{len(names) - len(colours)} others", rest, _OTHERS)] if len(rest) else groups
+    left = names[~np.isin(names, list(colours))].tolist()
+    return [*groups, _Group(left[0] if len(left) == 1 else f"{len(left)} others", rest, _OTHERS)] if left else groups
 
 
 def comparison_differences(path: Path, result: Comparison, title: str) -> None:

@@ -97,6 +97,16 @@ def note(sentence: str) -> None:
     errors.print(f"note: {sentence}")
 
 
+at_end: dict[str, Callable[[], str]] = {}
+"""What a command notes after all else, by what it is on: a sentence, made then."""
+
+
+def note_at_end() -> None:
+    """Says what was kept for the end."""
+    while at_end:
+        note(at_end.popitem()[1]())
+
+
 def json_text(document: object, *, ascii_only: bool = False) -> str:
     """A document as JSON, in which NaN and the infinities, which it lacks, are null."""
     plain = json.loads(json.dumps(document), parse_constant=lambda _: None)
@@ -134,6 +144,7 @@ def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]
     A mistake in the input is one sentence and exit status 2.
     """
     keep_what_is_compiled()
+    at_end.clear()
     try:
         then = main(parse(main, name, arguments))
     except (InputError, OSError, MemoryError) as error:  # a full disk, and what is too large, are told likewise
@@ -144,6 +155,7 @@ def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]
             raise
         errors.print(not_installed(error))
         sys.exit(2)
+    note_at_end()
     if then:
         console.print(f"Next: {program()} {then}")
 

@@ -20,9 +20,10 @@ PROTOCOLS = ("in-sample", *SPLITS)
 EVALUATION = ("report.md", "results.csv", "metrics.json", "results_by_segment.png")
 """What is written of each protocol, into a folder of its name."""
 
-_WRITTEN = *EVALUATION, "results_by_persona.png"  # the last by former versions
+# The names that a picture could not draw, and by former versions the picture itself.
+_WRITTEN = *EVALUATION, "results_by_segment_names.csv", "results_by_persona.png"
 
-_OF_MODEL = "embedding_space.png", "loss.csv", "report.md", "seeds.json"
+_OF_MODEL = "embedding_space.png", "embedding_space_names.csv", "loss.csv", "report.md", "seeds.json"
 # What a run of a version without manifests has, some of it, and how that begins: others use these names, too.
 _FORMER = {
     "personas/model.json": rb'{\s*"format": \d',
@@ -114,8 +115,8 @@ def require_unread(folder: Path, names: Iterable[str], read: Iterable[Path]) -> 
             raise InputError(f"{path}: found a file of the dataset that would be replaced; allowed: another --run")
 
 
-def forget(folder: Path, protocols: Sequence[str] = PROTOCOLS, names: Sequence[str] = _OF_MODEL) -> bool:
-    """Removes what is written of the model and by protocols; whether there was any."""
+def forget(folder: Path, protocols: Sequence[str] = PROTOCOLS, names: Sequence[str] = _OF_MODEL) -> list[Path]:
+    """Removes what is written of the model and by protocols, and returns it."""
     places = [folder / name for name in names]
     places += [folder / protocol / name for protocol in protocols for name in _WRITTEN]
     there = [path for path in places if path.exists()]
@@ -124,7 +125,7 @@ def forget(folder: Path, protocols: Sequence[str] = PROTOCOLS, names: Sequence[s
     facts = [f"{protocol}: {what}" for protocol in protocols for what in ("model", "data")] + ["model"] * bool(names)
     if not read_manifest(folder).keys().isdisjoint(facts):
         record(folder, dict.fromkeys(facts))
-    return bool(there)
+    return there
 
 
 def model_of(folder: Path) -> str:
@@ -137,7 +138,7 @@ def settle(folder: Path) -> bool:
     known, model = read_manifest(folder), model_of(folder)
     stale = [protocol for protocol in PROTOCOLS if known.get(f"{protocol}: model", model) != model]
     names = _OF_MODEL if known.get("model", model) != model else ()
-    return forget(folder, stale, names)
+    return bool(forget(folder, stale, names))
 
 
 def outdated(folder: Path, data: str) -> list[str]:

@@ -170,17 +170,25 @@ def test_an_old_evaluation_goes_with_the_old_model_and_before_the_new_one_comes(
     assert old(shop) == set()
     assert (shop / "model.json").read_bytes() == before
     monkeypatch.undo()
-    assert "Removed the evaluation" not in done("train", "mall", *QUICK, "--seed", 1).stdout
+    for _ in range(2):  # of a model alone, with its losses, there was no evaluation
+        assert "Removed the evaluation" not in done("train", "mall", *QUICK, "--seed", 1).stdout
     assert old(shop) == {"loss.csv"}
     done(*EVALUATED)
     assert "Removed the evaluation of the model that was here before" in done("train", "mall", *QUICK).stdout
 
 
 @pytest.mark.parametrize("command", [EVALUATED, ("train", "mall", *QUICK)])
-def test_a_picture_by_its_former_name_goes_with_the_evaluation_that_it_is_of(shop, command):
-    (shop / "hold-out" / "results_by_persona.png").write_bytes(b"of a former version")
+@pytest.mark.parametrize("name", ["results_by_persona.png", "results_by_segment_names.csv"])
+def test_what_only_some_evaluations_have_goes_with_the_one_that_it_is_of(shop, command, name):
+    (shop / "hold-out" / name).write_bytes(b"of a former version, or where a font was missing")
     done(*command)
-    assert not (shop / "hold-out" / "results_by_persona.png").exists()
+    assert not (shop / "hold-out" / name).exists()
+
+
+def test_names_that_were_not_drawn_go_with_their_picture(shop):
+    (shop / "embedding_space_names.csv").write_bytes(b"drawn as,name")
+    done("train", "mall", *QUICK)
+    assert not (shop / "embedding_space_names.csv").exists()
 
 
 def test_the_space_is_drawn_again_where_it_is_another(shop, monkeypatch):

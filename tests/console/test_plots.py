@@ -10,7 +10,7 @@ from matplotlib import font_manager
 from matplotlib.image import imread
 
 from recsys_jax import InputError, load_dataset
-from recsys_jax.console import drawing, plots
+from recsys_jax.console import drawing, plots, terminal
 from recsys_jax.console.plots import (
     Colouring,
     embedding_space,
@@ -38,6 +38,18 @@ def figures(monkeypatch):
 
     monkeypatch.setattr(plots, "picture", picture)
     return found
+
+
+@pytest.fixture
+def noted(capsys):
+    """What is noted at the end of a command."""
+
+    def read() -> str:
+        assert capsys.readouterr().err == ""  # nothing before
+        terminal.note_at_end()
+        return capsys.readouterr().err
+
+    return read
 
 
 def rows(axes) -> list[str]:
@@ -77,7 +89,7 @@ def installed(monkeypatch):
 
     def install(*names: str) -> None:
         drawing._fonts.cache_clear()
-        drawing._note_once.cache_clear()
+        terminal.at_end.clear()
         plain = [one for one in everything if one.name == "DejaVu Sans"]
         monkeypatch.setattr(font_manager.fontManager, "ttflist", plain)
         paths = [one.fname for one in everything if one.name in names]
@@ -87,15 +99,15 @@ def installed(monkeypatch):
     drawing._fonts.cache_clear()
 
 
-def test_words_that_the_font_has_are_drawn(figures, tmp_path, capsys, installed):
+def test_words_that_the_font_has_are_drawn(figures, tmp_path, noted, installed):
     installed()
     names = ["Kräuter", "thé vert", "Ξηρό", "Сухая", "e\u0301"]
     persona_distribution(tmp_path / "a.png", names, [1] * 5)
     assert rows(figures[0].axes[0]) == names
-    assert capsys.readouterr().err == ""
+    assert noted() == ""
 
 
-def test_a_font_that_was_installed_is_found(figures, tmp_path, capsys, installed):
+def test_a_font_that_was_installed_is_found(figures, tmp_path, noted, installed):
     def signs(name):
         path = next(one.fname for one in font_manager.fontManager.ttflist if one.name == name)
         return set(font_manager.get_font(path).get_charmap())
@@ -104,39 +116,60 @@ def test_a_font_that_was_installed_is_found(figures, tmp_path, capsys, installed
     installed()
     persona_distribution(tmp_path / "a.png", ["a", name], [1, 1])
     assert rows(figures[0].axes[0]) == ["a", "persona 1"]
-    assert name in capsys.readouterr().err
+    assert name in noted()
     installed("DejaVu Sans Mono", "DejaVu Serif")  # and of several, one that has the signs
     persona_distribution(tmp_path / "b.png", ["a", name], [1, 1])
     assert rows(figures[1].axes[0]) == ["a", name]
     assert "DejaVu Serif" in figures[1].axes[0].get_yticklabels()[1].get_fontfamily()
-    assert capsys.readouterr().err == ""
+    assert noted() == ""
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
 
 
 @pytest.mark.parametrize(
     ("name", "package"), [("보습", "fonts-noto-cjk"), ("乾燥肌の人", "fonts-noto-cjk"), ("ผิวแห้ง", "fonts-noto")]
 )
-def test_where_no_font_has_it_a_note_names_the_fix(figures, tmp_path, capsys, installed, name, package):
+def test_where_no_font_has_it_a_note_names_the_fix(figures, tmp_path, noted, installed, name, package):
     installed()
     persona_distribution(tmp_path / "a.png", ["Dry", name], [1, 1])
     assert rows(figures[0].axes[0]) == ["Dry", "persona 1"]
-    said = capsys.readouterr().err
-    assert said.startswith(f"note: pictures: no installed font has the letters of {name} (drawn as persona 1); install")
+    said = noted()
+    assert said.startswith(f"note: pictures: no installed font has the letters of {name} (drawn as persona 1), as ")
+    assert "a_names.csv lists; install" in said
     assert f"apt install {package};" in said
 
 
-def test_the_note_names_the_first_ones(figures, tmp_path, capsys, installed):
+def test_the_note_names_the_first_ones(tmp_path, noted, installed):
     installed()
     persona_distribution(tmp_path / "a.png", [f"{number}번" for number in range(12)], range(12))
-    said = capsys.readouterr().err
-    assert "letters of 0번 (drawn as persona 0), 1번 (drawn as persona 1), 2번 (drawn as persona 2) and 9 more;" in said
+    said = noted()
+    assert (
+        "letters of 0번 (drawn as persona 0), 1번 (drawn as persona 1), 2번 (drawn as persona 2) and 9 more, as "
+        in said
+    )
 
 
-def test_signs_that_nobody_sees_are_no_reason(figures, tmp_path, capsys, installed):
+def test_every_number_is_listed_beside_the_picture_and_told_once(tmp_path, noted, installed):
+    installed()
+    names, beside = ["건성", "Dry", "지성", "복합성", "민감성", "=보습"], tmp_path / "a_names.csv"
+    persona_distribution(tmp_path / "a.png", names, [1] * 6)
+    persona_distribution(tmp_path / "b.png", names[2:3], [1])
+    header, *listed = beside.read_text("utf-8").splitlines()
+    assert header == "drawn as,name"
+    expected = [f"persona {number},{name}" for number, name in enumerate(names) if name != "Dry"]
+    assert listed == [*expected[:-1], "persona 5,'=보습"]  # which a spreadsheet would take for a formula
+    said = noted()
+    assert said.count("note: ") == said.count("apt install") == 1
+    assert f"and 2 more, as {beside} and {tmp_path / 'b_names.csv'} list; install" in said
+    assert noted() == ""
+    persona_distribution(tmp_path / "a.png", ["Dry"], [1])
+    assert not beside.exists()
+
+
+def test_signs_that_nobody_sees_are_no_reason(figures, tmp_path, noted, installed):
     installed()
     persona_distribution(tmp_path / "a.png", ["Dr\u200by\ufe0f\u202e"], [1])
     assert rows(figures[0].axes[0]) == ["Dry"]
-    assert capsys.readouterr().err == ""
+    assert noted() == ""
 
 
 def test_reviews_are_counted_in_whole_numbers(figures, tmp_path):
@@ -163,7 +196,7 @@ def of_personas(mall):
     return load_dataset(mall)
 
 
-def test_a_persona_has_one_number_in_all_pictures(figures, mall, mall_model, tmp_path, installed, capsys):
+def test_a_persona_has_one_number_in_all_pictures(figures, mall, mall_model, tmp_path, installed, noted):
     installed()
     dataset = of_personas(mall)
     numbers = segment_numbers(dataset)
@@ -179,7 +212,7 @@ def test_a_persona_has_one_number_in_all_pictures(figures, mall, mall_model, tmp
     assert rows(figures[0].axes[0]) == ["all  (n = 10)", *expected]
     assert legends(figures[1])["customers by persona"] == ["persona 7", "persona 2", "persona 5"]
     assert [rows(figures[2].axes[0])[number] for number in (7, 2, 5)] == ["persona 7", "persona 2", "persona 5"]
-    assert capsys.readouterr().err.count("건성 (drawn as persona 7)") == 1  # told once
+    assert noted().count("건성 (drawn as persona 7)") == 1  # told once
 
 
 def test_segments_without_an_id_of_their_own_are_numbered_by_name(mall):
@@ -255,6 +288,16 @@ def test_any_attribute_gives_the_colours(figures, mall, mall_model, tmp_path):
     assert legends(figures[0])["customers by skin_type"] == ["dry", "sensitive", "oily"]
     with pytest.raises(InputError, match=r"the column 'mood' is missing; found: .*skin_type"):
         embedding_space(tmp_path / "b.png", mall_model, dataset, seed=0, colour="mood")
+
+
+def test_a_single_one_beyond_the_colours_keeps_its_name(figures, mall, mall_model, tmp_path):
+    most = len(plots._COLOURS)
+    for count in (most + 1, most + 2):
+        dataset = crowd(mall, {(f"P{place:02}", "dry", 30): 30 - place for place in range(count)})
+        embedding_space(tmp_path / "a.png", mall_model, dataset, seed=0)
+    names = [f"P{place:02}" for place in range(most)]
+    found = [legends(figure)["customers by persona"] for figure in figures]
+    assert found == [[*names, f"P{most:02}"], [*names, "2 others"]]
 
 
 def test_numbers_are_coloured_by_ranges_and_several_values_together(films, mall):
@@ -347,14 +390,14 @@ def test_it_says_whether_the_leak_is_there(figures, tmp_path):
     assert len({axes.get_xlim() for axes in figures[2].axes}) == 1
 
 
-def test_a_persona_of_folds_has_one_number_with_the_leak_and_without(figures, tmp_path, installed, capsys):
+def test_a_persona_of_folds_has_one_number_with_the_leak_and_without(figures, tmp_path, installed, noted):
     installed()
     free, leak = evaluation(["건성"] * 40 + ["반복"] * 35), evaluation(["반복"] * 40 + ["건성"] * 35 + ["선물"] * 30)
     results_by_segment(tmp_path / "a.png", report(replace(leak, leak_free=free)), 3, {"선물": "0"})
     (_, dry, again), (_, *others) = ([row.partition("  (")[0] for row in rows(axes)] for axes in figures[0].axes)
     assert others == [again, dry, "drinks 0"]
     assert len({*others}) == 3
-    assert f"건성 (drawn as {dry})" in capsys.readouterr().err
+    assert f"건성 (drawn as {dry})" in noted()
 
 
 def test_in_sample_is_called_memory(figures, mall, mall_model, tmp_path):
