@@ -173,10 +173,9 @@ def test_signs_that_nobody_sees_are_no_reason(figures, tmp_path, noted, installe
 
 
 def test_reviews_are_counted_in_whole_numbers(figures, tmp_path):
-    persona_distribution(tmp_path / "a.png", ["a", "b"], [14, 5])
-    ticks = figures[0].axes[0].get_xticks()
-    assert len(ticks) > 2
-    assert (ticks % 1 == 0).all()
+    for most in (2, 3, 16):
+        persona_distribution(tmp_path / "a.png", ["a", "b"], [most, 1])
+        assert (figures[-1].axes[0].get_xticks() % 1 == 0).all()
 
 
 def test_a_long_name_leaves_room(figures, tmp_path):
