@@ -27,6 +27,7 @@ from recsys_jax.evaluation.methods import (
     INNER,
     SOFTMAX,
     TUNED,
+    Recipe,
     built_in,
     configs_text,
     read_configs,
@@ -60,8 +61,8 @@ class Options:
     encoder: str | None = None
     """The encoder that the personas were fitted with, where it is neither 'use' nor 'lsa'."""
     tune: int = 0
-    """Hyper-parameters of deep to try in each fold, on customers held out of its training part; and of all customers,
-    for tuned.toml, which `recsys-jax train DATASET --config FILE` takes."""
+    """Hyper-parameters of --tune-recipe to try in each fold, on customers held out of its training part; and of all
+    customers, for tuned.toml, which `recsys-jax train DATASET --config FILE` takes."""
     peers: tuple[Literal["lightfm", "rectools"], ...] = ()
     """Other recommenders to ask, tuned likewise, each in an environment that is made for it."""
     out: Path | None = None
@@ -70,6 +71,8 @@ class Options:
     """Print all tables, which report.md has in any case."""
     force: bool = False
     """Take over a run folder that has the files of others, or another dataset's run."""
+    tune_recipe: Recipe = "deep"
+    """The recipe that --tune tunes."""
 
     @staticmethod
     def translate(arguments: Sequence[str]) -> list[str]:
@@ -101,10 +104,10 @@ def main(options: Options) -> str:
         options.dataset, dataset, made, options.protocol, options.folds, options.seed, options.encoder
     )
     others = baselines(dataset, new_products=options.protocol == "new-products")
-    _check_names(configs, [*others, *baselines(dataset), TUNED], options.peers)
+    _check_names(configs, [*others, *baselines(dataset), *TUNED.values()], options.peers)
     methods = others | {name: recipe(config, seeds) for name, config in configs.items()}
     if options.tune:
-        methods[TUNED] = tuned(options.tune, seeds, seed=options.seed)
+        methods[TUNED[options.tune_recipe]] = tuned(options.tune, seeds, seed=options.seed, recipe=options.tune_recipe)
     with progress(options.protocol) as bar:
         found = evaluate(
             dataset, split, methods, (10,), dataset_of_fold=of_fold, control=False, seed=options.seed, progress=bar
@@ -119,7 +122,10 @@ def main(options: Options) -> str:
     headline = ranking(ranked, split.name, recipes)
     page: list[str | tables.Grid] = [f"* {name}: {describe(config)}" for name, config in configs.items()]
     if options.tune:
-        page.append(f"* {TUNED}: tuned anew in each fold; {FOUND} has what the same tuning finds with all customers")
+        page.append(
+            f"* {TUNED[options.tune_recipe]}: tuned anew in each fold, by customers held out of its training part; "
+            f"{FOUND} has what the same tuning finds with all customers"
+        )
     page += [f"* note: {one}" for one in dataset.notes]
     page += _page(result, split.title, counted)
     if made is not None:
@@ -171,7 +177,7 @@ def _tune(dataset: Dataset, options: Options, path: Path) -> None:
     """Writes the recipe that is tuned with all customers, as each fold's was with the fold's own."""
     with progress("tuning with all customers") as bar:
         everything = np.ones(len(dataset.purchases), bool)
-        found = tune(dataset, everything, options.tune, seed=options.seed, progress=bar)
+        found = tune(dataset, everything, options.tune, seed=options.seed, recipe=options.tune_recipe, progress=bar)
     said = f"# The best of {options.tune} by MRR on one in {INNER} of all customers.\n"
     write_file(path, said + configs_text({"tuned": found.config}))
 

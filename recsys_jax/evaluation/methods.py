@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -20,15 +20,20 @@ from recsys_jax.models.trained import Ensemble, TrainedModel, bucket
 from recsys_jax.serving import scoring
 from recsys_jax.training.fit import fit, fit_seeds
 
-TUNED = "deep, tuned"  # the name of the deep recipe whose hyper-parameters were tuned
+TUNED = {"deep": "deep, tuned", "wide": "wide, tuned"}  # the names of recipes whose hyper-parameters were tuned
 PUBLISHED = "deep, as published"  # the name of the published recipe
 # Deep with what helps it most: the whole catalogue as negatives, popularity, and a vector for each product.
 SOFTMAX = DeepConfig(loss="softmax", popularity_bias=True, id_embedding=True, epochs=10, batch_size=1024)
-# The hyper-parameters that are tuned; the others are those of `SOFTMAX`.
-SPACE = ("learning_rate", "temperature", "dropout", "epochs", "output_dim", "id_dropout")
+# Where tuning starts, and the hyper-parameters that are tuned. The penalties of wide are not: each fit chooses them.
+STARTS: dict[str, Config] = {"deep": SOFTMAX, "wide": WideConfig()}
+SPACES = {
+    "deep": ("learning_rate", "temperature", "dropout", "epochs", "output_dim", "id_dropout"),
+    "wide": ("item_factors", "output_dim"),
+}
 INNER = 5  # one training customer in so many is held out to tune by
 ROWS = 4_000_000  # the most purchases, times passes, that the published recipe trains on: some quarter of a minute
 
+Recipe = Literal["deep", "wide"]
 Say = Callable[[str], None]
 """Called with a short text on the progress of a method."""
 
@@ -80,16 +85,19 @@ def recipe(config: Config, seeds: Sequence[int] | None = None, *, ensemble: bool
     return Method(learn, own if config.seeded else ())
 
 
-def tuned(trials: int, seeds: Sequence[int], *, seed: int = 0) -> Method:
-    """The deep recipe with hyper-parameters tuned in each fold, on its training part alone; see `tune`."""
+def tuned(trials: int, seeds: Sequence[int], *, seed: int = 0, recipe: Recipe = "deep") -> Method:
+    """A recipe with hyper-parameters tuned in each fold, on its training part alone; see `tune`."""
 
     def learn(dataset: Dataset, fold: Fold, number: int, say: Say) -> Learned:
-        found = tune(dataset, fold.train, trials, seed=seed, progress=lambda *told: say("{}/{}, {}".format(*told)))
+        def told(done: int, total: int, word: str) -> None:
+            say(f"{done}/{total}, {word}")
+
+        found = tune(dataset, fold.train, trials, seed=seed, recipe=recipe, progress=told)
         models = _fit(dataset, fold, found.config, seeds, number, say)
-        note = ", ".join(f"{name} {getattr(found.config, name):.3g}" for name in SPACE)
+        note = ", ".join(f"{name} {getattr(found.config, name):.3g}" for name in SPACES[recipe])
         return Learned(lambda view: [model_scorer(model, view, note) for model in models])
 
-    return Method(learn, tuple(seeds))
+    return Method(learn, tuple(seeds) if STARTS[recipe].seeded else ())
 
 
 def model_scorer(model: TrainedModel | Ensemble, dataset: Dataset, note: str = "") -> Scorer:
@@ -209,10 +217,10 @@ def configs_text(configs: Mapping[str, Config]) -> str:
 class Tuned:
     """The best hyper-parameters that were tried."""
 
-    config: DeepConfig
+    config: Config
     score: float
     """Its MRR on the inner hold-out."""
-    tried: tuple[tuple[DeepConfig, float], ...]
+    tried: tuple[tuple[Config, float], ...]
     """All that were tried, in turn, with their MRR."""
 
 
@@ -235,9 +243,10 @@ def tune(
     trials: int,
     *,
     seed: int = 0,
+    recipe: Recipe = "deep",
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Tuned:
-    """Hyper-parameters of the deep recipe by Optuna's TPE sampler, the first being `SOFTMAX`; the best by inner MRR.
+    """Hyper-parameters of a recipe by Optuna's TPE sampler, from `STARTS` on; the best by inner MRR.
 
     One in `INNER` of the customers of `train`, the purchases that may be learned from, is held out, dealt by `seed`,
     which is the sampler's and the models' seed, too; nothing here is handed any other customer. `progress` is called
@@ -258,12 +267,13 @@ def tune(
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # it would tell of each trial
     try:
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed))
-        study.enqueue_trial({name: getattr(SOFTMAX, name) for name in SPACE})
-        tried: list[tuple[DeepConfig, float]] = []
+        study.enqueue_trial({name: getattr(STARTS[recipe], name) for name in SPACES[recipe]})
+        tried: list[tuple[Config, float]] = []
         for number in range(trials):
             trial = study.ask()
-            config = replace(SOFTMAX, seed=seed, **_suggested(trial))
-            score = _score(part, inner, queries, config)
+            config = replace(STARTS[recipe], seed=seed, **_SUGGESTED[recipe](trial))
+            again = dict(tried).get(config)  # whole numbers come twice
+            score = _score(part, inner, queries, config) if again is None else again
             study.tell(trial, score)
             tried.append((config, score))
             if progress is not None:
@@ -274,7 +284,14 @@ def tune(
     return Tuned(best, score, tuple(tried))
 
 
-def _suggested(trial: Any) -> dict[str, Any]:
+def _suggested_wide(trial: Any) -> dict[str, Any]:
+    return {
+        "item_factors": trial.suggest_int("item_factors", 1, 64, log=True),
+        "output_dim": trial.suggest_categorical("output_dim", [16, 32, 64, 128]),
+    }
+
+
+def _suggested_deep(trial: Any) -> dict[str, Any]:
     return {
         "learning_rate": trial.suggest_float("learning_rate", 3e-4, 3e-2, log=True),
         "temperature": trial.suggest_float("temperature", 0.03, 1.0, log=True),
@@ -285,7 +302,10 @@ def _suggested(trial: Any) -> dict[str, Any]:
     }
 
 
-def _score(part: Dataset, inner: Fold, queries: Queries, config: DeepConfig) -> float:
+_SUGGESTED = {"deep": _suggested_deep, "wide": _suggested_wide}
+
+
+def _score(part: Dataset, inner: Fold, queries: Queries, config: Config) -> float:
     """The MRR on the inner hold-out; 0 where training diverged."""
     try:
         model = fit(part, config, train=inner.train)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from command_line import done
 
-from recsys_jax import load_dataset, load_model
+from recsys_jax import fit, load_dataset, load_model
 from recsys_jax.cli import compare, find
 from recsys_jax.cli import run as main_job
 from recsys_jax.console.terminal import parse
@@ -173,21 +173,28 @@ def test_a_recipe_with_the_name_of_another_method_is_a_sentence(folder, tmp_path
         run(folder, tmp_path / "out", configs=path, peers=("lightfm",))
 
 
-def test_what_was_tuned_is_trained_and_compared(folder, tmp_path):
+@pytest.mark.parametrize("name", ["deep", "wide"])
+def test_what_was_tuned_is_trained_and_compared(folder, tmp_path, name):
     """The recipe is the one of a tuning with all customers, and "Next:" trains it where it is ahead."""
     out = tmp_path / "my out"
     (tmp_path / "poor.toml").write_text('[poor]\nrecipe = "deep"\nepochs = 1\nlearning_rate = 1e-6\n', "utf-8")
-    following, document = run(folder, out, configs=tmp_path / "poor.toml", tune=2, seeds=1, protocol="hold-out")
+    changed = {"configs": tmp_path / "poor.toml", "tune": 2, "tune_recipe": name}
+    following, document = run(folder, out, **changed, seeds=1, protocol="hold-out")
     ranked = [one["method"] for one in document["methods"]]
-    assert ranked.index("deep, tuned") < ranked.index("poor")
+    assert ranked.index(f"{name}, tuned") < ranked.index("poor")
     data = load_dataset(folder)
-    found = tune(data, np.ones(len(data.purchases), bool), 2).config
+    found = tune(data, np.ones(len(data.purchases), bool), 2, recipe=name).config
     assert read_configs(out / "tuned.toml") == {"tuned": found}
     assert shlex.split(following) == ["train", str(folder), "--config", str(out / "tuned.toml")]
     assert "tuned.toml" in (out / "report.md").read_text("utf-8")
     main, _, words = find([*shlex.split(following), "--run", str(tmp_path / "run"), "--checkpoint-every", "0"])
     main(parse(main, "train", words))
-    assert load_model(tmp_path / "run").config == found
+    model = load_model(tmp_path / "run")
+    assert model.config == found
+    if name == "wide":  # a recipe with one best fit: the same model, penalties and all
+        same = fit(data, found)
+        assert model.product_embeddings.tolist() == same.product_embeddings.tolist()
+        assert model.chosen == same.chosen
     _, document = run(folder, tmp_path / "again", configs=out / "tuned.toml", seeds=1, protocol="hold-out")
     assert "tuned" in {one["method"] for one in document["methods"]}
 

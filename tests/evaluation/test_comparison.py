@@ -24,7 +24,6 @@ from recsys_jax.evaluation.findings import ranking
 from recsys_jax.evaluation.methods import (
     PUBLISHED,
     SOFTMAX,
-    TUNED,
     built_in,
     configs_text,
     parse_configs,
@@ -360,11 +359,12 @@ def test_the_training_part_has_nobody_else():
     assert (part.purchases[:, 1] == wanted[:, 1]).all()
 
 
-def test_held_out_customers_never_reach_the_tuning():
+@pytest.mark.parametrize("name", ["deep", "wide"])
+def test_held_out_customers_never_reach_the_tuning(name):
     data = shop()
     fold = cross_validation_split(data, 3, 0).folds[0]
     held = np.unique(data.purchases[fold.queries, 0])
-    clean = tune(data, fold.train, 2, seed=4)
+    clean = tune(data, fold.train, 2, seed=4, recipe=name)
     groups = list(data.customers.column("group"))
     for row in held:
         groups[row] = "poison"
@@ -372,11 +372,11 @@ def test_held_out_customers_never_reach_the_tuning():
     purchases[fold.queries, 1] = (purchases[fold.queries, 1] + 4) % 9
     table = replace(data.customers, columns={**data.customers.columns, "group": groups})
     poisoned = replace(data, customers=table, purchases=purchases)
-    assert tune(poisoned, fold.train, 2, seed=4) == clean
+    assert tune(poisoned, fold.train, 2, seed=4, recipe=name) == clean
     # And the test would see it: one training customer's group moves the figures.
     groups[int(np.setdiff1d(np.arange(60), held)[0])] = "poison"
     moved = replace(data, customers=replace(data.customers, columns={**data.customers.columns, "group": groups}))
-    assert tune(moved, fold.train, 1, seed=4).tried != clean.tried[:1]
+    assert tune(moved, fold.train, 1, seed=4, recipe=name).tried != clean.tried[:1]
 
 
 def test_tuning_starts_from_the_recipe_and_comes_closer_to_the_best(monkeypatch):
@@ -401,15 +401,37 @@ def test_tuning_starts_from_the_recipe_and_comes_closer_to_the_best(monkeypatch)
     assert tune(data, everything, 40, seed=2) != found
 
 
-def test_what_was_tuned_trains_on_all_of_the_training_part():
+@pytest.mark.parametrize("name", ["deep", "wide"])
+def test_what_was_tuned_trains_on_all_of_the_training_part(name):
     data = shop()
     fold = cross_validation_split(data, 3, 0).folds[0]
     split = Split("one", "one fold", (fold,))
-    found = evaluate(data, split, {TUNED: tuned(2, [0])}).methods[TUNED]
-    best = tune(data, fold.train, 2, seed=0).config
+    found = evaluate(data, split, {"tuned": tuned(2, [0], recipe=name)}).methods["tuned"]
+    best = tune(data, fold.train, 2, seed=0, recipe=name).config
+    assert best.recipe == name
     again = evaluate(data, split, {"best": recipe(best, [0])}).methods["best"]
     assert found.values["mrr"].tolist() == again.values["mrr"].tolist()
-    assert f"epochs {best.epochs}" in found.notes[0]
+    whole = "epochs" if name == "deep" else "item_factors"
+    assert f"{whole} {getattr(best, whole)}" in found.notes[0]
+
+
+def test_tuning_of_wide_starts_from_the_recipe_and_tries_nothing_twice(monkeypatch):
+    asked = []
+
+    def closeness(part, inner, task, config):
+        asked.append(config)
+        return -abs(np.log(config.item_factors / 5)) - (config.output_dim != 32)
+
+    monkeypatch.setattr("recsys_jax.evaluation.methods._score", closeness)
+    data = shop()
+    everything = np.ones(len(data.purchases), bool)
+    found = tune(data, everything, 40, seed=1, recipe="wide")
+    assert found.tried[0][0] == asked[0] == WideConfig(seed=1)
+    assert len(found.tried) == 40 > len(asked) == len(set(asked))
+    assert found.score == max(score for _, score in found.tried) > 0.25 * found.tried[0][1]
+    assert all((one.own_l2, one.attribute_l2, one.factor_l2) == (None, None, None) for one in asked)
+    asked.clear()
+    assert tune(data, everything, 40, seed=1, recipe="wide") == found
 
 
 def test_without_optuna_and_with_no_trials_tuning_is_a_sentence(monkeypatch):
