@@ -12,8 +12,9 @@ from recsys_jax.console.terminal import console, note, print_json
 from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.files import sheet_text, write_file
 from recsys_jax.data.schema import Categorical, MultiCategorical
-from recsys_jax.data.values import composed
+from recsys_jax.data.values import composed, near
 from recsys_jax.errors import require
+from recsys_jax.serving.history import bought_again
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def main(options: Options) -> None:
             raise InputError(f"attributes: found {word!r}; allowed: each attribute once, as NAME=VALUE")
         attributes[name] = _values(rec, name, value)
     for product in rec.unmatched(options.purchased):
-        note(f"purchased: the catalogue has no product {product!r}")
+        note(f"purchased: the catalogue has no product {product!r}{near(str(product), rec.product_ids)}")
     found = rec.recommend(
         attributes=attributes,
         customer_id=options.customer,
@@ -81,7 +82,8 @@ def main(options: Options) -> None:
             console.print(f"Only {len(found)} products remain.")
         left_out = options.purchased or (rec.history is not None and any(rec.history.of_ids([options.customer])))
         if not left_out:
-            console.print(nothing_left_out(options.run, asked=False, named=known, more=" --customer ID"))
+            repeats, more = bought_again(rec.model.schema, rec.history), " --customer ID"
+            console.print(nothing_left_out(options.run, named=known, repeats=repeats, by_hand="--purchased", more=more))
 
 
 def _values(rec: Recommender, name: str, value: str) -> object:

@@ -11,6 +11,7 @@ from recsys_jax import InputError
 from recsys_jax.console.recommendations import nothing_left_out, shop_of
 from recsys_jax.console.terminal import console, progress
 from recsys_jax.serving.batch import rejected_file, score_file
+from recsys_jax.serving.history import BOUGHT
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,10 @@ def main(options: Options) -> None:
         why = "every row was rejected" if counts.rows else "there are no rows in the input"
         console.print(f"No customer was scored: {why}. {out.name} is empty.")
     # As fast as it went since another process had scored those before.
+    rate = f": {(counts.scored - before) / seconds:,.0f} customers per second" if counts.scored > before else ""
     console.print(
         f"{counts.scored:,} customers, {counts.recommendations:,} recommendations, {counts.rejected:,} rows rejected, "
-        f"in {seconds:,.1f} s: {(counts.scored - before) / seconds:,.0f} customers per second"
+        f"in {seconds:,.1f} s{rate}"
     )
     if counts.unmatched:
         found = f"{counts.unmatched:,} of {counts.bought:,} purchases are the id of no product, so nothing was left out"
@@ -68,11 +70,16 @@ def main(options: Options) -> None:
     if counts.rejected:
         console.print(f"The first rejected one, {counts.first}")
     console.print(f"Written: {', '.join(map(str, [out, rejected_file(out)] if counts.rejected else [out]))}")
-    if counts.known:
+    if counts.strangers:
+        found = f"{counts.strangers:,} of {counts.scored:,} customers are not in {options.dataset}"
+        console.print(f"{found}; the first, {counts.first_stranger}")
+    if options.include_purchased:
+        console.print("Nothing that customers bought was left out, as asked for: --include-purchased")
+    elif counts.known:
         console.print(f"Left out: what {counts.known:,} of {counts.scored:,} customers bought")
     else:
-        named = options.purchases or options.dataset
-        console.print(nothing_left_out(run, asked=options.include_purchased, named=named))
+        named, column = options.purchases or options.dataset, f"a column {BOUGHT}"
+        console.print(nothing_left_out(run, named=named, repeats=counts.repeats, by_hand=column))
 
 
 def only_run() -> Path:

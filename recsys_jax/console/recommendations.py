@@ -31,17 +31,17 @@ def shop_of(dataset: Path | None, run: Path) -> History | None:
     return None if dataset is None else History.of(dataset, made_customers(dataset, run))
 
 
-def nothing_left_out(run: Path, *, asked: bool, named: Path | None, more: str = "") -> str:
-    """Why nothing that customers bought was left out: it was asked for, or what was `named` knows none."""
-    if asked:
-        return "Nothing that customers bought was left out, as asked for: --include-purchased"
-    if named is not None:
-        why = f"{named} knows no purchases of theirs, or says that products are bought again"
-        return f"Nothing that customers bought was left out: {why}"
-    dataset = made_from(run) or "FOLDER"
-    return (
-        f"Nothing that customers bought was left out: no purchases are known; --dataset {dataset}{more} would name them"
-    )
+def nothing_left_out(run: Path, *, named: Path | None, repeats: bool, by_hand: str, more: str = "") -> str:
+    """Why nothing was left out that customers bought: what was `named` knows none, or they buy products again.
+
+    `by_hand` is what names products that are left out all the same.
+    """
+    why = f"no purchases are known; --dataset {made_from(run) or 'FOLDER'}{more} would name them"
+    if repeats:
+        why = f"by dataset.toml, they buy products again; {by_hand} names what to leave out"
+    elif named is not None:
+        why = f"{named} knows no purchases of theirs"
+    return f"Nothing that customers bought was left out: {why}"
 
 
 def show(found: Sequence[dict[str, Any]], title: str) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,16 +14,7 @@ from recsys_jax.data.features import doubtful, refuse_unreadable, refuse_unusabl
 from recsys_jax.data.readers import RepeatedKey, read_table
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
 from recsys_jax.data.tables import SetAside, Table, Validation, converted, look_alikes
-from recsys_jax.data.values import (
-    DATE,
-    ID,
-    as_id,
-    as_key,
-    composed,
-    has_lone_surrogate,
-    is_scalar,
-    parse_date,
-)
+from recsys_jax.data.values import DATE, ID, as_id, as_key, composed, has_lone_surrogate, is_empty, near, parse_date
 from recsys_jax.errors import InputError, shown
 
 _LONGEST_PROFILE = 1000  # Characters: a longer text is no profile.
@@ -51,7 +42,7 @@ class Reviews:
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Products, customers and who bought what."""
 
@@ -94,6 +85,10 @@ class Dataset:
         goods, ids = _usable_products(Table.of(products, "products"), schema)
         bought = None if purchases is None else Table.of(purchases, "purchases")
         return assemble(schema, goods, ids, Table.of(customers, "customers"), bought)
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.product_ids):,} products, {len(self.customer_ids):,} customers"
+        return f"Dataset({self.schema.name}: {counts}, {len(self.purchases):,} purchases)"
 
     @property
     def set_aside(self) -> list[SetAside]:
@@ -280,7 +275,8 @@ def assemble(
     notes += doubtful(products, schema.products.features) + doubtful(customers, part.features)
     notes += look_alikes(products.source, ids) + look_alikes(customers.source, list(customer_row))
     if not len(purchases):
-        raise InputError(f"{tables[-1].source}: nobody bought anything: there are no purchases to learn from")
+        nothing = f"{tables[-1].source}: nobody bought anything: there are no purchases to learn from"
+        raise InputError("; ".join([nothing, *passed]))
 
     if len(customer_row) < len(id_of_row):
         customers, note = customers.first_rows(id_of_row, [feature.column for feature in part.features])
@@ -326,11 +322,13 @@ def _interactions(
     table, notes = _purchases(part, table, (customers, products))
     table = table.collecting()
     sides = []
-    for name, (other, row_of) in ((part.customer, customers), (part.product, products)):
+    both = ("customers", part.customer, customers), ("products", part.product, products)
+    for side, name, (other, row_of) in both:
         keys = table.read(name, as_id, ID)
         for row, key in enumerate(keys):
             if key is not None and key not in row_of:
-                table.refuse(row, name, f"an id {other.holding(key)}")
+                allowed = f"an id {other.holding(key)}{near(key, row_of)}"
+                table.refuse(row, name, f'{allowed}; or [interactions] unknown_{side} = "ignore" passes over such rows')
         sides.append([row_of.get(key or "", -1) for key in keys])
     dates = [0.0] * len(table) if part.date is None else table.read(part.date, parse_date, DATE)
     kept = [row for row in range(len(table)) if row not in (table.problems or ())]
@@ -338,7 +336,7 @@ def _interactions(
 
 
 def _purchases(
-    part: Interactions, table: Table, known: Sequence[tuple[Table, Container[str]]] = ()
+    part: Interactions, table: Table, known: Sequence[tuple[Table, Mapping[str, int]]] = ()
 ) -> tuple[Table, list[str]]:
     """The rows that are purchases, by `where` and by whom and what the schema ignores, and notes on the others.
 
@@ -362,30 +360,29 @@ def _purchases(
             if known:
                 other, ids = known[place]
                 # What is no id, and not empty either, is a mistake in any case.
-                rows = [key in ids if key else not _missing(one) for key, one in zip(keys, column, strict=True)]
-                keep(rows, f"whose {name} is not in {other.source}")
+                rows = [key in ids if key else not is_empty(one) for key, one in zip(keys, column, strict=True)]
+                passed = dict.fromkeys(key for key, kept in zip(keys, rows, strict=True) if key and not kept)
+                lost = next(filter(None, (near(key, ids) for key in passed)), "")
+                keep(rows, f"whose {name} is not in {other.source}{lost}")
             else:
-                keep([not _missing(one) for one in column], f"whose {name} is empty")
+                keep([not is_empty(one) for one in column], f"whose {name} is empty")
     return table, notes
-
-
-def _missing(value: object) -> bool:
-    return is_scalar(value) and as_key(value) is None
 
 
 def read_purchases(source: object, schema: Schema) -> tuple[dict[str, list[str]], list[str]]:
     """Who bought what, by customer id, in a file or frame like the schema's [interactions] or customers with purchases.
 
     Whether customer and product are known elsewhere is not asked, nor when it was. Rows that name none are set aside,
-    which notes tell. Raises `InputError` for a missing column, and where these are more than one in ten.
+    which notes tell, unless they are to be passed over. Raises `InputError` for a missing column, and where those set
+    aside are more than one in ten.
     """
     bought: dict[str, list[str]] = {}
     table = read_table(Path(source)) if isinstance(source, str | Path) else Table.of(source, "purchases")
-    part, notes = schema.interactions, list[str]()
+    part = schema.interactions
     if part is None:
         customer = schema.customers.id
     else:
-        table, notes = _purchases(part, table)
+        table, _ = _purchases(part, table)
         customer = part.customer
     table = table.collecting()
     customers = table.ids(customer)
@@ -396,4 +393,4 @@ def read_purchases(source: object, schema: Schema) -> tuple[dict[str, list[str]]
     for row, (key, products) in enumerate(zip(customers, lists, strict=True)):
         if row not in (table.problems or ()):
             bought.setdefault(key, []).extend(products)
-    return bought, notes + table.usable().validation.notes
+    return bought, table.usable().validation.notes

@@ -150,7 +150,7 @@ class FittedFeature:
         if extra is not None:
             return extra
         if policy != "ignore":
-            table.refuse(row, self.feature.column, self.allowed())
+            table.refuse(row, self.feature.column, self.allowed() + _if_missing(item))
         return -1
 
     def blank(self, count: int) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
@@ -278,15 +278,21 @@ def doubtful(table: Table, features: Sequence[Feature]) -> list[str]:
         if isinstance(feature, Numeric) or feature.values is not None:
             continue
         keys = Counter(key for value in table.columns.get(feature.column, ()) for key in feature.items(value) or ())
-        for key in (key for key in keys if key.casefold() in _DOUBTFUL and key not in feature.aliases):
-            notes.append(
-                f"{table.source}, {feature.column}: {shown(key)} counts as a value, in {keys[key]:,} of {len(table):,} "
-                f"rows; where it says that nothing is known, dataset.toml may say missing_values = [{json.dumps(key)}]"
-            )
+        for key in (key for key in keys if _if_missing(key) and key not in feature.aliases):
+            counted = f"{shown(key)} counts as a value, in {keys[key]:,} of {len(table):,} rows"
+            notes.append(f"{table.source}, {feature.column}: {counted}{_if_missing(key)}")
     return notes
 
 
-_DOUBTFUL = {"na", "n/a", "#na", "n.a.", "none", "nil", "-", "--", "?"}
+_DOUBTFUL = {"na", "n/a", "#na", "n.a.", "none", "nil", "-", "--", "?", "unknown", "prefer not to say"}
+
+
+def _if_missing(key: str | None) -> str:
+    """The end of a sentence on what people write where nothing is known; empty for other values."""
+    if key is None or key.casefold() not in _DOUBTFUL:
+        return ""
+    said = json.dumps(key, ensure_ascii=False)
+    return f"; where it says that nothing is known, dataset.toml may say missing_values = [{said}]"
 
 
 def _items(feature: Categorical, table: Table, row: int, value: object) -> list[str]:
@@ -352,7 +358,7 @@ def _number(feature: Numeric, table: Table, row: int, value: object) -> float | 
     if isinstance(policy, As):
         return float(policy.value)
     if policy == "error":
-        table.refuse(row, feature.column, FittedFeature(feature).allowed())
+        table.refuse(row, feature.column, FittedFeature(feature).allowed() + _if_missing(as_key(value)))
     return None
 
 

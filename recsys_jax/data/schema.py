@@ -15,6 +15,7 @@ from recsys_jax.data.values import (
     Condition,
     as_key,
     as_number,
+    is_empty,
     is_scalar,
     parse_number,
     split_keys,
@@ -108,7 +109,7 @@ class Numeric:
 
     def is_missing(self, value: object) -> bool:
         """Whether the value says that nothing is known; a list or an object says nothing at all."""
-        return is_scalar(value) and (as_key(value) is None or self.missing_values.met(value))
+        return is_empty(value) or (is_scalar(value) and self.missing_values.met(value))
 
 
 Feature = Categorical | MultiCategorical | Numeric

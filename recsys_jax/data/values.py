@@ -7,7 +7,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import KeysView, Mapping, Sequence, ValuesView
+from collections.abc import Collection, KeysView, Mapping, Sequence, ValuesView
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -17,7 +17,7 @@ from uuid import UUID
 
 import numpy as np
 
-from recsys_jax.errors import require
+from recsys_jax.errors import require, shown
 
 ID = "an id, a text or a number that is not empty; floats are rounded from 2^53 on"
 """What `as_id` admits, for the end of an error sentence."""
@@ -94,6 +94,22 @@ def as_key(value: object) -> str | None:
     except ValueError:  # more digits than Python prints
         text = hex(value)  # type: ignore[arg-type]
     return None if text in {"nan", "NaN", "sNaN", "NaT", "<NA>"} else text
+
+
+def is_empty(value: object) -> bool:
+    """Whether it is a missing value or an empty text; a list is neither."""
+    return is_scalar(value) and as_key(value) is None
+
+
+def near(key: str, ids: Collection[str]) -> str:
+    """The end of a sentence on an id that is not among these, where one is that differs by zeros at the front.
+
+    >>> near("1", {"00001": 0, "00002": 1}), near("00002", {"2"}), near("3", {"00001"})
+    ("; '00001' is: zeros at the front seem lost", "; '2' is: zeros at the front seem lost", '')
+    """
+    width = len(next(iter(ids), ""))
+    found = [one for one in (key.lstrip("0"), key.zfill(width)) if one != key and one in ids]
+    return f"; {shown(found[0])} is: zeros at the front seem lost" if found else ""
 
 
 def as_id(value: object) -> str | None:
@@ -298,7 +314,7 @@ def as_ids(value: object, separator: str | None = None, *, alone: bool = True) -
         key = as_id(item)
         if key is not None:
             ids.append(key)
-        elif not is_scalar(item) or as_key(item) is not None:
+        elif not is_empty(item):
             return None
     return ids
 

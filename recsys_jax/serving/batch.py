@@ -4,10 +4,11 @@ Memory stays small whatever the files hold, and what is finished is on the disk:
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,9 +19,10 @@ from recsys_jax import stopping
 from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.files import replace_file, sheet_text, sync_folder
 from recsys_jax.data.tables import Table
+from recsys_jax.data.values import near
 from recsys_jax.errors import InputError, shown
 from recsys_jax.serving.customer_file import Source, values
-from recsys_jax.serving.history import History
+from recsys_jax.serving.history import History, bought_again
 from recsys_jax.serving.recommender import Ranking, Recommender
 from recsys_jax.storage.jobs import Parts, environment, fingerprint, kept, stopped
 
@@ -51,6 +53,11 @@ class Counts:
     first_unmatched: str = ""
     known: int = 0
     """Customers who could be used and of whom a purchase is known, which was left out."""
+    repeats: bool = False
+    """Whether the dataset, or the one of the model, says that products are bought again."""
+    strangers: int = 0
+    """Customers whom the dataset lacks."""
+    first_stranger: str = ""
     first: str = ""
     """The first rejected row and its reason."""
 
@@ -107,29 +114,46 @@ def score_file(
     stock = None if available is None else read_ids(available, rec.model.schema)
     request = {"top_n": top_n, "categories": categories or None, "available": stock}
     source.check(request)
+    if not allow_unmatched:
+        _check_history(rec)
     busy = f"{out}: found another process that is writing this file; allowed: one at a time"
     with parts.alone(busy) as said, stopping.saying(lambda: stopped(parts, source.total)):
         if said:
             tell(f"note: {said}")
         counts = Counts(**parts.state)
+        counts.repeats = bought_again(rec.model.schema, rec.history)
         before = counts.scored
         try:
             if parts.files:
                 tell(f"continuing after {counts.rows:,} of {source.total:,} rows")
                 progress(counts.rows, source.total)
             _score(source, request, parts, counts, progress)
-            if counts.unmatched * 10 > counts.bought and not allow_unmatched:
+            if source.bought and counts.unmatched * 10 > counts.bought and not allow_unmatched:
                 found = f"{counts.unmatched:,} of {counts.bought:,} purchases that are the id of no product"
-                allowed = "allowed: one in ten, or more with --allow-unmatched"
-                raise InputError(
-                    f"{purchases or customers}: found {found}, the first in {counts.first_unmatched}; {allowed}"
-                )
+                raise InputError(f"{customers}: found {found}, the first in {counts.first_unmatched}; {_FEW}")
             _write(source, parts, out, counts)
         except (InputError, OSError) as error:
             old = f"; {out} is unchanged" if out.exists() else ""
             raise InputError("; ".join(filter(None, [f"{error}{old}", kept(parts, source.total)]))) from error
         parts.files.clear()  # they have served
     return counts, before
+
+
+_FEW = "allowed: one in ten, or more with --allow-unmatched"
+
+
+def _check_history(rec: Recommender) -> None:
+    """Raises `InputError` where more than one in ten of the purchases that are known is of no product."""
+    history, part = rec.history, rec.model.schema.interactions
+    if history is None or (part is not None and part.unknown_products == "ignore"):
+        return
+    times = Counter(chain.from_iterable(history.bought.values()))
+    lost = [one for one in rec.unmatched(list(times)) if one not in history.products]
+    unmatched, bought = sum(times[str(one)] for one in lost), times.total()
+    if unmatched * 10 > bought:
+        found = f"found {unmatched:,} of {bought:,} purchases that are the id of no product"
+        first = f"{shown(lost[0])}{near(str(lost[0]), rec.product_ids)}"
+        raise InputError(f"{history.source}: {found}, such as {first}; {_FEW}")
 
 
 def _check_places(customers: Path, out: Path) -> None:
@@ -263,14 +287,19 @@ def rank(
             raise  # it is not about rows
         reasons = {**more, **reasons}
         rows, ranking = of_the_others()
+    history = source.rec.history
     for row in rows:
-        known = () if source.rec.history is None else source.rec.history.products
-        unmatched = [one for one in source.rec.unmatched(bought[row]) if one not in known]
+        nowhere = source.rec.unmatched(bought[row])
+        unmatched = [one for one in nowhere if history is None or one not in history.products]
         counts.bought += len(bought[row])
-        counts.known += bool(bought[row])
+        counts.known += len(nowhere) < len(bought[row])
         counts.unmatched += len(unmatched)
         if unmatched and not counts.first_unmatched:
-            counts.first_unmatched = f"row {table.number(row):,}: {shown(unmatched[0])}"
+            first = f"{shown(unmatched[0])}{near(str(unmatched[0]), source.rec.product_ids)}"
+            counts.first_unmatched = f"row {table.number(row):,}: {first}"
+        stranger = history.stranger(table.columns[source.id][row]) if history is not None and source.id else ""
+        counts.strangers += bool(stranger)
+        counts.first_stranger = counts.first_stranger or stranger
     if ranking is not None:
         goods = "products"
         if request["categories"]:

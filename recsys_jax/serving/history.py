@@ -11,7 +11,7 @@ from typing import Any
 from recsys_jax.data.dataset import Dataset, load_dataset, read_purchases
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import ID, as_id
+from recsys_jax.data.values import ID, as_id, near
 from recsys_jax.errors import InputError, require, shown
 
 BOUGHT = "purchased_products"  # the argument of `recommend`, and the column of a batch
@@ -34,6 +34,8 @@ class History:
     """What was not used."""
     name: str | None = None
     """Of the dataset."""
+    repeats: bool = False
+    """Whether customers buy products again, so that nothing is left out."""
 
     @classmethod
     def of(cls, dataset: Dataset | str | Path, customers: Path | None = None) -> "History":
@@ -56,14 +58,16 @@ class History:
                 bought.setdefault(known.customer_ids[customer], []).append(known.product_ids[product])
         rows = {key: row for row, key in enumerate(known.customer_ids)}
         source, products = f"the dataset {known.schema.name}", frozenset(map(str, map(as_id, known.product_ids)))
-        return cls(source, bought, known.customers, rows, products, tuple(notes), known.schema.name)
+        return cls(
+            source, bought, known.customers, rows, products, tuple(notes), known.schema.name, known.schema.repeats
+        )
 
     @classmethod
     def read(cls, purchases: object, schema: Schema) -> "History":
         """The purchases in a file or frame like the one that the schema names. Raises `InputError` as reading does."""
         bought, notes = read_purchases(purchases, schema)
         source = str(purchases) if isinstance(purchases, str | Path) else "purchases"
-        return cls(source, {} if schema.repeats else bought, notes=tuple(notes))
+        return cls(source, {} if schema.repeats else bought, notes=tuple(notes), repeats=schema.repeats)
 
     @classmethod
     def known(cls, dataset: object, purchases: object, schema: Schema, tell: Callable[[str], None]) -> "History | None":
@@ -99,13 +103,25 @@ class History:
         if row is None:
             raise InputError(
                 f"customer_id: found {shown(customer_id)}; allowed: one of the {len(self.row_of):,} customers in "
-                f"{self.source}; of others, attributes"
+                f"{self.source}{near(as_id(customer_id) or '', self.row_of)}; of others, attributes"
             )
         return {name: self.customers.columns[name][row] for name in columns if name in self.customers.columns}
+
+    def stranger(self, customer_id: object) -> str:
+        """The end of a sentence on a customer whom the table of customers, where it is known, lacks; else empty."""
+        key = as_id(customer_id)
+        if self.row_of is None or key is None or key in self.row_of:
+            return ""
+        return f"{shown(key)}{near(key, self.row_of)}"
 
     def of_ids(self, ids: Sequence[object]) -> list[Sequence[str]]:
         """What each of the customers with these ids bought; nothing, where that is not known."""
         return [self.bought.get(as_id(one) or "", ()) for one in ids]
+
+
+def bought_again(schema: Schema, history: History | None) -> bool:
+    """Whether customers buy products again, by the shop that is asked, or by the model's where none is."""
+    return schema.repeats if history is None else history.repeats
 
 
 def bought_columns(schema: Schema) -> dict[str, bool]:

@@ -727,3 +727,14 @@ def test_bad_numbers_of_folds(folds):
 def test_a_negative_seed_is_a_sentence():
     """`recsys-jax evaluate --seed -1` ends here."""
     says(lambda: customer_folds(10, 2, -1), "seed", "-1")
+
+
+@pytest.mark.parametrize("column", ["age", "gender"])
+@pytest.mark.parametrize("word", ["NA", "-", "Prefer not to say"])
+def test_a_word_for_nothing_known_names_the_setting_for_it(mall, column, word):
+    """Where a number, or one of the values that dataset.toml lists, is expected."""
+    path = mall / "customers.json"
+    rows = json.loads(path.read_text("utf-8"))
+    path.write_text(json.dumps([rows[0] | {column: word}, *rows[1:]]), "utf-8")
+    (reason,) = load_dataset(mall).set_aside
+    assert f'missing_values = ["{word}"]' in str(reason)

@@ -41,6 +41,26 @@ def test_guests_are_passed_over_however_many(films):
     assert note.endswith(f"views.csv: 4 of 6 rows passed over, whose who is not in {films / 'viewers.csv'}")
 
 
+def test_ids_that_lost_their_zeros_are_pointed_out(films):
+    """As in a table whose ids a program took for numbers: all are strangers then, and it must be told why."""
+    viewers = films / "viewers.csv"
+    viewers.write_text(viewers.read_text(encoding="utf-8").replace("v1", "1").replace("v2", "2"), encoding="utf-8")
+    hint = f"whose who is not in {viewers}; '1' is: zeros at the front seem lost"
+    rows = "who,what\nguest,f1\n00001,f1\n00001,f2\n00002,f3\n"
+    said = refused(lambda: load_dataset(described(films, 'unknown_customers = "ignore"\n', rows)))
+    assert "nobody bought anything" in said
+    assert said.endswith(f"4 of 4 rows passed over, {hint}")
+    (note,) = load_dataset(described(films, "", rows + "v3,f1\n")).notes
+    assert note.endswith(f"4 of 5 rows passed over, {hint}")
+
+
+def test_a_stranger_or_a_lost_product_names_what_would_pass_over_it(films):
+    more = "v1,f1\nv1,f2\nv2,f1\nv2,f2\nv3,f1\nv3,f2\nv4,f1\nv4,f2\nv4,f3\n"
+    for row, side in (("v9,f1", "customers"), ("v1,f9", "products")):
+        (reason,) = load_dataset(described(films, "", f"who,what\n{row}\n{more}")).set_aside
+        assert f'[interactions] unknown_{side} = "ignore" passes over such rows' in str(reason)
+
+
 def test_so_are_products_that_are_sold_no_more(films):
     rows = "who,what\nv1,f1\nv1,gone\nv2,\nv3,old\nv2,f3\n"
     dataset = load_dataset(described(films, 'unknown_products = "ignore"\n', rows))

@@ -133,7 +133,8 @@ def test_score_leaves_out_what_was_bought_and_says_so(films, films_model, tmp_pa
             options = {"dataset": films, "include_purchased": True}
             last = "Nothing that customers bought was left out, as asked for"
         elif how == "repeat":
-            options, last = {"dataset": repeating(films)}, f"Nothing that customers bought was left out: {films} knows"
+            options = {"dataset": repeating(films)}
+            last = "Nothing that customers bought was left out: by dataset.toml, they buy products again; a column"
         elif how == "strangers":
             rows = [{**row, "viewer": f"new {row['viewer']}"} for row in rows]
             expected = {f"new {customer}": FILMS for customer in SEEN}
@@ -371,7 +372,9 @@ def test_a_shop_that_has_grown_is_still_scored(films, films_model, tmp_path, cap
     assert said.startswith("Left out: what 1 of 1")
     options = {"purchases": films / "views.csv"}
     said = refused(lambda: asked(tmp_path, tmp_path / "run", [{"viewer": "v1", "age": 30}], capsys, **options))
-    assert f"{films / 'views.csv'}: found 5 of 7 purchases that are the id of no product" in said
+    views = len((films / "views.csv").read_text("utf-8").splitlines()) - 1
+    assert f"{films / 'views.csv'}: found 5 of {views} purchases that are the id of no product, such as 'new0'" in said
+    assert not list(tmp_path.glob(".out.*"))  # it is told before the work
 
 
 def test_where_products_are_bought_again_no_id_is_needed(films, films_model, tmp_path, capsys):
@@ -428,3 +431,44 @@ def test_what_is_missing_is_shown_as_missing(films, tmp_path):
     assert category == {"f1": "Big", "f2": "Big", "f3": "Small", "f4": "Small", "f5": None}
     assert "found 'NA'" in refused(lambda: rec.recommend(age=3, categories=["NA"]))
     assert dataset.categories[-1] == "(none)"
+
+
+def lines(folder: Path, run: Path, customers: list, capsys, **options) -> str:
+    """All that the job says."""
+    pq.write_table(pa.Table.from_pylist([{"viewer": one, "age": 30} for one in customers]), folder / "in.parquet")
+    score.main(score.Options(folder / "in.parquet", folder / "out.parquet", run, top_n=9, **options))
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_customers_whom_the_dataset_lacks_are_counted(films, films_model, tmp_path, capsys):
+    save_model(films_model, tmp_path / "run")
+    said = lines(tmp_path, tmp_path / "run", ["v1", "0v2", "somebody"], capsys, dataset=films)
+    assert f"2 of 3 customers are not in {films}; the first, '0v2'" in said
+    assert said.endswith("Left out: what 1 of 3 customers bought")
+    for name in ("viewers", "views"):  # ids of which a program made numbers
+        path = films / f"{name}.csv"
+        path.write_text(path.read_text("utf-8").replace("v1", "0001"), encoding="utf-8")
+    said = lines(tmp_path, tmp_path / "run", [1], capsys, dataset=films)
+    assert f"1 of 1 customers are not in {films}; the first, '1'; '0001' is: zeros at the front seem lost" in said
+    assert said.endswith(f"left out: {films} knows no purchases of theirs")
+    rec = Recommender.load(tmp_path / "run", dataset=films)
+    assert "'0001' is: zeros at the front seem lost; of others" in refused(lambda: rec.recommend(customer_id=1))
+
+
+@pytest.mark.parametrize("known", ["dataset", "purchases"])
+def test_products_that_are_passed_over_do_not_stop_the_job(films, films_model, tmp_path, capsys, known):
+    """The shop says that purchases of products it sells no more are to be passed over, however many."""
+    toml = films / "dataset.toml"
+    toml.write_text(toml.read_text("utf-8") + 'unknown_products = "ignore"\n', encoding="utf-8")
+    save_model(fit(load_dataset(films), films_model.config), tmp_path / "run")
+    with (films / "views.csv").open("a") as file:
+        file.writelines(f"v1,old{number}\n" for number in range(20))
+        file.write("v9,old1\n")
+    options = {known: films if known == "dataset" else films / "views.csv"}
+    said = lines(tmp_path, tmp_path / "run", ["v1", "v2", "v9"], capsys, **options)
+    assert "21 of 24 purchases are the id of no product" in said
+    assert said.endswith("Left out: what 2 of 3 customers bought")  # of v9's, nothing can be left out
+
+
+def test_a_dataset_is_printed_in_a_line(films):
+    assert repr(load_dataset(films)) == "Dataset(films: 5 products, 4 customers, 7 purchases)"
