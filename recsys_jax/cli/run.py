@@ -19,6 +19,7 @@ from recsys_jax import Dataset, InputError, Recommender, fit, load_model
 from recsys_jax.cli import personas as cluster_personas
 from recsys_jax.cli import train
 from recsys_jax.config import FORMER_RECIPES, Config, parse_recipe, to_table, words
+from recsys_jax.console.embedding import Colouring
 from recsys_jax.console.places import (
     MALL,
     again,
@@ -30,7 +31,6 @@ from recsys_jax.console.places import (
     run_folder,
     standard,
 )
-from recsys_jax.console.plots import Colouring
 from recsys_jax.console.recommendations import show as show_recommended
 from recsys_jax.console.reports import draw, write
 from recsys_jax.console.tables import Grid, Page, plus_minus, say, show, write_page

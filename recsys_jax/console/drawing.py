@@ -10,6 +10,7 @@ from typing import Any
 from recsys_jax.console.terminal import at_end, harmless
 from recsys_jax.data.files import replace_file, sheet_text, write_file
 
+BLUE, GREY = "#2f6db5", "#8a8f98"
 FONT = "DejaVu Sans"  # matplotlib brings it
 _EAST_ASIAN = {"HANGUL", "CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "BOPOMOFO", "FULLWIDTH", "IDEOGRAPHIC"}
 

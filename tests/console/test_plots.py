@@ -10,10 +10,9 @@ from matplotlib import font_manager
 from matplotlib.image import imread
 
 from recsys_jax import InputError, load_dataset
-from recsys_jax.console import drawing, plots, terminal
+from recsys_jax.console import drawing, embedding, plots, terminal
+from recsys_jax.console.embedding import Colouring, embedding_space
 from recsys_jax.console.plots import (
-    Colouring,
-    embedding_space,
     persona_distribution,
     results_by_segment,
     segment_numbers,
@@ -37,6 +36,7 @@ def figures(monkeypatch):
             yield panels
 
     monkeypatch.setattr(plots, "picture", picture)
+    monkeypatch.setattr(embedding, "picture", picture)
     return found
 
 
@@ -290,7 +290,7 @@ def test_any_attribute_gives_the_colours(figures, mall, mall_model, tmp_path):
 
 
 def test_a_single_one_beyond_the_colours_keeps_its_name(figures, mall, mall_model, tmp_path):
-    most = len(plots._COLOURS)
+    most = len(embedding._COLOURS)
     for count in (most + 1, most + 2):
         dataset = crowd(mall, {(f"P{place:02}", "dry", 30): 30 - place for place in range(count)})
         embedding_space(tmp_path / "a.png", mall_model, dataset, seed=0)
