@@ -69,6 +69,7 @@ def main(options: Options) -> None:
         top_n=options.top_n,
         categories=options.categories or None,
         available=None if options.available is None else read_ids(options.available, rec.model.schema),
+        standing=True,
     )
     if options.csv is not None:
         names = [name for name in (found[0] if found else {}) if name != "boosts"]

@@ -55,15 +55,17 @@ def show(found: Sequence[dict[str, Any]], title: str) -> None:
     table.add_column("product", overflow="fold", min_width=max((len(one["product_id"]) for one in found), default=0))
     # What popularity adds is no boost of the shop's.
     added = "popularity" if {name for one in found for name in one["boosts"]} == {"popularity"} else "boost"
-    for name in [*columns, "score", *([added] if boosted else [])]:
+    standing = {"percentile": "percentile"} if found and "percentile" in found[0] else {}
+    if standing and found[0]["times_average"] is not None:
+        standing = {"times_average": "× average"}
+    for name in [*columns, "score", *standing.values(), *([added] if boosted else [])]:
         text = name in ("brand", "category")
         table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for place, one in enumerate(found, 1):
         product = Text(f"{one['name']}\n" if one["name"] else "").append(one["product_id"], "dim")
-        boost = [f"{one['boost']:+.2f}"] if boosted else []
-        table.add_row(
-            str(place), product, *(_shown(one[name], whole) for name in columns), f"{one['score']:.3f}", *boost
-        )
+        numbers = [f"{one['score']:.3f}", *(f"{one[name]:,.1f}" for name in standing)]
+        numbers += [f"{one['boost']:+.2f}"] if boosted else []
+        table.add_row(str(place), product, *(_shown(one[name], whole) for name in columns), *numbers)
     console.print(table)
 
 

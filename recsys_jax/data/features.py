@@ -223,6 +223,11 @@ class FeatureSpace:
         return list(self._by_name)
 
     @property
+    def optional(self) -> set[str]:
+        """The columns that a table may lack: those whose missing values a policy admits."""
+        return {fitted.feature.column for fitted in self.features if fitted.feature.missing != "error"}
+
+    @property
     def inputs(self) -> tuple[TowerInput, ...]:
         """What the tower needs to know of each feature."""
         return tuple(fitted.input for fitted in self.features)

@@ -21,9 +21,10 @@ from recsys_jax.data.files import replace_file, sheet_text, sync_folder
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import near
 from recsys_jax.errors import InputError, shown
+from recsys_jax.serving.catalogue import Ranking
 from recsys_jax.serving.customer_file import Source, values
 from recsys_jax.serving.history import History, bought_again
-from recsys_jax.serving.recommender import Ranking, Recommender
+from recsys_jax.serving.recommender import Recommender
 from recsys_jax.storage.jobs import Parts, environment, fingerprint, kept, stopped
 
 try:

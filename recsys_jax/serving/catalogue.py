@@ -24,6 +24,17 @@ MOST = 8
 """Where boost rules add more to a score, from 0 to 1, 32 bits no longer tell its last digits."""
 
 
+class Ranking(NamedTuple):
+    """The best products of each customer, best first; padded with -1 and NaN."""
+
+    products: Int32[np.ndarray, "n k"]
+    """Indices into `Recommender.product_ids`."""
+    scores: Float32[np.ndarray, "n k"]
+    """(1 + cosine) / 2."""
+    boosts: Float32[np.ndarray, "n k"]
+    """The sum of boost rules and popularity."""
+
+
 class Wanted(NamedTuple):
     """What is asked for, beside customers."""
 
@@ -323,6 +334,25 @@ class Catalogue:
             }
             for row, cosine, own in zip(products.tolist(), cosines.tolist(), boosts, strict=True)
         ]
+
+    def standings(
+        self, customer: Float32[np.ndarray, " d"], rows: Int[np.ndarray, " k"], scale: float
+    ) -> list[dict[str, float | None]]:
+        r"""Where these products stand for a customer among all, by score and popularity, without the shop's rules.
+
+        `percentile`: how many of 100 products stand below, ties half. `times_average`: how many times as likely as the
+        average product it is to be the next one bought, $p\,e^{l_j} / \sum_i e^{l_i}$, with log-odds l, the value
+        divided by `scale`; None where that is 0: an order without popularity has no log-odds.
+        """
+        values = (self.embeddings @ customer).astype(np.float64) / 2.0 + self.bias
+        ordered = np.sort(values)
+        below, upto = (np.searchsorted(ordered, values[rows], side) for side in ("left", "right"))
+        percentiles = (50.0 * (below + upto) / len(values)).tolist()
+        times: list[float | None] = [None] * len(rows)
+        if scale > 0:
+            odds = np.exp((values - ordered[-1]) / scale)
+            times = (odds[rows] / odds.mean()).tolist()
+        return [{"percentile": one, "times_average": more} for one, more in zip(percentiles, times, strict=True)]
 
 
 def _roomy(count: int) -> int:

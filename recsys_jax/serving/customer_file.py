@@ -56,9 +56,8 @@ class Source:
         nobody = Table(str(self.path), {name: [] for name in self.names})
         self.rec.rank_batch(Table("score", {}), **request)
         self.rec.rank_batch(nobody, **request)  # tells a misspelt column
-        optional = {fitted.feature.column for fitted in self.rec.model.customers if fitted.feature.missing != "error"}
         for name in self.attributes:
-            if name not in optional:
+            if name not in self.rec.model.customers.optional:
                 nobody.column(name)
 
     def portions(self, size: int) -> Iterator[Any]:

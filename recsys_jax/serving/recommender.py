@@ -6,7 +6,7 @@ from dataclasses import replace
 from difflib import get_close_matches
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32
@@ -22,22 +22,11 @@ from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import BLOCK, TrainedModel, bucket, buckets
 from recsys_jax.serving import scoring
 from recsys_jax.serving.boosts import BoostRule, meets, read_boosts
-from recsys_jax.serving.catalogue import POPULARITY, Catalogue, Wanted, require_finite
+from recsys_jax.serving.catalogue import POPULARITY, Catalogue, Ranking, Wanted, require_finite
 from recsys_jax.serving.history import BOUGHT, History, bought
 from recsys_jax.storage.artifacts import load_model
 from recsys_jax.storage.torch import catalogue as read_catalogue
 from recsys_jax.storage.torch import load_checkpoint
-
-
-class Ranking(NamedTuple):
-    """The best products of each customer, best first; padded with -1 and NaN."""
-
-    products: Int32[np.ndarray, "n k"]
-    """Indices into `Recommender.product_ids`."""
-    scores: Float32[np.ndarray, "n k"]
-    """(1 + cosine) / 2."""
-    boosts: Float32[np.ndarray, "n k"]
-    """The sum of boost rules and popularity."""
 
 
 class Recommender:
@@ -128,6 +117,7 @@ class Recommender:
         categories: Sequence[object] | None = None,
         available: Sequence[object] | None = None,
         strict: bool = False,
+        standing: bool = False,
         **more_attributes: object,
     ) -> list[dict[str, Any]]:
         """The best products for one customer, best first.
@@ -140,6 +130,7 @@ class Recommender:
             categories: only products of these categories, by code or label.
             available: only products with these ids.
             strict: whether an id that no product has is refused; else it is ignored, unless nothing available is known.
+            standing: whether to tell, too, where each stands among all products (`Catalogue.standings`).
             **more_attributes: attributes as keywords, where none has the name of an argument.
 
         Returns:
@@ -168,7 +159,11 @@ class Recommender:
         else:
             query = catalogue.queries(customer[None], met)[0]
             _, rows = catalogue.search(query, k, exclude=excluded, allowed=allowed)
-        return catalogue.entries(self.boosts, rows, catalogue.embeddings[rows] @ customer, met[0])
+        found = catalogue.entries(self.boosts, rows, catalogue.embeddings[rows] @ customer, met[0])
+        if standing:
+            told = catalogue.standings(customer, rows, self.model.popularity.scale)
+            return [one | more for one, more in zip(found, told, strict=True)]
+        return found
 
     def _stated(
         self, attributes: Mapping[str, object] | None, more: Mapping[str, object], customer_id: object
@@ -355,7 +350,7 @@ class Recommender:
             if close:
                 found = f"the column {column!r} and none of the name {absent[close[0]]!r}"
                 raise InputError(f"{table.source}: found {found}; allowed: that name, or both columns")
-        optional = {fitted.feature.column for fitted in self.model.customers if fitted.feature.missing != "error"}
+        optional = self.model.customers.optional
         empty = {name: [None] * len(table) for name in sorted(optional - set(table.columns))}
         return replace(table, columns={**table.columns, **empty})
 

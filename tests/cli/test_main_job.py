@@ -27,7 +27,8 @@ def test_the_main_job(job):
     cwd, result = job
     out = cwd / "runs" / "amoremall"
     names = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
-    assert names == {
+    # Beside a picture, which names a number stands for: only where no font here has their signs.
+    assert {name for name in names if not name.endswith("_names.csv")} == {
         "PERSONA_DEFINITION.md",
         "customers.json",
         "embedding_space.png",

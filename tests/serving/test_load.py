@@ -17,7 +17,7 @@ import pytest
 
 from recsys_jax import InputError, Recommender
 from recsys_jax.serving.boosts import BoostRule
-from recsys_jax.serving.recommender import Ranking
+from recsys_jax.serving.catalogue import Ranking
 from recsys_jax.serving.search import SingleSearch
 
 THREADS = 32

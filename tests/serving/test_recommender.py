@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_jax import InputError, Recommender, load_dataset
+from recsys_jax import InputError, Recommender, Table, load_dataset
 from recsys_jax.serving import scoring
 from recsys_jax.serving.boosts import read_boosts
 
@@ -862,3 +862,36 @@ def test_products_added_one_by_one_need_few_programs(served, compiled):
         if number == 0:
             after_the_first = len(compiled)
     assert len(compiled) == after_the_first
+
+
+@pytest.mark.parametrize("recipe", ["wide", "deep", "deep-infonce"])
+def test_where_a_product_stands_among_all(model_of, recipe):
+    """By the softmax of the loss over all products: cosine / temperature + log-popularity, written out."""
+    model = model_of("films", recipe)
+    stated = {"favourite_genres": "Drama", "country": "KR", "age": 30}
+    (customer,) = model.embed_customers(Table.of([stated], "one")).astype(np.float64)
+    cosines = model.product_embeddings.astype(np.float64) @ customer
+    chance = None
+    if recipe != "deep":
+        sides = model.variables["params"]
+        radii = [float(sides[one]["radius"]) for one in ("customer", "product")] if recipe == "wide" else []
+        temperature = 1 / math.prod(radii) if radii else model.config.temperature
+        odds = np.exp(cosines / temperature + model.popularity.of_product)
+        chance = dict(zip(model.product_ids, odds / odds.sum(), strict=True))
+    found = Recommender(model).recommend(**stated, top_n=5, standing=True)
+    assert [one["percentile"] for one in found] == [90.0, 70.0, 50.0, 30.0, 10.0]  # of five, none ties
+    for one in found:
+        if chance is None:
+            assert one["times_average"] is None
+        else:
+            assert one["times_average"] == pytest.approx(5 * chance[one["product_id"]], rel=1e-3)
+    plain = Recommender(model).recommend(**stated, top_n=5)
+    assert plain == [{key: one[key] for key in plain[0]} for one in found]
+
+
+def test_where_a_product_stands_does_not_depend_on_what_is_asked_for(model_of):
+    rec = Recommender(model_of("films", "wide"))
+    stated = {"favourite_genres": "Drama", "country": "KR", "age": 30}
+    every = {one["product_id"]: one for one in rec.recommend(**stated, top_n=5, standing=True)}
+    few = rec.recommend(**stated, top_n=5, available=["f2", "f5"], purchased_products=["f5"], standing=True)
+    assert few == [every["f2"]]
