@@ -222,4 +222,5 @@ def _samples(run: Path, dataset: Dataset, count: int = 2) -> None:
         row = segments.index(segment)
         attributes = {f.column: dataset.customers.column(f.column)[row] for f in dataset.schema.customers.features}
         said = ", ".join(f"{name} {value}" for name, value in attributes.items() if split_keys(value, None))
-        show_recommended(rec.recommend(customer_id=dataset.customer_ids[row], standing=True), f"{segment}: {said}")
+        found = rec.recommend(customer_id=dataset.customer_ids[row], standing=rec.model.popularity.scale > 0)
+        show_recommended(found, f"{segment}: {said}")

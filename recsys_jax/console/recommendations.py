@@ -57,7 +57,7 @@ def show(found: Sequence[dict[str, Any]], title: str) -> None:
     added = "popularity" if {name for one in found for name in one["boosts"]} == {"popularity"} else "boost"
     standing = {"percentile": "percentile"} if found and "percentile" in found[0] else {}
     if standing and found[0]["times_average"] is not None:
-        standing = {"times_average": "× average"}
+        standing = {"times_average": "× avg"}
     for name in [*columns, "score", *standing.values(), *([added] if boosted else [])]:
         text = name in ("brand", "category")
         table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
