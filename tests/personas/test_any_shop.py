@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 from command_line import done, run, told
 
+from recsys_jax import load_dataset
+from recsys_jax.data.dataset import read_reviews, read_schema
 from recsys_jax.data.files import UNSEALED, is_sealed, sealed
 from recsys_jax.errors import InputError
 from recsys_jax.personas.catalogue import Catalogue, drawn, read_catalogue, shipped
@@ -54,6 +57,31 @@ def test_the_example_of_the_manual_finds_who_wrote(walk):
     table = DOC.split("```text\n")[1].split("```")[0]
     assert table in said[1].stdout
     assert said[1].next() == ["train", "headphones"]
+
+
+def test_the_dataset_toml_of_the_manual_reads_them(walk, tmp_path):
+    folder, _ = walk
+    shutil.copytree(folder / "headphones", tmp_path / "shop")
+    (tmp_path / "shop" / "dataset.toml").write_text(DOC.split("```toml dataset.toml\n")[1].split("```")[0], "utf-8")
+    made = folder / "runs" / "headphones" / "customers.json"
+    dataset = load_dataset(tmp_path / "shop", made)
+    assert [feature.name for feature in dataset.schema.customers.features] == ["occasion", "hours"]
+    assert len(dataset.customer_ids) == len(json.loads(made.read_text("utf-8")))
+    assert dataset.schema.catalogue == "personas.toml"
+
+
+def test_reviews_in_a_table_of_their_own(tmp_path, monkeypatch):
+    """By the lines of the manual; ids keep their zeros, and what a text says in quotes stays one."""
+    monkeypatch.chdir(tmp_path)
+    Path("shop").mkdir()
+    Path("products.csv").write_text("sku,name,kind,price\n001,A,over,10\n002,B,in,NA\n", "utf-8")
+    Path("reviews.csv").write_text('sku,text,about\n001,"Quiet, good",34 / commuting\n001,Fine,\n', "utf-8")
+    toml = DOC.split("```toml dataset.toml\n")[1].split("```")[0].replace('brand = "brand"\n', "")
+    Path("shop/dataset.toml").write_text(toml, "utf-8")
+    exec(DOC.split("```python\n")[1].split("```")[0], {})
+    found = read_reviews(Path("shop"), read_schema(Path("shop")))
+    assert (found.product_ids, found.texts) == (["001", "001"], ["Quiet, good", "Fine"])
+    assert [profile or None for profile in found.profiles] == ["34 / commuting", None]
 
 
 def test_the_report_says_of_how_many_customers_an_attribute_is_missing(walk):
