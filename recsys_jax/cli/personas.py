@@ -76,7 +76,8 @@ def _make(options: Options, schema: Schema, catalogue: Catalogue, reviews: Revie
     counts = np.bincount(labels, minlength=len(model.names)).tolist()
 
     for k, score in model.silhouettes.items():
-        console.print(f"silhouette at k = {k}: {score:.3f}{'  (chosen)' if k == len(model.names) else ''}")
+        chosen = "  (chosen)" if k == len(model.names) and len(model.silhouettes) > 1 else ""
+        console.print(f"silhouette at k = {k}: {score:.3f}{chosen}")
     width = max(map(cell_len, model.names))
     for number, (name, count, words) in enumerate(zip(model.names, counts, model.keywords, strict=True)):
         console.print(f"  {set_cell_size(name, width)} {count:>6,} reviews  {', '.join(words[:6])}")
@@ -89,8 +90,11 @@ def _make(options: Options, schema: Schema, catalogue: Catalogue, reviews: Revie
     columns = customer_rows(reviews, model, embeddings, options.seed, categories)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     sources = attribute_sources(reviews, model, labels)
-    for part, count in sources["not used"].most_common(10):
+    unused = sources["not used"].most_common()
+    for part, count in unused[:10]:
         console.print(f"note: profile_info: {part!r}, not used, {count:,} times")
+    if rest := unused[10:]:
+        console.print(f"note: profile_info: and {len(rest):,} more, not used, {sum(n for _, n in rest):,} times")
 
     # First they go and last they come, so whatever customers are there lie beside what they were made with.
     runs.claim(out, options.dataset)

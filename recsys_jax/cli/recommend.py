@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import tyro
 
 from recsys_jax import InputError, Recommender
+from recsys_jax.console.places import trained_runs
 from recsys_jax.console.recommendations import nothing_left_out, shop_of, show
 from recsys_jax.console.terminal import console, note, print_json
 from recsys_jax.data.dataset import read_ids
@@ -49,6 +50,9 @@ class Options:
 
 def main(options: Options) -> None:
     """Recommends and prints."""
+    forgotten = "=" in options.run.name and not options.run.exists()
+    allowed = f"first RUN, the folder with the trained model; under runs/ there are {trained_runs()[1]}"
+    require(not forgotten, "run", str(options.run), allowed)
     known = options.dataset or options.purchases
     together = (known is None) == (options.customer is None)
     require(together, "customer", options.customer, "an id, together with --dataset or --purchases")

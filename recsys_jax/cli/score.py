@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from recsys_jax import InputError
+from recsys_jax.console.places import trained_runs
 from recsys_jax.console.recommendations import nothing_left_out, shop_of
 from recsys_jax.console.terminal import console, progress
 from recsys_jax.serving.batch import rejected_file, score_file
@@ -84,8 +85,7 @@ def main(options: Options) -> None:
 
 def only_run() -> Path:
     """The only folder under runs/ that holds a model. Raises `InputError` where there is none or several."""
-    found = sorted(path.parent for path in Path("runs").glob("*/model.json"))
+    found, listed = trained_runs()
     if len(found) == 1:
         return found[0]
-    listed = ", ".join(map(str, found)) or "none"
     raise InputError(f"run: found {listed} under runs/; name the folder with the trained model: --run RUN")

@@ -90,6 +90,12 @@ def alone(run: Path) -> AbstractContextManager[None]:
     return only_process(run, f"{run}: found another process that is writing this run; allowed: one at a time")
 
 
+def trained_runs() -> tuple[list[Path], str]:
+    """The folders under runs/ that hold a model, and a sentence's list of them."""
+    found = sorted(path.parent for path in Path("runs").glob("*/model.json"))
+    return found, ", ".join(map(str, found)) or "none"
+
+
 def _standard_run(dataset: Path) -> Path:
     return Path("runs") / read_schema(dataset).name
 

@@ -48,6 +48,7 @@ try:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.segment import Segment
 
+    from recsys_jax.config import RECIPES
     from recsys_jax.data.files import cache_folder
     from recsys_jax.errors import InputError
 except ModuleNotFoundError as error:
@@ -134,6 +135,8 @@ def parse(main: Callable[..., str | None], name: str, arguments: Sequence[str]) 
     """The `options` of a command's `main`, from the arguments: they stand before, between or after its words."""
     options = get_type_hints(main, include_extras=True)["options"]
     former = getattr(options, "translate", list)  # replaces former names
+    if not {"-h", "--help"}.isdisjoint(arguments):  # beside words that stand there already, they would not be listed
+        arguments = [*(word for word in arguments if word in RECIPES), "--help"]
     style = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
     return tyro.cli(options, prog=f"recsys-jax {name}", args=former(arguments), config=style)
 

@@ -82,6 +82,12 @@ def test_a_wrong_request_is_one_sentence(cwd, arguments, sentence):
     told(run("recommend", "runs/amoremall", *arguments, cwd=cwd), sentence)
 
 
+def test_a_request_without_a_run_names_those_there_are(cwd):
+    there = ", ".join(sorted(str(path.parent.relative_to(cwd)) for path in cwd.glob("runs/*/model.json")))
+    allowed = "allowed: first RUN, the folder with the trained model; under runs/ there are"
+    told(run("recommend", *KNOWN, cwd=cwd), f"run: found 'age=32'; {allowed} {there}")
+
+
 def broken(folder: Path, change) -> Path:
     """A copy of the mall whose products went through `change`."""
     shutil.copytree(MALL, folder)

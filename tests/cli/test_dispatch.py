@@ -42,6 +42,20 @@ def test_each_command_has_help(name, capsys):
 
 
 @pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        ("recommend runs/mall age=32 --help", "recommend [-h] [OPTIONS] RUN NAME=VALUE"),
+        ("score customers.csv -h", "score [-h] [OPTIONS] CUSTOMERS OUT"),
+        ("train mall deep --help", "train deep [-h] [DEEP OPTIONS]"),
+    ],
+)
+def test_help_behind_other_words_is_the_same(words, usage, capsys):
+    with pytest.raises(SystemExit):
+        terminal.parse(*find(words.split()))
+    assert capsys.readouterr().out.startswith(f"usage: recsys-jax {usage}")
+
+
+@pytest.mark.parametrize(
     ("words", "sentence"),
     [
         ("trian shop", "command: found 'trian'; allowed: run, personas, train, "),

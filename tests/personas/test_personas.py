@@ -609,7 +609,8 @@ def test_script_marks_leftover_names_and_says_what_it_did_not_use(tmp_path, monk
     rows = json.loads((mall / "products.json").read_text("utf-8"))
     for row in rows:
         row["reviews"] = []
-    rows[0]["reviews"] = [{"content": text, "profile_info": "30대/여성/건성/모공,주름"} for text in texts]
+    profile = "30대/여성/건성/모공,주름,값"
+    rows[0]["reviews"] = [{"content": text, "profile_info": f"{profile}{n % 12}"} for n, text in enumerate(texts)]
     (mall / "products.json").write_text(json.dumps(rows), "utf-8")
     (mall / "personas.toml").write_text(GOOD, "utf-8")
     with (mall / "dataset.toml").open("a") as file:
@@ -622,13 +623,16 @@ def test_script_marks_leftover_names_and_says_what_it_did_not_use(tmp_path, monk
     assert said.count("(a leftover name: its reviews read more like Dry)") == 1
     assert re.search(r"Gift 8 reviews [^()]*\(a leftover name", said)
     assert "note: profile_info: '주름', not used, 24 times" in said
+    assert said.count("', not used, 2 times") == 9
+    assert "note: profile_info: and 3 more, not used, 6 times" in said
 
 
-def test_script_writes_customers_that_the_dataset_takes(tmp_path):
+def test_script_writes_customers_that_the_dataset_takes(tmp_path, capsys):
     from recsys_jax.cli.personas import Options, main
 
     again = main(Options(MALL, run=tmp_path / "out", encoder="lsa", k="auto"))
     assert again == f"train {MALL} --run {tmp_path / 'out'}"
+    assert capsys.readouterr().out.count("(chosen)") == 1
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "customers.json",
         "personas",
