@@ -72,6 +72,8 @@ def main(options: Options) -> str:
     allowed = f"with held-out protocols alone, as the run holds one model; {measures}"
     require(len(seeds) == 1 or options.protocol != "in-sample", "seeds", options.seeds, allowed)
     require(model is not None or options.colour is None, "colour", options.colour, "with a model: train one first")
+    if model is None and options.run is not None:
+        console.print(f"{run} has no model: the dataset's recipe is measured")
     dataset, made = places.load(options.dataset, run, options.customers)
     Colouring.of(dataset, options.colour)  # an attribute that isn't there is told before all the work
     if options.protocol == "in-sample":

@@ -15,7 +15,7 @@ from recsys_jax.data.files import write_file
 from recsys_jax.evaluation.bootstrap import Interval
 
 WIDTH = 79  # sentences are wrapped so that they fit into 80 columns
-NAME = 29  # what fits of a name there, beside its figures and "inside the noise"
+NAME = 28  # what fits of a name there, beside its figures and "better than model"
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ def beside(ours: str, baseline: str, mrr: Mapping[str, Interval], difference: Ca
     for name, called in shown.items():
         found = f"MRR {mrr[name].mean:.4f} ({figure(mrr[name].low)} to {figure(mrr[name].high)})"
         reading = "" if name == ours else difference(name, ours).reading
+        if reading in ("better", "worse"):  # of this line's method, beside the first
+            reading += f" than {ours if len(ours) <= len('model') else 'it'}"
         console.print(f"  {called:<{width}}  {found}  {reading}".rstrip())
 
 

@@ -12,6 +12,7 @@ from command_line import done, run, told
 from conftest import write_mall
 
 from recsys_jax import InputError, load_dataset, load_model, save_model, stopping
+from recsys_jax.cli import evaluate
 from recsys_jax.cli import personas as cluster
 from recsys_jax.cli import run as main_job
 from recsys_jax.console import places, reports
@@ -212,6 +213,13 @@ def test_the_space_is_drawn_again_where_it_is_another(shop, monkeypatch):
     assert reports.draw(shop, model, changed, 1)
 
 
+def test_a_named_run_without_a_model_is_told_before_the_work(shop, monkeypatch, capsys):
+    monkeypatch.setattr(places, "load", killed)
+    with pytest.raises(Killed):
+        evaluate.main(evaluate.Options(Path("mall"), Path("new")))
+    assert capsys.readouterr().out == "new has no model: the dataset's recipe is measured\n"
+
+
 def test_the_colour_of_the_space(shop):
     before = (shop / "embedding_space.png").read_bytes()
     assert "above, embedding_space.png" in done(*EVALUATED, "--colour", "skin_type").stdout
@@ -238,8 +246,6 @@ def test_an_evaluation_that_was_killed_is_no_mixture(shop, monkeypatch):
 
 
 def test_a_model_that_was_replaced_while_it_was_measured(shop, mall_model, monkeypatch):
-    from recsys_jax.cli import evaluate
-
     real = evaluate.report
     monkeypatch.setattr(evaluate, "report", lambda *a, **k: save_model(mall_model, shop) and real(*a, **k))
     told(run(*EVALUATED), "runs/mall: found another model than the one that was measured; evaluate it again")

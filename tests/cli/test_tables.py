@@ -40,3 +40,7 @@ def test_methods_with_long_names_fit_beside_each_other(ours, baseline, capsys):
     assert re.match(rf"  {baseline[:20]}.* \(best\) +MRR 0.1250 \(0.1000 to 0.1500\)  inside the noise$", second)
     assert third.startswith("  chance  ")
     assert max(map(len, (first, second, third))) <= 80
+    beside(ours, baseline, mrr, lambda method, other: Interval(0.02, 0.01, 0.03, 50))
+    first, *others = capsys.readouterr().out.splitlines()
+    assert all(line.endswith("better than model" if ours == "model" else "better than it") for line in others)
+    assert max(map(len, (first, *others))) <= 80
