@@ -93,10 +93,12 @@ def main(options: Options) -> str:
     where = f"as {run} has no model" if model is None else f"as in {run}"
     anew = "" if result.split == "in-sample" else ", trained anew in each fold"
     leak = "" if result.leak_free is None else "; without the leak"
+    # Where products are bought again, the last fifth of all purchases may be more of those that count once in training.
+    different = "different " if len(dataset.repeats) else ""
     asked = (
         f"Asked: {describe(config)}, {where}{anew}; {result.protocol}; n = {result.queries[ALL]:,} of "
-        f"{len(dataset.purchases):,} purchases, {len(dataset.customer_ids):,} customers, {result.candidates:,} "
-        f"products{leak}"
+        f"{len(dataset.purchases):,} {different}purchases, {len(dataset.customer_ids):,} customers, "
+        f"{result.candidates:,} products{leak}"
     )
     page = write(
         found, dataset, run, options.protocol, options.k[0], model=whose, derived=made is not None, asked=[asked]

@@ -284,3 +284,20 @@ def test_a_checkpoint_of_pytorch_gives_its_own_figures_back(cwd, tmp_path):
     refused = run("evaluate", MALL, "--run", again, "--protocol", "in-sample", cwd=cwd)
     assert refused.returncode == 2
     assert refused.stderr.startswith("error: ")
+
+
+def test_purchases_that_come_again_are_told_from_different_ones(films):
+    """By hand: ten rows of seven pairs; the last fifth are two rows, of two pairs, both bought before."""
+    days = [f"{customer},{film},1970-01-{day:02}" for day, (customer, film) in enumerate(SEEN_AGAIN, 1)]
+    (films / "views.csv").write_text("\n".join(["who,what,when", *days, ""]), "utf-8")
+    toml = films / "dataset.toml"
+    toml.write_text(toml.read_text("utf-8") + 'date = "when"\nrepeat = "allowed"\n', "utf-8")
+    done("evaluate", films, "--protocol", "time", "--run", films / "run")
+    page = (films / "run" / "time" / "report.md").read_text("utf-8")
+    assert "n = 2 of 7 different purchases" in " ".join(page.split())
+
+
+SEEN_AGAIN = [
+    *[("v1", "f1"), ("v1", "f2"), ("v2", "f1"), ("v3", "f3"), ("v3", "f4"), ("v4", "f5"), ("v4", "f1"), ("v1", "f1")],
+    *[("v1", "f2"), ("v4", "f5")],
+]
