@@ -1,6 +1,7 @@
 """Recommends to one customer, such as `recsys-jax recommend runs/amoremall age=32 gender=F skin_type=dry`."""
 
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,6 +67,7 @@ def main(options: Options) -> None:
         attributes[name] = _values(rec, name, value)
     for product in rec.unmatched(options.purchased):
         note(f"purchased: the catalogue has no product {product!r}{near(str(product), rec.product_ids)}")
+    say = note if options.json else console.print  # JSON stays alone on the standard output
     found = rec.recommend(
         attributes=attributes,
         customer_id=options.customer,
@@ -85,10 +87,13 @@ def main(options: Options) -> None:
         show(found, ", ".join([*([options.customer] if options.customer else []), *options.attributes]))
         if len(found) < options.top_n:
             console.print(f"Only {len(found)} products remain.")
-        left_out = options.purchased or (rec.history is not None and any(rec.history.of_ids([options.customer])))
-        if not left_out:
-            repeats, more = bought_again(rec.model.schema, rec.history), " --customer ID"
-            console.print(nothing_left_out(options.run, named=known, repeats=repeats, by_hand="--purchased", more=more))
+    if options.csv is not None:
+        say(f"Written: {options.csv}")
+    bought = [*options.purchased, *chain(*(rec.history.of_ids([options.customer]) if rec.history else ()))]
+    if len(rec.unmatched(bought)) == len(bought):
+        repeats = bought_again(rec.model.schema, rec.history) and not options.purchased
+        by_hand = {"by_hand": "--purchased", "more": " --customer ID"}
+        say(nothing_left_out(options.run, named=known, repeats=repeats, bought=bool(bought), **by_hand))
 
 
 def _values(rec: Recommender, name: str, value: str) -> object:

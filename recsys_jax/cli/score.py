@@ -80,7 +80,9 @@ def main(options: Options) -> None:
         console.print(f"Left out: what {counts.known:,} of {counts.scored:,} customers bought")
     else:
         named, column = options.purchases or options.dataset, f"a column {BOUGHT}"
-        console.print(nothing_left_out(run, named=named, repeats=counts.repeats, by_hand=column))
+        console.print(
+            nothing_left_out(run, named=named, repeats=counts.repeats, bought=counts.bought > 0, by_hand=column)
+        )
 
 
 def only_run() -> Path:

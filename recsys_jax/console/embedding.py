@@ -45,7 +45,8 @@ class Colouring:
 
         A number is coloured by ranges of as many different values. Raises `InputError` where there is no such column.
         """
-        if colour is None:
+        # The segment, however it is named, has the same numbers in all pictures.
+        if colour is None or composed(colour) == dataset.schema.customers.segment:
             return cls(dataset.segment_word, dataset.segments, segment_numbers(dataset))
         colour = composed(colour)  # as the names of columns are
         feature = _feature(dataset.schema.customers.features, colour)

@@ -31,13 +31,17 @@ def shop_of(dataset: Path | None, run: Path) -> History | None:
     return None if dataset is None else History.of(dataset, made_customers(dataset, run))
 
 
-def nothing_left_out(run: Path, *, named: Path | None, repeats: bool, by_hand: str, more: str = "") -> str:
+def nothing_left_out(
+    run: Path, *, named: Path | None, repeats: bool, bought: bool, by_hand: str, more: str = ""
+) -> str:
     """Why nothing was left out that customers bought: what was `named` knows none, or they buy products again.
 
-    `by_hand` is what names products that are left out all the same.
+    Or what they `bought` is no product of the model's. `by_hand` is what names products that are left out all the same.
     """
     why = f"no purchases are known; --dataset {made_from(run) or 'FOLDER'}{more} would name them"
-    if repeats:
+    if bought:
+        why = "what they bought is the id of no product"
+    elif repeats:
         why = f"by dataset.toml, they buy products again; {by_hand} names what to leave out"
     elif named is not None:
         why = f"{named} knows no purchases of theirs"

@@ -305,7 +305,8 @@ def _bought(
         date = parse_date(customers.column(part.date)[row]) if part.date is not None and keys else 0.0
         unknown = [key for key in keys if key not in product_row]
         if unknown:
-            customers.refuse(row, name, f"the id of a product {products.holding(unknown[0])}")
+            allowed = f"the id of a product {products.holding(unknown[0])}{near(unknown[0], product_row)}"
+            customers.refuse(row, name, allowed)
         elif date is None:
             customers.refuse(row, part.date or "", DATE)
         bought.append([(product_row.get(key, -1), date or 0.0) for key in keys])
@@ -354,18 +355,19 @@ def _purchases(
         keep([condition.met(value) for value in table.column(name)], f"by where, {name}")
     policies = (part.customer, part.unknown_customers), (part.product, part.unknown_products)
     for place, (name, policy) in enumerate(policies):
-        if policy == "ignore":
-            column = table.column(name)
-            keys = converted(as_id, column)
-            if known:
-                other, ids = known[place]
-                # What is no id, and not empty either, is a mistake in any case.
-                rows = [key in ids if key else not is_empty(one) for key, one in zip(keys, column, strict=True)]
-                passed = dict.fromkeys(key for key, kept in zip(keys, rows, strict=True) if key and not kept)
-                lost = next(filter(None, (near(key, ids) for key in passed)), "")
-                keep(rows, f"whose {name} is not in {other.source}{lost}")
-            else:
-                keep([not is_empty(one) for one in column], f"whose {name} is empty")
+        if policy == "ignore" and not known:
+            keep([not is_empty(one) for one in table.column(name)], f"whose {name} is empty")
+        elif policy == "ignore":
+            other, ids = known[place]
+            keys = converted(as_id, table.column(name))
+            aside = {key for key in keys if key and key in other.lost and key not in ids}
+            keep([key not in aside for key in keys], f"whose {name} is set aside in {other.source}")
+            keys = [key for key in keys if key not in aside]
+            # What is no id, and not empty either, is a mistake in any case.
+            rows = [key in ids if key else not is_empty(one) for key, one in zip(keys, table.column(name), strict=True)]
+            passed = dict.fromkeys(key for key, kept in zip(keys, rows, strict=True) if key and not kept)
+            hint = next(filter(None, (near(key, ids) for key in passed)), "")
+            keep(rows, f"whose {name} is not in {other.source}{hint}")
     return table, notes
 
 

@@ -4,7 +4,6 @@ A request's table raises its first bad value; one that is `collecting` notes the
 aside. Whatever reads values refuses through the same `Table.refuse`, so it need not know which it reads.
 """
 
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from recsys_jax.data.values import ID, as_id, as_ids, composed, plain, split_keys
+from recsys_jax.data.values import ID, as_id, as_ids, composed, look, plain, split_keys
 from recsys_jax.errors import InputError, shown
 
 T = TypeVar("T")
@@ -208,12 +207,13 @@ class Table:
 
     def holding(self, key: str) -> str:
         """The end of an error sentence on an id that should stand in this table, and why it does not if known."""
-        lost = self._lost.get(key)
+        lost = self.lost.get(key)
         why = "" if lost is None else f"; row {lost.row} there is set aside: {lost.reason}"
         return f"that stands in {self.source}{why}"
 
     @cached_property
-    def _lost(self) -> Mapping[str | None, SetAside]:
+    def lost(self) -> Mapping[str | None, SetAside]:
+        """By id, the rows that are set aside."""
         return {one.id: one for one in self.set_aside}
 
     @property
@@ -260,18 +260,11 @@ def look_alikes(source: str, ids: Iterable[str]) -> list[str]:
     ["p.csv: the ids 'T01' and 'T01\\\\u200b' look alike, and so do 1 more; each is another one"]
     """
     seen: dict[str, str] = {}
-    pairs = [(seen[look], one) for one in ids if seen.setdefault(look := _look(one), one) != one]
+    pairs = [(seen[seems], one) for one in ids if seen.setdefault(seems := look(one), one) != one]
     if not pairs:
         return []
     more = f", and so do {len(pairs) - 1:,} more" if pairs[1:] else ""
     return [f"{source}: the ids {shown(pairs[0][0])} and {shown(pairs[0][1])} look alike{more}; each is another one"]
-
-
-def _look(text: str) -> str:
-    if text.isascii() and text.isprintable() and "  " not in text:
-        return text
-    seen = (one for one in unicodedata.normalize("NFKC", text) if unicodedata.category(one) != "Cf")
-    return " ".join("".join(seen).split())
 
 
 def converted(convert: Callable[[Any], T | None], column: Iterable[Any]) -> list[T | None]:

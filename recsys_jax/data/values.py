@@ -102,14 +102,26 @@ def is_empty(value: object) -> bool:
 
 
 def near(key: str, ids: Collection[str]) -> str:
-    """The end of a sentence on an id that is not among these, where one is that differs by zeros at the front.
+    """The end of a sentence on an id that is not among these, where one is that a person or a program takes for it.
 
     >>> near("1", {"00001": 0, "00002": 1}), near("00002", {"2"}), near("3", {"00001"})
     ("; '00001' is: zeros at the front seem lost", "; '2' is: zeros at the front seem lost", '')
+    >>> near("T\u200b1", {"T1"})
+    "; 'T1' is, which looks alike"
     """
-    width = len(next(iter(ids), ""))
+    width, looks = len(next(iter(ids), "")), look(key)
+    if looks != key and looks in ids:
+        return f"; {shown(looks)} is, which looks alike"
     found = [one for one in (key.lstrip("0"), key.zfill(width)) if one != key and one in ids]
     return f"; {shown(found[0])} is: zeros at the front seem lost" if found else ""
+
+
+def look(text: str) -> str:
+    """The text without what a person does not see: invisible characters, kinds of spaces, full and half width."""
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text
+    seen = (one for one in unicodedata.normalize("NFKC", text) if unicodedata.category(one) != "Cf")
+    return " ".join("".join(seen).split())
 
 
 def as_id(value: object) -> str | None:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, as_ids, as_key, as_list, as_plain, parse_number
+from recsys_jax.data.values import as_id, as_ids, as_key, as_list, as_plain, near, parse_number
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.serving.boosts import BoostRule, meets
@@ -250,7 +250,8 @@ class Catalogue:
         rows = self.known(ids)
         unknown = [one for one in ids if one not in self.row_of]
         if unknown and (wanted.strict or not rows):
-            raise InputError(f"{where}: found {shown(unknown[0])}; allowed: ids of products, and none has that")
+            hint = near(unknown[0], self.row_of)
+            raise InputError(f"{where}: found {shown(unknown[0])}; allowed: ids of products, and none has that{hint}")
         mask = np.zeros(len(self.ids), bool)
         mask[rows] = True
         return mask

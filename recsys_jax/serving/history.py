@@ -97,22 +97,29 @@ class History:
         Raises `InputError` for what is no id, and where attributes are known, and not of this one.
         """
         require(as_id(customer_id) is not None, "customer_id", customer_id, ID)
+        if mistaken := self.mistaken(customer_id):
+            raise InputError(f"customer_id: found {shown(customer_id)}; allowed: an id as in {self.source}{mistaken}")
         if self.customers is None or self.row_of is None:
             return {}
         row = self.row_of.get(as_id(customer_id) or "")
         if row is None:
             raise InputError(
                 f"customer_id: found {shown(customer_id)}; allowed: one of the {len(self.row_of):,} customers in "
-                f"{self.source}{near(as_id(customer_id) or '', self.row_of)}; of others, attributes"
+                f"{self.source}; of others, attributes"
             )
         return {name: self.customers.columns[name][row] for name in columns if name in self.customers.columns}
 
     def stranger(self, customer_id: object) -> str:
-        """The end of a sentence on a customer whom the table of customers, where it is known, lacks; else empty."""
+        """A customer whom the table of customers, where it is known, has not at all; else empty."""
         key = as_id(customer_id)
-        if self.row_of is None or key is None or key in self.row_of:
+        if self.customers is None or self.row_of is None or key is None or key in self.row_of:
             return ""
-        return f"{shown(key)}{near(key, self.row_of)}"
+        return "" if key in self.customers.lost else shown(key)
+
+    def mistaken(self, customer_id: object) -> str:
+        """The end of a sentence on a customer who is not known, but for another spelling of the id; else empty."""
+        key, ids = as_id(customer_id) or "", self.bought if self.row_of is None else self.row_of
+        return "" if key in ids else near(key, ids)
 
     def of_ids(self, ids: Sequence[object]) -> list[Sequence[str]]:
         """What each of the customers with these ids bought; nothing, where that is not known."""
@@ -138,7 +145,8 @@ def bought(
 ) -> list[list[str]]:
     """The ids of what each row's customer bought, by the table's `bought_columns` and by the customer's id.
 
-    With `columns`, only these are read. A value that is no list of ids is refused by the table.
+    With `columns`, only these are read. A value that is no list of ids is refused by the table, and so is a customer
+    who is known by the same id in another spelling: what they bought would come back.
     """
     part = schema.customers
     each: list[Sequence[Sequence[str]]] = [
@@ -147,5 +155,8 @@ def bought(
         if name in table.columns and (columns is None or name in columns)
     ]
     if history is not None and part.id in table.columns:
+        for row, key in enumerate(table.columns[part.id]):
+            if mistaken := history.mistaken(key):
+                table.refuse(row, part.id, f"an id as in {history.source}{mistaken}")
         each.append(history.of_ids(table.columns[part.id]))
     return [list(dict.fromkeys(chain(*lists))) for lists in zip(*each, strict=True)] or [[] for _ in range(len(table))]

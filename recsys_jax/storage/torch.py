@@ -145,7 +145,8 @@ def save_checkpoint(model: TrainedModel, path: str | Path) -> None:
     Raises `InputError` for a model with something that the published form has no place for.
     """
     torch, path = torch_module(), Path(path)
-    _check_features(model.schema, f"{path}: a checkpoint can't hold this model")
+    if model.config.recipe == "deep":  # with another one, that is what has to be told
+        _check_features(model.schema, f"{path}: a checkpoint can't hold this model")
     for name in ("popularity_bias", "id_embedding"):
         if getattr(model.config, name):
             raise InputError(

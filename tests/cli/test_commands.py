@@ -47,7 +47,7 @@ def test_recommend_prints_json_and_leaves_out_what_was_bought(cwd):
 
 def test_the_examples_of_the_readme_run(cwd):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.S)
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     shutil.copytree(MALL, cwd / "data" / "amoremall", dirs_exist_ok=True)
     options = ("--run", "runs/amoremall-deep", "--customers", "runs/amoremall/customers.json")
     done("train", MALL, "deep", "--epochs", 20, *options, cwd=cwd)

@@ -289,6 +289,11 @@ def test_any_attribute_gives_the_colours(figures, mall, mall_model, tmp_path):
         embedding_space(tmp_path / "b.png", mall_model, dataset, seed=0, colour="mood")
 
 
+def test_the_segment_has_its_numbers_by_whatever_name_it_is_asked_for(mall):
+    dataset = load_dataset(mall)
+    assert Colouring.of(dataset, dataset.schema.customers.segment) == Colouring.of(dataset)
+
+
 def test_a_single_one_beyond_the_colours_keeps_its_name(figures, mall, mall_model, tmp_path):
     most = len(embedding._COLOURS)
     for count in (most + 1, most + 2):

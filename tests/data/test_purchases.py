@@ -54,6 +54,28 @@ def test_ids_that_lost_their_zeros_are_pointed_out(films):
     assert note.endswith(f"4 of 5 rows passed over, {hint}")
 
 
+def test_who_is_set_aside_is_no_guest(films):
+    """Each is counted apart, for the reason that holds."""
+    toml = films / "dataset.toml"
+    text = toml.read_text("utf-8").replace('scale = 100\nunknown = "missing"', 'scale = 100\nunknown = "error"')
+    toml.write_text(text, "utf-8")
+    with (films / "viewers.csv").open("a", encoding="utf-8") as file:
+        file.writelines(f"w{number},Drama,KR,{number or 'old'}\n" for number in range(30))
+    rows = "who,what\nv1,f1\nv1,f2\nv2,f1\nguest,f1\n,f1\nv3,f2\nv3,f1\nw0,f1\n"
+    dataset = load_dataset(described(films, 'unknown_customers = "ignore"\n', rows))
+    first, second = (note for note in dataset.notes if "passed over" in note)
+    assert first.endswith(f"1 of 8 rows passed over, whose who is set aside in {films / 'viewers.csv'}")
+    assert second.endswith(f"2 of 7 rows passed over, whose who is not in {films / 'viewers.csv'}")
+
+
+@pytest.mark.parametrize("policy", ["error", "ignore"])
+def test_an_id_that_looks_like_another_is_pointed_out(films, policy):
+    rows = "who,what\n" + "v1,f1\n" * 30 + "v2\u200b,f1\nv\uff12,f2\n"
+    dataset = load_dataset(described(films, f'unknown_customers = "{policy}"\n', rows))
+    told = " ".join([*dataset.notes, *map(str, dataset.set_aside)])
+    assert "'v2' is, which looks alike" in told
+
+
 def test_a_stranger_or_a_lost_product_names_what_would_pass_over_it(films):
     more = "v1,f1\nv1,f2\nv2,f1\nv2,f2\nv3,f1\nv3,f2\nv4,f1\nv4,f2\nv4,f3\n"
     for row, side in (("v9,f1", "customers"), ("v1,f9", "products")):

@@ -442,17 +442,47 @@ def lines(folder: Path, run: Path, customers: list, capsys, **options) -> str:
 
 def test_customers_whom_the_dataset_lacks_are_counted(films, films_model, tmp_path, capsys):
     save_model(films_model, tmp_path / "run")
-    said = lines(tmp_path, tmp_path / "run", ["v1", "0v2", "somebody"], capsys, dataset=films)
-    assert f"2 of 3 customers are not in {films}; the first, '0v2'" in said
+    said = lines(tmp_path, tmp_path / "run", ["v1", "somebody", "else"], capsys, dataset=films)
+    assert f"2 of 3 customers are not in {films}; the first, 'somebody'" in said
     assert said.endswith("Left out: what 1 of 3 customers bought")
-    for name in ("viewers", "views"):  # ids of which a program made numbers
+
+
+@pytest.mark.parametrize("known", ["dataset", "purchases"])
+@pytest.mark.parametrize(("key", "asked", "hint"), [("0001", 1, "zeros at the front"), ("x1", "x1\u200b", "alike")])
+def test_another_spelling_of_a_known_id_is_refused(films, films_model, tmp_path, capsys, known, key, asked, hint):
+    """Else what they bought would come back, as from a file whose ids a program took for numbers."""
+    save_model(films_model, tmp_path / "run")
+    for name in ("viewers", "views"):
         path = films / f"{name}.csv"
-        path.write_text(path.read_text("utf-8").replace("v1", "0001"), encoding="utf-8")
-    said = lines(tmp_path, tmp_path / "run", [1], capsys, dataset=films)
-    assert f"1 of 1 customers are not in {films}; the first, '1'; '0001' is: zeros at the front seem lost" in said
-    assert said.endswith(f"left out: {films} knows no purchases of theirs")
-    rec = Recommender.load(tmp_path / "run", dataset=films)
-    assert "'0001' is: zeros at the front seem lost; of others" in refused(lambda: rec.recommend(customer_id=1))
+        path.write_text(path.read_text("utf-8").replace("v1", key), encoding="utf-8")
+    how = {known: films if known == "dataset" else films / "views.csv"}
+    pq.write_table(pa.table({"viewer": [str(asked)], "age": [30]}), tmp_path / "in.parquet")
+    score.main(score.Options(tmp_path / "in.parquet", tmp_path / "out.parquet", tmp_path / "run", **how))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "1 rows rejected" in said
+    assert f"The first rejected one, row 1: viewer: found {str(asked)!r}; allowed: an id as in " in said
+    assert f"'{key}' is" in said
+    rec = Recommender.load(tmp_path / "run", **how)
+    rows = [{"viewer": asked, "age": 30}]
+    for call in (lambda: rec.recommend(customer_id=asked, age=30), lambda: rec.recommend_batch(rows)):
+        assert f"'{key}' is" in refused(call)
+        assert hint in refused(call)
+    assert rec.recommend_batch([{"viewer": "v99", "age": 30}])  # somebody new
+
+
+def test_what_was_bought_of_other_shops_is_not_said_to_be_left_out(films, films_model, tmp_path, capsys):
+    save_model(films_model, tmp_path / "run")
+    with (films / "views.csv").open("a") as file:
+        file.write("v9,elsewhere\n")
+    options = {"purchases": films / "views.csv"}
+    said = lines(tmp_path, tmp_path / "run", ["v9"], capsys, allow_unmatched=True, **options)
+    why = "Nothing that customers bought was left out: what they bought is the id of no product"
+    assert said.endswith(why)
+    for options in ({"customer": "v9", "purchases": films / "views.csv"}, {"purchased": ("elsewhere",)}):
+        for json_too in (False, True):
+            recommend.main(recommend.Options(tmp_path / "run", ("age=30",), json=json_too, **options))
+            out, err = capsys.readouterr()
+            assert why in " ".join((err if json_too else out).split())
 
 
 @pytest.mark.parametrize("known", ["dataset", "purchases"])

@@ -411,3 +411,9 @@ def test_a_mall_without_the_shipped_data_round_trips_too(mall_model, tmp_path):
     expected = Recommender(mall_model).recommend(age=30, gender="F", skin_type="dry", skin_concern="gift", top_n=8)
     found = rec.recommend(age=30, gender="F", skin_type="dry", skin_concern="gift", top_n=8)
     assert [one["product_id"] for one in found] == [one["product_id"] for one in expected]
+
+
+def test_a_model_of_another_recipe_is_told_which_to_train(model_of, tmp_path):
+    """Whatever features it has: they are no reason to say, as the recipe has to be another in any case."""
+    with pytest.raises(InputError, match=r"found popularity_bias \(recipe wide\); allowed: .*DATASET deep makes it"):
+        save_checkpoint(model_of("films", "wide"), tmp_path / "model.pth")
