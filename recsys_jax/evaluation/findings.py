@@ -157,14 +157,14 @@ def _control(found: Report) -> list[str]:
     out = []
     if _no_signal(found):
         out.append(
-            f"No signal from attributes: with those of other customers it does as well; own minus others': "
+            f"No clear signal from attributes: with those of other customers it does about as well; own minus others': "
             f"{_each(_not_better(found, CONTROL))}."
         )
     auc = found.means[MODEL]["auc"]
     if auc.low <= 0.5 <= auc.high:
         out.append(
-            f"AUC is at chance: {_plain(auc)} includes 0.5. Among products bought equally often the model does not "
-            f"find the right one."
+            f"AUC is at chance: {_plain(auc)} includes 0.5. It is not sure that the model finds the right one among "
+            f"products bought equally often."
         )
     elif auc.high < 0.5:
         out.append(f"AUC is below chance: {_plain(auc)}. Among products bought equally often the model errs.")
@@ -190,7 +190,7 @@ def _no_signal(found: Report) -> bool:
 def _remark_on(found: Report) -> str:
     """The most important finding that qualifies the headline, if there is one."""
     if _no_signal(found):
-        return "But the attributes tell it nothing: with those of other customers it does as well."
+        return "But it is not sure that attributes help: with those of other customers it does about as well."
     return _remark(found.inverse, found.customers)
 
 
