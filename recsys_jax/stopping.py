@@ -33,7 +33,8 @@ def listen() -> None:
     code writes into a pipe wake a thread all the same.
     """
     for number in _SIGNALS:
-        signal.signal(number, _heard)
+        if signal.getsignal(number) != signal.SIG_IGN:  # as of a command that a script runs in the background
+            signal.signal(number, _heard)
     _open()
     if hasattr(os, "register_at_fork"):  # a fork would write into its parent's pipe
         os.register_at_fork(after_in_child=_open)

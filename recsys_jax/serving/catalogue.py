@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
-from recsys_jax.data.schema import Numeric
+from recsys_jax.data.schema import Categorical, Numeric
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_id, as_ids, as_key, as_list, as_plain, near, parse_number
 from recsys_jax.errors import InputError, choices, require, shown
@@ -107,6 +107,8 @@ class Catalogue:
         if fitted is not None:
             values = [key and fitted.label(key) for key in keys]
             labels = {fitted.label(key): key for key in codes}
+            if isinstance(fitted.feature, Categorical):
+                labels |= {word: key for word, key in fitted.feature.meanings.items() if key in codes}
         told = (map(as_plain, each) for each in (column(part.name), column(part.brand), values))
         entries = zip(ids, *told, map(_price, column(part.price)), strict=True)
         return cls(

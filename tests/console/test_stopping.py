@@ -129,3 +129,15 @@ time.sleep(600)
         _, said = process.communicate(timeout=100)
     assert process.returncode == {"child": 3, "parent": 130}[whose]
     assert said == b"Stopped: nothing was written\n" * {"child": 1, "parent": 2}[whose]
+
+
+def test_a_signal_that_the_caller_ignores_stays_ignored(tmp_path):
+    """A shell lets what it runs in the background ignore Ctrl-C."""
+    script = "print('ready', flush=True)\ntime.sleep(1)\nprint('done')\n"
+    command = ["sh", "-c", 'trap "" INT; exec "$0" "$@"', sys.executable, "-c", START + script]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=100) == ("done\n", "")
+    assert process.returncode == 0

@@ -245,6 +245,17 @@ def test_what_is_removed_is_not_recommended(films_model):
     assert ids(rec.recommend(age=30, top_n=9)) == {"f1", "f2", "f3", "f5"}
 
 
+def test_a_category_is_known_by_its_aliases(films, films_model):
+    """As boosts and new products know it."""
+    toml = films / "dataset.toml"
+    feature = '[[products.features]]\nname = "studio"\nkind = "categorical"\nvalues = "learned"\n'
+    feature += 'aliases = { "대형" = "Big" }\nunknown = "extra-row"\nmissing = "extra-row"\n\n[customers]\n'
+    toml.write_text(toml.read_text("utf-8").replace("[customers]\n", feature, 1), "utf-8")
+    rec = Recommender(fit(load_dataset(films), WideConfig(own_l2=1.0, attribute_l2=1.0, factor_l2=1.0)))
+    assert rec.recommend(age=30, categories=["대형"]) == rec.recommend(age=30, categories=["Big"])
+    assert ids(rec.recommend(age=30, categories="대형", top_n=9)) == {"f1", "f2"}
+
+
 def test_a_category_may_be_sold_out(mall_model):
     rec = Recommender(mall_model)
     rec.remove_products(["p5"])
