@@ -67,6 +67,9 @@ def main(options: Options) -> None:
         attributes[name] = _values(rec, name, value)
     for product in rec.unmatched(options.purchased):
         note(f"purchased: the catalogue has no product {product!r}{near(str(product), rec.product_ids)}")
+    stock = None if options.available is None else read_ids(options.available, rec.model.schema)
+    if said := rec.unmatched_note("available", stock or ()):
+        note(said)
     say = note if options.json else console.print  # JSON stays alone on the standard output
     found = rec.recommend(
         attributes=attributes,
@@ -74,7 +77,7 @@ def main(options: Options) -> None:
         purchased_products=options.purchased,
         top_n=options.top_n,
         categories=options.categories or None,
-        available=None if options.available is None else read_ids(options.available, rec.model.schema),
+        available=stock,
         standing=True,
     )
     if options.csv is not None:

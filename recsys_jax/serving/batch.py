@@ -113,6 +113,8 @@ def score_file(
             f"{rec.history.source} knows what customers bought, or without those purchases"
         )
     stock = None if available is None else read_ids(available, rec.model.schema)
+    if said := rec.unmatched_note("available", stock or ()):
+        tell(f"note: {said}")
     request = {"top_n": top_n, "categories": categories or None, "available": stock}
     source.check(request)
     if not allow_unmatched:

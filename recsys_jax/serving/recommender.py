@@ -15,7 +15,7 @@ from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import refuse_unreadable
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, as_list, composed
+from recsys_jax.data.values import as_id, as_list, composed, near
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.models.settings import own_settings
 from recsys_jax.models.single import SingleTower
@@ -270,6 +270,12 @@ class Recommender:
         row_of = self._catalogue.row_of
         return [product_id for product_id in product_ids if as_id(product_id) not in row_of]
 
+    def unmatched_note(self, what: str, ids: Sequence[object]) -> str:
+        """A sentence on those of the ids that no product has; empty where each is a product's."""
+        lost = self.unmatched(ids)
+        first = f"{shown(lost[0])}{near(str(lost[0]), self.product_ids)}" if lost else ""
+        return f"{what}: {len(lost):,} of {len(ids):,} ids are those of no product; the first, {first}" if lost else ""
+
     def add_products(self, rows: object) -> None:
         """Adds products, which can be recommended from then on, all at once; each is embedded once.
 
@@ -350,8 +356,7 @@ class Recommender:
             if close:
                 found = f"the column {column!r} and none of the name {absent[close[0]]!r}"
                 raise InputError(f"{table.source}: found {found}; allowed: that name, or both columns")
-        optional = self.model.customers.optional
-        empty = {name: [None] * len(table) for name in sorted(optional - set(table.columns))}
+        empty = {name: [None] * len(table) for name in sorted(self.model.customers.optional - set(table.columns))}
         return replace(table, columns={**table.columns, **empty})
 
     def _top(

@@ -363,6 +363,16 @@ def test_a_stock_with_a_row_that_is_none_is_refused(films, films_model, tmp_path
     assert "stock.csv, row 21" in said
 
 
+def test_stock_of_no_product_is_noted(films, films_model, tmp_path, capsys):
+    """Whole or in part, as where a program took ids for numbers: else such products would not be sold, unsaid."""
+    save_model(films_model, tmp_path / "run")
+    (tmp_path / "stock.csv").write_text("film,left\nf2,3\n0f3,1\nf4\u200b,1\n")
+    sentence = "available: 2 of 3 ids are those of no product; the first, '0f3'; 'f3' is: zeros at the front seem lost"
+    assert sentence in lines(tmp_path, tmp_path / "run", ["v1"], capsys, available=tmp_path / "stock.csv")
+    recommend.main(recommend.Options(tmp_path / "run", ("age=30",), available=tmp_path / "stock.csv"))
+    assert sentence in " ".join(capsys.readouterr().err.split())
+
+
 def test_an_empty_stock_is_told_as_such(films, films_model, tmp_path, capsys):
     save_model(films_model, tmp_path / "run")
     (tmp_path / "stock.csv").write_text("film,left\n")
