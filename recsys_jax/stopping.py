@@ -94,7 +94,7 @@ def _end_at_once(number: int) -> NoReturn:
     # under another name first, so none is left half-written.
     try:
         if _ending.acquire(timeout=0.5):  # else it is being said, or was: who said it may be waiting for XLA
-            with suppress(OSError, ValueError):  # who read it may be gone
+            with suppress(OSError, ValueError, RuntimeError):  # who read it may be gone, or a print be interrupted
                 sys.stdout.flush()
             if sys.stdout.isatty():
                 os.write(1, b"\x1b[?25h\n")  # a progress bar hides the cursor
