@@ -5,12 +5,13 @@ A program that imports the library keeps its own signals: only commands `listen`
 
 import os
 import signal
+import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 GRACE = 1.5
 """The seconds that a job has to save how far it is and to end by itself."""
@@ -21,6 +22,7 @@ written: dict[Path, None] = {}
 unfinished: set[Path] = set()
 """The files that go when the process ends: those that are being written under another name, and locks."""
 
+_children: set[subprocess.Popen[Any]] = set()
 _jobs: list[tuple[Callable[[], str], bool]] = []
 _asked: list[int] = []
 _ending = threading.Lock()
@@ -38,6 +40,7 @@ def listen() -> None:
     _open()
     if hasattr(os, "register_at_fork"):  # a fork would write into its parent's pipe
         os.register_at_fork(after_in_child=_open)
+        os.register_at_fork(after_in_child=_children.clear)  # they are its parent's
 
 
 def _open() -> None:
@@ -63,6 +66,32 @@ def saying(kept: Callable[[], str], *, saves: bool = False) -> Iterator[None]:
         yield
     finally:
         _jobs.pop()
+
+
+@contextmanager
+def child(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process, as `subprocess.Popen` starts it, that with all it starts ends when this one is stopped.
+
+    It also ends where what is done with it raises.
+    """
+    with subprocess.Popen(command, **options, process_group=0 if hasattr(os, "killpg") else None) as process:
+        _children.add(process)
+        try:
+            yield process
+        except BaseException:
+            _kill(process)
+            raise
+        finally:
+            _children.discard(process)
+
+
+def _kill(process: "subprocess.Popen[Any]") -> None:
+    """Also what it started, such as an installation."""
+    if not hasattr(os, "killpg"):
+        process.kill()
+    elif process.poll() is None:  # a number that is free again may be another's
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def end() -> NoReturn:
@@ -102,6 +131,8 @@ def _end_at_once(number: int) -> NoReturn:
             for path in list(unfinished):
                 path.unlink(missing_ok=True)
     finally:
+        for process in list(_children):
+            _kill(process)
         os._exit(128 + number)
 
 

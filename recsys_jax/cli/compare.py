@@ -223,10 +223,14 @@ def _ask_peers(
             for place, peer in enumerate(options.peers):
                 if peer in problems:
                     continue
-                done, name = number * len(options.peers) + place, NAMES[peer]
+                before, name = number * len(options.peers) + place, NAMES[peer]
+
+                def asking(done: float, all_: float, word: str, before: int = before, name: str = name) -> None:
+                    bar(before + done / all_, total, f"{name}, {word}")
+
                 try:
                     write_split(folder, views_of_fold(dataset, split, fold, of_fold)[0], fold, options.seed)
-                    parts[name].append(ask(peer, folder, lambda word: bar(done, total, f"{name}, {word}")))  # noqa: B023
+                    parts[name].append(ask(peer, folder, asking))
                 except (InputError, OSError) as error:
                     problems[peer] = f"{name} is left out: {error}"
                     del parts[name]

@@ -14,7 +14,7 @@ from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.splits import Fold, customer_folds
-from recsys_jax.evaluation.methods import Learned, Method, Say, model_scorer
+from recsys_jax.evaluation.methods import Learned, Method, Progress, model_scorer
 from recsys_jax.evaluation.queries import Scorer, attribute_rows
 from recsys_jax.models import metrics
 from recsys_jax.models.basis import hats, quantiles
@@ -158,7 +158,7 @@ def naive_bayes(dataset: Dataset, train: Bool[np.ndarray, " n"], alphas: Sequenc
     return _smoothed(counts, popularity, float(alphas[int(reciprocal.argmax())]), values, group)
 
 
-def logistic_regression(dataset: Dataset, fold: Fold, number: int = 0, say: Say = lambda word: None) -> Learned:
+def logistic_regression(dataset: Dataset, fold: Fold, number: int, progress: Progress) -> Learned:
     """Multinomial, of the product on the attributes, with an L2 penalty chosen on inner folds.
 
     It is the wide recipe without what products share, and its penalty is the one of `PENALTIES` with the best mean
@@ -168,7 +168,10 @@ def logistic_regression(dataset: Dataset, fold: Fold, number: int = 0, say: Say 
     config = WideConfig(attribute_l2=inf, factor_l2=inf)
     data = TrainingPurchases.of(prepare(dataset, config, fold.train))
     folds = inner_folds(data, config)
-    reciprocal = {own: sum(fold.measure(data, Penalties(own, inf, inf))[0] for fold in folds) for own in PENALTIES}
+    reciprocal = dict.fromkeys(PENALTIES, 0.0)
+    for done, (own, one) in enumerate(product(PENALTIES, folds)):
+        progress(done, len(PENALTIES) * len(folds), f"penalty {own:g}")
+        reciprocal[own] += one.measure(data, Penalties(own, inf, inf))[0]
     best = max(reciprocal, key=lambda own: reciprocal[own])
     model = fit(dataset, replace(config, own_l2=best), train=fold.train)
     return Learned(lambda view: [model_scorer(model, view, f"penalty {best:g}")])

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float64, Int
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.splits import DatasetOfFold, Derived, Fold, Split
 from recsys_jax.errors import Diverged, InputError, require, require_seed
-from recsys_jax.evaluation.methods import Method, trained
+from recsys_jax.evaluation.methods import Method, Progress, trained
 from recsys_jax.evaluation.queries import Lists, Queries, Scorer, join_lists
 from recsys_jax.models.popularity import flat
 from recsys_jax.models.trained import TrainedModel
@@ -149,7 +149,7 @@ def evaluate(
     dataset_of_fold: DatasetOfFold | None = None,
     control: bool = True,
     seed: int = 0,
-    progress: Callable[[float, int, str], None] | None = None,
+    progress: Progress | None = None,
 ) -> Evaluation:
     """In each fold, every method learns from the training purchases alone, and is asked for the queries.
 
@@ -172,16 +172,17 @@ def evaluate(
         views = views_of_fold(dataset, split, fold, dataset_of_fold)
         folds.append([_View(view, Queries.of(view, fold, ks)) for view in views])
         for place, (name, method) in enumerate(methods.items()):
-            done, title = number * len(methods) + place, f"fold {number + 1} of {len(split.folds)}: {name}"
+            before, title = number * len(methods) + place, f"fold {number + 1} of {len(split.folds)}: {name}"
 
-            def say(word: str, done: int = done, title: str = title) -> None:
+            def learning(done: float, all_: float, word: str, before: int = before, title: str = title) -> None:
+                """A method is as far as its training is; asking it takes little beside that."""
                 if progress is not None:
-                    progress(done, total, f"{title}, {word}" if word else title)
+                    progress(before + done / all_, total, f"{title}, {word}" if word else title)
 
-            say("")
+            learning(0, 1, "")
             began = time.perf_counter()
             try:
-                learned = method.learn(views[0], fold, number, say)
+                learned = method.learn(views[0], fold, number, learning)
             except Diverged as error:
                 raise Diverged(f"{name}: {error}") from None
             for view in folds[-1]:

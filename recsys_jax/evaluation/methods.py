@@ -34,8 +34,8 @@ INNER = 5  # one training customer in so many is held out to tune by
 ROWS = 4_000_000  # the most purchases, times passes, that the published recipe trains on: some quarter of a minute
 
 Recipe = Literal["deep", "wide"]
-Say = Callable[[str], None]
-"""Called with a short text on the progress of a method."""
+Progress = Callable[[float, float, str], None]
+"""Called with how much is done, also in parts, of how much, and a short description of the current state."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,8 @@ class Learned:
 class Method:
     """Something that ranks products for customers."""
 
-    learn: Callable[[Dataset, Fold, int, Say], Learned]
-    """Learns from the training purchases of a fold, whose number among the folds is given; says how far it is."""
+    learn: Callable[[Dataset, Fold, int, Progress], Learned]
+    """Learns from the training purchases of a fold, whose number among the folds is given; tells how far it is."""
     seeds: tuple[int, ...] = ()
     """Of its models in the first fold; none where seeds change nothing, or are not ours to choose."""
 
@@ -61,14 +61,14 @@ class Method:
 def fixed(scores: Scores) -> Method:
     """A method that has nothing to learn: the scores of every product for the customers in the given rows."""
     return Method(
-        lambda dataset, fold, number, say: Learned(lambda view: [Scorer(scores, np.arange(len(view.customers)))])
+        lambda dataset, fold, number, progress: Learned(lambda view: [Scorer(scores, np.arange(len(view.customers)))])
     )
 
 
 def trained(models: Sequence[TrainedModel], *, ensemble: bool = False) -> Method:
     """Models that are trained already, which differ in their seed."""
     seeds = tuple(model.config.seed for model in models)
-    return Method(lambda dataset, fold, number, say: _learned(models, ensemble), seeds)
+    return Method(lambda dataset, fold, number, progress: _learned(models, ensemble), seeds)
 
 
 def recipe(config: Config, seeds: Sequence[int] | None = None, *, ensemble: bool = False) -> Method:
@@ -79,8 +79,8 @@ def recipe(config: Config, seeds: Sequence[int] | None = None, *, ensemble: bool
     """
     own = tuple(replace(config, seed=seed).seed for seed in ([config.seed] if seeds is None else seeds))
 
-    def learn(dataset: Dataset, fold: Fold, number: int, say: Say) -> Learned:
-        return _learned(_fit(dataset, fold, config, own, number, say), ensemble)
+    def learn(dataset: Dataset, fold: Fold, number: int, progress: Progress) -> Learned:
+        return _learned(_fit(dataset, fold, config, own, number, progress), ensemble)
 
     return Method(learn, own if config.seeded else ())
 
@@ -88,12 +88,16 @@ def recipe(config: Config, seeds: Sequence[int] | None = None, *, ensemble: bool
 def tuned(trials: int, seeds: Sequence[int], *, seed: int = 0, recipe: Recipe = "deep") -> Method:
     """A recipe with hyper-parameters tuned in each fold, on its training part alone; see `tune`."""
 
-    def learn(dataset: Dataset, fold: Fold, number: int, say: Say) -> Learned:
-        def told(done: int, total: int, word: str) -> None:
-            say(f"{done}/{total}, {word}")
+    def learn(dataset: Dataset, fold: Fold, number: int, progress: Progress) -> Learned:
+        def tuning(done: float, total: float, word: str) -> None:
+            progress(done, trials + 1, f"{done}/{total}, {word}")
 
-        found = tune(dataset, fold.train, trials, seed=seed, recipe=recipe, progress=told)
-        models = _fit(dataset, fold, found.config, seeds, number, say)
+        def training(done: float, total: float, word: str) -> None:
+            """The models of all seeds count as one more trial."""
+            progress(trials + done / total, trials + 1, word)
+
+        found = tune(dataset, fold.train, trials, seed=seed, recipe=recipe, progress=tuning)
+        models = _fit(dataset, fold, found.config, seeds, number, training)
         note = ", ".join(f"{name} {getattr(found.config, name):.3g}" for name in SPACES[recipe])
         return Learned(lambda view: [model_scorer(model, view, note) for model in models])
 
@@ -128,11 +132,11 @@ def _learned(models: Sequence[TrainedModel], ensemble: bool) -> Learned:
 
 
 def _fit(
-    dataset: Dataset, fold: Fold, config: Config, seeds: Sequence[int], number: int, say: Say
+    dataset: Dataset, fold: Fold, config: Config, seeds: Sequence[int], number: int, progress: Progress
 ) -> list[TrainedModel]:
     """The models of the seeds, of which a recipe with one best fit takes the first, in a fold."""
     own = [(seed + number) % 2**32 for seed in (seeds if config.seeded else seeds[:1])]
-    options: dict[str, Any] = {"train": fold.train, "progress": lambda done, total, word: say(word)}
+    options: dict[str, Any] = {"train": fold.train, "progress": progress}
     if len(own) == 1:
         return [fit(dataset, replace(config, seed=own[0]), **options)]
     return fit_seeds(dataset, config, own, **options)

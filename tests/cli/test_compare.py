@@ -221,7 +221,7 @@ def test_a_fold_is_what_the_peers_read(folder, tmp_path):
     task = peers_task.outer_task(split)
     assert task.products.shape[0] == len(dataset.product_ids)
     mrr = peers_task.measure(task, peers_task.popularity(task))
-    popularity = popularities(dataset)["popularity"].learn(dataset, fold, 0, lambda word: None).scorers(dataset)[0]
+    popularity = popularities(dataset)["popularity"].learn(dataset, fold, 0, lambda *told: None).scorers(dataset)[0]
     ours, _, _ = Queries.of(dataset, fold, (10,)).values(popularity)
     assert mrr == pytest.approx(ours["mrr"].mean())
 
@@ -251,7 +251,7 @@ def test_what_is_owned_is_ranked_by_peers_as_it_is_here(folder, tmp_path, repeat
     fold = Fold(~later, later, repeats=repeats)
     write_split(tmp_path, dataset, fold)
     task = peers_task.outer_task(peers_task.read_split(tmp_path))
-    popularity = popularities(dataset)["popularity"].learn(dataset, fold, 0, lambda word: None).scorers(dataset)[0]
+    popularity = popularities(dataset)["popularity"].learn(dataset, fold, 0, lambda *told: None).scorers(dataset)[0]
     ours, _, _ = Queries.of(dataset, fold, (10,)).values(popularity)
     assert peers_task.measure(task, peers_task.popularity(task)) == pytest.approx(ours["mrr"].mean())
     assert bool(task.owned.sum()) is not repeats
@@ -281,11 +281,11 @@ def test_a_peer_is_told_of_while_it_works_and_its_mistake_is_a_sentence(folder, 
     dataset = load_dataset(folder)
     write_split(tmp_path, dataset, hold_out_split(dataset, 4).folds[0])
     told = []
-    found = ask("lightfm", tmp_path, told.append)
-    assert told == ["setting 1/2, inner MRR 0.5000"]
+    found = ask("lightfm", tmp_path, lambda *one: told.append(one))
+    assert told == [(1, 3, "setting 1/2, inner MRR 0.5000")]
     assert found.values["mrr"].shape == (1, int(hold_out_split(dataset, 4).folds[0].queries.sum()))
     with pytest.raises(InputError, match=r"rectools ended with status 1: no settings today"):
-        ask("rectools", tmp_path, told.append)
+        ask("rectools", tmp_path, lambda *one: told.append(one))
 
 
 def test_without_a_folder_it_is_written_beside_the_run(folder, tmp_path, monkeypatch):

@@ -106,6 +106,33 @@ replace_file(Path("old.txt"), write)
     assert {path.name for path in tmp_path.iterdir()} == {"old.txt", "in", *(f"{number}.txt" for number in range(7))}
 
 
+CHILD = """
+import subprocess
+with stopping.child(["sh", "-c", "sleep 600 & echo; wait"], stdout=subprocess.PIPE) as process:
+    process.stdout.readline()
+    {0}
+"""
+
+
+@pytest.mark.parametrize("phase", ["Python", "sleep", "XLA"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_a_command_started_ends_with_it(tmp_path, phase, number):
+    """Also what that started, such as an installation, and though the signal is sent to the command alone.
+
+    They hold the command's standard error: its end is not seen before theirs.
+    """
+    script = CHILD.format(PHASES[phase].replace("\n", "\n    "))
+    status, _, seconds = interrupted(script, tmp_path, number)
+    assert status == 128 + number
+    assert seconds < 2.0
+
+
+def test_what_was_started_ends_where_what_it_is_for_fails(tmp_path):
+    command = [sys.executable, "-c", START + CHILD.format("raise ValueError('no')")]
+    found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=100)
+    assert found.stderr.endswith("ValueError: no\n")
+
+
 @pytest.mark.parametrize("whose", ["child", "parent"])
 def test_a_fork_answers_its_own_signals(tmp_path, whose):
     """Where a signal is heard must not depend on who shares a pipe."""

@@ -60,7 +60,7 @@ def everything(data: Dataset) -> np.ndarray:
 
 def learned(methods: dict, data: Dataset, fold: Fold) -> dict:
     """By name, the scorers that the methods learn in a fold."""
-    return {name: method.learn(data, fold, 0, lambda word: None).scorers(data)[0] for name, method in methods.items()}
+    return {name: method.learn(data, fold, 0, lambda *told: None).scorers(data)[0] for name, method in methods.items()}
 
 
 def customer(bought: list[int], **values: object) -> dict:

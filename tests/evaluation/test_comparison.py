@@ -15,7 +15,7 @@ from recsys_jax import DeepConfig, WideConfig
 from recsys_jax.console.plots import comparison_differences
 from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
-from recsys_jax.data.splits import Split, cross_validation_split
+from recsys_jax.data.splits import Split, cross_validation_split, hold_out_split
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.baselines import baselines
@@ -310,6 +310,26 @@ def test_a_recipe_is_a_method_among_others():
     total = 2 * len(methods)
     assert told[0] == (0, total, "fold 1 of 2: deep")
     assert told[-1][:2] == (total, total)
+    done = [one[0] for one in told]
+    assert done == sorted(done)
+    within = [one for one in told if one[2].startswith("fold 1 of 2: wide, ")]  # the second of the methods of a fold
+    assert [one[0] for one in within] == [1.0, 2.0]  # all penalties are given: there is one fit
+
+
+def test_a_method_tells_how_far_it_is():
+    """With one fold the first method is most of the wait: what is left of it is known from its first step on."""
+    data = shop()
+    told: list[tuple[float, float, str]] = []
+    methods = {"wide": recipe(WideConfig(inner_folds=2)), "tuned": tuned(2, [0], recipe="wide"), **baselines(data)}
+    evaluate(data, hold_out_split(data, 2), methods, (10,), control=False, progress=lambda *one: told.append(one))
+    done = [one[0] for one in told]
+    assert done == sorted(done)
+    assert sum(0 < one < 1 for one in done) >= 10, "penalties are compared one after the other"
+    tuning = [(at, word) for at, _, word in told if "tuned" in word]
+    assert tuning[1][0] == pytest.approx(1 + 1 / 3)
+    assert tuning[1][1].startswith("fold 1 of 1: tuned, 1/2, inner MRR ")
+    assert sum(1 + 2 / 3 < at < 2 for at, _ in tuning) >= 1, "the fit of all purchases is the third"
+    assert "logistic regression, penalty 3" in " ".join(word for *_, word in told)
 
 
 def test_a_training_that_diverges_is_a_sentence():

@@ -117,8 +117,8 @@ def everything_learned(dataset, known, config, monkeypatch) -> dict[str, object]
         return found
 
     def watched(name: str, method: Method) -> Method:
-        def learn(dataset, fold, number, say):
-            learned = method.learn(dataset, fold, number, say)
+        def learn(dataset, fold, number, progress):
+            learned = method.learn(dataset, fold, number, progress)
 
             def scorers(view):
                 found = learned.scorers(view)
@@ -176,8 +176,8 @@ def test_a_leak_would_be_seen(leak, monkeypatch):
         return honest_fit(dataset, config, train=np.ones_like(train), progress=progress)
 
     def greedy(method: Method) -> Method:
-        def learn(dataset, fold, number, say):
-            return method.learn(dataset, replace(fold, train=np.ones_like(fold.train)), number, say)
+        def learn(dataset, fold, number, progress):
+            return method.learn(dataset, replace(fold, train=np.ones_like(fold.train)), number, progress)
 
         return Method(learn)
 

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from recsys_jax import stopping
+
 OURS = "recsys_jax"
 Measured = dict[str, dict[str, list[float | None]]]  # for each method and quantity what every repeat measured
 Progress = Callable[[int, int, str], None]  # called with how much is done, of how much, and with a word
@@ -77,7 +79,7 @@ def in_process(
     """
     with (
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(
+        stopping.child(
             [sys.executable, "-m", "recsys_jax_benchmark.process", *map(str, processors()[-limits.threads :])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -102,12 +104,8 @@ def in_process(
                 said = errors.read().decode(errors="replace").strip()
                 raise Failure(f"{title}: the process ended with status {status}\n{said[-4000:]}") from None
 
-        try:
-            pickle.dump((child, limits, arguments), questions)
-            yield ask
-        except BaseException:
-            process.kill()
-            raise
+        pickle.dump((child, limits, arguments), questions)
+        yield ask
 
 
 def in_turns(methods: Sequence[str], repeats: int) -> Iterator[tuple[int, int, str]]:

@@ -12,13 +12,13 @@ import numpy as np
 from jaxtyping import Float64
 from scipy.sparse import csr_array
 
-from recsys_jax import Dataset, DeepConfig, InputError
+from recsys_jax import Dataset, DeepConfig, InputError, stopping
 from recsys_jax.data.features import Features, FeatureSpace
 from recsys_jax.data.files import replace_file
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.splits import Fold, customer_folds
 from recsys_jax.evaluation.engine import Answers
-from recsys_jax.evaluation.methods import Say
+from recsys_jax.evaluation.methods import Progress
 from recsys_jax.evaluation.report import METRICS, K
 from recsys_jax.models import metrics
 from recsys_jax.training.batches import prepare
@@ -92,20 +92,23 @@ def attribute_matrix(space: FeatureSpace, features: Features, learned: int) -> c
     return csr_array((np.ones(len(row), np.float32), (row, at)), shape=(count, start))
 
 
-def ask(peer: str, folder: Path, say: Say) -> Answers:
+def ask(peer: str, folder: Path, progress: Progress) -> Answers:
     """Runs the peer on the folder: it tunes, trains and ranks. Raises `InputError` with its last words."""
     answer = folder / f"peer-{peer}.npz"
     answer.unlink(missing_ok=True)
-    said = []
+    said, done, total = [], 0, 0
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    with subprocess.Popen(
+    with stopping.child(
         [*COMMAND, peer, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             said.append(line)
-            found = re.match(r" *(\d+/\d+) +(inner MRR [\d.]+)", line)
-            say(f"setting {found[1]}, {found[2]}" if found else line.strip()[:40])
+            if found := re.match(r" *(\d+)/(\d+) +(inner MRR [\d.]+)", line):
+                done, total = int(found[1]), int(found[2])
+                progress(done, total + 1, f"setting {done}/{total}, {found[3]}")  # all purchases are one more
+            else:
+                progress(done, total + 1, line.strip()[:40])
     (folder / f"peer-{peer}.log").write_text("".join(said), encoding="utf-8")
     if process.returncode or not answer.is_file():
         last = next((line.strip() for line in reversed(said) if line.strip()), "no word")
