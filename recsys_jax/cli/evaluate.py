@@ -113,7 +113,7 @@ def main(options: Options) -> str:
         show(page)
     out = run / options.protocol
     console.print(f"Written to {out}: report.md and more" + ("; above, embedding_space.png" if drawn else ""))
-    for protocol in outdated(run, dataset.fingerprint):
+    for protocol in outdated(run, dataset.fingerprints):
         console.print(f"note: {run / protocol} is of other data than these")
     if model is None:
         customers = () if options.customers is None else ("--customers", options.customers)

@@ -12,13 +12,13 @@ from rich.cells import cell_len, set_cell_size
 from recsys_jax.console.places import MALL, again, alone, following, require_dataset, run_folder, write_set_aside
 from recsys_jax.console.plots import persona_distribution, silhouette_curve
 from recsys_jax.console.terminal import console, json_text, progress
-from recsys_jax.data.dataset import Reviews, read_products, read_reviews, read_schema
+from recsys_jax.data.dataset import read_products, read_schema
 from recsys_jax.data.files import sheet_text, write_file
 from recsys_jax.data.schema import Schema
 from recsys_jax.errors import InputError, require_seed
 from recsys_jax.personas.catalogue import Catalogue, read_catalogue
 from recsys_jax.personas.clustering import assign, fit_personas, save_personas
-from recsys_jax.personas.customers import attribute_sources, customer_rows
+from recsys_jax.personas.customers import Reviews, attribute_sources, customer_rows, read_reviews
 from recsys_jax.personas.definition import persona_definition
 from recsys_jax.personas.encoders import SentenceEncoder, get_encoder
 from recsys_jax.storage import runs

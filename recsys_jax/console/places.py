@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 
 from recsys_jax.config import Config, WideConfig
 from recsys_jax.console.terminal import console, progress
-from recsys_jax.data.dataset import Dataset, load_dataset, read_reviews, read_schema
+from recsys_jax.data.dataset import Dataset, load_dataset, read_schema
 from recsys_jax.data.files import require_folder, sheet_text, write_file
 from recsys_jax.data.splits import SPLITS, DatasetOfFold, Split
 from recsys_jax.data.tables import SetAside
 from recsys_jax.errors import InputError, require
+from recsys_jax.personas.customers import read_reviews
 from recsys_jax.storage import runs
 from recsys_jax.storage.artifacts import MODEL, save_model
 from recsys_jax.storage.jobs import only_process

@@ -11,35 +11,11 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from recsys_jax.data.features import doubtful, refuse_unreadable, refuse_unusable
-from recsys_jax.data.readers import RepeatedKey, read_table
+from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
-from recsys_jax.data.tables import SetAside, Table, Validation, converted, look_alikes
-from recsys_jax.data.values import DATE, ID, as_id, as_key, composed, has_lone_surrogate, is_empty, near, parse_date
+from recsys_jax.data.tables import SetAside, Table, Validation, look_alikes
+from recsys_jax.data.values import DATE, as_key, near, parse_date
 from recsys_jax.errors import InputError, shown
-
-_LONGEST_PROFILE = 1000  # Characters: a longer text is no profile.
-
-
-@dataclass(frozen=True)
-class Reviews:
-    """Review texts and the product of each; all lists have one entry per review."""
-
-    source: str
-    texts: list[str]
-    product_ids: list[str]
-    profiles: list[str | None]
-    """`profile_info` such as "40대/남성/복합성/주름", where a review has one."""
-    validation: Validation | None = None
-    """The counts of the reviews in their file."""
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @property
-    def fingerprint(self) -> str:
-        """A checksum of what customers are made of."""
-        content = json.dumps([self.texts, self.product_ids, self.profiles])
-        return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,7 +58,7 @@ class Dataset:
             schema = Schema.parse({"name": "dataset", **schema, **named}, "schema")
         if (purchases is None) != (schema.interactions is None):
             raise InputError("purchases: allowed, and needed, where the schema has [interactions]")
-        goods, ids = _usable_products(Table.of(products, "products"), schema)
+        goods, ids = usable_products(Table.of(products, "products"), schema)
         bought = None if purchases is None else Table.of(purchases, "purchases")
         return assemble(schema, goods, ids, Table.of(customers, "customers"), bought)
 
@@ -97,9 +73,18 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """A checksum of the training data: the customers' ids and features, and who bought what."""
-        columns = {f.column: list(map(str, self.customers.column(f.column))) for f in self.schema.customers.features}
-        content = json.dumps([self.customer_ids, columns, self.product_ids], sort_keys=True)
+        """A checksum of the training data, however it was read: customers' ids and features, and who bought what."""
+        features = self.schema.customers.features
+        return self._checksum({one.name: one.read(self.customers.column(one.column)) for one in features})
+
+    @property
+    def fingerprints(self) -> tuple[str, str]:
+        """The fingerprint, and the one that older runs have, which is of the texts of cells."""
+        columns = [one.column for one in self.schema.customers.features]
+        return self.fingerprint, self._checksum({name: list(map(str, self.customers.column(name))) for name in columns})
+
+    def _checksum(self, features: Mapping[str, list[Any]]) -> str:
+        content = json.dumps([self.customer_ids, features, self.product_ids], sort_keys=True)
         return hashlib.sha256(content.encode() + self.purchases.tobytes()).hexdigest()
 
     @property
@@ -143,13 +128,14 @@ def read_products(folder: Path, schema: Schema) -> tuple[Table, list[str]]:
 
     Raises `InputError` where there are none, or more than one row in ten is unusable.
     """
-    return _usable_products(read_table(folder / schema.products.file), schema)
+    return usable_products(read_table(folder / schema.products.file), schema)
 
 
-def _usable_products(table: Table, schema: Schema) -> tuple[Table, list[str]]:
+def usable_products(table: Table, schema: Schema) -> tuple[Table, list[str]]:
+    """`read_products` of a table that was read already."""
     part = schema.products
     table.require_rows("products")
-    table = table.collecting()
+    table = schema.reads(table).collecting()
     table.ids(part.id)
     refuse_unusable(table, part.features, part.shown)
     table.ids(part.id, repeated=False)
@@ -161,7 +147,7 @@ def product_ids(table: Table, schema: Schema) -> list[str]:
     """The ids of a product table. Raises `InputError` where it is empty, or an id or name is none or an id repeated."""
     table.require_rows("products")
     refuse_unreadable(table, schema.products.shown)
-    return table.ids(schema.products.id, repeated=False)
+    return schema.reads(table).ids(schema.products.id, repeated=False)
 
 
 def read_ids(path: Path, schema: Schema) -> list[str]:
@@ -169,55 +155,7 @@ def read_ids(path: Path, schema: Schema) -> list[str]:
     table = read_table(path)
     for row in table.set_aside[:1]:
         raise InputError(str(row))
-    return table.ids(schema.products.id)
-
-
-def read_reviews(folder: Path, schema: Schema) -> Reviews:
-    """The usable reviews nested in the product table; `Reviews.validation` counts the others.
-
-    Raises `InputError` where there are none, or more than one in ten is unusable.
-    """
-    column = schema.products.reviews
-    if column is None:
-        raise InputError(f"{folder / 'dataset.toml'}: [products] reviews names no column, so there are no reviews")
-    table = read_table(folder / schema.products.file)
-    unusable = {one.row for one in _usable_products(table, schema)[0].set_aside}
-    reviews: list[tuple[str, str, str | None]] = []
-    set_aside: list[SetAside] = []
-    for row, (value, nested) in enumerate(zip(table.column(schema.products.id), table.column(column), strict=True)):
-        number = table.number(row)
-        if not isinstance(nested, list):
-            reason = f"{column}: found {shown(nested)}; allowed: a list of reviews, empty where there are none"
-            set_aside.append(SetAside(table.source, number, reason))
-            continue
-        for place, review in enumerate(nested, 1):
-            problem = "its product is set aside" if number in unusable else _review_problem(review)
-            if problem:
-                set_aside.append(SetAside(table.source, number, f"{column} {place}: {problem}"))
-            else:
-                reviews.append((composed(review["content"]), as_id(value) or "", as_key(review.get("profile_info"))))
-    validation = Validation(table.source, len(reviews), tuple(set_aside), "reviews")
-    if not validation.read:
-        raise InputError(f"{table.source}: there are no reviews in its column {column!r}")
-    validation.refuse_many()
-    texts, ids, profiles = map(list, zip(*reviews, strict=True))
-    return Reviews(table.source, texts, ids, profiles, validation)
-
-
-def _review_problem(review: Any) -> str | None:
-    if isinstance(review, RepeatedKey):
-        return f"found the key {review.key!r} twice; allowed: each once"
-    text = review.get("content") if isinstance(review, dict) else None
-    if not isinstance(text, str) or not text.strip():
-        return f"content: found {shown(text)}; allowed: the review's text, not empty"
-    profile = review.get("profile_info")
-    if not isinstance(profile, str | None) or len(profile or "") > _LONGEST_PROFILE:
-        return (
-            f"profile_info: found {shown(profile)}; allowed: a text such as '30대/여성/건성' of up to "
-            f"{_LONGEST_PROFILE} characters, or null"
-        )
-    halves = [name for name, said in (("content", text), ("profile_info", profile)) if has_lone_surrogate(said)]
-    return f"{halves[0]}: found half a character (a lone surrogate); allowed: whole ones" if halves else None
+    return schema.reads(table).ids(schema.products.id)
 
 
 def load_dataset(folder: str | Path, customers: str | Path | None = None) -> Dataset:
@@ -251,7 +189,7 @@ def assemble(
             table.column(name)
     product_row = {key: row for row, key in enumerate(ids)}
     passed: list[str] = []
-    customers = customers.collecting()
+    customers = schema.reads(customers).collecting()
     customers.ids(part.id)
     refuse_unusable(customers, part.features, [part.segment])
     bought = _bought(schema, customers, products, product_row) if schema.interactions is None else []
@@ -268,7 +206,7 @@ def assemble(
         sides = ((customers, customer_row), (products, product_row))
         if not isinstance(interactions, Table):
             interactions = read_table((interactions or Path()) / schema.interactions.file)
-        table, purchases, passed = _interactions(schema.interactions, interactions, *sides)
+        table, purchases, passed = _interactions(schema.interactions, schema.reads(interactions), *sides)
         tables, dated = [products, customers, table], schema.interactions.date is not None
     validations = tuple(table.validation for table in tables)
     notes = [*schema.notes, *(note for validation in validations for note in validation.notes), *passed]
@@ -325,12 +263,12 @@ def _interactions(
     sides = []
     both = ("customers", part.customer, customers), ("products", part.product, products)
     for side, name, (other, row_of) in both:
-        keys = table.read(name, as_id, ID)
+        keys = table.ids(name)
         for row, key in enumerate(keys):
-            if key is not None and key not in row_of:
+            if key and key not in row_of:
                 allowed = f"an id {other.holding(key)}{near(key, row_of)}"
                 table.refuse(row, name, f'{allowed}; or [interactions] unknown_{side} = "ignore" passes over such rows')
-        sides.append([row_of.get(key or "", -1) for key in keys])
+        sides.append([row_of.get(key, -1) for key in keys])
     dates = [0.0] * len(table) if part.date is None else table.read(part.date, parse_date, DATE)
     kept = [row for row in range(len(table)) if row not in (table.problems or ())]
     return table.usable(), np.array([*sides, dates], np.float64).T[kept], notes
@@ -356,15 +294,15 @@ def _purchases(
     policies = (part.customer, part.unknown_customers), (part.product, part.unknown_products)
     for place, (name, policy) in enumerate(policies):
         if policy == "ignore" and not known:
-            keep([not is_empty(one) for one in table.column(name)], f"whose {name} is empty")
+            keep([key != "" for key in table.keys(name)], f"whose {name} is empty")
         elif policy == "ignore":
             other, ids = known[place]
-            keys = converted(as_id, table.column(name))
+            keys = table.keys(name)
             aside = {key for key in keys if key and key in other.lost and key not in ids}
             keep([key not in aside for key in keys], f"whose {name} is set aside in {other.source}")
             keys = [key for key in keys if key not in aside]
             # What is no id, and not empty either, is a mistake in any case.
-            rows = [key in ids if key else not is_empty(one) for key, one in zip(keys, table.column(name), strict=True)]
+            rows = [key is None or key in ids for key in keys]
             passed = dict.fromkeys(key for key, kept in zip(keys, rows, strict=True) if key and not kept)
             hint = next(filter(None, (near(key, ids) for key in passed)), "")
             keep(rows, f"whose {name} is not in {other.source}{hint}")
@@ -379,7 +317,7 @@ def read_purchases(source: object, schema: Schema) -> tuple[dict[str, list[str]]
     aside are more than one in ten.
     """
     bought: dict[str, list[str]] = {}
-    table = read_table(Path(source)) if isinstance(source, str | Path) else Table.of(source, "purchases")
+    table = schema.reads(read_table(Path(source)) if isinstance(source, str | Path) else Table.of(source, "purchases"))
     part = schema.interactions
     if part is None:
         customer = schema.customers.id

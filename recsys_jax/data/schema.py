@@ -1,13 +1,14 @@
 """`dataset.toml`: which columns feed each tower, and how. `docs/datasets.md` is its manual."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
 from recsys_jax.config import Config, parse_recipe
 from recsys_jax.data.files import Section, followed, read_toml
+from recsys_jax.data.tables import Table, converted
 from recsys_jax.data.values import (
     NEVER,
     ONE,
@@ -66,6 +67,11 @@ class Categorical:
             return [] if is_scalar(value) else None
         return self._known([key])
 
+    def read(self, column: Iterable[object]) -> list[object]:
+        """What the values of a column say, however they are spelt: of each the list of its keys."""
+        meanings = self.meanings
+        return converted(lambda value: [meanings.get(key, key) for key in self.items(value) or ()], column)
+
     def _known(self, keys: list[str]) -> list[str]:
         return [key for key in keys if not self.missing_values.met(key)] if self.missing_values.keys else keys
 
@@ -106,6 +112,10 @@ class Numeric:
     def number(self, value: object) -> float | None:
         """The number in a value of the table; None where there is none."""
         return None if self.is_missing(value) else parse_number(value)
+
+    def read(self, column: Iterable[object]) -> list[object]:
+        """The number in each value of a column."""
+        return converted(self.number, column)
 
     def is_missing(self, value: object) -> bool:
         """Whether the value says that nothing is known; a list or an object says nothing at all."""
@@ -196,9 +206,13 @@ class Schema:
     source: Mapping[str, Any]
     """The document as read, for an artifact to carry; without `[training]`, since a model has a recipe of its own."""
     missing_values: Condition = NEVER
-    """What says in any column of a feature that nothing is known, unless the feature has it as a value."""
+    """What says in any column of a feature or of ids that nothing is known, unless the feature has it as a value."""
     notes: tuple[str, ...] = ()
     """A line on former names in it, where there are any."""
+
+    def reads(self, table: Table) -> Table:
+        """The table, in which `missing_values` are no ids either."""
+        return replace(table, no_ids=frozenset(key for key in self.missing_values.keys if key))
 
     @property
     def repeats(self) -> bool:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from recsys_jax.data.values import ID, as_id, as_ids, composed, look, plain, split_keys
+from recsys_jax.data.values import ID, as_id, as_ids, composed, is_empty, look, plain, split_keys
 from recsys_jax.errors import InputError, shown
 
 T = TypeVar("T")
@@ -87,6 +87,8 @@ class Table:
     """The rows of the file that were left out, in its order."""
     problems: dict[int, str] | None = None
     """The first reason against each bad row of a table that is `collecting`."""
+    no_ids: frozenset[str] = frozenset()
+    """What says, where an id may stand, that none is known."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), range(self.rows)))
@@ -158,23 +160,37 @@ class Table:
                 self.refuse(row, name, allowed)
         return found
 
+    def keys(self, name: str) -> list[str | None]:
+        """The column `name` as ids; "" where a cell is empty or says so, None where it holds something else."""
+
+        def key(value: object) -> str | None:
+            found = as_id(value)
+            return "" if found in self.no_ids or is_empty(value) else found
+
+        return converted(key, self.column(name))
+
     def ids(self, name: str, *, repeated: bool = True) -> list[str]:
         """The column `name` as ids, "" where one is refused; unless `repeated`, each at the first row without problems.
 
         Raises `InputError` for the first that is refused, unless the table is `collecting`.
         """
-        ids = self.read(name, as_id, ID)
-        first: dict[str | None, int] = {}
+        keys = self.keys(name)
+        ids = [key or "" for key in keys]
+        first: dict[str, int] = {}
+        for row, key in enumerate(keys):
+            if not key:
+                said = key == "" and not is_empty(self.columns[name][row])
+                self.refuse(row, name, f"{ID}; missing_values in dataset.toml says that this is none" if said else ID)
         for row, key in enumerate(() if repeated else ids):
             if row not in (self.problems or ()) and first.setdefault(key, row) != row:
                 number = self.number(first[key])
                 self.refuse(row, name, f"an id that no other row has; row {number} has the same one")
-        return [key or "" for key in ids]
+        return ids
 
     def id_lists(self, name: str, separator: str | None = None, *, alone: bool = False) -> list[list[str]]:
         """The column `name` as lists of ids, as `values.as_ids` reads them; empty where one is refused."""
         found = self.read(name, lambda value: as_ids(value, separator, alone=alone), IDS[alone])
-        return [ids or [] for ids in found]
+        return [[key for key in ids or [] if key not in self.no_ids] for ids in found]
 
     def refuse(self, row: int, column: str, allowed: str) -> None:
         """Raises `InputError` for a bad value; a table that is `collecting` keeps the reason, if its row has none."""

@@ -235,7 +235,7 @@ def in_sample(
     for model in models:
         if model.product_ids != tuple(dataset.product_ids):
             raise InputError(f"{dataset.products.source}: these are not the products that the model was trained on")
-        if model.trained_on != dataset.fingerprint:
+        if model.trained_on not in dataset.fingerprints:
             raise InputError(
                 f"{dataset.customers.source}: these are not the customers and purchases that the model was trained on; "
                 f"name the file that it was trained on, or train again"

@@ -1,21 +1,102 @@
-"""One customer per review.
+"""Reviews, and one customer for each.
 
 An attribute is what the review's `profile_info` states, else its text, else what is drawn for its persona. It never
 comes from the purchased product. But persona and text come from the review of that very product, so a persona has seen
 the answer: an evaluation on these customers must say so.
 """
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from recsys_jax.data.dataset import Reviews
+from recsys_jax.data.dataset import usable_products
+from recsys_jax.data.readers import RepeatedKey, read_table
+from recsys_jax.data.schema import Schema
+from recsys_jax.data.tables import SetAside, Validation
+from recsys_jax.data.values import as_id, as_key, composed, has_lone_surrogate
+from recsys_jax.errors import InputError, shown
 from recsys_jax.personas.catalogue import Catalogue, drawn
 from recsys_jax.personas.clustering import PersonaModel, assign
 from recsys_jax.personas.profiles import parse_profile, profile_of_text
+
+_LONGEST_PROFILE = 1000  # Characters: a longer text is no profile.
+
+
+@dataclass(frozen=True)
+class Reviews:
+    """Review texts and the product of each; all lists have one entry per review."""
+
+    source: str
+    texts: list[str]
+    product_ids: list[str]
+    profiles: list[str | None]
+    """`profile_info` such as "40대/남성/복합성/주름", where a review has one."""
+    validation: Validation | None = None
+    """The counts of the reviews in their file."""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @property
+    def fingerprint(self) -> str:
+        """A checksum of what customers are made of."""
+        content = json.dumps([self.texts, self.product_ids, self.profiles])
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def read_reviews(folder: Path, schema: Schema) -> Reviews:
+    """The usable reviews nested in the product table; `Reviews.validation` counts the others.
+
+    Raises `InputError` where there are none, or more than one in ten is unusable.
+    """
+    column = schema.products.reviews
+    if column is None:
+        raise InputError(f"{folder / 'dataset.toml'}: [products] reviews names no column, so there are no reviews")
+    table = read_table(folder / schema.products.file)
+    unusable = {one.row for one in usable_products(table, schema)[0].set_aside}
+    reviews: list[tuple[str, str, str | None]] = []
+    set_aside: list[SetAside] = []
+    for row, (value, nested) in enumerate(zip(table.column(schema.products.id), table.column(column), strict=True)):
+        number = table.number(row)
+        if not isinstance(nested, list):
+            reason = f"{column}: found {shown(nested)}; allowed: a list of reviews, empty where there are none"
+            set_aside.append(SetAside(table.source, number, reason))
+            continue
+        for place, review in enumerate(nested, 1):
+            problem = "its product is set aside" if number in unusable else _review_problem(review)
+            if problem:
+                set_aside.append(SetAside(table.source, number, f"{column} {place}: {problem}"))
+            else:
+                reviews.append((composed(review["content"]), as_id(value) or "", as_key(review.get("profile_info"))))
+    validation = Validation(table.source, len(reviews), tuple(set_aside), "reviews")
+    if not validation.read:
+        raise InputError(f"{table.source}: there are no reviews in its column {column!r}")
+    validation.refuse_many()
+    texts, ids, profiles = map(list, zip(*reviews, strict=True))
+    return Reviews(table.source, texts, ids, profiles, validation)
+
+
+def _review_problem(review: Any) -> str | None:
+    if isinstance(review, RepeatedKey):
+        return f"found the key {review.key!r} twice; allowed: each once"
+    text = review.get("content") if isinstance(review, dict) else None
+    if not isinstance(text, str) or not text.strip():
+        return f"content: found {shown(text)}; allowed: the review's text, not empty"
+    profile = review.get("profile_info")
+    if not isinstance(profile, str | None) or len(profile or "") > _LONGEST_PROFILE:
+        return (
+            f"profile_info: found {shown(profile)}; allowed: a text such as '30대/여성/건성' of up to "
+            f"{_LONGEST_PROFILE} characters, or null"
+        )
+    halves = [name for name, said in (("content", text), ("profile_info", profile)) if has_lone_surrogate(said)]
+    return f"{halves[0]}: found half a character (a lone surrogate); allowed: whole ones" if halves else None
 
 
 def _stated(reviews: Reviews, catalogue: Catalogue) -> list[dict[str, tuple[Any, str]]]:

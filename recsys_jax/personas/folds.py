@@ -7,13 +7,13 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from recsys_jax.data.dataset import Dataset, Reviews, assemble, read_products, read_reviews
+from recsys_jax.data.dataset import Dataset, assemble, read_products
 from recsys_jax.data.splits import DatasetOfFold, Derived
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError, require
 from recsys_jax.personas.catalogue import Catalogue, read_catalogue
 from recsys_jax.personas.clustering import PersonaModel, assign, different, fit_personas, renamed
-from recsys_jax.personas.customers import customer_rows
+from recsys_jax.personas.customers import Reviews, customer_rows, read_reviews
 from recsys_jax.personas.encoders import get_encoder
 
 

@@ -87,7 +87,7 @@ class Source:
         columns = {name: values(portion.column(self.names.index(name))) for name in needed}
         absent = {name: [None] * portion.num_rows for name in self.attributes if name not in columns}
         numbers = range(first + 1, first + 1 + portion.num_rows)
-        return Table(str(self.path), {**columns, **absent}, numbers)
+        return self.rec.model.schema.reads(Table(str(self.path), {**columns, **absent}, numbers))
 
     def purchases(self, table: Table) -> list[list[str]]:
         """The ids of the products that each customer bought; the table refuses a value that is no list of ids."""

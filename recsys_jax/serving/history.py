@@ -148,7 +148,7 @@ def bought(
     With `columns`, only these are read. A value that is no list of ids is refused by the table, and so is a customer
     who is known by the same id in another spelling: what they bought would come back.
     """
-    part = schema.customers
+    part, table = schema.customers, schema.reads(table)
     each: list[Sequence[Sequence[str]]] = [
         table.id_lists(name, part.separator, alone=alone)
         for name, alone in bought_columns(schema).items()

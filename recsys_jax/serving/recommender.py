@@ -286,7 +286,7 @@ class Recommender:
         Raises `InputError` for a missing column, a value that no policy allows, or an id that exists; nothing is added
         then.
         """
-        model, table = self.model, Table.of(rows, "add_products()")
+        model, table = self.model, self.model.schema.reads(Table.of(rows, "add_products()"))
         if not len(table):
             return
         part = model.schema.products

@@ -141,10 +141,10 @@ def settle(folder: Path) -> bool:
     return bool(forget(folder, stale, names))
 
 
-def outdated(folder: Path, data: str) -> list[str]:
-    """The protocols whose figures are of other data than those of this fingerprint."""
+def outdated(folder: Path, data: Sequence[str]) -> list[str]:
+    """The protocols whose figures are of other data than those of these fingerprints, of which one is enough."""
     known = read_manifest(folder)
-    return [protocol for protocol in PROTOCOLS if known.get(f"{protocol}: data", data) != data]
+    return [protocol for protocol in PROTOCOLS if known.get(f"{protocol}: data", data[0]) not in data]
 
 
 def made_of(folder: Path, reviews: str, catalogue: Path) -> dict[str, str]:

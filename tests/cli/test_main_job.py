@@ -10,8 +10,9 @@ from command_line import done, run, told
 
 from recsys_jax.cli.run import Options, folder_of
 from recsys_jax.console.places import make_mall
-from recsys_jax.data.dataset import read_reviews, read_schema
+from recsys_jax.data.dataset import read_schema
 from recsys_jax.personas.catalogue import read_catalogue
+from recsys_jax.personas.customers import read_reviews
 
 MALL = Path(__file__).parents[2] / "data" / "amoremall"
 

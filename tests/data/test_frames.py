@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ import pytest
 from conftest import FILMS_CSV, FILMS_TOML, VIEWERS_CSV, VIEWS_CSV
 
 from recsys_jax import Dataset, InputError, Recommender, Schema, WideConfig, fit, load_dataset, load_model, save_model
+from recsys_jax.data.dataset import read_purchases
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.files import read_toml
 from recsys_jax.data.readers import read_table
 from recsys_jax.data.tables import Table
+from recsys_jax.evaluation.engine import in_sample
 
 CONFIG = WideConfig(own_l2=1.0, attribute_l2=1.0, factor_l2=1.0, item_factors=4)
 ROWS = list(csv.DictReader(io.StringIO(VIEWERS_CSV)))
@@ -123,12 +126,11 @@ AGES = ["30", "-1", "NA", "41", "", "50"]
 MISSING = 'missing_values = ["NA", "Prefer not to say", -1]\n'
 
 
-def written(tmp_path: Path, kind: str) -> Table:
+KINDS = ["csv", "json", "jsonl", "parquet", "pandas", "pandas texts", "polars", "arrow"]
+
+
+def written(tmp_path: Path, kind: str, rows: list[dict]) -> Table:
     """The same cells in a file, or in what a library makes of a file."""
-    rows = [
-        {"viewer": f"v{i}", "favourite_genres": "Drama", "country": country, "age": age}
-        for i, (country, age) in enumerate(zip(CELLS, AGES, strict=True))
-    ]
     text = io.StringIO()
     writer = csv.DictWriter(text, rows[0])
     writer.writeheader()
@@ -151,7 +153,7 @@ def written(tmp_path: Path, kind: str) -> Table:
     return read_table(tmp_path / f"t.{kind}")
 
 
-@pytest.mark.parametrize("kind", ["csv", "json", "jsonl", "parquet", "pandas", "pandas texts", "polars", "arrow"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", ["dataset", "features"])
 def test_a_cell_means_the_same_in_every_reader(tmp_path, kind, place):
     text = MISSING + FILMS_TOML
@@ -159,7 +161,11 @@ def test_a_cell_means_the_same_in_every_reader(tmp_path, kind, place):
         text = FILMS_TOML.replace('name = "country"\n', 'name = "country"\n' + MISSING)
         text = text.replace('name = "age"\n', 'name = "age"\n' + MISSING)
     features = Schema.parse(schema(tmp_path, text), "s").customers.features
-    table = written(tmp_path, kind)
+    rows = [
+        {"viewer": f"v{i}", "favourite_genres": "Drama", "country": country, "age": age}
+        for i, (country, age) in enumerate(zip(CELLS, AGES, strict=True))
+    ]
+    table = written(tmp_path, kind, rows)
     space = FeatureSpace.fit(features, table)
     assert space["country"].values == ("KR", "FR")
     encoded = space.encode(table)
@@ -169,6 +175,85 @@ def test_a_cell_means_the_same_in_every_reader(tmp_path, kind, place):
     mean = (30 + 41 + 50) / 300
     np.testing.assert_allclose(encoded["age"][:, 0], [0.3, mean, mean, 0.41, mean, 0.5], atol=1e-6)
     assert encoded["age"][:, 1].tolist() == [0, 1, 1, 0, 1, 0]
+
+
+def rows_of(text: str) -> list[dict]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+NOBODY = [
+    {"who": "NA", "what": "f1"},
+    {"who": "-1", "what": "f2"},
+    {"who": "v1", "what": "NA"},
+    {"who": "", "what": ""},
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_id_that_says_nothing_is_none_in_every_reader(films, tmp_path, kind):
+    """A guest is a guest, and a customer or product of no id is set aside, whatever the reader made of the cell."""
+    text = MISSING + FILMS_TOML.replace(
+        'customer = "who"', 'customer = "who"\nunknown_customers = "ignore"\nunknown_products = "ignore"'
+    )
+    known = Schema.parse(schema(tmp_path, text), "s")
+    views = written(tmp_path, kind, rows_of(VIEWS_CSV) + NOBODY)
+    many = [{**row, "viewer": f"w{i}"} for i, row in enumerate(ROWS * 3)]
+    nobody = {"viewer": "NA", "favourite_genres": "Drama", "country": "KR", "age": "30"}
+    viewers = written(tmp_path, kind, [*ROWS, *many, nobody])
+    goods = [{"film": f"g{i}", "studio": "Big", "genres": "Drama", "year": "2000"} for i in range(9)]
+    of_none = {"film": "-1", "studio": "Big", "genres": "Drama", "year": "2000"}
+    products = written(tmp_path, kind, [*rows_of(FILMS_CSV), *goods, of_none])
+    made = Dataset.of(products=products, customers=viewers, purchases=views, schema=known)
+    np.testing.assert_array_equal(made.purchases, load_dataset(films).purchases)
+    reasons = [(one.row, one.reason) for one in made.set_aside]
+    # A number among texts stays a text in pandas, so that -1 is found in each; a cell NA may be read as empty.
+    assert [row for row, _ in reasons] == [15, 17]
+    assert reasons[0][1].startswith("film: found ")
+    assert reasons[0][1].endswith("; missing_values in dataset.toml says that this is none")
+    assert reasons[1][1].startswith("viewer: found ")
+    passed = [note for note in made.notes if "passed over" in note]
+    assert [note.split(": ")[1].split(" rows")[0] for note in passed] == ["3 of 11", "1 of 8"]
+    bought, _ = read_purchases(views, known)
+    assert bought == {"v1": ["f1", "f2"], "v2": ["f1"], "v3": ["f3", "f4"], "v4": ["f5", "f1"]}
+
+
+@pytest.mark.parametrize("cell", ["NA", "f1|NA"])
+def test_a_list_of_ids_leaves_out_what_says_nothing(films, cell):
+    toml = films / "dataset.toml"
+    toml.write_text(MISSING + toml.read_text(encoding="utf-8"), encoding="utf-8")
+    table = load_dataset(films).schema.reads(Table.of([{"bought": cell}], "t"))
+    assert table.id_lists("bought", "|") == [["f1"] if "f1" in cell else []]
+    rec = Recommender(fit(load_dataset(films), CONFIG))
+    lists = rec.recommend_batch(
+        {"viewer": ["NA"], "favourite_genres": ["Drama"], "purchased_products": [["NA"]]}, strict=True
+    )
+    assert len(lists[0]) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dataset_has_one_fingerprint_in_every_reader(tmp_path, kind):
+    """What pandas reads as 30.0, CSV as the text 30 and JSON as nothing at all is one content; another age is not."""
+    known = Schema.parse(schema(tmp_path, MISSING + FILMS_TOML), "s")
+
+    def fingerprints(kind, age="30", country="KR"):
+        viewers = written(tmp_path, kind, [ROWS[0] | {"age": age, "country": country}, *ROWS[1:]])
+        products, purchases = rows_of(FILMS_CSV), rows_of(VIEWS_CSV)
+        return Dataset.of(products=products, customers=viewers, purchases=purchases, schema=known).fingerprints
+
+    assert fingerprints(kind)[0] == fingerprints("csv")[0] != fingerprints(kind, "31")[0]
+    assert fingerprints(kind, country="Korea")[0] == fingerprints(kind)[0] != fingerprints(kind, country="FR")[0]
+    assert len(set(fingerprints(kind))) == 2
+
+
+def test_a_run_of_an_older_version_is_that_of_its_data(films):
+    """Its fingerprint, of the texts of cells, was written by the version before; files that did not change give it."""
+    data = load_dataset(films)
+    older = "522cfdef92aca17bdd4539d191837f4347e4d4a569833385ecfa2ddd90788ab8"
+    assert data.fingerprints[1] == older
+    model = replace(fit(data, CONFIG), trained_on=older)
+    assert in_sample(model, data).queries
+    with pytest.raises(InputError, match="not the customers and purchases that the model was trained on"):
+        in_sample(replace(model, trained_on="other"), data)
 
 
 @pytest.mark.parametrize("nothing", [None, float("nan"), pd.NA, np.nan, "", "NA", " NA ", "Prefer not to say", "NULL"])

@@ -10,13 +10,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from recsys_jax.data.dataset import load_dataset, read_reviews
+from recsys_jax.data.dataset import load_dataset
 from recsys_jax.data.features import FeatureSpace, FittedFeature
 from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Categorical, MultiCategorical, Schema
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_id, as_ids, as_items, as_key, is_scalar, parse_date, parse_number
 from recsys_jax.errors import InputError
+from recsys_jax.personas.customers import read_reviews
 
 pytestmark = pytest.mark.wild
 

@@ -12,7 +12,7 @@ import pytest
 from protocols import cross_validation
 
 from recsys_jax import DeepConfig, WideConfig
-from recsys_jax.data.dataset import assemble, read_products, read_reviews
+from recsys_jax.data.dataset import assemble, read_products
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import customer_folds
 from recsys_jax.data.tables import Table
@@ -21,7 +21,7 @@ from recsys_jax.evaluation.methods import fixed
 from recsys_jax.models import metrics
 from recsys_jax.personas.catalogue import read_catalogue
 from recsys_jax.personas.clustering import fit_personas
-from recsys_jax.personas.customers import customer_rows
+from recsys_jax.personas.customers import customer_rows, read_reviews
 from recsys_jax.personas.encoders import get_encoder
 from recsys_jax.personas.folds import personas_of_fold
 

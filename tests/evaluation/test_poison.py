@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recsys_jax import DeepConfig, WideConfig
-from recsys_jax.data.dataset import Dataset, assemble, load_dataset, read_reviews, read_schema
+from recsys_jax.data.dataset import Dataset, assemble, load_dataset, read_schema
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import SPLITS, Fold, Split
 from recsys_jax.data.tables import Table
@@ -20,7 +20,7 @@ from recsys_jax.evaluation.methods import Learned, Method, recipe
 from recsys_jax.personas import folds as persona_folds
 from recsys_jax.personas.catalogue import read_catalogue
 from recsys_jax.personas.clustering import fit_personas
-from recsys_jax.personas.customers import customer_rows
+from recsys_jax.personas.customers import customer_rows, read_reviews
 from recsys_jax.personas.encoders import get_encoder
 
 MALL = Path(__file__).parents[2] / "data" / "amoremall"

@@ -13,12 +13,12 @@ import pytest
 from command_line import done, run, told
 
 from recsys_jax import load_dataset
-from recsys_jax.data.dataset import read_reviews, read_schema
+from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import UNSEALED, is_sealed, sealed
 from recsys_jax.errors import InputError
 from recsys_jax.personas.catalogue import Catalogue, drawn, read_catalogue, shipped
 from recsys_jax.personas.clustering import assign, fit_personas, load_personas, save_personas
-from recsys_jax.personas.customers import customer_rows
+from recsys_jax.personas.customers import customer_rows, read_reviews
 from recsys_jax.personas.encoders import LsaEncoder
 from recsys_jax.personas.keywords import distinctive_keywords
 from recsys_jax.personas.profiles import parse_profile, profile_of_text
@@ -297,7 +297,8 @@ def model_of(catalogue: Catalogue, texts: list[str], k: int):
 
 
 def test_a_saved_model_makes_the_same_customers(tmp_path, headphones, walk):
-    from recsys_jax.data.dataset import read_reviews, read_schema
+    from recsys_jax.data.dataset import read_schema
+    from recsys_jax.personas.customers import read_reviews
 
     shop = walk[0] / "headphones"
     reviews = read_reviews(shop, read_schema(shop))

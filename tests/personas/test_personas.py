@@ -10,14 +10,14 @@ import pytest
 import sklearn
 
 from recsys_jax.console.plots import persona_distribution, silhouette_curve
-from recsys_jax.data.dataset import Reviews, load_dataset, read_reviews
+from recsys_jax.data.dataset import load_dataset
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import customer_folds
 from recsys_jax.errors import InputError
 from recsys_jax.personas import clustering as personas
 from recsys_jax.personas.catalogue import Catalogue, Persona, read_catalogue, shipped
 from recsys_jax.personas.clustering import assign, fit_personas, load_personas, renamed, save_personas
-from recsys_jax.personas.customers import attribute_sources, customer_rows
+from recsys_jax.personas.customers import Reviews, attribute_sources, customer_rows, read_reviews
 from recsys_jax.personas.definition import persona_definition
 from recsys_jax.personas.encoders import LsaEncoder, get_encoder
 from recsys_jax.personas.folds import personas_of_fold

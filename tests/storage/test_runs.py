@@ -193,7 +193,7 @@ def test_what_was_written_of_another_model_goes(mall_model, tmp_path):
     before = names(tmp_path)
     assert not settle(tmp_path)
     assert names(tmp_path) == before
-    assert (outdated(tmp_path, "some"), outdated(tmp_path, "others")) == ([], ["hold-out"])
+    assert (outdated(tmp_path, ["newer", "some"]), outdated(tmp_path, ["others", "older"])) == ([], ["hold-out"])
     save_model(replace(mall_model, product_embeddings=-mall_model.product_embeddings), tmp_path)  # from Python
     assert settle(tmp_path)
     assert not names(tmp_path) & {"loss.csv", "seeds.json", "hold-out/report.md", "hold-out/metrics.json"}
