@@ -51,24 +51,23 @@ def nothing_left_out(
 def show(found: Sequence[dict[str, Any]], title: str) -> None:
     """Recommendations as a table; columns that the dataset does not have are left out."""
     columns = [name for name in ("brand", "category", "price") if any(one[name] is not None for one in found)]
-    boosted = any(abs(one["boost"]) >= 0.005 for one in found)  # what would be shown as nothing is not shown
+    # What would be shown as nothing is not shown.
+    added = [name for name in ("popularity", "boost") if any(abs(one[name]) >= 0.005 for one in found)]
     whole = all(isinstance(one["price"], int | None) for one in found)
     table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("")
     # Names may wrap; an id must stay in one piece, to be copied.
     table.add_column("product", overflow="fold", min_width=max((len(one["product_id"]) for one in found), default=0))
-    # What popularity adds is no boost of the shop's.
-    added = "popularity" if {name for one in found for name in one["boosts"]} == {"popularity"} else "boost"
     standing = {"percentile": "percentile"} if found and "percentile" in found[0] else {}
     if standing and found[0]["times_average"] is not None:
         standing = {"times_average": "× avg"}
-    for name in [*columns, "score", *standing.values(), *([added] if boosted else [])]:
+    for name in [*columns, "score", *standing.values(), *added]:
         text = name in ("brand", "category")
         table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for place, one in enumerate(found, 1):
         product = Text(f"{one['name']}\n" if one["name"] else "").append(one["product_id"], "dim")
         numbers = [f"{one['score']:.3f}", *(f"{one[name]:,.1f}" for name in standing)]
-        numbers += [f"{one['boost']:+.2f}"] if boosted else []
+        numbers += [f"{one[name]:+.2f}" for name in added]
         table.add_row(str(place), product, *(_shown(one[name], whole) for name in columns), *numbers)
     console.print(table)
 

@@ -37,7 +37,7 @@ except ImportError:  # `Source` says so
 CUSTOMERS, PLACES = 8192, 2**20
 # A part of the job is finished after so many seconds: no more is lost by an interruption, and its notes take no time.
 SECONDS = 5.0
-RECOMMENDED = ("place", "product_id", "score", "boost")
+RECOMMENDED = ("place", "product_id", "score", "popularity", "boost")
 
 
 @dataclass
@@ -180,6 +180,7 @@ def _job(run: Path, files: Mapping[str, Path | None], **options: object) -> dict
         "model": fingerprint(run / "model.json"),  # where the checksum of the model's numbers stands
         **options,
         "portions": (CUSTOMERS, PLACES),
+        "columns": RECOMMENDED,
         "pyarrow": getattr(arrow, "__version__", ""),
         **environment(),
     }
@@ -329,7 +330,7 @@ def _schemas(source: Source) -> tuple[Any, Any]:
     if source.id:
         customer = (source.id, source.schema.field(source.names.index(source.id)).type)
     product = arrow.dictionary(arrow.int32(), arrow.string())
-    types = (arrow.int32(), product, arrow.float32(), arrow.float32())
+    types = (arrow.int32(), product, *[arrow.float32()] * 3)
     told = [(name, column.type) for name, column in source.told.items()]
     taken = [*RECOMMENDED, *source.told]
     best = [(free(customer[0], taken), customer[1]), *zip(RECOMMENDED, types, strict=True), *told]
@@ -354,8 +355,7 @@ def recommended(source: Source, portion: Any, table: Table, rows: Sequence[int],
             arrow.array(codes.astype(np.int32)),
             arrow.array([source.rec.product_ids[product] for product in products.tolist()], arrow.string()),
         ),
-        arrow.array(ranking.scores[place_of, places]),
-        arrow.array(ranking.boosts[place_of, places]),
+        *(arrow.array(each[place_of, places]) for each in (ranking.scores, ranking.popularity, ranking.boosts)),
         *(column.take(arrow.array(ranking.products[place_of, places])) for column in source.told.values()),
     ]
     return arrow.Table.from_arrays(columns, schema=_schemas(source)[0])

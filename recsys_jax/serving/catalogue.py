@@ -19,7 +19,6 @@ from recsys_jax.serving.boosts import BoostRule, meets
 from recsys_jax.serving.history import BOUGHT
 from recsys_jax.serving.search import SingleSearch
 
-POPULARITY = "popularity"  # the name under which a recommendation's `boosts` say what popularity added
 MOST = 8
 """Where boost rules add more to a score, from 0 to 1, 32 bits no longer tell its last digits."""
 
@@ -32,7 +31,9 @@ class Ranking(NamedTuple):
     scores: Float32[np.ndarray, "n k"]
     """(1 + cosine) / 2."""
     boosts: Float32[np.ndarray, "n k"]
-    """The sum of boost rules and popularity."""
+    """The sum of the boost rules."""
+    popularity: Float32[np.ndarray, "n k"]
+    """What popularity adds, 0 where the model was trained without; the order is that of all three."""
 
 
 class Wanted(NamedTuple):
@@ -72,8 +73,6 @@ class Catalogue:
     meets: Bool[np.ndarray, "p r"]
     """Whether each product meets the product conditions of each boost rule."""
     adds: Float32[np.ndarray, " r"]
-    popularity: bool
-    """Whether popularity adds to scores, which is then told."""
     room: int
     """The rows of `on_device`. Rounded up once products are added, so that a program, compiled for a number of rows,
     serves many catalogues."""
@@ -121,7 +120,6 @@ class Catalogue:
             bias,
             meets([rule.product for rule in boosts], space, table),
             np.array([rule.add for rule in boosts], np.float32),
-            model.config.popularity_bias,
             len(ids),
         )
 
@@ -139,7 +137,6 @@ class Catalogue:
                 np.concatenate([self.bias, new.bias]),
                 np.concatenate([self.meets, new.meets]),
                 self.adds,
-                self.popularity,
                 max(self.room, _roomy(len(ids))),
             )
         )
@@ -160,7 +157,6 @@ class Catalogue:
                 self.bias[left],
                 self.meets[left],
                 self.adds,
-                self.popularity,
                 self.room,
             )
         )
@@ -325,17 +321,16 @@ class Catalogue:
                 for rule, applies in zip(rules, added, strict=True):
                     if applies:
                         own[rule.name] = own.get(rule.name, 0.0) + rule.add
-        if self.popularity:
-            for own, added in zip(boosts, self.bias[products].tolist(), strict=True):
-                own[POPULARITY] = added
+        each = zip(products.tolist(), cosines.tolist(), self.bias[products].tolist(), boosts, strict=True)
         return [
             {
                 **self.shown[row],
                 "score": min(max((1.0 + cosine) / 2.0, 0.0), 1.0),
+                "popularity": popularity,
                 "boost": sum(own.values(), 0.0) if own else 0.0,
                 "boosts": own,
             }
-            for row, cosine, own in zip(products.tolist(), cosines.tolist(), boosts, strict=True)
+            for row, cosine, popularity, own in each
         ]
 
     def standings(

@@ -22,7 +22,7 @@ from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import BLOCK, TrainedModel, bucket, buckets
 from recsys_jax.serving import scoring
 from recsys_jax.serving.boosts import BoostRule, meets, read_boosts
-from recsys_jax.serving.catalogue import POPULARITY, Catalogue, Ranking, Wanted, require_finite
+from recsys_jax.serving.catalogue import Catalogue, Ranking, Wanted, require_finite
 from recsys_jax.serving.history import BOUGHT, History, bought
 from recsys_jax.storage.artifacts import load_model
 from recsys_jax.storage.torch import catalogue as read_catalogue
@@ -38,12 +38,10 @@ class Recommender:
     """
 
     def __init__(self, model: TrainedModel, boosts: Sequence[BoostRule] = (), history: History | None = None) -> None:
-        """Raises `InputError` where a product's vector or popularity is not finite, or a rule has popularity's name."""
+        """Raises `InputError` where a product's vector or popularity is not finite."""
         self.model = model
         self.boosts = tuple(boosts)
         self.history = history
-        for rule in self.boosts if model.config.popularity_bias else ():
-            require(rule.name != POPULARITY, "boosts, name", rule.name, "another: popularity reports under it")
         self._conditions = [rule.customer for rule in self.boosts]
         self._changing = threading.Lock()
         products = Table("the model's products", model.product_rows)
@@ -135,8 +133,9 @@ class Recommender:
 
         Returns:
             For each product `product_id, name, brand, category, price` (None where the dataset names no such column),
-            `score` (from 0 to 1, (1 + cosine) / 2), `boost` (the sum of rules and popularity) and `boosts` (each of
-            them by name). The order is that of `score + boost`.
+            `score` (from 0 to 1, (1 + cosine) / 2), `popularity` (what it adds, 0 with a recipe without), `boost` (the
+            sum of the shop's rules) and `boosts` (each of them by name). The order is that of the sum of the first
+            three.
 
         Raises `InputError` for an attribute, value, customer, category or top_n that is not allowed.
         """
@@ -236,9 +235,9 @@ class Recommender:
         wanted = Wanted(top_n, categories, available, strict)
         catalogue, met, products, cosines = self._rank("rank_batch()", rows, purchased_products, wanted, compiled=int)
         # (n, 1, r), (n, k, r) -> (n, k, r)
-        boosts = (met[:, None] & catalogue.meets[products]) @ catalogue.adds + catalogue.bias[products]
-        boosts[products < 0] = np.nan
-        return Ranking(products, np.clip((1.0 + cosines) / 2.0, 0.0, 1.0), boosts)
+        boosts = (met[:, None] & catalogue.meets[products]) @ catalogue.adds
+        added = (np.where(products < 0, np.float32(np.nan), one) for one in (boosts, catalogue.bias[products]))
+        return Ranking(products, np.clip((1.0 + cosines) / 2.0, 0.0, 1.0), *added)
 
     def warmup(self, batch: int = 1, *, top_n: int = 3, exclusions: int = 0, categories: bool = False) -> None:
         """Compiles in advance what `recommend` and `recommend_batch` need, so that no request waits for it.

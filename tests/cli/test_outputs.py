@@ -166,12 +166,12 @@ def test_no_home_folder_costs_time_alone(monkeypatch):
     terminal.keep_what_is_compiled()
 
 
-@pytest.mark.parametrize(
-    ("boosts", "column"), [({"popularity": 0.2}, "popularity"), ({"popularity": 0.2, "rule": 0.1}, "boost"), ({}, None)]
-)
-def test_what_popularity_adds_is_no_boost_of_the_shop(capsys, boosts, column):
-    """The column has the name of what is in it; where nothing was added there is none."""
+@pytest.mark.parametrize("popularity", [0.0, 0.004, -0.21])
+@pytest.mark.parametrize("boost", [0.0, 0.004, 0.12])
+def test_what_popularity_adds_is_no_boost_of_the_shop(capsys, popularity, boost):
+    """Each has a column of its own; what would be shown as nothing has none."""
     one = {"product_id": "p1", "name": "n", "brand": None, "category": None, "price": None, "score": 0.5}
-    recommendations.show([{**one, "boost": sum(boosts.values()), "boosts": boosts}], "title")
+    recommendations.show([{**one, "popularity": popularity, "boost": boost, "boosts": {}}], "title")
     out = capsys.readouterr().out
-    assert [name for name in ("popularity", "boost") if name in out] == [name for name in [column] if name]
+    for name, added in (("popularity", popularity), ("boost", boost)):
+        assert (name in out, f"{added:+.2f}" in out) == (abs(added) > 0.1,) * 2

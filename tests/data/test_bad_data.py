@@ -971,7 +971,10 @@ def test_a_name_does_nothing_to_the_terminal(capsys):
     """Neither in a table nor in a sentence; line ends stay."""
     name = "Tea\x1b[2J\x07\x9b31m\ud800"
     none = dict.fromkeys(("brand", "category", "price"))
-    show([{"product_id": "T1", "name": name, "score": 0.5, "boost": 0.0, "boosts": {}, **none}], f"for\n{name}")
+    show(
+        [{"product_id": "T1", "name": name, "score": 0.5, "popularity": 0.0, "boost": 0.0, "boosts": {}, **none}],
+        f"for\n{name}",
+    )
     console.print(f"note: {name}")
     errors.print(f"error: {name}")
     shown = capsys.readouterr()

@@ -437,7 +437,7 @@ def test_what_was_removed_comes_back_as_it_was(model_of):
     after = rec.recommend(age=30, top_n=9)
     assert [one["product_id"] for one in after] == [one["product_id"] for one in before]
     for one, other in zip(before, after, strict=True):
-        assert (one["score"], one["boost"]) == pytest.approx((other["score"], other["boost"]), abs=1e-6)
+        assert (one["score"], one["popularity"]) == pytest.approx((other["score"], other["popularity"]), abs=1e-6)
 
 
 def test_what_is_missing_is_shown_as_missing(films, tmp_path):

@@ -90,11 +90,11 @@ def by_id(found) -> dict[str, dict]:
 
 def of_rules(one) -> dict[str, float]:
     """What rules added, without popularity, which some recipes add too."""
-    return {name: added for name, added in one["boosts"].items() if name != "popularity"}
+    return one["boosts"]
 
 
 def in_order(found) -> bool:
-    sums = [one["score"] + one["boost"] for one in found]
+    sums = [one["score"] + one["popularity"] + one["boost"] for one in found]
     return all(first >= second - 1e-6 for first, second in itertools.pairwise(sums))
 
 
@@ -159,7 +159,17 @@ def test_what_is_said_of_a_product(mall_rec):
         assert found[product_id]["category"] == label
         assert found[product_id]["price"] == price
     assert (found["p2"]["name"], found["p2"]["brand"]) == ("Calm Cream", "Sori")
-    assert set(found["p2"]) == {"product_id", "name", "brand", "category", "price", "score", "boost", "boosts"}
+    assert set(found["p2"]) == {
+        "product_id",
+        "name",
+        "brand",
+        "category",
+        "price",
+        "score",
+        "popularity",
+        "boost",
+        "boosts",
+    }
     json.dumps(found)  # plain values, as a service needs them
 
 
@@ -695,8 +705,8 @@ def test_popularity_is_reported(films_model):
     assert in_order(list(found.values()))
     for film, count in {"f1": 3, "f2": 1, "f3": 1, "f4": 1, "f5": 1}.items():
         wanted = 0.5 * 0.1 * math.log((count + 1) / (7 / 5 + 1))
-        assert found[film]["boost"] == pytest.approx(wanted, abs=1e-6)
-        assert found[film]["boosts"] == {"popularity": pytest.approx(wanted, abs=1e-6)}
+        assert found[film]["popularity"] == pytest.approx(wanted, abs=1e-6)
+        assert (found[film]["boost"], found[film]["boosts"]) == (0.0, {})
         assert found[film]["price"] is None
 
 
@@ -704,7 +714,7 @@ def test_what_nobody_bought_is_less_popular_and_still_works(films_model):
     rec = Recommender(films_model)
     rec.add_products([{"film": "f6", "studio": "New", "genres": "Drama|Western", "year": ""}])
     found = by_id(rec.recommend(favourite_genres="Drama", top_n=9))
-    assert found["f6"]["boost"] == pytest.approx(0.5 * 0.1 * math.log(1 / (7 / 5 + 1)), abs=1e-6)
+    assert found["f6"]["popularity"] == pytest.approx(0.5 * 0.1 * math.log(1 / (7 / 5 + 1)), abs=1e-6)
     assert set(ids(rec.recommend(favourite_genres="Drama", top_n=9, categories=["New", "Big"]))) == {"f1", "f2", "f6"}
 
 
@@ -779,16 +789,19 @@ def test_the_customers_of_the_file_as_a_batch(films, films_rec):
 def test_a_ranking_says_what_a_batch_recommends(boosted):
     rec = boosted('[[boost]]\ncustomer = { skin_type = "dry" }\nproduct = { category = "Makeup" }\nadd = 0.3')
     found = rec.rank_batch(PEOPLE, purchased_products=BOUGHT, top_n=5)
-    assert found.products.shape == found.scores.shape == found.boosts.shape == (len(PEOPLE), 5)
+    assert (
+        found.products.shape == found.scores.shape == found.boosts.shape == found.popularity.shape == (len(PEOPLE), 5)
+    )
     batch = rec.recommend_batch(PEOPLE, purchased_products=BOUGHT, top_n=5)
     assert min(map(len, batch)) < 5
-    for products, scores, boosts, wanted in zip(*found, batch, strict=True):
+    for products, scores, boosts, popularity, wanted in zip(*found, batch, strict=True):
         count = len(wanted)
         assert [rec.product_ids[row] for row in products[:count]] == ids(wanted)
         np.testing.assert_allclose(scores[:count], [one["score"] for one in wanted], atol=1e-6)
         np.testing.assert_allclose(boosts[:count], [one["boost"] for one in wanted], atol=1e-6)
+        np.testing.assert_allclose(popularity[:count], [one["popularity"] for one in wanted], atol=1e-6)
         assert (products[count:] == -1).all()
-        assert np.isnan([scores[count:], boosts[count:]]).all()
+        assert np.isnan([scores[count:], boosts[count:], popularity[count:]]).all()
     assert rec.rank_batch([], top_n=5).products.shape == (0, 5)
 
 
@@ -796,8 +809,10 @@ def test_a_ranking_counts_popularity(served_films):
     rec = Recommender(served_films)
     people = [{"favourite_genres": "Drama"}, {"favourite_genres": "Comedy"}]
     found, batch = rec.rank_batch(people, top_n=4), rec.recommend_batch(people, top_n=4)
-    assert found.boosts.any() == served_films.product_bias.any()
-    np.testing.assert_allclose(found.boosts, [[one["boost"] for one in wanted] for wanted in batch], atol=1e-6)
+    assert not found.boosts.any()
+    assert found.popularity.any() == served_films.product_bias.any()
+    wanted = [[one["popularity"] for one in each] for each in batch]
+    np.testing.assert_allclose(found.popularity, wanted, atol=1e-6)
 
 
 @pytest.fixture

@@ -64,12 +64,12 @@ def same(found, rec, rows, bought, name="user_id", ids=None, **options):
     )
     ids = [row["user_id"] for row in rows] if ids is None else ids
     expected = [
-        (who, place, one["product_id"], one["score"], one["boost"])
+        (who, place, one["product_id"], one["score"], one["popularity"], one["boost"])
         for who, listed in zip(ids, lists, strict=True)
         for place, one in enumerate(listed, 1)
     ]
     assert [(one[name], one["place"], one["product_id"]) for one in found] == [one[:3] for one in expected]
-    for column, number in (("score", 3), ("boost", 4)):
+    for column, number in (("score", 3), ("popularity", 4), ("boost", 5)):
         np.testing.assert_allclose([one[column] for one in found], [one[number] for one in expected], atol=1e-5)
 
 
@@ -102,7 +102,7 @@ def test_more_places_than_products_popularity_and_optional_attributes(films_mode
     found, rejected = job(tmp_path / "run", rows, tmp_path, top_n=9)
     ids = [row["viewer"] for row in rows]
     same(found, Recommender(films_model), rows, None, "viewer", ids, top_n=9)
-    assert len({one["boost"] for one in found}) > 1
+    assert len({one["popularity"] for one in found}) > 1
     assert rejected == []
     assert len(found) == 20 * 5
     assert pq.read_metadata(tmp_path / "out.parquet").num_row_groups == 3
@@ -123,6 +123,7 @@ def test_the_columns_of_the_result(mall_run, tmp_path):
             ("place", pa.int32()),
             ("product_id", pa.dictionary(pa.int32(), pa.string())),
             ("score", pa.float32()),
+            ("popularity", pa.float32()),
             ("boost", pa.float32()),
         ]
     )
@@ -330,7 +331,7 @@ def test_every_row_rejected(mall_run, tmp_path, capsys):
     rows = [{**row, "gender": "X"} for row in people(20)]
     found, rejected = job(mall_run, rows, tmp_path)
     assert found == []
-    assert pq.read_schema(tmp_path / "out.parquet").names == ["user_id", "place", "product_id", "score", "boost"]
+    assert pq.read_schema(tmp_path / "out.parquet").names == ["user_id", *batch.RECOMMENDED]
     assert [one["row"] for one in rejected] == list(range(1, 21))
     assert "No customer was scored: every row was rejected. out.parquet is empty." in capsys.readouterr().out
 
@@ -579,7 +580,7 @@ def test_csv_in_and_out_says_the_same_as_parquet(mall_run, tmp_path, monkeypatch
     assert [(one["user_id"], int(one["place"]), one["product_id"]) for one in found] == [
         (one["user_id"], one["place"], one["product_id"]) for one in expected
     ]
-    for name in ("score", "boost"):
+    for name in ("score", "popularity", "boost"):
         np.testing.assert_array_equal(
             np.array([one[name] for one in found], np.float32), [np.float32(one[name]) for one in expected]
         )
@@ -622,7 +623,7 @@ def test_names_that_the_dataset_has(films_model, tmp_path):
     save_model(films_model, tmp_path / "run")
     pq.write_table(pa.Table.from_pylist([{"viewer": "v", "age": 3}]), tmp_path / "in.parquet")
     score.main(score.Options(tmp_path / "in.parquet", tmp_path / "out.csv", tmp_path / "run", names=True))
-    assert list(sheet(tmp_path / "out.csv")[0]) == ["viewer", "place", "product_id", "score", "boost", "category"]
+    assert list(sheet(tmp_path / "out.csv")[0]) == ["viewer", *batch.RECOMMENDED, "category"]
 
 
 def test_a_row_of_csv_that_is_none_loses_nothing(mall_run, tmp_path):

@@ -359,7 +359,7 @@ def refused_or_sound(source: Path, changes) -> bool:
         except InputError:
             return False
         assert best
-        assert all(0 <= one["score"] <= 1 and math.isfinite(one["boost"]) for one in best)
+        assert all(0 <= one["score"] <= 1 and math.isfinite(one["popularity"]) for one in best)
         return True
 
 

@@ -104,7 +104,7 @@ def nothing_to_compare(name: str, config: Any) -> bool:
 def sound(found: list[dict[str, Any]], count: int) -> None:
     assert len(found) == count
     assert all(0.0 <= one["score"] <= 1.0 for one in found)  # which no NaN is
-    assert np.isfinite([one["boost"] for one in found]).all()
+    assert np.isfinite([one["popularity"] for one in found]).all()
 
 
 def check(name: str, config: Any) -> None:
@@ -264,7 +264,7 @@ def test_scores_of_any_valid_request_lie_within_0_and_1(trained, recipe, change,
         np.testing.assert_array_equal(scores[:count], np.clip(scores[:count], 0, 1))
         assert np.isnan(scores[count:]).all()
         tied = {"atol": 1e-4, "rtol": 1e-4}
-        np.testing.assert_allclose(*([x["score"] + x["boost"] for x in one] for one in (alone, together)), **tied)
+        np.testing.assert_allclose(*([x["score"] + x["popularity"] for x in one] for one in (alone, together)), **tied)
 
 
 def test_a_zero_vector_scores_one_half(trained):
