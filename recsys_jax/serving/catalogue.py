@@ -287,7 +287,8 @@ class Catalogue:
         for row, ids in enumerate(table.id_lists(BOUGHT)):
             unknown = [product_id for product_id in ids if product_id not in self.row_of] if strict else []
             if unknown:
-                table.refuse(row, BOUGHT, f"ids of products, and none has {shown(unknown[0])}")
+                hint = near(unknown[0], self.row_of)
+                table.refuse(row, BOUGHT, f"ids of products, and none has {shown(unknown[0])}{hint}")
             out.append(self.known(ids))
         return out
 

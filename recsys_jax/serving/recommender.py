@@ -17,13 +17,12 @@ from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_id, as_list, composed, near
 from recsys_jax.errors import InputError, choices, require, shown
-from recsys_jax.models.settings import own_settings
 from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import BLOCK, TrainedModel, bucket, buckets
-from recsys_jax.serving import scoring
 from recsys_jax.serving.boosts import BoostRule, meets, read_boosts
 from recsys_jax.serving.catalogue import Catalogue, Ranking, Wanted, require_finite
 from recsys_jax.serving.history import BOUGHT, History, bought
+from recsys_jax.serving.search import search_batch
 from recsys_jax.storage.artifacts import load_model
 from recsys_jax.storage.torch import catalogue as read_catalogue
 from recsys_jax.storage.torch import load_checkpoint
@@ -294,8 +293,9 @@ class Recommender:
         with self._changing:
             old = self._catalogue
             for row, product_id in enumerate(ids):
-                if product_id in old.row_of:
-                    table.refuse(row, part.id, "an id that no other product has")
+                twin = near(product_id, old.row_of)  # the same product, which would be shown twice
+                if product_id in old.row_of or twin:
+                    table.refuse(row, part.id, f"an id that no other product has{twin}")
             bias = np.array(model.bias_of_new(table))
             trained = {as_id(one): row for row, one in enumerate(model.product_ids)}  # one that was removed comes back
             again = [row for row, one in enumerate(ids) if one in trained]
@@ -312,7 +312,8 @@ class Recommender:
         require(ids is not None, "remove_products()", product_ids, "a list of ids")
         with self._changing:
             old, rows, unknown = self._catalogue, self._catalogue.known(ids or ()), self.unmatched(ids or ())
-            require(not unknown, "remove_products()", unknown[:1], "ids of products")
+            hint = near(str(unknown[0]), old.row_of) if unknown else ""
+            require(not unknown, "remove_products()", unknown[:1], f"ids of products{hint}")
             require(len(rows) < len(old.ids), "remove_products()", "all products", "some, so that one is left")
             self._catalogue = old.without(rows) if rows else old
 
@@ -375,25 +376,7 @@ class Recommender:
                 found = catalogue.ranked(customers[row], met[row], k, exclude=gone, allowed=allowed)
                 products[row, : len(found)] = found
         else:
-            products = self._top_compiled(catalogue, catalogue.queries(customers, met), excluded, allowed, k)
+            queries, among = catalogue.queries(customers, met), catalogue.on_device_allowed(allowed)
+            products = search_batch(queries, catalogue.on_device, k, excluded=excluded, allowed=among)
         cosines = np.einsum("nkd,nd->nk", catalogue.embeddings[products], customers)  # (n, k, d), (n, d) -> (n, k)
         return products, np.where(products < 0, np.float32(np.nan), cosines)
-
-    @own_settings()
-    def _top_compiled(
-        self,
-        catalogue: Catalogue,
-        customers: Float32[np.ndarray, "n e"],
-        excluded: Sequence[Sequence[int]],
-        allowed: Bool[np.ndarray, " p"] | None,
-        k: int,
-    ) -> Int32[np.ndarray, "n k"]:
-        """The best products by a compiled function, for a number of customers that is rounded up."""
-        count, most = len(customers), max(map(len, excluded))
-        queries = np.pad(customers, ((0, bucket(count) - count), (0, 0)))
-        exclude = np.full((bucket(count), bucket(most)), -1, np.int32) if most else None
-        if exclude is not None:
-            for row, gone in enumerate(excluded):
-                exclude[row, : len(gone)] = gone
-        options = {"exclude": exclude, "allowed": catalogue.on_device_allowed(allowed)}
-        return np.asarray(scoring.top_k(queries, catalogue.on_device, k, **options)[1])[:count]

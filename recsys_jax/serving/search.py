@@ -1,4 +1,4 @@
-"""Exact top-k for one customer in NumPy: starting a compiled function takes longer than the whole search.
+"""Exact top-k: of one customer in NumPy, as starting a compiled function takes longer than the search; of many, in JAX.
 
 With many products, reading them is what takes the time: four bytes a number. So each number is also quantised to one
 byte, with a known error per dimension. A pass over the bytes leaves the few products that can be among the best
@@ -11,9 +11,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32, Int, Int8
+from jaxtyping import Array, Bool, Float, Float32, Int, Int8, Int32
 
 from recsys_jax.models.settings import own_settings
+from recsys_jax.models.trained import bucket
+from recsys_jax.serving import scoring
 
 # With fewer products, quantising saves nothing; with more dimensions, the compiled sums no longer fit into registers.
 QUANTISED_FROM, QUANTISED_DIMENSIONS = 2**16, 128
@@ -109,3 +111,22 @@ def _best(values: Float[np.ndarray, " p"], k: int) -> Int[np.ndarray, " m"]:
     best = np.argsort(-values, kind="stable")[:k]
     best = best[values[best] > -np.inf]
     return best if places is None else places[best]
+
+
+@own_settings()
+def search_batch(
+    queries: Float32[np.ndarray, "n e"],
+    vectors: Float32[Array, "p e"],
+    k: int,
+    *,
+    excluded: Sequence[Sequence[int]],
+    allowed: Bool[np.ndarray, " p"] | None,
+) -> Int32[np.ndarray, "n k"]:
+    """The rows of the vectors on JAX's device with the greatest dot products, by a program for n rounded up."""
+    count, most = len(queries), max(map(len, excluded))
+    padded = np.pad(queries, ((0, bucket(count) - count), (0, 0)))
+    exclude = np.full((bucket(count), bucket(most)), -1, np.int32) if most else None
+    if exclude is not None:
+        for row, gone in enumerate(excluded):
+            exclude[row, : len(gone)] = gone
+    return np.asarray(scoring.top_k(padded, vectors, k, exclude=exclude, allowed=allowed)[1])[:count]

@@ -251,3 +251,38 @@ def test_many_rules_of_which_a_customer_meets_few_are_as_few(mall_model, monkeyp
     rules = [BoostRule(f"{n}", {}, {"price": (0.0, 100.0 * n)}, 0.1) for n in range(2600)]
     found = Recommender(mall_model, rules).recommend(**dry, age=20, top_n=8)
     assert [entry["price"] for entry in found] == sorted(entry["price"] for entry in found)
+
+
+LOST = "; 'f2' is: zeros at the front seem lost"
+
+
+@pytest.mark.parametrize(
+    ("call", "field"),
+    [
+        (lambda rec, id_: rec.remove_products(["f1", id_]), "remove_products(): found ['0f2']"),
+        (lambda rec, id_: rec.add_products([{"film": id_}]), "add_products(), row 1, film: found '0f2'"),
+        (lambda rec, id_: rec.recommend(age=30, purchased_products=[id_], strict=True), "purchased_products: found"),
+        (lambda rec, id_: rec.recommend(age=30, available=["f1", id_], strict=True), "available: found '0f2'"),
+    ],
+    ids=["removed", "added", "bought", "available"],
+)
+def test_an_id_that_lost_its_zeros_is_pointed_out(films_model, call, field):
+    """By a service, as in files: else a product would stay that should go, or stand there twice."""
+    rec = Recommender(films_model)
+    with pytest.raises(InputError) as caught:
+        call(rec, "0f2")
+    assert field in str(caught.value)
+    assert str(caught.value).endswith(LOST)
+    assert rec.product_ids == films_model.product_ids
+    with pytest.raises(InputError) as caught:
+        call(rec, "other") if "add" not in field else rec.add_products([{"film": "f2"}])
+    assert "zeros" not in str(caught.value)
+
+
+def test_so_it_is_in_a_rule(films_model, tmp_path):
+    path = tmp_path / "boosts.toml"
+    path.write_text('[[boost]]\nproduct = { film = "0f2" }\nadd = 0.1\n')
+    known = films_model.customers, films_model.products, {"film": films_model.product_ids}
+    with pytest.raises(InputError) as caught:
+        read_boosts(path, *known)
+    assert str(caught.value).endswith(f"film: found '0f2'; allowed: the id of a product, or a list of such{LOST}")
