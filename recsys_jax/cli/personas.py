@@ -36,8 +36,8 @@ class Options:
     """The folder for everything this writes; by default runs/NAME with the dataset's name."""
     encoder: str = "use"
     """'use' (multilingual, offline), 'lsa' (no model), or a sentence-transformers name or folder."""
-    k: int | Literal["auto"] = 6
-    """The number of clusters, or auto: the best silhouette from 2 to 12."""
+    k: int | Literal["auto"] | None = None
+    """The number of clusters, or auto: the best silhouette from 2 to 12; else that of the catalogue's names, or 6."""
     seed: int = 0
     """The start of everything random: K-Means and what is drawn for customers."""
     cache: Path | None = None

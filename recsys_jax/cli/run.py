@@ -61,8 +61,8 @@ class Options:
     """The folder for everything this writes; by default runs/NAME with the dataset's name."""
     encoder: str = "use"
     """'use' (multilingual, offline), 'lsa' (no model), or a sentence-transformers name or folder."""
-    k: int | Literal["auto"] = 6
-    """The number of personas, or auto: the best silhouette from 2 to 12."""
+    k: int | Literal["auto"] | None = None
+    """The number of personas, or auto: the best silhouette from 2 to 12; else that of the catalogue, or 6."""
     recipe: Literal["standard", "deep", "wide"] = "standard"
     """The recipe to train; standard: the dataset's own. The other one is measured beside it."""
     epochs: int | None = None

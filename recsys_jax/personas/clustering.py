@@ -113,14 +113,15 @@ def fit_personas(
     catalogue: Catalogue,
     *,
     encoder: Encoder,
-    k: int | Literal["auto"] = 6,
+    k: int | Literal["auto"] | None = None,
     k_range: Sequence[int] = range(2, 13),
     seed: int = 0,
 ) -> PersonaModel:
     """Clusters reviews and names the clusters; `k="auto"` takes the best silhouette in `k_range`.
 
-    With an empty catalogue they are named by their keywords. Raises `InputError` where `k` is not a number of clusters
-    that these reviews allow, or `seed` is out of range.
+    By default there are as many as the catalogue has personas, or 6. With an empty catalogue they are named by their
+    keywords. Raises `InputError` where `k` is not a number of clusters that these reviews allow, or `seed` is out of
+    range.
     """
     from scipy.optimize import linear_sum_assignment
     from sklearn.cluster import KMeans
@@ -129,6 +130,8 @@ def fit_personas(
     from threadpoolctl import threadpool_limits
 
     require_seed(seed)
+    if k is None:
+        k = max(len(catalogue.personas), 2) if catalogue.personas else 6
     vectors = np.asarray(embeddings, np.float64)
     distinct = different(vectors)
     require(distinct >= 3, "different reviews", distinct, "3 or more, to make clusters of")
