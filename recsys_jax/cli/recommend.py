@@ -90,6 +90,9 @@ def main(options: Options) -> None:
         show(found, ", ".join([*([options.customer] if options.customer else []), *options.attributes]))
         if len(found) < options.top_n:
             console.print(f"Only {len(found)} products remain.")
+        unstated = [one.feature.column for one in rec.model.customers if one.feature.column not in attributes]
+        if unstated and options.customer is None:
+            console.print(f"Not stated, so taken as dataset.toml says: {', '.join(unstated)}")
     if options.csv is not None:
         say(f"Written: {options.csv}")
     bought = [*options.purchased, *chain(*(rec.history.of_ids([options.customer]) if rec.history else ()))]

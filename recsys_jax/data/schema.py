@@ -31,7 +31,7 @@ class As:
     value: str | int | float
 
 
-Policy = Literal["error", "extra-row", "ignore", "flag", "missing"] | As
+Policy = Literal["error", "extra-row", "average", "ignore", "flag", "missing"] | As
 Repeat = Literal["never", "allowed"]
 
 
@@ -132,6 +132,8 @@ class TowerInput(NamedTuple):
     kind: Literal["categorical", "multi-categorical", "numeric"]
     size: int
     """Rows of the embedding table; the columns of a number."""
+    undrawn: int = 0
+    """The rows at its end that start as zeros instead of at random."""
 
 
 @dataclass(frozen=True)
@@ -351,13 +353,13 @@ def _categorical(part: Section, name: str, column: str, kind: str) -> Categorica
     for alias, value in known.items():
         if values is not None and value not in values:
             raise InputError(f"{part.where}: the alias {shown(alias)} means {shown(value)}; allowed: {choices(values)}")
-    words = ("error", "extra-row", "ignore")[: 2 if kind == "categorical" else 3]
+    words = ("error", "extra-row", *(["ignore"] if kind == "multi-categorical" else []))
     allowed = f"one of {choices(values or ())}"
 
-    def policy(key: str) -> Policy:
-        return _policy(part, key, words, lambda value: values is None or as_key(value) in values, allowed)
+    def policy(key: str, *more: str) -> Policy:
+        return _policy(part, key, (*words, *more), lambda value: values is None or as_key(value) in values, allowed)
 
-    feature = Categorical(name, column, values, labels, known, policy("unknown"), policy("missing"))
+    feature = Categorical(name, column, values, labels, known, policy("unknown"), policy("missing", "average"))
     if kind == "categorical":
         return feature
     return MultiCategorical(**vars(feature), separator=part.optional_text("separator"))
