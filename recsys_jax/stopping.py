@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a command within two seconds, whatever it computes; it says what is saved.
+"""Ctrl-C, SIGTERM and SIGHUP end a command within two seconds, whatever it computes; it says what is saved.
 
 A program that imports the library keeps its own signals: only commands `listen`.
 """
@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 
 GRACE = 1.5
 """The seconds that a job has to save how far it is and to end by itself."""
-_SIGNALS = signal.SIGINT, signal.SIGTERM
+# The last: the terminal was closed.
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 written: dict[Path, None] = {}
 """The files that this process wrote, in that order."""
@@ -29,7 +30,7 @@ _ending = threading.Lock()
 
 
 def listen() -> None:
-    """Answers SIGINT and SIGTERM from now on; to be called by the main thread.
+    """Answers these signals from now on; to be called by the main thread.
 
     Python runs a handler between two steps of the main thread, which may be in XLA for minutes. The bytes that its C
     code writes into a pipe wake a thread all the same.

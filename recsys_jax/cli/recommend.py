@@ -13,8 +13,8 @@ from recsys_jax.console.recommendations import nothing_left_out, shop_of, show
 from recsys_jax.console.terminal import console, note, print_json
 from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.files import sheet_text, write_file
-from recsys_jax.data.schema import Categorical, MultiCategorical
-from recsys_jax.data.values import composed, near
+from recsys_jax.data.schema import As, Categorical, Feature, MultiCategorical
+from recsys_jax.data.values import composed, is_empty, near
 from recsys_jax.errors import require
 from recsys_jax.serving.history import bought_again
 
@@ -90,9 +90,9 @@ def main(options: Options) -> None:
         show(found, ", ".join([*([options.customer] if options.customer else []), *options.attributes]))
         if len(found) < options.top_n:
             console.print(f"Only {len(found)} products remain.")
-        unstated = [one.feature.column for one in rec.model.customers if one.feature.column not in attributes]
-        if unstated and options.customer is None:
-            console.print(f"Not stated, so taken as dataset.toml says: {', '.join(unstated)}")
+        taken = [_taken(one.feature) for one in rec.model.customers if is_empty(attributes.get(one.feature.column))]
+        if taken and options.customer is None:
+            console.print(f"Not stated, so taken as dataset.toml says: {', '.join(taken)}")
     if options.csv is not None:
         say(f"Written: {options.csv}")
     bought = [*options.purchased, *chain(*(rec.history.of_ids([options.customer]) if rec.history else ()))]
@@ -100,6 +100,11 @@ def main(options: Options) -> None:
         repeats = bought_again(rec.model.schema, rec.history) and not options.purchased
         by_hand = {"by_hand": "--purchased", "more": " --customer ID"}
         say(nothing_left_out(options.run, named=known, repeats=repeats, bought=bool(bought), **by_hand))
+
+
+def _taken(feature: Feature) -> str:
+    """What an attribute that is not stated is taken for, where that is a value."""
+    return f"{feature.column} {feature.missing.value}" if isinstance(feature.missing, As) else feature.column
 
 
 def _values(rec: Recommender, name: str, value: str) -> object:

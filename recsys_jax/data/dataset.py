@@ -14,7 +14,7 @@ from recsys_jax.data.features import doubtful, refuse_unreadable, refuse_unusabl
 from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
 from recsys_jax.data.tables import SetAside, Table, Validation, look_alikes
-from recsys_jax.data.values import DATE, as_key, near, parse_date
+from recsys_jax.data.values import DATE, ID, as_key, near, parse_date
 from recsys_jax.errors import InputError, shown
 
 
@@ -151,11 +151,15 @@ def product_ids(table: Table, schema: Schema) -> list[str]:
 
 
 def read_ids(path: Path, schema: Schema) -> list[str]:
-    """The ids of the products in a table, such as what is in stock. Raises `InputError` for the first row without."""
+    """The ids of the products in a table, such as what is in stock, but for empty cells. Raises `InputError`."""
     table = read_table(path)
     for row in table.set_aside[:1]:
         raise InputError(str(row))
-    return schema.reads(table).ids(schema.products.id)
+    table = schema.reads(table)
+    keys = table.keys(schema.products.id)
+    if None in keys:
+        table.refuse(keys.index(None), schema.products.id, ID)
+    return [key for key in keys if key]
 
 
 def load_dataset(folder: str | Path, customers: str | Path | None = None) -> Dataset:
@@ -240,7 +244,8 @@ def _bought(
     part, name = schema.customers, schema.customers.purchases or ""
     bought = []
     for row, keys in enumerate(customers.id_lists(name, part.separator, alone=True)):
-        date = parse_date(customers.column(part.date)[row]) if part.date is not None and keys else 0.0
+        said = customers.column(part.date)[row] if part.date is not None else None
+        date = 0.0 if part.date is None or not keys else None if customers.says_nothing(said) else parse_date(said)
         unknown = [key for key in keys if key not in product_row]
         if unknown:
             allowed = f"the id of a product {products.holding(unknown[0])}{near(unknown[0], product_row)}"
@@ -269,7 +274,7 @@ def _interactions(
                 allowed = f"an id {other.holding(key)}{near(key, row_of)}"
                 table.refuse(row, name, f'{allowed}; or [interactions] unknown_{side} = "ignore" passes over such rows')
         sides.append([row_of.get(key, -1) for key in keys])
-    dates = [0.0] * len(table) if part.date is None else table.read(part.date, parse_date, DATE)
+    dates = [0.0] * len(table) if part.date is None else table.dates(part.date)
     kept = [row for row in range(len(table)) if row not in (table.problems or ())]
     return table.usable(), np.array([*sides, dates], np.float64).T[kept], notes
 
@@ -290,7 +295,10 @@ def _purchases(
             table = table.select([row for row, kept in enumerate(rows) if kept])
 
     for name, condition in part.where.items():
-        keep([condition.met(value) for value in table.column(name)], f"by where, {name}")
+        # What says that nothing is known is an empty cell, unless the condition names it.
+        words = table.nothing - condition.keys
+        column = (None if as_key(value) in words else value for value in table.column(name))
+        keep(list(map(condition.met, column)), f"by where, {name}")
     policies = (part.customer, part.unknown_customers), (part.product, part.unknown_products)
     for place, (name, policy) in enumerate(policies):
         if policy == "ignore" and not known:

@@ -64,10 +64,9 @@ class FittedFeature:
         """What the tower needs to know of it."""
         if isinstance(self.feature, Numeric):
             return TowerInput(self.feature.name, "numeric", 2 if self.feature.missing == "flag" else 1)
-        average = self.feature.missing == "average"
-        extra = average + sum(policy == "extra-row" for policy in (self.feature.unknown, self.feature.missing))
+        extra = sum(policy == "extra-row" for policy in (self.feature.unknown, self.feature.missing))
         kind = "multi-categorical" if isinstance(self.feature, MultiCategorical) else "categorical"
-        return TowerInput(self.feature.name, kind, len(self.values) + extra, int(average))  # type: ignore[arg-type]
+        return TowerInput(self.feature.name, kind, len(self.values) + extra)  # type: ignore[arg-type]
 
     @property
     def unknown_row(self) -> int | None:
@@ -77,7 +76,7 @@ class FittedFeature:
     @property
     def missing_row(self) -> int | None:
         """The embedding row that missing values share, the last; None without such a policy."""
-        return self.input.size - 1 if self.feature.missing in ("extra-row", "average") else None
+        return self.input.size - 1 if self.feature.missing == "extra-row" else None
 
     def allowed(self) -> str:
         """The values that are understood, for the end of an error sentence."""
@@ -322,7 +321,7 @@ def combinations(space: FeatureSpace, features: Features) -> tuple[Int[np.ndarra
     Rows that a tower cannot tell apart are one combination; the order of several values does not matter.
     """
     codes = []
-    for name, kind, *_ in space.inputs:
+    for name, kind, _ in space.inputs:
         column = features[name].reshape(len(features[name]), -1)
         values = np.sort(column, axis=1) if kind == "multi-categorical" else column
         codes.append(np.unique(values, axis=0, return_inverse=True)[1].reshape(-1))

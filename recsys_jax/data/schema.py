@@ -31,7 +31,7 @@ class As:
     value: str | int | float
 
 
-Policy = Literal["error", "extra-row", "average", "ignore", "flag", "missing"] | As
+Policy = Literal["error", "extra-row", "ignore", "flag", "missing"] | As
 Repeat = Literal["never", "allowed"]
 
 
@@ -132,8 +132,6 @@ class TowerInput(NamedTuple):
     kind: Literal["categorical", "multi-categorical", "numeric"]
     size: int
     """Rows of the embedding table; the columns of a number."""
-    undrawn: int = 0
-    """The rows at its end that start as zeros instead of at random."""
 
 
 @dataclass(frozen=True)
@@ -208,13 +206,13 @@ class Schema:
     source: Mapping[str, Any]
     """The document as read, for an artifact to carry; without `[training]`, since a model has a recipe of its own."""
     missing_values: Condition = NEVER
-    """What says in any column of a feature or of ids that nothing is known, unless the feature has it as a value."""
+    """What says in any column that nothing is known, unless a feature or `where` has it as a value."""
     notes: tuple[str, ...] = ()
     """A line on former names in it, where there are any."""
 
     def reads(self, table: Table) -> Table:
-        """The table, in which `missing_values` are no ids either."""
-        return replace(table, no_ids=frozenset(key for key in self.missing_values.keys if key))
+        """The table, in which `missing_values` are no ids or dates either."""
+        return replace(table, nothing=self.missing_values.texts)
 
     @property
     def repeats(self) -> bool:
@@ -353,13 +351,13 @@ def _categorical(part: Section, name: str, column: str, kind: str) -> Categorica
     for alias, value in known.items():
         if values is not None and value not in values:
             raise InputError(f"{part.where}: the alias {shown(alias)} means {shown(value)}; allowed: {choices(values)}")
-    words = ("error", "extra-row", *(["ignore"] if kind == "multi-categorical" else []))
+    words = ("error", "extra-row", "ignore")[: 2 if kind == "categorical" else 3]
     allowed = f"one of {choices(values or ())}"
 
-    def policy(key: str, *more: str) -> Policy:
-        return _policy(part, key, (*words, *more), lambda value: values is None or as_key(value) in values, allowed)
+    def policy(key: str) -> Policy:
+        return _policy(part, key, words, lambda value: values is None or as_key(value) in values, allowed)
 
-    feature = Categorical(name, column, values, labels, known, policy("unknown"), policy("missing", "average"))
+    feature = Categorical(name, column, values, labels, known, policy("unknown"), policy("missing"))
     if kind == "categorical":
         return feature
     return MultiCategorical(**vars(feature), separator=part.optional_text("separator"))

@@ -11,7 +11,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from recsys_jax.data.values import ID, as_id, as_ids, composed, is_empty, look, plain, split_keys
+from recsys_jax.data.values import (
+    DATE,
+    ID,
+    as_id,
+    as_ids,
+    as_key,
+    composed,
+    is_empty,
+    look,
+    parse_date,
+    plain,
+    split_keys,
+)
 from recsys_jax.errors import InputError, shown
 
 T = TypeVar("T")
@@ -87,8 +99,8 @@ class Table:
     """The rows of the file that were left out, in its order."""
     problems: dict[int, str] | None = None
     """The first reason against each bad row of a table that is `collecting`."""
-    no_ids: frozenset[str] = frozenset()
-    """What says, where an id may stand, that none is known."""
+    nothing: frozenset[str] = frozenset()
+    """What says in a cell, beside an empty one, that nothing is known."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), range(self.rows)))
@@ -163,11 +175,11 @@ class Table:
     def keys(self, name: str) -> list[str | None]:
         """The column `name` as ids; "" where a cell is empty or says so, None where it holds something else."""
 
-        def key(value: object) -> str | None:
-            found = as_id(value)
-            return "" if found in self.no_ids or is_empty(value) else found
+        return converted(lambda value: "" if self.says_nothing(value) else as_id(value), self.column(name))
 
-        return converted(key, self.column(name))
+    def says_nothing(self, value: object) -> bool:
+        """Whether a cell is empty, or says that nothing is known."""
+        return as_key(value) in self.nothing or is_empty(value)
 
     def ids(self, name: str, *, repeated: bool = True) -> list[str]:
         """The column `name` as ids, "" where one is refused; unless `repeated`, each at the first row without problems.
@@ -189,8 +201,16 @@ class Table:
 
     def id_lists(self, name: str, separator: str | None = None, *, alone: bool = False) -> list[list[str]]:
         """The column `name` as lists of ids, as `values.as_ids` reads them; empty where one is refused."""
-        found = self.read(name, lambda value: as_ids(value, separator, alone=alone), IDS[alone])
-        return [[key for key in ids or [] if key not in self.no_ids] for ids in found]
+
+        def ids(value: object) -> list[str] | None:
+            found = [] if self.says_nothing(value) else as_ids(value, separator, alone=alone)
+            return None if found is None else [key for key in found if key not in self.nothing]
+
+        return [found or [] for found in self.read(name, ids, IDS[alone])]
+
+    def dates(self, name: str) -> list[float | None]:
+        """The column `name` as `values.parse_date` reads it; None where one is refused."""
+        return self.read(name, lambda value: None if self.says_nothing(value) else parse_date(value), DATE)
 
     def refuse(self, row: int, column: str, allowed: str) -> None:
         """Raises `InputError` for a bad value; a table that is `collecting` keeps the reason, if its row has none."""

@@ -28,6 +28,7 @@ ONE, SEVERAL = "one value, a text or a number", "a text, a number, or a list of 
 
 # The years 1 to 9999: milliseconds given for seconds lie far beyond them.
 _FIRST, _LAST = (day.replace(tzinfo=UTC).timestamp() for day in (datetime.min, datetime.max))
+_WIDEST = 20  # digits of an id that a program may have taken for a number
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What programs write for a missing value (pandas, NumPy, SQL, Excel), and for truth values (Python, Excel).
 _WORDS = dict.fromkeys(["NaN", "nan", "NaT", "<NA>", "NULL", "null", "\\N", "#N/A"], "")
@@ -104,16 +105,28 @@ def is_empty(value: object) -> bool:
 def near(key: str, ids: Collection[str]) -> str:
     """The end of a sentence on an id that is not among these, where one is that a person or a program takes for it.
 
-    >>> near("1", {"00001": 0, "00002": 1}), near("00002", {"2"}), near("3", {"00001"})
+    >>> near("1", {"00001": 0, "002": 1}), near("00002", {"2"}), near("3", {"00001"})
     ("; '00001' is: zeros at the front seem lost", "; '2' is: zeros at the front seem lost", '')
+    >>> near("7.0", {"007"})
+    "; '007' is: a program seems to have taken ids for numbers"
     >>> near("T\u200b1", {"T1"})
     "; 'T1' is, which looks alike"
     """
-    width, looks = len(next(iter(ids), "")), look(key)
+    looks, whole = look(key), key.removesuffix(".0")
     if looks != key and looks in ids:
         return f"; {shown(looks)} is, which looks alike"
-    found = [one for one in (key.lstrip("0"), key.zfill(width)) if one != key and one in ids]
-    return f"; {shown(found[0])} is: zeros at the front seem lost" if found else ""
+    zeros = len(whole) - len(whole.lstrip("0"))
+    longer = range(len(whole) + 1, _WIDEST + 1) if whole.isdecimal() else ()
+    likely = whole, f"{whole}.0", *(whole[lost:] for lost in range(1, zeros + 1)), *(whole.zfill(n) for n in longer)
+    found = next((one for one in likely if one not in ("", key) and one in ids), None)
+    if found is None:
+        return ""
+    how = (
+        "a program seems to have taken ids for numbers"
+        if key.endswith(".0") or found.endswith(".0")
+        else "zeros at the front seem lost"
+    )
+    return f"; {shown(found)} is: {how}"
 
 
 def look(text: str) -> str:
@@ -237,6 +250,11 @@ class Condition(NamedTuple):
     def any_of(cls, values: Sequence[object]) -> "Condition":
         """One of these values."""
         return cls(frozenset(map(as_key, values)), frozenset(x for x in map(as_number, values) if x is not None))
+
+    @property
+    def texts(self) -> frozenset[str]:
+        """Its keys that are values."""
+        return frozenset(key for key in self.keys if key is not None)
 
     def met(self, value: object) -> bool:
         """Whether a value of the table is so."""

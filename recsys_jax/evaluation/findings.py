@@ -188,10 +188,12 @@ def _no_signal(found: Report) -> bool:
 
 
 def _remark_on(found: Report) -> str:
-    """The most important finding that qualifies the headline, if there is one."""
+    """The findings that qualify the headline, if there are any."""
+    said = _remark(found.inverse, found.customers)
     if _no_signal(found):
-        return "But it is not sure that attributes help: with those of other customers it does about as well."
-    return _remark(found.inverse, found.customers)
+        but = "But it is not sure that attributes help: with those of other customers it does about as well."
+        said = f"{but} {said}".rstrip()
+    return said
 
 
 def _remark(inverse: Interval | None, customers: int) -> str:

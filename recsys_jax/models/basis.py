@@ -57,7 +57,7 @@ class Design:
     def of(cls, space: FeatureSpace, features: Mapping[str, Any]) -> "Design":
         """The columns for rows of features, from which the numbers' knots are learned."""
         knots = {}
-        for name, kind, *_ in space.inputs:
+        for name, kind, _ in space.inputs:
             if kind == "numeric":
                 x = features[name].astype(np.float64)
                 known = x[:, 0] if x.shape[1] == 1 else x[x[:, 1] == 0, 0]
@@ -68,7 +68,7 @@ class Design:
     def parts(self) -> dict[str, slice]:
         """The columns of each feature."""
         parts, start = {}, 0
-        for name, kind, size, *_ in self.space.inputs:
+        for name, kind, size in self.space.inputs:
             stop = start + (KNOTS + size - 1 if kind == "numeric" else size)
             parts[name], start = slice(start, stop), stop
         return parts
@@ -81,7 +81,7 @@ class Design:
     def matrix(self, features: Mapping[str, Any]) -> Float64[np.ndarray, "n f"]:
         """The columns of n rows of features."""
         out = np.zeros((len(next(iter(features.values()), ())), self.columns))
-        for (name, kind, size, *_), part in zip(self.space.inputs, self.parts.values(), strict=True):
+        for (name, kind, size), part in zip(self.space.inputs, self.parts.values(), strict=True):
             x = features[name]
             if kind == "numeric":
                 own = hats(x[:, 0].astype(np.float64), self.knots[name], np)
@@ -97,7 +97,7 @@ class Design:
     def prior(self) -> Float64[np.ndarray, "f f"]:
         """The root of the columns' prior covariance: independent values of categories, smooth curves of numbers."""
         root = np.eye(self.columns)
-        for (name, kind, *_), part in zip(self.space.inputs, self.parts.values(), strict=True):
+        for (name, kind, _), part in zip(self.space.inputs, self.parts.values(), strict=True):
             if kind == "numeric":
                 knots = self.knots[name]
                 curves = np.concatenate([hats(knots, knots[:: (KNOTS - 1) // n], np) for n in RESOLUTIONS], axis=1)

@@ -35,7 +35,7 @@ class LogPopularity(NamedTuple):
     ) -> Float32[np.ndarray, " n"]:
         """The same of n products that nobody has bought, by the features that the product tower reads."""
         expected = np.full(len(next(iter(features.values()))), float(self.constant))
-        for name, kind, size, *_ in inputs:
+        for name, kind, size in inputs:
             if name not in self.attributes:
                 continue
             x, table = np.asarray(features[name]), self.attributes[name]

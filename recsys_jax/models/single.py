@@ -53,7 +53,7 @@ class _DeepPath:
         )
         self._parts: list[tuple[str, str, Float32[np.ndarray, "r h"]]] = []
         start = 0
-        for name, kind, size, *_ in inputs:
+        for name, kind, size in inputs:
             part = np.eye(size) if kind == "numeric" else np.asarray(params[f"{name}_emb"], np.float64)
             kernel = hidden["kernel"][start : start + part.shape[1]]
             self._parts.append((name, kind, (part @ kernel).astype(np.float32)))
@@ -87,14 +87,14 @@ class _WidePath:
         # A number's curve: its knots, and the change from each to the next.
         self._curves = {
             name: (self._params[f"{name}_knots"].tolist(), np.diff(self._params[f"{name}_emb"], axis=0))
-            for name, kind, *_ in self._inputs
+            for name, kind, _ in self._inputs
             if kind == "numeric"
         }
 
     def __call__(self, features: Features) -> Float32[np.ndarray, " d"]:
         params = self._params
         total = params["offset"]
-        for name, kind, size, *_ in self._inputs:
+        for name, kind, size in self._inputs:
             value, table = features[name][0], params[f"{name}_emb"]
             if kind == "categorical":
                 total = total + table[value]

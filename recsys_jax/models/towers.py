@@ -93,7 +93,7 @@ class DeepPath(nn.Module):
     ) -> Float[Array, "n d"]:
         """Unit vectors (n, output_dim); the arguments are those of `Tower`."""
         parts = []
-        for name, kind, size, *_ in self.inputs:
+        for name, kind, size in self.inputs:
             part = features[name]
             if kind != "numeric":
                 table = self.param(f"{name}_emb", nn.initializers.normal(1.0), (size, self.embedding_dim))
@@ -127,7 +127,7 @@ class WidePath(nn.Module):
         zeros, small = nn.initializers.zeros, nn.initializers.normal(_SMALL)
         count = len(next(iter(features.values())))
         total = jnp.broadcast_to(self.param("offset", zeros, (self.dim,)), (count, self.dim))
-        for name, kind, size, *_ in self.inputs:
+        for name, kind, size in self.inputs:
             x = features[name]
             table = self.param(f"{name}_emb", small, (KNOTS if kind == "numeric" else size, self.dim))
             if kind == "numeric":
@@ -254,16 +254,12 @@ def initial_variables(
     """
     tree = model.shapes(customers, products)
     rng = np.random.default_rng(seed)
-    sides = {"customer": model.customer_inputs, "product": model.product_inputs}
-    undrawn = {(side, f"{one.name}_emb"): one.undrawn for side, inputs in sides.items() for one in inputs}
 
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         collection, side, *layers, name = (step.key for step in path)
         if name.endswith("_emb"):
             scale = np.float32(_SMALL if layers == ["wide"] else 1.0)
-            count, width = leaf.shape
-            drawn = scale * rng.standard_normal((count - undrawn[side, name], width), np.float32)
-            return np.pad(drawn, ((0, undrawn[side, name]), (0, 0)))
+            return np.asarray(scale * rng.standard_normal(leaf.shape, np.float32))
         if name.endswith("_knots"):
             return np.linspace(0.0, 1.0, KNOTS, dtype=np.float32)
         if layers == ["deep", "norm"]:

@@ -130,14 +130,15 @@ def fit_personas(
     from threadpoolctl import threadpool_limits
 
     require_seed(seed)
+    what = "k"
     if k is None:
-        k = max(len(catalogue.personas), 2) if catalogue.personas else 6
+        what, k = "k, by default the number of personas in the catalogue, or 6", max(len(catalogue.personas) or 6, 2)
     vectors = np.asarray(embeddings, np.float64)
     distinct = different(vectors)
     require(distinct >= 3, "different reviews", distinct, "3 or more, to make clusters of")
     tried = [size for size in k_range if 2 <= size < distinct] if k == "auto" else [k]
     allowed = f"'auto' or 2 to {distinct - 1}; there are {distinct} different reviews"
-    require(bool(tried) and all(2 <= size < distinct for size in tried), "k", k, allowed)
+    require(bool(tried) and all(2 <= size < distinct for size in tried), what, k, allowed)
     # One thread: with more, the order of partial sums would change the last digits for the same seed.
     with threadpool_limits(1):
         pca = PCA(min(DIMENSIONS, distinct - 1, vectors.shape[1]), svd_solver="full").fit(vectors)

@@ -8,7 +8,7 @@ the answer: an evaluation on these customers must say so.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,7 @@ def read_reviews(folder: Path, schema: Schema) -> Reviews:
         raise InputError(f"{folder / 'dataset.toml'}: [products] reviews names no column, so there are no reviews")
     table = read_table(folder / schema.products.file)
     unusable = {one.row for one in usable_products(table, schema)[0].set_aside}
+    nothing = schema.missing_values.texts
     reviews: list[tuple[str, str, str | None]] = []
     set_aside: list[SetAside] = []
     for row, (value, nested) in enumerate(zip(table.column(schema.products.id), table.column(column), strict=True)):
@@ -70,11 +71,13 @@ def read_reviews(folder: Path, schema: Schema) -> Reviews:
             set_aside.append(SetAside(table.source, number, reason))
             continue
         for place, review in enumerate(nested, 1):
-            problem = "its product is set aside" if number in unusable else _review_problem(review)
+            problem = "its product is set aside" if number in unusable else _review_problem(review, nothing)
             if problem:
                 set_aside.append(SetAside(table.source, number, f"{column} {place}: {problem}"))
             else:
-                reviews.append((composed(review["content"]), as_id(value) or "", as_key(review.get("profile_info"))))
+                profile = as_key(review.get("profile_info"))
+                said = None if profile in nothing else profile
+                reviews.append((composed(review["content"]), as_id(value) or "", said))
     validation = Validation(table.source, len(reviews), tuple(set_aside), "reviews")
     if not validation.read:
         raise InputError(f"{table.source}: there are no reviews in its column {column!r}")
@@ -83,11 +86,11 @@ def read_reviews(folder: Path, schema: Schema) -> Reviews:
     return Reviews(table.source, texts, ids, profiles, validation)
 
 
-def _review_problem(review: Any) -> str | None:
+def _review_problem(review: Any, nothing: Container[str | None]) -> str | None:
     if isinstance(review, RepeatedKey):
         return f"found the key {review.key!r} twice; allowed: each once"
     text = review.get("content") if isinstance(review, dict) else None
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not text.strip() or as_key(text) in nothing:
         return f"content: found {shown(text)}; allowed: the review's text, not empty"
     profile = review.get("profile_info")
     if not isinstance(profile, str | None) or len(profile or "") > _LONGEST_PROFILE:

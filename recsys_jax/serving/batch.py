@@ -131,7 +131,9 @@ def score_file(
                 tell(f"continuing after {counts.rows:,} of {source.total:,} rows")
                 progress(counts.rows, source.total)
             _score(source, request, parts, counts, progress)
-            if source.bought and counts.unmatched * 10 > counts.bought and not allow_unmatched:
+            part = rec.model.schema.interactions
+            ignored = allow_unmatched or (part is not None and part.unknown_products == "ignore")
+            if source.bought and counts.unmatched * 10 > counts.bought and not ignored:
                 found = f"{counts.unmatched:,} of {counts.bought:,} purchases that are the id of no product"
                 raise InputError(f"{customers}: found {found}, the first in {counts.first_unmatched}; {_FEW}")
             _write(source, parts, out, counts)

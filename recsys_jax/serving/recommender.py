@@ -47,6 +47,7 @@ class Recommender:
         vectors = model.product_embeddings, model.product_bias
         self._catalogue = Catalogue.of(model, self.boosts, products, model.product_ids, *vectors)
         self._tower = SingleTower(model.customers.inputs, model.variables)
+        self._nothing = model.schema.missing_values.texts
         self._columns = dict.fromkeys(fitted.feature.column for fitted in model.customers)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -141,7 +142,7 @@ class Recommender:
         stated = self._stated(attributes, more_attributes, customer_id)
         # In NumPy: starting a compiled function takes longer than all of the arithmetic for one row.
         values = {name: [stated.get(name)] for name in self._columns} | {BOUGHT: [purchased_products]}
-        table = Table("recommend()", values, single=True)
+        table = Table("recommend()", values, single=True, nothing=self._nothing)
         catalogue, wanted = self._catalogue, Wanted(top_n, categories, available, strict)
         k = catalogue.length(top_n, table.source)
         allowed = catalogue.allowed(wanted, table.source)
@@ -292,8 +293,9 @@ class Recommender:
         refuse_unreadable(table, part.shown)
         with self._changing:
             old = self._catalogue
+            own = dict.fromkeys(ids)
             for row, product_id in enumerate(ids):
-                twin = near(product_id, old.row_of)  # the same product, which would be shown twice
+                twin = near(product_id, old.row_of) or near(product_id, own)  # one product would be shown twice
                 if product_id in old.row_of or twin:
                     table.refuse(row, part.id, f"an id that no other product has{twin}")
             bias = np.array(model.bias_of_new(table))

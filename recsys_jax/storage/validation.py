@@ -64,7 +64,7 @@ def needed_shapes(
     shapes = {name: (str(leaf.dtype), leaf.shape) for name, leaf in flatten(tree).items()}
     attributes = {
         name: (KNOTS + size - 1 if kind == "numeric" else size,)
-        for name, kind, size, *_ in products.inputs
+        for name, kind, size in products.inputs
         if module.wide_dim and name != "product_id"
     }
     popularity = flatten({"popularity": {"of_product": (count,), "constant": (), "attributes": attributes}})

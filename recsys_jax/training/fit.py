@@ -116,7 +116,7 @@ def _deep(
         hidden["product", "product_id"] = prepared.product_space["product_id"].unknown_row
     for side, (space, features, trained) in sides.items():
         tables = variables["params"][side]["deep"]
-        for name, kind, size, *_ in space.inputs:
+        for name, kind, size in space.inputs:
             if kind == "numeric":
                 continue
             rows = np.asarray(features[name])[trained]

@@ -106,7 +106,7 @@ def _with_means(
     Unseen knots of a number are interpolated instead: an age between two known ones gets what lies between theirs.
     """
     out = columns.copy()
-    for (name, kind, *_), part in zip(design.space.inputs, design.parts.values(), strict=True):
+    for (name, kind, _), part in zip(design.space.inputs, design.parts.values(), strict=True):
         unseen = average[part] == 0
         if kind == "numeric" and not unseen[:KNOTS].all():
             knots, there = design.knots[name], ~unseen[:KNOTS]
@@ -122,7 +122,7 @@ def _with_means(
 def _tables(design: Design, columns: Float64[np.ndarray, "f d"]) -> dict[str, Float64[np.ndarray, "..."]]:
     """The columns' vectors as the tower's parameters."""
     tables = {}
-    for (name, kind, size, *_), part in zip(design.space.inputs, design.parts.values(), strict=True):
+    for (name, kind, size), part in zip(design.space.inputs, design.parts.values(), strict=True):
         tables[f"{name}_emb"] = columns[part]
         if kind == "numeric":
             tables[f"{name}_emb"], tables[f"{name}_knots"] = columns[part][:KNOTS], design.knots[name]

@@ -47,7 +47,7 @@ def interrupted(script, folder, *signals, pause=0.3):
 
 
 @pytest.mark.parametrize("phase", PHASES)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_every_phase_ends_within_two_seconds(tmp_path, phase, number):
     status, said, seconds = interrupted(PHASES[phase], tmp_path, number)
     assert (status, said) == (128 + number, "Stopped: nothing was written\n")

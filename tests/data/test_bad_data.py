@@ -574,6 +574,20 @@ def test_a_bad_review_is_set_aside_and_its_product_stays(shop, review):
     assert len(load_dataset(shop).product_ids) == N
 
 
+def test_a_review_may_say_nothing(shop):
+    """A text that says so is no review, and such a profile is none."""
+    toml = shop / "dataset.toml"
+    toml.write_text('missing_values = ["NA"]\n' + toml.read_text("utf-8"), encoding="utf-8")
+    rows = tables()["products"]
+    rows[6]["reviews"] += [{"content": "NA "}, {"content": "Strong.", "profile_info": "NA"}]
+    (shop / "products.json").write_text(json.dumps(rows), encoding="utf-8")
+    reviews = read_reviews(shop, Schema.read(toml))
+    (one,) = reviews.validation.set_aside
+    assert (one.row, one.reason[:29]) == (7, "reviews 2: content: found 'NA")
+    assert reviews.profiles.count(None) == 1
+    assert len(reviews) == 21
+
+
 def test_a_review_that_says_a_key_twice(shop):
     text = json.dumps(tables()["products"])
     wrong = text.replace('"content": "Strong, cup 7."', '"content": "Weak.", "content": "Strong."')

@@ -71,23 +71,23 @@ def customers() -> FeatureSpace:
     [
         (
             "skin_type",
-            {"dry": 0, "oily": 1, "combination": 2, "sensitive": 3, "normal": 4, "mature": 3, "unknown": 4, " dry ": 0},
+            {"dry": 0, "oily": 1, "combination": 2, "sensitive": 3, "normal": 4, "mature": 3, "unknown": 4, " dry ": 0}
+            | {None: 4},
         ),
         (
             "skin_concern",
-            {"moisture": 0, "wrinkle": 1, "gift": 2, "repurchase": 3, "calming": 4, "texture": 5},
+            {"moisture": 0, "wrinkle": 1, "gift": 2, "repurchase": 3, "calming": 4, "texture": 5, None: 0},
         ),
-        ("gender", {"F": 0, "M": 1}),
+        ("gender", {"F": 0, "M": 1, None: 0}),
     ],
 )
 def test_the_malls_customers(customers, name, codes):
     codes_found = customers[name].encode(table(**{name: list(codes)}))
     assert codes_found.dtype == np.int32
     assert codes_found.tolist() == list(codes.values())
-    # Nothing beyond but a row of those that state nothing, for which nothing is drawn.
+    # Nothing beyond: no row for unknown or missing values.
     sizes = {"skin_type": 5, "skin_concern": 6, "gender": 2}
-    assert customers[name].input == (name, "categorical", sizes[name] + 1, 1)
-    assert customers[name].encode(table(**{name: [None]})).tolist() == [sizes[name]]
+    assert customers[name].input == (name, "categorical", sizes[name])
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_malls_customers_have_no_other_values(customers, name, value):
 def test_the_malls_ages(customers):
     ages = customers["age"].encode(table(age=[1, 25, 50, "32", 120, 29.5, None]))
     assert ages.dtype == np.float32
-    np.testing.assert_allclose(ages[:, 0], np.array([1, 25, 50, 32, 120, 29.5, 34]) / 50, rtol=1e-6)
+    np.testing.assert_allclose(ages, np.array([[1], [25], [50], [32], [120], [29.5], [35]]) / 50, rtol=1e-6)
     for value in (0, 121, -5, "abc", True):
         says(lambda value=value: customers["age"].encode(table(age=[30, value])), "row 2", "age", "from 1 to 120")
 
@@ -120,8 +120,7 @@ def test_the_malls_products():
     assert arrays["brand"].tolist() == [0, 1, 0, 2, 1, 2, 3, 0, 0, 0, 0, 0]
     prices = [0, 46 / 200, 1, 1, 1, 50 / 200, 100 / 200, *[1 / 200000] * 5]
     np.testing.assert_allclose(arrays["price"], np.array(prices)[:, None], rtol=1e-6)
-    wanted = [("category", "categorical", 5), ("brand", "categorical", 5), ("price", "numeric", 1)]
-    assert [one[:3] for one in space.inputs] == wanted
+    assert space.inputs == (("category", "categorical", 5), ("brand", "categorical", 5), ("price", "numeric", 1))
     new = table(category=["Men"], brand_name=["never seen"], price=["46210"])
     assert space["brand"].encode(new).tolist() == [4]
     for column, value in [("category", 100), ("category", "skincare"), ("price", -1), ("price", "46,210")]:
@@ -157,8 +156,6 @@ def test_learned_values_are_in_order_of_appearance():
         ("error", "error", 2, None),
         ("extra-row", "error", 3, (2, None)),
         ("error", "extra-row", 3, (None, 2)),
-        ("error", "average", 3, (None, 2)),
-        ("extra-row", "average", 4, (2, 3)),
         ("extra-row", "extra-row", 4, (2, 3)),
         (As("b"), "extra-row", 3, (1, 2)),
         (As("b"), As("a"), 2, (1, 0)),
@@ -166,7 +163,7 @@ def test_learned_values_are_in_order_of_appearance():
 )
 def test_unknown_and_missing(unknown, missing, size, rows):
     feature = fitted(one(unknown=unknown, missing=missing))
-    assert feature.input == ("x", "categorical", size, int(missing == "average"))
+    assert feature.input == ("x", "categorical", size)
     for value, row in zip(("zzz", None), rows or (None, None), strict=True):
         if row is None:
             says(
@@ -273,14 +270,13 @@ def test_width_is_the_trainings_or_more():
         # values: "a|zzz", "zzz|yyy", None
         ("extra-row", "extra-row", 5, [[0, 3], [3, -1], [4, -1]]),
         ("ignore", "extra-row", 4, [[0, -1], [3, -1], [3, -1]]),
-        ("ignore", "average", 4, [[0, -1], [3, -1], [3, -1]]),
         ("ignore", "ignore", 3, [[0, -1], [-1, -1], [-1, -1]]),
         (As("b"), As("c"), 3, [[0, 1], [1, -1], [2, -1]]),
     ],
 )
 def test_unknown_and_missing_in_bags(unknown, missing, size, bags):
     feature = fitted(several(unknown=unknown, missing=missing), ["a|b"])
-    assert feature.input == ("x", "multi-categorical", size, int(missing == "average"))
+    assert feature.input == ("x", "multi-categorical", size)
     assert feature.encode(table(x=["a|zzz", "zzz|yyy", None])).tolist() == bags
 
 

@@ -1,12 +1,16 @@
 """Which rows of [interactions] are purchases: guests, returns, and products that are bought again."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 
-from recsys_jax import InputError, load_dataset
+from recsys_jax import Dataset, InputError, load_dataset
 from recsys_jax.data.dataset import read_purchases
+from recsys_jax.data.files import read_toml
 from recsys_jax.data.schema import Condition
 from recsys_jax.data.splits import time_split
 
@@ -211,3 +215,27 @@ def test_what_is_bought_again_is_asked_for(films):
         True,
     )
     assert np.logical_and(fold.train, fold.queries).any()
+
+
+@pytest.mark.parametrize("read", [pd.read_csv, partial(pd.read_csv, dtype=str, keep_default_na=False), pl.read_csv])
+def test_what_says_nothing_is_an_empty_cell_of_where_and_of_dates_too(films, read):
+    """pandas reads NA as missing, and others as a text: it is the same purchase, at the same date, or none."""
+    text = "who,what,when,back,stars\n" + "".join(f"v1,f{n},2024-01-0{n},no,5\n" for n in range(1, 5))
+    text += "v2,f1,2024-01-05,NA,5\nv3,f2,2024-01-06,no,-1\nv3,f3,2024-01-07,,NA\nv4,f4,-1,no,4\n"
+    text += "v4,f5,2024-02-01,no,5\n" * 9
+    condition = 'date = "when"\nwhere = { back = ["no", ""], stars = ["", 4, 5] }\n'
+    document = read_toml(described(films, condition, text) / "dataset.toml")
+    frames = {"products": pd.read_csv(films / "films.csv"), "customers": pd.read_csv(films / "viewers.csv")}
+    made = Dataset.of(**frames, purchases=read(films / "views.csv"), schema={**document, "missing_values": ["NA", -1]})
+    of_others = [("v2", "f1"), ("v3", "f2"), ("v3", "f3"), ("v4", "f5")]
+    assert pairs(made) == [*(("v1", f"f{n}") for n in range(1, 5)), *of_others]
+    ((row, reason),) = [(one.row, one.reason) for one in made.set_aside]
+    assert row == 8
+    assert reason.startswith("when: found ")
+    low = {**document, "missing_values": ["NA", -1]}
+    low["interactions"] = {**document["interactions"], "where": {"stars": {"max": 4}}}
+    del low["interactions"]["date"]
+    assert pairs(Dataset.of(**frames, purchases=read(films / "views.csv"), schema=low)) == [("v4", "f4")]
+    low["interactions"]["where"] = {"back": "NA"}  # the condition names it
+    if read is not pd.read_csv:
+        assert pairs(Dataset.of(**frames, purchases=read(films / "views.csv"), schema=low)) == [("v2", "f1")]

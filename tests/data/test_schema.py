@@ -294,8 +294,8 @@ def test_what_the_malls_file_says():
     ]
     assert skin_concern.values == ("moisture", "wrinkle", "gift", "repurchase", "calming", "texture")
     assert gender.values == ("F", "M")
-    assert age == Numeric("age", "age", 50.0, None, False, 1.0, 120.0, "error", As(34))
-    assert {one.missing for one in (skin_type, skin_concern, gender)} == {"average"}
+    assert age == Numeric("age", "age", 50.0, None, False, 1.0, 120.0, "error", As(35))
+    assert [one.missing for one in (skin_type, skin_concern, gender)] == [As("normal"), As("moisture"), As("F")]
 
 
 def test_what_the_films_file_says(films):

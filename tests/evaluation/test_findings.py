@@ -200,6 +200,12 @@ def test_the_headline_is_of_the_figures_without_the_leak():
     assert "A bestseller list is a poor yardstick here: its inverse beats it." in headline(report(result))
 
 
+def test_the_headline_names_both_that_qualify_it():
+    said = headline(report(evaluation(popularity=0.3, inverse=0.6, control=0.5)))
+    assert "But it is not sure that attributes help" in said
+    assert said.endswith(" A bestseller list is a poor yardstick here: its inverse beats it.")
+
+
 @pytest.mark.parametrize(
     ("wide", "words"),
     [

@@ -41,7 +41,7 @@ def init(module, *args, key=0, **kwargs):
 def rows(inputs, n, seed=0):
     rng = np.random.default_rng(seed)
     out = {}
-    for name, kind, size, *_ in inputs:
+    for name, kind, size in inputs:
         if kind == "categorical":
             out[name] = jnp.asarray(rng.integers(0, size, n), jnp.int32)
         else:

@@ -286,3 +286,25 @@ def test_so_it_is_in_a_rule(films_model, tmp_path):
     with pytest.raises(InputError) as caught:
         read_boosts(path, *known)
     assert str(caught.value).endswith(f"film: found '0f2'; allowed: the id of a product, or a list of such{LOST}")
+
+
+@pytest.mark.parametrize(
+    ("known", "asked"),
+    [
+        *[("01012345678", "1012345678"), ("00123", "123"), ("00123", "0123"), ("0045", 45)],
+        *[("7", "7.0"), ("007", "7.0"), ("7.0", "7")],
+    ],
+)
+def test_whatever_the_widths_of_ids(films_model, known, asked):
+    rec = Recommender(films_model)
+    rec.add_products([{"film": film, "genres": "Drama", "year": "", "studio": "Big"} for film in ("5", known)])
+    for call in (
+        lambda: rec.remove_products([asked]),
+        lambda: rec.add_products([{"film": asked, "genres": "Drama", "year": "", "studio": "Big"}]),
+        lambda: rec.add_products(
+            [{"film": film, "genres": "Drama", "year": "", "studio": "Big"} for film in ("8", "08")]
+        ),
+    ):
+        with pytest.raises(InputError, match=r"; '.+' is: (zeros at the front|a program seems)"):
+            call()
+    assert rec.product_ids == (*films_model.product_ids, "5", known)

@@ -12,6 +12,7 @@ import pytest
 
 from recsys_jax import InputError, Recommender, WideConfig, fit, load_dataset, save_model
 from recsys_jax.cli import recommend, score
+from recsys_jax.data.dataset import read_ids
 
 FILMS = {"f1", "f2", "f3", "f4", "f5"}
 # By hand, from the films' views.csv.
@@ -519,6 +520,34 @@ def test_products_that_are_passed_over_do_not_stop_the_job(films, films_model, t
     said = lines(tmp_path, tmp_path / "run", ["v1", "v2", "v9"], capsys, **options)
     assert "21 of 24 purchases are the id of no product" in said
     assert said.endswith("Left out: what 2 of 3 customers bought")  # of v9's, nothing can be left out
+
+
+def test_so_in_a_column_of_purchases(films, films_model, tmp_path, capsys):
+    toml = films / "dataset.toml"
+    toml.write_text(toml.read_text("utf-8") + 'unknown_products = "ignore"\n', encoding="utf-8")
+    save_model(fit(load_dataset(films), films_model.config), tmp_path / "run")
+    rows = [{"viewer": "v1", "age": 30, "purchased_products": ["old1", "old2", "f1"]}]
+    assert asked(tmp_path, tmp_path / "run", rows, capsys)[0] == {"v1": FILMS - {"f1"}}
+    toml.write_text(toml.read_text("utf-8").replace('unknown_products = "ignore"\n', ""), encoding="utf-8")
+    save_model(fit(load_dataset(films), films_model.config), tmp_path / "run")
+    assert "2 of 3 purchases that are the id of no product" in refused(
+        lambda: asked(tmp_path, tmp_path / "run", rows, capsys)
+    )
+
+
+@pytest.mark.parametrize("cell", ["NA", -1, -1.0, ["NA"], "['NA']", None, "", float("nan")])
+def test_purchases_that_say_nothing_are_none(films, films_model, tmp_path, cell):
+    toml = films / "dataset.toml"
+    toml.write_text('missing_values = ["NA", -1]\n' + toml.read_text("utf-8"), encoding="utf-8")
+    rec = Recommender(fit(load_dataset(films), films_model.config))
+    wanted = ids(rec.recommend(age=30, top_n=9))
+    assert wanted == FILMS
+    rows = [{"viewer": "v1", "age": 30, "purchased_products": cell}]
+    assert ids(rec.recommend_batch(rows, top_n=9, strict=True)[0]) == FILMS
+    if isinstance(cell, list):
+        assert ids(rec.recommend(age=30, top_n=9, purchased_products=cell, strict=True)) == FILMS
+    (tmp_path / "stock.csv").write_text("film,left\nf1,3\nNA,2\n-1,1\n,1\nf2,1\n")
+    assert read_ids(tmp_path / "stock.csv", rec.model.schema) == ["f1", "f2"]
 
 
 def test_a_dataset_is_printed_in_a_line(films):

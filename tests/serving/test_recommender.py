@@ -693,7 +693,7 @@ def test_nothing_is_added_where_something_is_wrong(mall_rec, rows, words):
 
 def test_a_shop_with_everything_else_can_be_trained(films_model):
     """One value with a row for missing ones (country), several (likes), a flagged number (age)."""
-    sizes = {name: size for name, _, size, *_ in films_model.customers.inputs}
+    sizes = {name: size for name, _, size in films_model.customers.inputs}
     assert sizes == {"likes": 3 + 2, "country": 2 + 2, "age": 2}
     assert all(np.isfinite(films_model.losses))
 

@@ -21,7 +21,7 @@ FEATURE = {"kind": "categorical", "values": "learned", "unknown": "extra-row", "
 NUMBER = {"kind": "numeric", "unknown": "error", "missing": "flag"}
 
 
-def dataset(customers=64, per_colour=6, purchases=1, missing="error") -> Dataset:
+def dataset(customers=64, per_colour=6, purchases=1) -> Dataset:
     """A checkerboard: red customers buy red products, blue ones blue; sizes and ages say nothing."""
     rng = np.random.default_rng(0)
     colours = ["red", "blue"]
@@ -53,10 +53,7 @@ def dataset(customers=64, per_colour=6, purchases=1, missing="error") -> Dataset
                 "id": "id",
                 "segment": "likes",
                 "purchases": "bought",
-                "features": [
-                    {"name": "likes", **FEATURE, "missing": missing},
-                    {"name": "age", "standardise": True, **NUMBER},
-                ],
+                "features": [{"name": "likes", **FEATURE}, {"name": "age", "standardise": True, **NUMBER}],
             },
         },
         "schema",
@@ -265,30 +262,6 @@ def test_rows_that_never_trained_hold_the_mean_of_those_that_did():
     model = fit(dataset(customers=30), DeepConfig(epochs=2))
     table = model.variables["params"]["customer"]["deep"]["likes_emb"]  # red, blue, unknown; 15 customers each
     np.testing.assert_allclose(table[2], (table[0] + table[1]) / 2, rtol=1e-5, atol=1e-6)
-
-
-def test_an_average_row_moves_nothing_where_nothing_is_missing():
-    """A shop lets customers leave an attribute out, and what was trained without is the same; they are average ones."""
-    config = DeepConfig(epochs=3, batch_size=16)
-    closed, average, extra = (fit(dataset(missing=policy), config) for policy in ("error", "average", "extra-row"))
-    np.testing.assert_array_equal(average.losses, closed.losses)
-    np.testing.assert_array_equal(average.product_embeddings, closed.product_embeddings)
-    assert (extra.losses != closed.losses).any()  # its start is drawn, and moves what is drawn after it
-    table = average.variables["params"]["customer"]["deep"]["likes_emb"]
-    np.testing.assert_array_equal(table[:3], closed.variables["params"]["customer"]["deep"]["likes_emb"])
-    np.testing.assert_allclose(table[3], table[:2].mean(axis=0), atol=1e-6)  # as many like red as blue
-    same = [model.embed_customers(Table.of([{"likes": "red", "age": 30}], "t")) for model in (closed, average)]
-    np.testing.assert_array_equal(*same)
-    assert np.isfinite(average.embed_customers(Table.of([{"age": 30, "likes": None}], "t"))).all()
-
-
-def test_an_average_row_that_training_uses_is_trained():
-    rows = dataset(missing="average")
-    silent = {"likes": [None, *rows.customers.columns["likes"][1:]]}
-    rows = replace(rows, customers=replace(rows.customers, columns={**rows.customers.columns, **silent}))
-    table = fit(rows, DeepConfig(epochs=3, batch_size=16)).variables["params"]["customer"]["deep"]["likes_emb"]
-    assert 0.0 < np.abs(table[3]).max() < 0.5  # from zeros, by a few steps
-    assert np.abs(table[3] - table[:2].mean(axis=0)).max() > 0.1
 
 
 def test_a_customer_who_bought_everything_has_no_negative_and_no_loss():
