@@ -131,8 +131,7 @@ def score_file(
                 tell(f"continuing after {counts.rows:,} of {source.total:,} rows")
                 progress(counts.rows, source.total)
             _score(source, request, parts, counts, progress)
-            part = rec.model.schema.interactions
-            ignored = allow_unmatched or (part is not None and part.unknown_products == "ignore")
+            ignored = allow_unmatched or _passed_over(rec)
             if source.bought and counts.unmatched * 10 > counts.bought and not ignored:
                 found = f"{counts.unmatched:,} of {counts.bought:,} purchases that are the id of no product"
                 raise InputError(f"{customers}: found {found}, the first in {counts.first_unmatched}; {_FEW}")
@@ -147,10 +146,16 @@ def score_file(
 _FEW = "allowed: one in ten, or more with --allow-unmatched"
 
 
+def _passed_over(rec: Recommender) -> bool:
+    """Whether the shop says that purchases of what is no product are passed over, however many."""
+    part = rec.model.schema.interactions
+    return part is not None and part.unknown_products == "ignore"
+
+
 def _check_history(rec: Recommender) -> None:
     """Raises `InputError` where more than one in ten of the purchases that are known is of no product."""
-    history, part = rec.history, rec.model.schema.interactions
-    if history is None or (part is not None and part.unknown_products == "ignore"):
+    history = rec.history
+    if history is None or _passed_over(rec):
         return
     times = Counter(chain.from_iterable(history.bought.values()))
     lost = [one for one in rec.unmatched(list(times)) if one not in history.products]
