@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from recsys_jax.errors import InputError
     from recsys_jax.models.towers import TwoTower, encode_customers, encode_products
     from recsys_jax.models.trained import Ensemble, TrainedModel
+    from recsys_jax.retrieval.scoring import scores, top_k
     from recsys_jax.serving.recommender import Recommender
-    from recsys_jax.serving.scoring import scores, top_k
     from recsys_jax.storage.artifacts import load_model, save_model
     from recsys_jax.storage.torch import load_checkpoint, save_checkpoint
     from recsys_jax.training.fit import fit, fit_seeds
@@ -68,8 +68,8 @@ _MODULES = {
     "errors": ("InputError",),
     "models.towers": ("TwoTower", "encode_customers", "encode_products"),
     "models.trained": ("Ensemble", "TrainedModel"),
+    "retrieval.scoring": ("scores", "top_k"),
     "serving.recommender": ("Recommender",),
-    "serving.scoring": ("scores", "top_k"),
     "storage.artifacts": ("load_model", "save_model"),
     "storage.torch": ("load_checkpoint", "save_checkpoint"),
     "training.fit": ("fit", "fit_seeds"),

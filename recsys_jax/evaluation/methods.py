@@ -17,7 +17,7 @@ from recsys_jax.errors import Diverged, InputError
 from recsys_jax.evaluation.queries import Queries, Scorer, Scores, attribute_rows
 from recsys_jax.models.settings import own_settings
 from recsys_jax.models.trained import Ensemble, TrainedModel, bucket
-from recsys_jax.serving import scoring
+from recsys_jax.retrieval import scoring
 from recsys_jax.training.fit import fit, fit_seeds
 
 TUNED = {"deep": "deep, tuned", "wide": "wide, tuned"}  # the names of recipes whose hyper-parameters were tuned

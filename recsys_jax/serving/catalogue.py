@@ -15,9 +15,9 @@ from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_id, as_ids, as_key, as_list, as_plain, near, parse_number
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.models.trained import TrainedModel
+from recsys_jax.retrieval.search import SingleSearch
 from recsys_jax.serving.boosts import BoostRule, meets
 from recsys_jax.serving.history import BOUGHT
-from recsys_jax.serving.search import SingleSearch
 
 MOST = 8
 """Where boost rules add more to a score, from 0 to 1, 32 bits no longer tell its last digits."""

@@ -19,10 +19,10 @@ from recsys_jax.data.values import as_id, as_list, composed, near
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import BLOCK, TrainedModel, bucket, buckets
+from recsys_jax.retrieval.search import search_batch
 from recsys_jax.serving.boosts import BoostRule, meets, read_boosts
 from recsys_jax.serving.catalogue import Catalogue, Ranking, Wanted, require_finite
 from recsys_jax.serving.history import BOUGHT, History, bought
-from recsys_jax.serving.search import search_batch
 from recsys_jax.storage.artifacts import load_model
 from recsys_jax.storage.torch import catalogue as read_catalogue
 from recsys_jax.storage.torch import load_checkpoint

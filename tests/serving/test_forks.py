@@ -12,7 +12,7 @@ import pytest
 
 from recsys_jax import DeepConfig, Recommender, fit, load_dataset, scores, top_k
 from recsys_jax.data.tables import Table
-from recsys_jax.serving.search import SingleSearch
+from recsys_jax.retrieval.search import SingleSearch
 
 pytestmark = [
     pytest.mark.wild,

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from recsys_jax import InputError, Recommender
+from recsys_jax.retrieval.search import SingleSearch
 from recsys_jax.serving.boosts import BoostRule
 from recsys_jax.serving.catalogue import Ranking
-from recsys_jax.serving.search import SingleSearch
 
 THREADS = 32
 RULES = (

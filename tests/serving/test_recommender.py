@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_jax import InputError, Recommender, Table, load_dataset
-from recsys_jax.serving import scoring
+from recsys_jax.retrieval import scoring
 from recsys_jax.serving.boosts import read_boosts
 
 DRY = {"age": 32, "gender": "F", "skin_type": "dry", "skin_concern": "moisture"}

@@ -15,7 +15,7 @@ from recsys_jax.config import WideConfig
 from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
-from recsys_jax.serving import scoring
+from recsys_jax.retrieval import scoring
 
 BRAND = {"kind": "categorical", "values": ["A", "B"], "unknown": "extra-row", "missing": "extra-row"}
 NUMBER = {"kind": "numeric", "standardise": True, "unknown": "missing", "missing": "flag"}

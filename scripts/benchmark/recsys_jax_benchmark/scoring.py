@@ -159,7 +159,7 @@ def _ours(queries: np.ndarray, products: np.ndarray, k: int, limits: Limits, *, 
 
 
 def _one(queries: np.ndarray, products: np.ndarray, k: int, limits: Limits) -> Search:
-    from recsys_jax.serving.search import SingleSearch
+    from recsys_jax.retrieval.search import SingleSearch
 
     search, customer = SingleSearch(products), queries[0]
     return Search(lambda: search(customer, k), lambda found: (found[0][None], found[1][None]))

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Float32, Int, Int8, Int32
 
 from recsys_jax.models.settings import own_settings
 from recsys_jax.models.trained import bucket
-from recsys_jax.serving import scoring
+from recsys_jax.retrieval import scoring
 
 # With fewer products, quantising saves nothing; with more dimensions, the compiled sums no longer fit into registers.
 QUANTISED_FROM, QUANTISED_DIMENSIONS = 2**16, 128

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_jax.errors import InputError
-from recsys_jax.serving import scoring
+from recsys_jax.retrieval import scoring
 
 
 def unit(rng, *shape):

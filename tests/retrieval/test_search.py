@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_jax.serving.search import QUANTISED_FROM, SingleSearch
+from recsys_jax.retrieval.search import QUANTISED_FROM, SingleSearch
 
 
 def full_sort(customer, products, k, exclude, allowed):

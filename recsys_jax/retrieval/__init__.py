@@ -1,0 +1,1 @@
+"""From vectors to the best products: pure functions of arrays."""
