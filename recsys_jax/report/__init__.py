@@ -1,0 +1,1 @@
+"""One page of a run: a file that opens offline, for people who will not read tables."""
