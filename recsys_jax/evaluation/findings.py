@@ -6,27 +6,25 @@ from recsys_jax.config import RECIPES
 from recsys_jax.evaluation.bootstrap import Interval
 from recsys_jax.evaluation.engine import CONTROL, ENSEMBLE, MODEL
 from recsys_jax.evaluation.report import METRICS, Comparison, Report
+from recsys_jax.evaluation.sentences import Language, Sentences, reading
 
 FEW = 100  # with fewer customers, an interval of a bootstrap is itself a rough guess
 
-
-WHO = {
-    "in-sample": "In-sample, for the purchases that it was trained on",
-    "new-products": "For products that nobody has bought yet",
-    "time": "For later purchases",
-    "new-combinations": "For combinations of attributes it has never seen",
-}
-"""What a split asks for; the others ask for customers never seen."""
-
-NEVER_SEEN = "For customers it has never seen"
+_ENGLISH = Sentences()
+# What a split asks for; the others ask for customers never seen.
+_ASKED = ("in-sample", "new-products", "time", "new-combinations")
 
 
-def bestsellers(methods: Collection[str]) -> tuple[str, str]:
+def _who(split: str, say: Sentences) -> str:
+    return say(f"who.{split if split in _ASKED else 'never-seen'}")
+
+
+def bestsellers(methods: Collection[str], say: Sentences = _ENGLISH) -> tuple[str, str]:
     """The method that is a bestseller list, and what it is called; of new products, that of their category."""
     for name in ("popularity", "popularity by category"):
         if name in methods:
-            return name, "a bestseller list"
-    return "random", "chance"
+            return name, say("yardstick.bestsellers")
+    return "random", say("yardstick.chance")
 
 
 def best_baseline(found: Report) -> str:
@@ -35,49 +33,61 @@ def best_baseline(found: Report) -> str:
     return max(names, key=lambda name: found.means[name]["mrr"].mean)
 
 
-def headline(found: Report) -> str:
+def headline(found: Report, language: Language = "en") -> str:
     """Whether the model is better than a bestseller list, by how much, and how sure that is.
 
     Where attributes were derived from the purchases asked for, it is of the figures without that leak.
     """
-    found = found.leak_free or found
-    yardstick, called = bestsellers(found.means)
+    found, say = found.leak_free or found, Sentences(language)
+    yardstick, called = bestsellers(found.means, say)
     difference = found.differences[yardstick]["mrr"]
-    how = f"the model is {difference.reading}" if difference.clear else "it is not sure that the model is better"
-    said = (
-        f"{WHO.get(found.evaluation.split, NEVER_SEEN)}, {how} than {called}: MRR {found.means[MODEL]['mrr'].mean:.4f} "
-        f"against {found.means[yardstick]['mrr'].mean:.4f} ({_interval(difference)})."
+    said = say(
+        f"headline.{reading(difference)}",
+        who=_who(found.evaluation.split, say),
+        called=called,
+        own=found.means[MODEL]["mrr"],
+        other=found.means[yardstick]["mrr"],
+        interval=say.interval(difference, "difference"),
     )
-    return f"{said} {_remark_on(found)}".rstrip()
+    return f"{said} {_remark_on(found, say)}".rstrip()
 
 
-def better_recipe(found: Report, own: str, other: str) -> str:
+def better_recipe(found: Report, own: str, other: str, language: Language = "en") -> str:
     """Which of two recipes serves new customers better, and whether either beats a bestseller list; then the figures.
 
     `found` is of the recipe `own` as the model, beside a method named `other`, which is the other recipe; where there
     was a leak, what is said is of the figures without it.
     """
-    found = found.leak_free or found
+    found, say = found.leak_free or found, Sentences(language)
     methods = {own: MODEL, other: other}
-    yardstick, called = bestsellers(found.means)
+    yardstick, called = bestsellers(found.means, say)
     mean = {name: found.means[method]["mrr"].mean for name, method in methods.items()}
     better, worse = sorted(methods, key=lambda name: -mean[name])
     against = found.difference(methods[better], methods[worse])
     beyond = {name: found.difference(method, yardstick) for name, method in methods.items()}
     beating = [name for name, one in beyond.items() if one.reading == "better"]
-    who = f"only {beating[0]} beats" if len(beating) == 1 else "both beat" if beating else "neither beats"
-    which = f"{better} is better than {worse}" if against.clear else "it is not sure which recipe is better"
-    said = (
-        f"For customers never seen, {which}, and {who} a bestseller list. {better.capitalize()} has MRR "
-        f"{mean[better]:.4f} against {mean[worse]:.4f} of {worse} ({_interval(against)})."
-    )
+    said = [
+        say(
+            "recipes.sentence",
+            which=say("recipes.clear" if against.clear else "recipes.noise", better=better, worse=worse),
+            who=say(f"recipes.{('neither', 'one', 'both')[len(beating)]}", one=(*beating, "")[0]),
+            better=better,
+            Better=better.capitalize(),
+            worse=worse,
+            first=mean[better],
+            second=mean[worse],
+            interval=say.interval(against, "difference"),
+        )
+    ]
     for name, one in beyond.items():
-        said += f" {name.capitalize()} {_beats(one, called)}."
+        said.append(say("recipes.beats", name=name, Name=name.capitalize(), beats=_beats(one, called, say)))
     best = best_baseline(found)
     if best != yardstick:
-        beside = (f"{name} is {found.difference(method, best).reading}" for name, method in methods.items())
-        said += f" Beside the best baseline, {best} (MRR {found.means[best]['mrr'].mean:.4f}), {', '.join(beside)}."
-    return f"{said} {_remark_on(found)}".rstrip()
+        stands = {name: reading(found.difference(method, best)) for name, method in methods.items()}
+        each = (say("recipes.each", name=name, reading=say(f"reading.{one}")) for name, one in stands.items())
+        mrr = found.means[best]["mrr"].mean
+        said.append(say("recipes.best", best=say.name(best), mrr=mrr, each=", ".join(each)))
+    return " ".join([*said, _remark_on(found, say)]).rstrip()
 
 
 def ranking(result: Comparison, split: str, recipes: Collection[str]) -> str:
@@ -86,8 +96,10 @@ def ranking(result: Comparison, split: str, recipes: Collection[str]) -> str:
     first, *rest = result.rows
     best = next((row for row in result.rows if row.method in recipes), None)
     level = [row.method for row in rest if row.reading() == "inside the noise"]
-    mrr = _plain(first.means[METRICS[0]]) if best is first else f"{first.means[METRICS[0]].mean:.4f}"
-    asked = WHO.get(split, NEVER_SEEN).replace("it has never", "never")
+    mrr = (
+        _ENGLISH.interval(first.means[METRICS[0]], "plain") if best is first else f"{first.means[METRICS[0]].mean:.4f}"
+    )
+    asked = _who(split, _ENGLISH).replace("it has never", "never")
     said = f"{asked}, {first.method} is ahead of {len(rest)} others: MRR {mrr}."
     if level:
         more = f" and {len(level) - 1} more" if len(level) > 1 else ""
@@ -95,79 +107,70 @@ def ranking(result: Comparison, split: str, recipes: Collection[str]) -> str:
     yardstick, called = bestsellers(methods)
     if best is not None and yardstick in methods:
         who = "It" if best is first else f"The best recipe, {best.method},"
-        said += f" {who} {_beats(result.difference(best.method, yardstick), called)}."
+        said += f" {who} {_beats(result.difference(best.method, yardstick), called, _ENGLISH)}."
     inverse = None
     if {"popularity", "inverse popularity"} <= set(methods):
         inverse = result.difference("inverse popularity", "popularity")
-    return f"{said} {_remark(inverse, result.customers)}".rstrip()
+    return f"{said} {_remark(inverse, result.customers, _ENGLISH)}".rstrip()
 
 
-def findings(found: Report, *, derived: bool = False) -> list[str]:
+def findings(found: Report, *, derived: bool = False, language: Language = "en") -> list[str]:
     """The sentences to read beside the table; `derived` says that attributes come from the purchases asked for."""
-    out = []
+    out, say = [], Sentences(language)
     if found.evaluation.split == "in-sample":
-        out.append("In-sample: asked for what it was trained on. This is memory, not foresight.")
+        out.append(say("finding.in-sample"))
     if derived or found.leak_free is not None:
-        out.append(_leak(found))
-    out += _rivals(found)
+        out.append(leak(found, language))
+    out += _rivals(found, say)
     if CONTROL in found.differences:
-        out += _control(found)
+        out += _control(found, say)
     for metric, one in found.differences.get("random", {}).items():
         if metric.startswith("category_hit") and one.reading != "better":
-            where = "at" if one.reading == "inside the noise" else "below"
+            where = "chance" if one.reading == "inside the noise" else "below"
             model, chance = found.means[MODEL][metric], found.means["random"][metric].mean
-            out.append(f"{_shown(metric)} is {where} chance: {_plain(model)}, random {chance:.4f}.")
+            fields = {"metric": say.metric(metric), "model": say.interval(model, "plain"), "chance": chance}
+            out.append(say(f"finding.category-{where}", **fields))
     if found.inverse is not None and found.inverse.low > 0:
-        why = "What was bought most in training is bought less in what is asked for."
-        if found.evaluation.flat:
-            why = "The held-out purchase is missing from its product's count, and counts this flat tell little else."
-        out.append(
-            f"Inverse popularity beats popularity: MRR {_signed(found.inverse)}. {why} Beating popularity is no merit "
-            f"here; look at AUC, which compares products with equal counts."
-        )
+        why = say("finding.flat" if found.evaluation.flat else "finding.not-flat")
+        out.append(say("finding.inverse", difference=say.interval(found.inverse, "signed"), why=why))
     if found.customers < FEW:
-        out.append(f"Only {found.customers} customers were asked for: intervals from so few are themselves rough.")
+        out.append(say("finding.few", n=found.customers))
     return out
 
 
-def _leak(found: Report) -> str:
-    said = (
-        "Personas were derived from the review of the very purchase that is asked for: the customers' attributes have "
-        "seen a part of the answer."
-    )
+def leak(found: Report, language: Language = "en") -> str:
+    """That attributes come from the purchases asked for, and what that is worth."""
+    say = Sentences(language)
+    said = say("finding.leak")
     if found.leak_free is None:
         return said
-    leaky, honest = (_plain(one.means[MODEL]["mrr"]) for one in (found, found.leak_free))
-    return (
-        f"{said} MRR of the model with this leak {leaky}; without it, with personas drawn from the training customers' "
-        f"shares, {honest}. A new customer is like the second."
-    )
+    leaky, honest = (say.interval(one.means[MODEL]["mrr"], "plain") for one in (found, found.leak_free))
+    return f"{said} {say('finding.leaks', leaky=leaky, honest=honest)}"
 
 
-def _rivals(found: Report) -> list[str]:
+def _rivals(found: Report, say: Sentences) -> list[str]:
     rivals = [method for method in found.differences if method not in (CONTROL, ENSEMBLE, *RECIPES)]
     short = {method: _not_better(found, method) for method in rivals}
-    out = [f"The model does not beat {method}: {_each(metrics)}." for method, metrics in short.items() if metrics]
+    out = [
+        say("finding.not-better", method=say.name(method), each=_each(metrics, say))
+        for method, metrics in short.items()
+        if metrics
+    ]
     if rivals and not out:
-        out.append(f"The model beats all {len(rivals)} baselines in {' and '.join(map(_shown, _judged(found)))}.")
+        metrics = say.name(" and ").join(map(say.metric, _judged(found)))
+        out.append(say("finding.best", n=len(rivals), metrics=metrics))
     return out
 
 
-def _control(found: Report) -> list[str]:
+def _control(found: Report, say: Sentences) -> list[str]:
     out = []
     if _no_signal(found):
-        out.append(
-            f"No clear signal from attributes: with those of other customers it does about as well; own minus others': "
-            f"{_each(_not_better(found, CONTROL))}."
-        )
+        out.append(say("finding.no-signal", each=_each(_not_better(found, CONTROL), say)))
     auc = found.means[MODEL]["auc"]
     if auc.low <= 0.5 <= auc.high:
-        out.append(
-            f"AUC is at chance: {_plain(auc)} includes 0.5. It is not sure that the model finds the right one among "
-            f"products bought equally often."
-        )
+        out.append(say("finding.auc-chance", auc=say.interval(auc, "plain")))
     elif auc.high < 0.5:
-        out.append(f"AUC is below chance: {_plain(auc)}. Among products bought equally often the model errs.")
+        out.append(say("finding.auc-below", auc=say.interval(auc, "plain")))
     return out
 
 
@@ -187,50 +190,26 @@ def _no_signal(found: Report) -> bool:
     return CONTROL in found.differences and len(_not_better(found, CONTROL)) == len(_judged(found))
 
 
-def _remark_on(found: Report) -> str:
+def _remark_on(found: Report, say: Sentences) -> str:
     """The findings that qualify the headline, if there are any."""
-    said = _remark(found.inverse, found.customers)
-    if _no_signal(found):
-        but = "But it is not sure that attributes help: with those of other customers it does about as well."
-        said = f"{but} {said}".rstrip()
-    return said
+    said = _remark(found.inverse, found.customers, say)
+    return f"{say('remark.no-signal')} {said}".rstrip() if _no_signal(found) else said
 
 
-def _remark(inverse: Interval | None, customers: int) -> str:
+def _remark(inverse: Interval | None, customers: int, say: Sentences) -> str:
     """On the yardstick, from the difference between inverse popularity and popularity; or on how few were asked."""
     if inverse is not None and inverse.low > 0:
-        return "A bestseller list is a poor yardstick here: its inverse beats it."
-    return f"Only {customers} customers were asked: this is rough." if customers < FEW else ""
+        return say("remark.inverse")
+    return say("remark.few", n=customers) if customers < FEW else ""
 
 
-def _beats(difference: Interval, called: str) -> str:
-    how = {"better": "beats", "worse": "loses to"}.get(difference.reading, "is inside the noise of")
-    return f"{how} {called} ({_interval(difference)})"
+def _beats(difference: Interval, called: str, say: Sentences) -> str:
+    return say(f"beats.{reading(difference)}", called=called, interval=say.interval(difference, "difference"))
 
 
-def _interval(difference: Interval) -> str:
-    return f"{difference.mean:+.4f}, 95 % interval {difference.low:+.4f} to {difference.high:+.4f}"
-
-
-def _plain(found: Interval) -> str:
-    return f"{found.mean:.4f} ({found.low:.4f} to {found.high:.4f})"
-
-
-def _signed(found: Interval) -> str:
-    return f"{found.mean:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
-
-
-def _each(differences: Mapping[str, Interval]) -> str:
+def _each(differences: Mapping[str, Interval], say: Sentences) -> str:
     """By metric, the differences and what they say."""
-    return "; ".join(f"{_shown(metric)} {_signed(one)}, {one.reading}" for metric, one in differences.items())
-
-
-def _shown(metric: str) -> str:
-    """A metric's name as people write it.
-
-    >>> _shown("ndcg@10"), _shown("category_hit@3"), _shown("mrr")
-    ('NDCG@10', 'Category Hit@3', 'MRR')
-    """
-    name, at, k = metric.partition("@")
-    words = {"ndcg": "NDCG", "mrr": "MRR", "auc": "AUC", "hit": "Hit", "category_hit": "Category Hit"}
-    return words.get(name, name) + at + k
+    return "; ".join(
+        f"{say.metric(metric)} {say.interval(one, 'signed')}, {say(f'reading.{reading(one)}')}"
+        for metric, one in differences.items()
+    )

@@ -3,9 +3,9 @@
 import tomllib
 from functools import cache
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any
 
-Language = Literal["en", "ko"]
+from recsys_jax.evaluation.sentences import Language
 
 
 @cache

@@ -16,9 +16,10 @@ from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import write_file
 from recsys_jax.evaluation.findings import findings
 from recsys_jax.evaluation.report import Report
+from recsys_jax.evaluation.sentences import Language
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.report import panel
-from recsys_jax.report.labels import Language, labels
+from recsys_jax.report.labels import labels
 
 PAGE = "report.html"
 

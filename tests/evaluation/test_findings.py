@@ -2,7 +2,11 @@
 
 import json
 import math
+import re
+import tomllib
 from dataclasses import replace
+from importlib.resources import files
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -11,6 +15,7 @@ from recsys_jax.evaluation.engine import CONTROL, MODEL, Answers, Evaluation
 from recsys_jax.evaluation.findings import better_recipe, findings, headline
 from recsys_jax.evaluation.queries import top_lists
 from recsys_jax.evaluation.report import report
+from recsys_jax.evaluation.sentences import Language
 
 N = 400
 METRICS = ("hit@3", "category_hit@3", "mrr", "ndcg@3", "auc")
@@ -229,3 +234,34 @@ def test_the_better_of_two_recipes(wide, words):
 def test_two_recipes_that_both_beat_a_bestseller_list():
     said = better_recipe(report(evaluation(popularity=0.3, wide=0.4)), "deep", "wide")
     assert said.startswith("For customers never seen, deep is better than wide, and both beat a bestseller list. ")
+
+
+@pytest.mark.parametrize("split", ["cross-validation", "in-sample", "new-products", "time", "new-combinations"])
+@pytest.mark.parametrize("model", [0.5, 0.3, 0.1])
+def test_korean_says_the_same_figures(model, split):
+    """Each finding, in the same order, with the same figures, and nothing in English but names that both use."""
+    result = evaluation(model=model, inverse=0.35, bayes=0.4, control=model, category=0.5, auc=0.5, split=split, n=60)
+    found = report(replace(result, leak_free=evaluation(model=0.2)))
+    for of in (lambda language: [headline(found, language)], lambda language: findings(found, language=language)):
+        english, korean = of("en"), of("ko")
+        figures = [[re.findall(r"[+-]?\d+\.\d+", text) for text in one] for one in (english, korean)]
+        assert figures[0] == figures[1]
+        for text in korean:
+            assert set(re.findall("[A-Za-z]{2,}", text)) <= {"MRR", "NDCG", "AUC", "Hit"}
+
+
+def test_korean_of_two_recipes():
+    found = report(evaluation(wide=0.45, bayes=0.4))
+    english, korean = (better_recipe(found, "deep", "wide", language) for language in ("en", "ko"))
+    assert re.findall(r"[+-]?\d+\.\d+", english)[:2] == re.findall(r"[+-]?\d+\.\d+", korean)[:2]
+    first, *_ = korean.split(". ")
+    assert first == "처음 보는 고객에게는 deep 레시피가 wide 레시피보다 낫고, 둘 다 베스트셀러 목록보다 낫습니다"
+
+
+def test_every_sentence_has_each_language_and_the_same_fields():
+    texts = tomllib.loads(files("recsys_jax.evaluation").joinpath("findings.toml").read_text("utf-8"))
+    del texts["names"]
+    for one in (text for group in texts.values() for text in group.values()):
+        assert list(one) == list(get_args(Language))
+        named = [{name.lower() for name in re.findall(r"{(\w+)", text)} for text in one.values()]
+        assert named[0] == named[1]

@@ -4,7 +4,7 @@ import tomllib
 from importlib.resources import files
 from typing import get_args
 
-from recsys_jax.report.labels import Language
+from recsys_jax.evaluation.sentences import Language
 from recsys_jax.report.page import as_json
 
 
