@@ -13,8 +13,8 @@ from jaxtyping import Float64, Int
 from recsys_jax.data.features import doubtful, refuse_unreadable, refuse_unusable
 from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
-from recsys_jax.data.tables import SetAside, Table, Validation, look_alikes
-from recsys_jax.data.values import DATE, ID, as_key, near, parse_date
+from recsys_jax.data.tables import SetAside, Table, Validation
+from recsys_jax.data.values import DATE, ID, as_key, look_alikes, near, parse_date
 from recsys_jax.errors import InputError, shown
 
 

@@ -4,7 +4,7 @@ A request's table raises its first bad value; one that is `collecting` notes the
 aside. Whatever reads values refuses through the same `Table.refuse`, so it need not know which it reads.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -19,7 +19,6 @@ from recsys_jax.data.values import (
     as_key,
     composed,
     is_empty,
-    look,
     parse_date,
     plain,
     split_keys,
@@ -107,28 +106,27 @@ class Table:
 
     @classmethod
     def of(cls, rows: object, source: str) -> "Table":
-        """A table from a list of dicts, a mapping of columns, or a data frame.
+        """A table from a data frame of any library, a mapping of columns, a structured array, or a list of dicts.
 
         Raises `InputError` where `rows` is none of these or its columns differ in length.
         """
         if isinstance(rows, Table):
             return rows
         named: Iterable[tuple[Any, Any]]
-        if hasattr(rows, "iter_columns") and hasattr(rows, "schema"):  # a polars data frame
-            named = ((one.name, listed(one.to_list(), one.dtype)) for one in rows.iter_columns())
-        elif hasattr(rows, "columns") and hasattr(rows, "to_dict"):  # a pandas data frame
-            named = ((name, listed(column.tolist(), column.dtype)) for name, column in rows.items())  # type: ignore[attr-defined]
-        elif hasattr(rows, "to_pydict"):  # a pyarrow table
-            columns = (listed(column.to_pylist(), column.type) for column in rows.columns)  # type: ignore[attr-defined]
-            named = zip(rows.column_names, columns, strict=True)  # type: ignore[attr-defined]
+        frame = data_frame(rows, source)
+        if isinstance(rows, np.ndarray) and rows.dtype.names:
+            rows = {name: rows[name] for name in rows.dtype.names}
+        if frame is not None:
+            named = ((column.name, listed(column)) for column in frame.iter_columns())
         elif isinstance(rows, Mapping):
             for name, column in rows.items():
-                if isinstance(column, str | bytes | Mapping | set | frozenset) or not isinstance(column, Iterable):
+                single = not isinstance(column, Iterable) or getattr(column, "ndim", 1) == 0
+                if single or isinstance(column, str | bytes | Mapping | set | frozenset):
                     raise InputError(
                         f"{source}, {name}: found {shown(column)}; allowed: a list with one value per row (for one "
                         f"row, give a list of one dict)"
                     )
-            named = ((name, list(column)) for name, column in rows.items())
+            named = ((name, listed(column)) for name, column in rows.items())
         elif (
             isinstance(rows, Sequence)
             and not isinstance(rows, str | bytes)
@@ -143,8 +141,12 @@ class Table:
                 raise InputError(f"{source}: found {len(every):,} columns; allowed: rows with mostly the same columns")
             return cls(source, {name: [row.get(name) for row in texts] for name in every}, rows=len(rows))
         else:
-            found = type(rows).__name__
-            raise InputError(f"{source}: found {found}; allowed: a data frame, columns, or a list of dicts")
+            found, hint = type(rows).__name__, ""
+            if isinstance(rows, np.ndarray):
+                hint = "; of arrays, a structured one alone has names for its columns"
+            elif hasattr(type(rows), "columns"):  # Polars' lazy frames, Dask, DuckDB
+                hint = "; collect a lazy frame first, as its rows have no order until then"
+            raise InputError(f"{source}: found {found}; allowed: a data frame, columns, or a list of dicts{hint}")
         pairs = [(composed(str(name)), column) for name, column in named]
         different([name for name, _ in pairs], source)
         lengths = {name: len(column) for name, column in pairs}
@@ -289,20 +291,6 @@ class Table:
         return replace(self, columns=columns, numbers=numbers, rows=len(rows))
 
 
-def look_alikes(source: str, ids: Iterable[str]) -> list[str]:
-    """A note on ids that a person can't tell apart: by invisible characters, kinds of spaces, or width alone.
-
-    >>> look_alikes("p.csv", ["T01", "T01\u200b", "t01", "T 1", "T\u00a01"])
-    ["p.csv: the ids 'T01' and 'T01\\\\u200b' look alike, and so do 1 more; each is another one"]
-    """
-    seen: dict[str, str] = {}
-    pairs = [(seen[seems], one) for one in ids if seen.setdefault(seems := look(one), one) != one]
-    if not pairs:
-        return []
-    more = f", and so do {len(pairs) - 1:,} more" if pairs[1:] else ""
-    return [f"{source}: the ids {shown(pairs[0][0])} and {shown(pairs[0][1])} look alike{more}; each is another one"]
-
-
 def converted(convert: Callable[[Any], T | None], column: Iterable[Any]) -> list[T | None]:
     """What a function makes of each value; it is asked once of the same text, as a million purchases have few dates.
 
@@ -321,10 +309,78 @@ def converted(convert: Callable[[Any], T | None], column: Iterable[Any]) -> list
     return out
 
 
-def listed(values: list[Any], kind: object) -> list[Any]:
-    """The values of a column of a frame or an Arrow table; short floats stay short, so that ids know their digits."""
-    narrow = _NARROW.get(str(kind).lower())
-    return [narrow(value) if isinstance(value, float) else value for value in values] if narrow else values
+def listed(column: Any) -> list[Any]:
+    """The values of a column of a frame, an array or a list; short floats stay short, so that ids know their digits."""
+    read = getattr(column, "to_pylist", getattr(column, "to_list", None))  # Arrow's; that of pandas, Polars, narwhals
+    if read is None:
+        masked = isinstance(column, np.ma.MaskedArray)
+        return [None if one is np.ma.masked else one for one in column] if masked else list(column)
+    kind = str(getattr(column, "dtype", getattr(column, "type", ""))).lower()
+    narrow = _NARROW.get(kind.removesuffix("[pyarrow]"))
+    return [narrow(value) if isinstance(value, float) else value for value in read()] if narrow else list(read())
+
+
+def data_frame(rows: Any, source: str) -> Any:
+    """The rows as a narwhals frame, whichever library's they are; None where they are no data frame in memory.
+
+    Raises `InputError` where two columns have the same name.
+    """
+    if not hasattr(type(rows), "columns"):  # of the type: a lazy frame works for its columns
+        return None
+    import narwhals as nw  # here, since it takes longer than all else of this room, which most read files with
+
+    arrow = hasattr(rows, "to_pydict")  # a table or a record batch
+    try:
+        if arrow:
+            return nw.from_arrow(rows, backend="pyarrow")
+        found = nw.from_native(rows, eager_only=True, pass_through=True)
+    except nw.exceptions.DuplicateError:
+        different([str(name) for name in (rows.schema.names if arrow else rows.columns)], source)
+        raise
+    return found if isinstance(found, nw.DataFrame) else None
+
+
+def only_column(values: object, source: str) -> object:
+    """The values of a data frame of one column; anything else as it is."""
+    frame = data_frame(values, source)
+    return values if frame is None or len(frame.columns) != 1 else listed(frame[:, 0])
+
+
+def answered(
+    rows: object, table: Table, key: str, row_of: list[int], columns: Mapping[str, tuple[type, list[Any]]]
+) -> Any:
+    """Columns, each with the type of its values, about some rows of a table, in the kind of `rows`, which it is of.
+
+    A frame of the same library, a list of dicts where they are one, else a mapping of columns. First stands the table's
+    own column `key`, with its type, or without one the numbers of the rows, from 1.
+    """
+    own, frame = table.columns.get(key), data_frame(rows, table.source)
+    name = free(key if own is not None else "row", columns)
+    first = [row + 1 if own is None else own[row] for row in row_of]
+    if frame is None:
+        every = {name: first, **{other: values for other, (_, values) in columns.items()}}
+        many = isinstance(rows, Sequence)
+        return [dict(zip(every, one, strict=True)) for one in zip(*every.values(), strict=True)] if many else every
+    import narwhals as nw
+
+    kinds = {int: nw.Int64(), float: nw.Float64(), str: nw.String()}
+
+    def series(name: str, kind: type, values: list[Any]) -> Any:
+        found = [None if one is None else kind(one) for one in values]
+        return nw.new_series(name, found, kinds[kind], backend=frame.implementation)
+
+    column = None if own is None else frame[:, list(table.columns).index(key)]
+    ids = series(name, int, first) if column is None else nw.maybe_reset_index(column[row_of])
+    return nw.from_dict({name: ids, **{other: series(other, *column) for other, column in columns.items()}}).to_native()
+
+
+def free(name: str, taken: Collection[str]) -> str:
+    """The name, with lines under it where it is taken.
+
+    >>> free("row", ["row", "row_"])
+    'row__'
+    """
+    return name if name not in taken else free(f"{name}_", taken)
 
 
 def different(names: Sequence[str], source: str) -> None:

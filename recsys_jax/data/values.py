@@ -7,7 +7,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Collection, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import Collection, Iterable, KeysView, Mapping, Sequence, ValuesView
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -135,6 +135,20 @@ def look(text: str) -> str:
         return text
     seen = (one for one in unicodedata.normalize("NFKC", text) if unicodedata.category(one) != "Cf")
     return " ".join("".join(seen).split())
+
+
+def look_alikes(source: str, ids: Iterable[str]) -> list[str]:
+    """A note on ids that a person can't tell apart: by invisible characters, kinds of spaces, or width alone.
+
+    >>> look_alikes("p.csv", ["T01", "T01\u200b", "t01", "T 1", "T\u00a01"])
+    ["p.csv: the ids 'T01' and 'T01\\\\u200b' look alike, and so do 1 more; each is another one"]
+    """
+    seen: dict[str, str] = {}
+    pairs = [(seen[seems], one) for one in ids if seen.setdefault(seems := look(one), one) != one]
+    if not pairs:
+        return []
+    more = f", and so do {len(pairs) - 1:,} more" if pairs[1:] else ""
+    return [f"{source}: the ids {shown(pairs[0][0])} and {shown(pairs[0][1])} look alike{more}; each is another one"]
 
 
 def as_id(value: object) -> str | None:
@@ -279,7 +293,8 @@ def as_list(value: object) -> list[Any] | None:
         return sorted(value, key=str)  # its own order differs from process to process
     if isinstance(value, Sequence | KeysView | ValuesView):
         return None if isinstance(value, str | bytes | bytearray | memoryview) else list(value)
-    read = None if is_scalar(value) else getattr(value, "to_pylist", getattr(value, "tolist", None))
+    names = () if is_scalar(value) else ("to_pylist", "tolist", "to_list")  # Arrow, NumPy and pandas, Polars
+    read = next((getattr(value, name) for name in names if hasattr(value, name)), None)
     found = read() if read is not None else None
     return found if isinstance(found, list) else None
 

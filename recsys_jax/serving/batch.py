@@ -18,10 +18,10 @@ from jaxtyping import Int
 from recsys_jax import stopping
 from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.files import replace_file, sheet_text, sync_folder
-from recsys_jax.data.tables import Table
+from recsys_jax.data.tables import Table, free
 from recsys_jax.data.values import near
 from recsys_jax.errors import InputError, shown
-from recsys_jax.serving.catalogue import Ranking
+from recsys_jax.serving.catalogue import RECOMMENDED, Ranking
 from recsys_jax.serving.customer_file import Source, values
 from recsys_jax.serving.history import History, bought_again
 from recsys_jax.serving.recommender import Recommender
@@ -37,7 +37,6 @@ except ImportError:  # `Source` says so
 CUSTOMERS, PLACES = 8192, 2**20
 # A part of the job is finished after so many seconds: no more is lost by an interruption, and its notes take no time.
 SECONDS = 5.0
-RECOMMENDED = ("place", "product_id", "score", "popularity", "boost")
 
 
 @dataclass
@@ -328,10 +327,6 @@ def _schemas(source: Source) -> tuple[Any, Any]:
 
     And those of the side file: those of the input, the row's number, and the reason.
     """
-
-    def free(name: str, taken: Sequence[str]) -> str:
-        """The name, with lines under it where it is taken."""
-        return name if name not in taken else free(f"{name}_", taken)
 
     customer = ("row", arrow.int64())
     if source.id:

@@ -4,6 +4,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import NoneType
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32
 
 from recsys_jax.data.schema import Categorical, Numeric
-from recsys_jax.data.tables import Table
+from recsys_jax.data.tables import Table, answered, only_column
 from recsys_jax.data.values import as_id, as_ids, as_key, as_list, as_plain, near, parse_number
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.models.trained import TrainedModel
@@ -21,6 +22,10 @@ from recsys_jax.serving.history import BOUGHT
 
 MOST = 8
 """Where boost rules add more to a score, from 0 to 1, 32 bits no longer tell its last digits."""
+
+
+# The columns on a place of a customer's list, of files and frames alike.
+RECOMMENDED = ("place", "product_id", "score", "popularity", "boost")
 
 
 class Ranking(NamedTuple):
@@ -242,7 +247,7 @@ class Catalogue:
         if wanted.available is None:
             return None
         where = f"{source}, available"
-        ids = as_ids(wanted.available, alone=False)
+        ids = as_ids(only_column(wanted.available, where), alone=False)
         if ids is None:
             raise InputError(f"{where}: found {shown(wanted.available)}; allowed: a list of ids of products")
         rows = self.known(ids)
@@ -294,9 +299,29 @@ class Catalogue:
 
     def described(self) -> dict[str, list[Any]]:
         """What people know the products by, a list for each kind that any product has."""
-        names = [name for name in self.shown[0] if name != "product_id"]
-        columns = {name: [one[name] for one in self.shown] for name in names}
-        return {name: column for name, column in columns.items() if any(one is not None for one in column)}
+        return {name: [one[name] for one in self.shown] for name in self.kinds}
+
+    @cached_property
+    def kinds(self) -> dict[str, type]:
+        """The type that holds all values of each kind that any product has: int, float (gaps too) or str."""
+        found = {name: {type(one[name]) for one in self.shown} for name in self.shown[0] if name != "product_id"}
+        number = {int, float, NoneType}
+        return {
+            name: int if types == {int} else float if types <= number else str
+            for name, types in found.items()
+            if types != {NoneType}
+        }
+
+    def answered(self, rows: object, table: Table, key: str, lists: Sequence[Sequence[Mapping[str, Any]]]) -> Any:
+        """The entries of each row's list as `data.tables.answered` gives them: one row per customer and place."""
+        row_of = [row for row, found in enumerate(lists) for _ in found]
+        entries = [one for found in lists for one in found]
+        kinds = dict(zip(RECOMMENDED[1:], (str, float, float, float), strict=True)) | self.kinds
+        columns: dict[str, tuple[type, list[Any]]] = {
+            "place": (int, [place for found in lists for place in range(1, len(found) + 1)]),
+            **{name: (kind, [one[name] for one in entries]) for name, kind in kinds.items()},
+        }
+        return answered(rows, table, key, row_of, columns)
 
     def length(self, top_n: object, source: str) -> int:
         """How many products a list has. Raises `InputError` where `top_n` is no number of products."""

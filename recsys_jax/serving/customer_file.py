@@ -120,7 +120,7 @@ def _column(of_products: list[Any]) -> Any:
 def values(column: Any) -> list[Any]:
     """The column as Python's values; one that cannot be one, such as a text that is not UTF-8, fails alone."""
     try:
-        return listed(column.to_pylist(), column.type)
+        return listed(column)
     except (ValueError, OverflowError):
         return [_value(scalar) for scalar in column]
 

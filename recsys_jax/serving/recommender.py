@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float32, Int32
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import refuse_unreadable
 from recsys_jax.data.schema import Schema
-from recsys_jax.data.tables import Table
+from recsys_jax.data.tables import Table, only_column
 from recsys_jax.data.values import as_id, as_list, composed, near
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.models.single import SingleTower
@@ -193,29 +193,35 @@ class Recommender:
         categories: Sequence[object] | None = None,
         available: Sequence[object] | None = None,
         strict: bool = False,
-    ) -> list[list[dict[str, Any]]]:
+        as_frame: bool = False,
+    ) -> Any:
         """`recommend` for many customers at once; the lists are those of `recommend`, row by row.
 
         Scores agree with those of `recommend` to about 1e-7, so products with closer scores may swap places.
 
         Args:
-            rows: a data frame, a mapping of columns, or a list of dicts with the customers' attributes. Other columns
-                are ignored, but one that looks like a misspelt attribute is refused.
+            rows: a data frame (pandas, Polars, Arrow, ...), a mapping of columns, a structured array, or a list of
+                dicts with the customers' attributes. Other columns are ignored, but one that looks like a misspelt
+                attribute is refused.
             purchased_products: the ids to exclude for each row; by default those in the column of that name and in the
                 dataset's own column of purchases, if there are any. What the recommender knows by the column with the
                 customers' ids is excluded in any case.
             top_n, categories, available, strict: as in `recommend`.
+            as_frame: whether to give, instead of lists, one row per customer and place with the columns that
+                `recsys-jax score --names` writes (`boosts` is left out), in the kind of `rows`: a frame of the same
+                library, a list of dicts where they are one, else a mapping of columns.
 
         Raises `InputError` as `recommend` does, with the row; or where `purchased_products` is no list of that length.
         """
         # Rounded up, so that few programs serve every top_n.
         wanted = Wanted(top_n, categories, available, strict)
-        ranked = self._rank("recommend_batch()", rows, purchased_products, wanted, compiled=bucket)
-        catalogue, met, products, cosines = ranked
-        return [
+        table = Table.of(rows, "recommend_batch()")
+        catalogue, met, products, cosines = self._rank(table.source, table, purchased_products, wanted, compiled=bucket)
+        lists = [
             catalogue.entries(self.boosts, found[found >= 0], own[found >= 0], rules)
             for found, own, rules in zip(products, cosines, met, strict=True)
         ]
+        return catalogue.answered(rows, table, self.model.schema.customers.id, lists) if as_frame else lists
 
     def rank_batch(
         self,
@@ -310,7 +316,7 @@ class Recommender:
 
         Raises `InputError` for an id that no product has, and where none would be left; nothing is removed then.
         """
-        ids = as_list(product_ids)
+        ids = as_list(only_column(product_ids, "remove_products()"))
         require(ids is not None, "remove_products()", product_ids, "a list of ids")
         with self._changing:
             old, rows, unknown = self._catalogue, self._catalogue.known(ids or ()), self.unmatched(ids or ())
@@ -328,7 +334,7 @@ class Recommender:
         """
         table = self._with_optional_columns(Table.of(rows, source))
         if purchased is not None:
-            lists = as_list(purchased)
+            lists = as_list(only_column(purchased, source))
             if lists is None or len(lists) != len(table):
                 found = shown(purchased) if lists is None else f"{len(lists)} lists"
                 allowed = f"a list of product ids for each of the {len(table)} rows"

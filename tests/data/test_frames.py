@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,34 @@ def refused(call) -> str:
     return str(caught.value)
 
 
+def structured(text: str) -> np.ndarray:
+    """A structured array of texts, in which empty cells are masked."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    array = np.array([tuple(row.values()) for row in rows], [(name, "U40") for name in rows[0]])
+    return np.ma.array(array, mask=[tuple(value == "" for value in row.values()) for row in rows])
+
+
+def in_library(text: str) -> dict:
+    """A mapping whose columns are series and arrays of several libraries."""
+    frame = pd.read_csv(io.StringIO(text), dtype=str)
+    kinds = [pl.Series, pa.array, pd.Series, pd.Index, lambda values: pa.chunked_array([values])]
+    columns = ([None if one is np.nan else one for one in column] for _, column in frame.items())
+    return {name: kind(column) for name, kind, column in zip(frame, kinds, columns, strict=False)}
+
+
 FRAMES = {
     "pandas": lambda text: pd.read_csv(io.StringIO(text)),
+    "pandas nullable": lambda text: pd.read_csv(io.StringIO(text)).convert_dtypes(),
+    "pandas categories": lambda text: pd.read_csv(io.StringIO(text), dtype="category"),
+    "pandas of arrow": lambda text: pd.read_csv(io.StringIO(text), dtype_backend="pyarrow"),
+    "polars categories": lambda text: pl.read_csv(io.StringIO(text), infer_schema=False).cast(pl.Categorical),
+    "arrow batch": lambda text: pa.RecordBatch.from_pylist(list(csv.DictReader(io.StringIO(text)))),
+    "arrow dictionaries": lambda text: pa.table(
+        {name: pa.array(column).dictionary_encode() for name, column in FRAMES["text columns"](text).items()}
+    ),
+    "text columns": lambda text: pd.read_csv(io.StringIO(text), dtype=object, keep_default_na=False).to_dict("list"),
+    "structured array": structured,
+    "series": in_library,
     "polars": lambda text: pl.read_csv(io.StringIO(text)),
     "arrow": lambda text: pa.Table.from_pylist(list(csv.DictReader(io.StringIO(text)))),
     "dicts": lambda text: list(csv.DictReader(io.StringIO(text))),
@@ -119,6 +146,100 @@ def test_a_batch_of_any_frame_is_its_rows(films_model, kind):
         assert [one["product_id"] for one in found] == [one["product_id"] for one in alone]
 
 
+BIG = 2**53 + 1
+SHORT = "float[pyarrow]"
+TYPED = {
+    "nullable": (pd.Series([BIG, None], dtype="Int64"), [str(BIG), ""]),
+    "of arrow": (pd.Series([BIG, None], dtype="int64[pyarrow]"), [str(BIG), ""]),
+    "polars": (pl.Series([2**64 - 1, None], dtype=pl.UInt64), [str(2**64 - 1), ""]),
+    "polars, 128 bits": (pl.Series([2**100], dtype=pl.Int128), [str(2**100)]),
+    "arrow": (pa.chunked_array([pa.array([BIG, None])]), [str(BIG), ""]),
+    "decimals": (pl.Series(["1061.00", None]).cast(pl.Decimal(38, 2)), ["1061", ""]),
+    "enum": (pl.Series(["b", None], dtype=pl.Enum(["a", "b"])), ["b", ""]),
+    "large texts": (pa.chunked_array([pa.array(["b", None], pa.large_string())]), ["b", ""]),
+    "text views": (pa.chunked_array([pa.array(["b", None], pa.string_view())]), ["b", ""]),
+    "short": (pd.Series([0.1, 2.0**24 - 1], dtype="float32"), ["0.1", "16777215"]),
+    "short of arrow": (pd.Series([0.1, None], dtype=SHORT), ["0.1", ""]),
+    "short and nullable": (pd.Series([0.1, None], dtype="Float32"), ["0.1", ""]),
+    "half": (pl.Series([0.1, None], dtype=pl.Float16), ["0.1", ""]),
+    "runs": (pa.chunked_array([pa.RunEndEncodedArray.from_arrays([2, 3], ["b", None])]), ["b", "b", ""]),
+    "sparse": (pd.Series(pd.arrays.SparseArray([1.0, np.nan])), ["1", ""]),
+}
+
+
+@pytest.mark.parametrize("kind", TYPED)
+def test_a_typed_column_has_its_values_to_the_last_digit(kind):
+    """In a frame of the column's library, and as it is in a mapping."""
+    column, wanted = TYPED[kind]
+    one = {pd.Series: pd.DataFrame, pl.Series: pl.DataFrame, pa.ChunkedArray: pa.table}[type(column)]
+    for rows in (one({"x": column}), {"x": column}):
+        assert Table.of(rows, "t").keys("x") == wanted
+
+
+MOMENT = datetime(2024, 3, 1, 9, 30, tzinfo=timezone(timedelta(hours=9)))
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Series([MOMENT]),
+        pd.Series([MOMENT]).dt.tz_convert("Asia/Seoul"),
+        pd.Series([MOMENT]).dt.tz_convert("UTC").dt.tz_localize(None),
+        pl.Series([MOMENT]).dt.convert_time_zone("Asia/Seoul"),
+        pl.Series([MOMENT]).dt.replace_time_zone(None).dt.cast_time_unit("ns"),
+        pa.array([MOMENT], pa.timestamp("s", "Asia/Seoul")),
+        np.array(["2024-03-01T00:30"], "datetime64[ns]"),
+    ],
+    ids=["offset", "zone", "no zone", "polars", "polars ns", "arrow", "numpy"],
+)
+def test_a_moment_is_the_same_in_every_library(column):
+    """Without a time zone, UTC is meant."""
+    assert Table.of({"x": column}, "t").dates("x") == [datetime(2024, 3, 1, 0, 30, tzinfo=UTC).timestamp()]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pd.Series([["a", None, "b"], None]),
+        pd.Series([["a", None, "b"], None], dtype=pd.ArrowDtype(pa.list_(pa.string()))),
+        pl.Series([["a", None, "b"], None]),
+        pl.Series([["a", "b"], []], dtype=pl.List(pl.Categorical)),
+        pa.array([["a", None, "b"], None], pa.large_list(pa.string())),
+        pa.array([[0, 1], None], pa.list_(pa.int8())).cast(pa.list_(pa.string())),
+    ],
+    ids=["pandas", "pandas of arrow", "polars", "polars categories", "arrow", "arrow cast"],
+)
+def test_a_column_of_lists_is_one_in_every_library(column):
+    first, second = Table.of({"x": column}, "t").id_lists("x")
+    assert (first in (["a", "b"], ["0", "1"]), second) == (True, [])
+
+
+def test_a_record_array_and_masked_values():
+    array = np.rec.array([(1.5, "x"), (2.5, "y")], names="a,b")
+    assert Table.of(array, "t").columns == {"a": [1.5, 2.5], "b": ["x", "y"]}
+    assert Table.of({"a": np.ma.array([1, 2], mask=[True, False])}, "t").columns == {"a": [None, 2]}
+
+
+ALLOWED = "allowed: a data frame, columns, or a list of dicts; "
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (np.zeros((2, 2)), f"t: found ndarray; {ALLOWED}of arrays, a structured one alone has names for its columns"),
+        (pl.LazyFrame({"a": [1]}), f"t: found LazyFrame; {ALLOWED}collect a lazy frame first, as its rows have no"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), "t: two columns have the same name: a, a"),
+        (pa.table([[1], [2]], names=["a", "a"]), "t: two columns have the same name: a, a"),
+        (pa.table([[1], [2]], names=["a", "a"]).to_batches()[0], "t: two columns have the same name: a, a"),
+        ({"a": np.array(3)}, "t, a: found array(3); allowed: a list with one value per row"),
+        (pd.Series([1]), "t: found Series; allowed: a data frame, columns, or a list of dicts"),
+    ],
+    ids=["array", "lazy", "pandas twice", "arrow twice", "batch twice", "single", "series"],
+)
+def test_a_table_without_names_or_order_is_refused(rows, words):
+    assert refused(lambda: Table.of(rows, "t")).startswith(words)
+
+
 # Missing values
 
 CELLS = ["KR", "FR", "NA", "Prefer not to say", "", "KR"]
@@ -126,7 +247,10 @@ AGES = ["30", "-1", "NA", "41", "", "50"]
 MISSING = 'missing_values = ["NA", "Prefer not to say", -1]\n'
 
 
-KINDS = ["csv", "json", "jsonl", "parquet", "pandas", "pandas texts", "polars", "arrow"]
+MADE = {"pandas texts": lambda text: pd.read_csv(io.StringIO(text), keep_default_na=False, dtype=str), **FRAMES}
+MADE["arrow"] = lambda text: pa.Table.from_pandas(pd.read_csv(io.StringIO(text)))
+MADE["polars"] = lambda text: pl.read_csv(io.StringIO(text), null_values=["NA"])
+KINDS = ["csv", "json", "jsonl", "parquet", *MADE]
 
 
 def written(tmp_path: Path, kind: str, rows: list[dict]) -> Table:
@@ -142,14 +266,8 @@ def written(tmp_path: Path, kind: str, rows: list[dict]) -> Table:
         (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
     elif kind == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "t.parquet")
-    elif kind == "pandas":  # reads "NA" as NaN, and the ages as floats
-        return Table.of(pd.read_csv(tmp_path / "t.csv"), "t")
-    elif kind == "pandas texts":
-        return Table.of(pd.read_csv(tmp_path / "t.csv", keep_default_na=False, dtype=str), "t")
-    elif kind == "polars":
-        return Table.of(pl.read_csv(tmp_path / "t.csv", null_values=["NA"]), "t")
-    elif kind == "arrow":
-        return Table.of(pa.Table.from_pandas(pd.read_csv(tmp_path / "t.csv")), "t")
+    elif kind in MADE:  # pandas reads "NA" as NaN, and the ages as floats
+        return Table.of(MADE[kind](text.getvalue()), "t")
     return read_table(tmp_path / f"t.{kind}")
 
 
