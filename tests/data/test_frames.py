@@ -167,6 +167,7 @@ TYPED = {
 }
 
 
+@pytest.mark.wild
 @pytest.mark.parametrize("kind", TYPED)
 def test_a_typed_column_has_its_values_to_the_last_digit(kind):
     """In a frame of the column's library, and as it is in a mapping."""
@@ -179,6 +180,7 @@ def test_a_typed_column_has_its_values_to_the_last_digit(kind):
 MOMENT = datetime(2024, 3, 1, 9, 30, tzinfo=timezone(timedelta(hours=9)))
 
 
+@pytest.mark.wild
 @pytest.mark.parametrize(
     "column",
     [
@@ -197,6 +199,7 @@ def test_a_moment_is_the_same_in_every_library(column):
     assert Table.of({"x": column}, "t").dates("x") == [datetime(2024, 3, 1, 0, 30, tzinfo=UTC).timestamp()]
 
 
+@pytest.mark.wild
 @pytest.mark.parametrize(
     "column",
     [
@@ -214,6 +217,7 @@ def test_a_column_of_lists_is_one_in_every_library(column):
     assert (first in (["a", "b"], ["0", "1"]), second) == (True, [])
 
 
+@pytest.mark.wild
 def test_a_record_array_and_masked_values():
     array = np.rec.array([(1.5, "x"), (2.5, "y")], names="a,b")
     assert Table.of(array, "t").columns == {"a": [1.5, 2.5], "b": ["x", "y"]}
@@ -223,6 +227,7 @@ def test_a_record_array_and_masked_values():
 ALLOWED = "allowed: a data frame, columns, or a list of dicts; "
 
 
+@pytest.mark.wild
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
