@@ -9,14 +9,14 @@ import numpy as np
 
 from recsys_jax.console.embedding import Colouring, embedding_space
 from recsys_jax.console.plots import results_by_segment, segment_numbers
-from recsys_jax.console.tables import Grid, Page, beside, differences, figure, plus_minus, write_page
+from recsys_jax.console.tables import Grid, Page, beside, differences, figure, plus_minus, say, write_page
 from recsys_jax.console.terminal import json_text
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import sheet_text, write_file
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.bootstrap import Interval
-from recsys_jax.evaluation.engine import ALL, ENSEMBLE, MODEL, Evaluation
-from recsys_jax.evaluation.findings import best_baseline, findings, headline
+from recsys_jax.evaluation.engine import ALL, ALONE, CONTROL, ENSEMBLE, MODEL, Evaluation
+from recsys_jax.evaluation.findings import best_baseline, findings, headline, most_important
 from recsys_jax.evaluation.report import Report, six
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.storage import runs
@@ -27,6 +27,8 @@ def summary(found: Report) -> None:
     found = found.leak_free or found
     mrr = {name: by_metric["mrr"] for name, by_metric in found.means.items()}
     beside(MODEL, best_baseline(found), mrr, found.difference)
+    if matters := most_important(found):
+        say(f"  {matters}", lines=1)
 
 
 def write(
@@ -54,6 +56,7 @@ def write(
     if found.leak_free is not None:
         honest = findings(found.leak_free)
         page += _page(found.leak_free, f"{title}, without the leak", honest)
+    page += _importance(found.leak_free or found)
     runs.forget(run, [protocol], ())
     out = run / protocol
     write_file(out / "results.csv", _results_csv(found.evaluation, dataset))
@@ -132,6 +135,22 @@ def _per_customer(found: Report) -> Grid:
             plain = [figure(means[f"{name}@{k}"].mean) for name in ("precision", "recall")]
             rows.append([method, *plain, *(plus_minus(means[f"{name}@{k}"]) for name in ("map", "ndcg"))])
     return Grid(("per customer", "precision", "recall", "MAP", "NDCG"), rows)
+
+
+def _importance(found: Report) -> list[str | Grid]:
+    """What is lost by each attribute, and by all of them at once; nothing where that was not measured."""
+    if not found.importance:
+        return []
+    stated = {name: f"{name} ({share:.0%})".replace("%", " %") for name, share in found.evaluation.stated.items()}
+    lost = {stated[name]: {"MRR": one} for name, one in found.importance.items()}
+    lost["all attributes at once"] = {"MRR": found.differences[CONTROL]["mrr"]}
+    return [
+        "# What the model listens to",
+        f"How much MRR is lost where one attribute alone is another customer's: the mean of {ALONE} shuffles between "
+        f"the customers asked, of whom the share in parentheses states it. Attributes that go together stand in for "
+        f"each other, so each may lose little and all together much.",
+        differences("own minus another's", lost, "own is"),
+    ]
 
 
 def _results_csv(result: Evaluation, dataset: Dataset) -> str:

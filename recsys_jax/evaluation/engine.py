@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float64, Int
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.splits import DatasetOfFold, Derived, Fold, Split
 from recsys_jax.errors import Diverged, InputError, require, require_seed
-from recsys_jax.evaluation.methods import Method, Progress, trained
-from recsys_jax.evaluation.queries import Lists, Queries, Scorer, join_lists
+from recsys_jax.evaluation.methods import Learned, Method, Progress, trained
+from recsys_jax.evaluation.queries import Lists, Queries, Scorer, attribute_rows, join_lists
 from recsys_jax.models.popularity import flat
 from recsys_jax.models.trained import TrainedModel
 
@@ -24,6 +24,7 @@ MODEL = "model"  # the method that a report is about: the others are compared wi
 ENSEMBLE = "ensemble"  # the method that ranks by the mean score of the model's seeds
 CONTROL = "model, attributes shuffled"  # each held-out customer has another one's attributes: no knowledge of people
 SHUFFLES = 5  # of the control, whose figures are the means: its own noise is half of one shuffle's or less
+ALONE = 3  # shuffles of each attribute alone, for every seed's model; what noise they leave is in the intervals
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,11 @@ class Evaluation:
     """Whether, in training, counts of purchases vary no more than by chance."""
     leak_free: "Evaluation | None" = None
     """The same where attributes were derived from the purchases asked for: without them."""
+    lost: Mapping[str, Float64[np.ndarray, "s n"]] = field(default_factory=dict)
+    """By attribute that a model reads, the MRR that each query loses where it is another customer's, by the model of
+    each seed: none of what has a `leak_free`, in-sample, and without a control."""
+    stated: Mapping[str, float] = field(default_factory=dict)
+    """By attribute of `lost`, the share of the customers asked who state it."""
 
     @cached_property
     def values(self) -> dict[str, dict[str, Float64[np.ndarray, " n"]]]:
@@ -155,8 +161,9 @@ def evaluate(
 
     Vocabularies, scaling, popularity and models are fitted inside the fold; so is whatever `dataset_of_fold` fits,
     such as personas. Where that comes with and without a leak, what was learned is asked both ways. Nothing is computed
-    but the `methods` named. With `control`, `MODEL` among them is asked with attributes shuffled by `seed`, too.
-    `progress` is called with how much is done, of how much, and what is being done, in a few words.
+    but the `methods` named. With `control`, `MODEL` among them is asked with attributes shuffled by `seed`, too: all at
+    once and, without the leak where there is one, each alone. `progress` is called with how much is done, of how much,
+    and what is being done, in a few words.
 
     Raises `InputError` for a length or seed that is not allowed; where a split doesn't hold customers out whole, which
     `dataset_of_fold` needs; and for a training that diverges, with the method's name.
@@ -193,6 +200,9 @@ def evaluate(
                     view.answers[ENSEMBLE] = _answers([learned.ensemble(view.dataset)], view.queries)
                 if control and name == MODEL:
                     view.answers[CONTROL] = _control(scorers, view.queries, np.random.default_rng([seed, number]))
+                    if view is folds[-1][-1]:
+                        # A stream of its own: the control's shuffles are what they would be without it.
+                        view.lost.update(_lost(learned, view, np.random.default_rng([seed, number, 1])))
                 began = time.perf_counter()
     if progress is not None:
         progress(total, total, "")
@@ -253,6 +263,7 @@ class _View:
     dataset: Dataset
     queries: Queries
     answers: dict[str, Answers] = field(default_factory=dict)
+    lost: dict[str, Float64[np.ndarray, "s n"]] = field(default_factory=dict)
 
 
 def _join(views: Sequence[_View], split: Split, ks: Sequence[int]) -> Evaluation:
@@ -263,6 +274,12 @@ def _join(views: Sequence[_View], split: Split, ks: Sequence[int]) -> Evaluation
         if (of_customers := view.dataset.segments) is not None:
             segments += [of_customers[row] for row in view.queries.pairs[:, 0]]
     names = sorted(views[0].answers, key=lambda name: name == CONTROL)
+    read = list(dict.fromkeys(column for view in views for column in view.lost))
+    # A model that was left without an attribute in its fold loses nothing by it.
+    lost = {
+        column: np.concatenate([one.lost.get(column, 0 * one.answers[MODEL].values["mrr"]) for one in views], axis=1)
+        for column in read
+    }
     return Evaluation(
         split=split.name,
         protocol=split.title,
@@ -275,6 +292,8 @@ def _join(views: Sequence[_View], split: Split, ks: Sequence[int]) -> Evaluation
         listed=np.concatenate([view.queries.listed for view in views]),
         candidates=max(len(view.queries.candidates) for view in views),
         flat=all(flat(view.queries.counts.astype(np.float64)) for view in views),
+        lost=lost,
+        stated={column: float(np.mean([said for view in views for said in _stated(view, column)])) for column in read},
     )
 
 
@@ -313,6 +332,35 @@ def _control(scorers: Sequence[Scorer], queries: Queries, rng: np.random.Generat
         for each in ([values for values, _, _ in found], [values for _, _, values in found])
     )
     return Answers(means, of_customers=of_customers)
+
+
+def _lost(learned: Learned, view: _View, rng: np.random.Generator) -> dict[str, Float64[np.ndarray, "s n"]]:
+    """By attribute, the mean over shuffles of the MRR that each query loses where that alone is another customer's.
+
+    Who lends it is drawn as for the control. Customers who state the same and are lent the same are one.
+    """
+    own, customers, queries = view.answers[MODEL].values["mrr"], view.dataset.customers, view.queries
+    asked = queries.listed
+    lenders = asked if len(asked) > 1 else np.arange(len(customers))
+    others = np.concatenate([rng.permutation(lenders)[: len(asked)] for _ in range(ALONE)])
+    first, group = attribute_rows(view.dataset)
+    pairs, row = np.unique(np.tile(group[asked], ALONE) * len(first) + group[others], return_inverse=True)
+    ours, theirs = (customers.select(first[each].tolist()) for each in np.divmod(pairs, len(first)))
+    queries, lost = queries.repeated(ALONE), {}
+    for column in learned.columns:
+        handed = replace(ours, columns={**ours.columns, column: theirs.column(column)})
+        scorers = learned.scorers(replace(view.dataset, customers=handed))
+        ranked = [queries.reciprocal_ranks(replace(scorer, group=scorer.group[row])) for scorer in scorers]
+        # The mean of differences, not the difference of means: what changes nothing loses exactly nothing.
+        lost[column] = (own[:, None] - np.stack(ranked).reshape(len(own), ALONE, -1)).mean(axis=1)
+    return lost
+
+
+def _stated(view: _View, column: str) -> list[bool]:
+    """Whether each customer asked states an attribute."""
+    [feature, *_] = (one for one in view.dataset.schema.customers.features if one.column == column)
+    values = view.dataset.customers.column(column)
+    return [said not in (None, []) for said in feature.read(values[row] for row in view.queries.listed.tolist())]
 
 
 def _means(values: Float64[np.ndarray, "s n"]) -> Float64[np.ndarray, " s"]:

@@ -52,6 +52,18 @@ def headline(found: Report, language: Language = "en") -> str:
     return f"{said} {_remark_on(found, say)}".rstrip()
 
 
+def most_important(found: Report, language: Language = "en") -> str:
+    """The attribute by which most MRR is lost, in a line; empty where none is lost beyond the noise.
+
+    Of the figures that the headline is of; where that says that attributes may not help, there is nothing to add.
+    """
+    found, say = found.leak_free or found, Sentences(language)
+    name, lost = next(iter(found.importance.items()), ("", None))
+    if lost is None or reading(lost) != "better" or _no_signal(found):
+        return ""
+    return say("importance.most", name=name, lost=say.interval(lost, "plain"))
+
+
 def better_recipe(found: Report, own: str, other: str, language: Language = "en") -> str:
     """Which of two recipes serves new customers better, and whether either beats a bestseller list; then the figures.
 

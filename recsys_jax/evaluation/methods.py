@@ -46,6 +46,8 @@ class Learned:
     """What ranks the products for a dataset's customers: one scorer for each seed."""
     ensemble: Callable[[Dataset], Scorer] | None = None
     """The mean score of the models of all seeds, where that is asked for, too."""
+    columns: tuple[str, ...] = ()
+    """The columns of the customers that a model reads, for any dataset with them; none where no model does."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def tuned(trials: int, seeds: Sequence[int], *, seed: int = 0, recipe: Recipe = 
         found = tune(dataset, fold.train, trials, seed=seed, recipe=recipe, progress=tuning)
         models = _fit(dataset, fold, found.config, seeds, number, training)
         note = ", ".join(f"{name} {getattr(found.config, name):.3g}" for name in SPACES[recipe])
-        return Learned(lambda view: [model_scorer(model, view, note) for model in models])
+        return _learned(models, note=note)
 
     return Method(learn, tuple(seeds) if STARTS[recipe].seeded else ())
 
@@ -124,10 +126,11 @@ def model_scorer(model: TrainedModel | Ensemble, dataset: Dataset, note: str = "
     return Scorer(of_groups, group, note)
 
 
-def _learned(models: Sequence[TrainedModel], ensemble: bool) -> Learned:
+def _learned(models: Sequence[TrainedModel], ensemble: bool = False, note: str = "") -> Learned:
     return Learned(
-        lambda view: [model_scorer(model, view) for model in models],
+        lambda view: [model_scorer(model, view, note) for model in models],
         (lambda view: model_scorer(Ensemble(models), view)) if ensemble else None,
+        tuple(dict.fromkeys(fitted.feature.column for fitted in models[0].customers)),
     )
 
 
@@ -315,5 +318,4 @@ def _score(part: Dataset, inner: Fold, queries: Queries, config: Config) -> floa
         model = fit(part, config, train=inner.train)
     except Diverged:
         return 0.0
-    values, _, _ = queries.values(model_scorer(model, part), with_lists=False)
-    return float(values["mrr"].mean())
+    return float(queries.reciprocal_ranks(model_scorer(model, part)).mean())

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from recsys_jax.evaluation.bootstrap import (
     or_none,
     seeds_interval,
 )
-from recsys_jax.evaluation.engine import ALL, BOTH, CONTROL, CUSTOMERS, MODEL, SHUFFLES, Answers, Evaluation
+from recsys_jax.evaluation.engine import ALL, ALONE, BOTH, CONTROL, CUSTOMERS, MODEL, SHUFFLES, Answers, Evaluation
 
 K = 10  # the length of the lists that methods are ranked by
 METRICS = ("mrr", f"ndcg@{K}", f"hit@{K}")  # what methods are compared by; the first one ranks
@@ -45,6 +45,9 @@ class Report:
     seed: int
     """Of the `count` resamples of the customers."""
     leak_free: "Report | None" = None
+    importance: Mapping[str, Interval] = field(default_factory=dict)
+    """By attribute, the MRR that is lost where it is another customer's, the most first; of several seeds, with other
+    seeds too."""
 
     @property
     def customers(self) -> int:
@@ -85,6 +88,12 @@ class Report:
         }
         if CONTROL in result.values:
             document["shuffles of the control"] = SHUFFLES
+        if self.importance:
+            document["shuffles of each attribute"] = ALONE
+            document["importance"] = {
+                name: {**found, "stated": result.stated[name]}
+                for name, found in _documents(self.importance, reading=True).items()
+            }
         notes = {name: list(found.notes) for name, found in result.methods.items() if found.notes}
         if notes:
             document["chosen in each fold"] = notes
@@ -167,7 +176,14 @@ def report(result: Evaluation, *, count: int = 1000, seed: int = 0) -> Report:
         per_customer = table(columns, by_list, result.listed)
     leak_free = None if result.leak_free is None else report(result.leak_free, **options)
     means = table(stacked, names, result.customers)
-    return Report(result, means, groups, differences, lists, per_customer, count, seed, leak_free)
+    lost: dict[str, Interval] = {}
+    if result.seeds:
+        lost = {name: seeds_interval(each, result.customers, **options) for name, each in result.lost.items()}
+    elif result.lost:
+        columns = {name: each.T for name, each in result.lost.items()}
+        lost = {name: one["mrr"] for name, one in table(columns, ["mrr"], result.customers).items()}
+    importance = dict(sorted(lost.items(), key=lambda one: -one[1].mean))
+    return Report(result, means, groups, differences, lists, per_customer, count, seed, leak_free, importance)
 
 
 @dataclass(frozen=True)
