@@ -9,7 +9,7 @@ import tyro
 from recsys_jax import load_model
 from recsys_jax.config import describe
 from recsys_jax.console import places
-from recsys_jax.console.embedding import Colouring
+from recsys_jax.console.embedding import Colouring, Space
 from recsys_jax.console.recommendations import example
 from recsys_jax.console.reports import draw, summary, write
 from recsys_jax.console.tables import say, say_notes, show
@@ -20,6 +20,8 @@ from recsys_jax.evaluation.engine import ALL, KS, MODEL, evaluate, in_sample
 from recsys_jax.evaluation.findings import headline
 from recsys_jax.evaluation.methods import recipe
 from recsys_jax.evaluation.report import report
+from recsys_jax.evaluation.sentences import Language
+from recsys_jax.report.page import write as write_html
 from recsys_jax.storage.runs import model_of, outdated
 
 Protocol = Literal["in-sample", "cross-validation", "hold-out", "time", "new-combinations", "new-products"]
@@ -51,6 +53,8 @@ class Options:
     """Measure the mean of these models' scores, too."""
     colour: str | None = None
     """The customers' attribute that colours embedding_space.png, such as skin_type; by default the segment."""
+    language: Language = "en"
+    """Of report.html: English or Korean."""
     full: bool = False
     """Print all tables and findings, which report.md has in any case."""
     force: bool = False
@@ -104,7 +108,21 @@ def main(options: Options) -> str:
         found, dataset, run, options.protocol, options.k[0], model=whose, derived=made is not None, asked=[asked]
     )
     places.write_set_aside(dataset.set_aside, run, quiet=True)
-    drawn = model is not None and draw(run, model, dataset, options.seed, options.colour)
+    space = None if model is None else Space.of(model, dataset, seed=options.seed)
+    drawn = model is not None and draw(run, model, dataset, options.seed, options.colour, space)
+    write_html(
+        run,
+        found,
+        dataset,
+        model,
+        space,
+        headline=headline(found, options.language),
+        folder=options.dataset,
+        made=made,
+        encoder=options.encoder,
+        colour=options.colour,
+        language=options.language,
+    )
     say_notes(dataset.notes, options.dataset)
     say(asked, lines=2)
     say(headline(found))
@@ -112,7 +130,7 @@ def main(options: Options) -> str:
     if options.full:
         show(page)
     out = run / options.protocol
-    console.print(f"Written to {out}: report.md and more" + ("; above, embedding_space.png" if drawn else ""))
+    console.print(f"Written to {out}: report.md and more; above, report.html" + (", embedding_space.png" * drawn))
     for protocol in outdated(run, dataset.fingerprints):
         console.print(f"note: {run / protocol} is of other data than these")
     if model is None:

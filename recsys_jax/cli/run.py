@@ -19,7 +19,7 @@ from recsys_jax import Dataset, InputError, Recommender, fit, load_model
 from recsys_jax.cli import personas as cluster_personas
 from recsys_jax.cli import train
 from recsys_jax.config import FORMER_RECIPES, Config, parse_recipe, to_table, words
-from recsys_jax.console.embedding import Colouring
+from recsys_jax.console.embedding import Colouring, Space
 from recsys_jax.console.places import (
     MALL,
     again,
@@ -43,7 +43,9 @@ from recsys_jax.evaluation.engine import CONTROL, KS, MODEL, evaluate, in_sample
 from recsys_jax.evaluation.findings import better_recipe
 from recsys_jax.evaluation.methods import built_in, recipe, trained
 from recsys_jax.evaluation.report import report
+from recsys_jax.evaluation.sentences import Language
 from recsys_jax.personas.customers import read_reviews
+from recsys_jax.report.page import write as write_html
 from recsys_jax.storage.runs import claim, model_of, require_own
 from recsys_jax.storage.torch import published_schema
 
@@ -71,6 +73,8 @@ class Options:
     """Everything random follows from it."""
     colour: str | None = None
     """The customers' attribute that colours embedding_space.png, such as skin_type; by default the persona."""
+    language: Language = "en"
+    """Of report.html: English or Korean."""
     force: bool = False
     """Take over a run folder that has the files of others, or another dataset's run."""
 
@@ -118,8 +122,8 @@ def main(options: Options) -> str:
     show(_evaluated(dataset, run, opened, made, own, other, options))
     _samples(run, opened)
     say(
-        f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}: read report.md there and in in-sample/ "
-        f"and cross-validation/; look at embedding_space.png. Try the other recipe beside this one:"
+        f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}: open report.html in a browser; all "
+        f"tables are in report.md there and in in-sample/ and cross-validation/. Try the other recipe beside this one:"
     )
     beside = run.with_name(f"{run.name}-{other.recipe}")
     found = made_customers(dataset, beside) == made
@@ -183,7 +187,23 @@ def _evaluated(
     held = report(answers, seed=own.seed)
     for found, name in ((memory, "in-sample"), (held, "cross-validation")):
         write(found, dataset, run, name, KS[0], model=whose, derived=made is not None)
-    draw(run, model, dataset, own.seed, options.colour)
+    space = Space.of(model, dataset, seed=own.seed)
+    draw(run, model, dataset, own.seed, options.colour, space)
+    write_html(
+        run,
+        held,
+        dataset,
+        model,
+        space,
+        headline=better_recipe(held, own.recipe, other.recipe, options.language),
+        folder=folder,
+        made=made,
+        encoder=options.encoder,
+        colour=options.colour,
+        called={MODEL: own.recipe},
+        memory=memory,
+        language=options.language,
+    )
     columns, explained = {"held out": held, "in-sample": memory}, ""
     if held.leak_free is not None:
         columns = {"held out,\nwithout leak": held.leak_free, "held out,\nwith leak": held, "in-sample": memory}

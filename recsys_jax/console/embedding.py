@@ -75,6 +75,14 @@ def _labels(schema: Schema, table: Table, feature: Feature | None, name: str) ->
     return ["(none)" if missing.met(value) else as_key(value) or "(none)" for value in column]
 
 
+def categories(dataset: Dataset) -> list[str] | None:
+    """The category of each product as people read it, where the schema names one."""
+    part = dataset.schema.products
+    if part.category is None:
+        return None
+    return _labels(dataset.schema, dataset.products, _feature(part.features, part.category), part.category)
+
+
 def _ranges(numbers: Sequence[float | None]) -> tuple[list[str], list[str]]:
     """Ranges of about as many different numbers, the least first, and the range of each number."""
     different = np.unique([number for number in numbers if number is not None])
@@ -86,6 +94,46 @@ def _ranges(numbers: Sequence[float | None]) -> tuple[list[str], list[str]]:
     return names, labels
 
 
+@dataclass(frozen=True)
+class Space:
+    """Customers and products in the plane, each different vector once."""
+
+    rows: Int[np.ndarray, " n"]
+    """The rows of these customers in the dataset."""
+    of_customer: Int[np.ndarray, " n"]
+    """The vector of each of these customers; -1: of one that isn't shown."""
+    of_product: Int[np.ndarray, " p"]
+    """The vector of each product; -1: of one that isn't shown."""
+    customers: Float[np.ndarray, "u d"]
+    products: Float[np.ndarray, "v d"]
+    points: Float[np.ndarray, "w 2"]
+    """Where the w = u + v vectors are, customers' first."""
+
+    @classmethod
+    def of(cls, model: TrainedModel, dataset: Dataset, *, seed: int, most: int = 1000, drawn: int = 50_000) -> "Space":
+        """Customers and products in one t-SNE of the towers' output, which starts from the principal components.
+
+        Of more than `drawn` customers, or `most` different vectors of either side, as many drawn at random by `seed`.
+        """
+        rng = np.random.default_rng(seed)
+        rows = np.sort(rng.permutation(len(dataset.customers))[:drawn])
+        features = model.customers.encode(dataset.customers.select(rows.tolist()))
+        first, combination = combinations(model.customers, features)
+        embedded = model.embed({name: column[first] for name, column in features.items()})
+        # What only fills up the length would keep the sides apart.
+        width = embedded.shape[1] - 2 * bool(model.model.wide_dim)
+        customers, of_customer = _different(embedded[:, :width], combination, most, rng)
+        vectors = model.product_embeddings[:, :width]
+        products, of_product = _different(vectors, np.arange(len(vectors)), most, rng)
+        points = _layout(np.concatenate([customers, products]), seed)
+        return cls(rows, of_customer, of_product, customers, products, points)
+
+    def shown(self, dataset: Dataset) -> list[str]:
+        """How many customers and how many products are shown, and of how many where that is not all."""
+        sides = (self.of_customer, len(dataset.customers)), (self.of_product, len(self.of_product))
+        return [f"{n:,}" if (n := int((of >= 0).sum())) == every else f"{n:,} of {every:,}" for of, every in sides]
+
+
 def embedding_space(
     path: Path,
     model: TrainedModel,
@@ -93,33 +141,18 @@ def embedding_space(
     *,
     seed: int,
     colour: str | None = None,
-    most: int = 1000,
-    drawn: int = 50_000,
+    space: Space | None = None,
 ) -> bool:
-    """A PNG with customers and products in one t-SNE of the towers' output, coloured by an attribute and by category.
+    """A PNG of a `Space`, by default the one of this seed, coloured by an attribute and by category.
 
     Each different vector is drawn once, its area by how many share it; where they differ in colour, as rings around
-    each other. The layout starts from the principal components. Of more than `drawn` customers, or `most` different
-    vectors of either side, as many drawn at random by `seed` are shown. Returns whether all names could be drawn.
-    Raises `InputError` where there is no such attribute.
+    each other. Returns whether all names could be drawn. Raises `InputError` where there is no such attribute.
     """
-    colouring, rng = Colouring.of(dataset, colour), np.random.default_rng(seed)
-    rows = np.sort(rng.permutation(len(dataset.customers))[:drawn])
-    features = model.customers.encode(dataset.customers.select(rows.tolist()))
-    first, combination = combinations(model.customers, features)
-    embedded = model.embed({name: column[first] for name, column in features.items()})
-    # What only fills up the length would keep the sides apart.
-    width = embedded.shape[1] - 2 * bool(model.model.wide_dim)
-    customers, of_customer = _different(embedded[:, :width], combination, most, rng)
-    vectors = model.product_embeddings[:, :width]
-    products, of_product = _different(vectors, np.arange(len(vectors)), most, rng)
-    points = _layout(np.concatenate([customers, products]), seed)
-
-    part, names = dataset.schema.products, colouring.labels or ["customers"] * len(dataset.customers)
-    category = part.category
-    sorts = category and _labels(dataset.schema, dataset.products, _feature(part.features, category), category)
-    people = _grouped([names[row] for row in rows.tolist()], of_customer, _COLOURS, colouring.ordered)
-    things = _grouped(sorts or ["products"] * len(vectors), of_product, _PRODUCT_COLOURS, {})
+    colouring, space = Colouring.of(dataset, colour), space or Space.of(model, dataset, seed=seed)
+    of_customer, of_product, points = space.of_customer, space.of_product, space.points
+    names, sorts = colouring.labels or ["customers"] * len(dataset.customers), categories(dataset)
+    people = _grouped([names[row] for row in space.rows.tolist()], of_customer, _COLOURS, colouring.ordered)
+    things = _grouped(sorts or ["products"] * len(of_product), of_product, _PRODUCT_COLOURS, {})
     letters = Letters([colouring.word, *(one.label for one in (*people, *things))])
     word = letters.draw(colouring.word, "segment" if colour is None else "attribute")
     of_sort = {name: number for number, name in enumerate(sorted(set(sorts or ())), 1)}
@@ -132,8 +165,9 @@ def embedding_space(
     ]
     with picture(path, letters, 9.6, 6.4) as (axes,):
         title = f"customers by {word}" if colouring.labels is not None else None
-        areas = _draw_side(axes, points[: len(customers)], of_customer, people, title)
-        _draw_side(axes, points[len(customers) :], of_product, things, "products by category" if sorts else None)
+        areas = _draw_side(axes, points[: len(space.customers)], of_customer, people, title)
+        sorted_by = "products by category" if sorts else None
+        _draw_side(axes, points[len(space.customers) :], of_product, things, sorted_by)
         if len(areas) > 1:
             style = {"color": GREY, "linewidths": 0}
             dots = [axes.scatter([], [], s=area, label=f"{n:,}", **style) for n, area in areas.items()]
@@ -143,9 +177,10 @@ def embedding_space(
         axes.set(xticks=[], yticks=[])
         axes.margins(0.06)
         axes.spines[:].set_visible(False)
-        shown = zip((of_customer, of_product), (len(dataset.customers), len(vectors)), strict=True)
-        counts = [f"{n:,}" if (n := int((of >= 0).sum())) == every else f"{n:,} of {every:,}" for of, every in shown]
-        title = f"{counts[0]} customers, {len(customers):,} different vectors, and {counts[1]} products in one space"
+        counts = space.shown(dataset)
+        title = (
+            f"{counts[0]} customers, {len(space.customers):,} different vectors, and {counts[1]} products in one space"
+        )
         axes.set_title(title, loc="left", fontsize=11)
         axes.set_xlabel("t-SNE: neighbours are alike, islands lie anywhere; each vector is drawn once", loc="left")
     return letters.whole

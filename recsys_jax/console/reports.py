@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys_jax.console.embedding import Colouring, embedding_space
+from recsys_jax.console.embedding import Colouring, Space, embedding_space
 from recsys_jax.console.plots import results_by_segment, segment_numbers
 from recsys_jax.console.tables import Grid, Page, beside, differences, figure, plus_minus, say, write_page
 from recsys_jax.console.terminal import json_text
@@ -72,7 +72,9 @@ def write_json(path: Path, document: Mapping[str, object]) -> None:
     write_file(path, json_text(document) + "\n")
 
 
-def draw(run: Path, model: TrainedModel, dataset: Dataset, seed: int, colour: str | None = None) -> bool:
+def draw(
+    run: Path, model: TrainedModel, dataset: Dataset, seed: int, colour: str | None = None, space: Space | None = None
+) -> bool:
     """Draws the space of a model where that very picture is not there yet; whether it was drawn now."""
     picture, colouring = run / "embedding_space.png", Colouring.of(dataset, colour)
     shown = [runs.model_of(run), dataset.fingerprint, colouring.word, colouring.labels, dataset.categories, seed]
@@ -81,7 +83,7 @@ def draw(run: Path, model: TrainedModel, dataset: Dataset, seed: int, colour: st
     if picture.exists() and runs.read_manifest(run).get("picture") == print_of:
         return False
     runs.record(run, {"picture": None})
-    whole = embedding_space(picture, model, dataset, seed=seed, colour=colour)
+    whole = embedding_space(picture, model, dataset, seed=seed, colour=colour, space=space)
     runs.record(run, {"picture": print_of if whole else None})  # with more fonts it is another one
     return True
 

@@ -70,20 +70,29 @@ class PersonaModel:
         """The persona names, by `persona_id`."""
         return tuple(persona.name for persona in self.personas)
 
-    def name_note(self, persona_id: int) -> str:
-        """A note on a name that its reviews speak against; else "".
+    def standing(self, persona_id: int) -> Literal["holds", "like", "weak", "own", "leftover"]:
+        """How well founded a name is.
 
-        It is of a cluster that reads like another persona than the one-to-one matching left it, or that is named by its
-        keywords since the nearest name does not hold.
+        It is the catalogue's and holds; or the persona is named by its keywords: since another one has the name of the
+        nearest (`like`), since too little speaks for that (`weak`), or since it is like none (`own`). Or the one-to-one
+        matching left it a name though it reads like another (`leftover`, in the models of former versions).
         """
         name, nearest = self.names[persona_id], self.nearest[persona_id]
         if name.endswith(f" ({nearest})"):
-            if _holds(self.evidence[persona_id], self.central[persona_id]):
-                return f"like {nearest}, whose name another one has"
-            return f"weak, so named by its own keywords; those of {nearest} are used {self.use(persona_id)}"
-        if name == nearest or self.personas[persona_id].description.startswith(_NAMED_BY_KEYWORDS):
-            return ""
-        return f"a leftover name: its reviews read more like {nearest}"
+            return "like" if _holds(self.evidence[persona_id], self.central[persona_id]) else "weak"
+        if name == nearest:
+            return "holds"
+        return "own" if self.personas[persona_id].description.startswith(_NAMED_BY_KEYWORDS) else "leftover"
+
+    def name_note(self, persona_id: int) -> str:
+        """A note on a name that its reviews speak against; else ""."""
+        nearest = self.nearest[persona_id]
+        notes = {
+            "like": f"like {nearest}, whose name another one has",
+            "weak": f"weak, so named by its own keywords; those of {nearest} are used {self.use(persona_id)}",
+            "leftover": f"a leftover name: its reviews read more like {nearest}",
+        }
+        return notes.get(self.standing(persona_id), "")
 
     def draws(self, persona_id: int) -> dict[str, Draw]:
         """What is drawn of its customers' attributes; an attribute of which nothing is drawn is absent."""

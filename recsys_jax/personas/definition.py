@@ -43,7 +43,7 @@ What is measured on these customers must say so.
     for name in attributes:
         counts = (f"{sources[name].get(source, 0):,}" for source in ("profile_info", "text", "persona", "missing"))
         report += f"| {' | '.join([name, *counts])} |\n"
-    quotes = list(map(_quote, texts))  # repeated reviews are quoted once
+    quotes = list(map(quote, texts))  # repeated reviews are quoted once
     for number, persona in enumerate(model.personas):
         lines = [f"Share: {np.mean(labels == number):.1%} ({np.sum(labels == number):,} reviews)"]
         lines.append(f"Distinctive keywords: {_escape(', '.join(model.keywords[number])) or 'none'}")
@@ -62,7 +62,7 @@ What is measured on these customers must say so.
 {chr(10).join(f"* {line}" for line in lines)}
 
 The most central reviews:
-{"".join(f"{chr(10)}> {quotes[row]}{chr(10)}" for row in nearest)}"""
+{"".join(f"{chr(10)}> {_escape(quotes[row])}{chr(10)}" for row in nearest)}"""
     write_file(path, report)
 
 
@@ -75,9 +75,10 @@ def _drawn(draw: Draw) -> str:
     return f"{draw[0]} to {draw[1]}"
 
 
-def _quote(text: str, limit: int = 280) -> str:
+def quote(text: str, limit: int = 280) -> str:
+    """A review on one line, shortened, without links."""
     flat = " ".join(re.sub(r"https?://\S+", "(link)", clean_text(text)).split())
-    return _escape(flat if len(flat) <= limit else f"{flat[: limit - 1].rstrip()}…")
+    return flat if len(flat) <= limit else f"{flat[: limit - 1].rstrip()}…"
 
 
 def _escape(text: str) -> str:

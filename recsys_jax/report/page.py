@@ -3,7 +3,9 @@
 import base64
 import hashlib
 import json
+import math
 import re
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -12,35 +14,81 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from recsys_jax.console.embedding import Colouring, Space
+from recsys_jax.console.plots import FEW
+from recsys_jax.console.terminal import harmless
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import write_file
-from recsys_jax.evaluation.findings import findings
+from recsys_jax.evaluation.bootstrap import Interval
+from recsys_jax.evaluation.engine import MODEL
+from recsys_jax.evaluation.findings import findings, leak
 from recsys_jax.evaluation.report import Report
-from recsys_jax.evaluation.sentences import Language
+from recsys_jax.evaluation.sentences import Language, Sentences
 from recsys_jax.models.trained import TrainedModel
-from recsys_jax.report import panel
+from recsys_jax.report import contents, panel
 from recsys_jax.report.labels import labels
 
 PAGE = "report.html"
 
 
 def write(
-    run: Path, headline: str, found: Report, dataset: Dataset, model: TrainedModel | None, *, language: Language = "en"
+    run: Path,
+    found: Report,
+    dataset: Dataset,
+    model: TrainedModel | None,
+    space: Space | None,
+    *,
+    headline: str,
+    folder: Path,
+    made: Path | None,
+    encoder: str | None = None,
+    colour: str | None = None,
+    called: Mapping[str, str] | None = None,
+    memory: Report | None = None,
+    language: Language = "en",
 ) -> Path:
-    """Writes `report.html` into the run: what `found` says of its model, and that model at work; returns its path."""
-    page = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            language=language,
-            t=labels(language),
-            title=dataset.schema.name,
-            headline=headline,
-            warnings=findings(found.leak_free or found),
-            panel=None if model is None else panel.page_data(model),
-        )
+    """Writes `report.html` into the run and returns its path.
+
+    It is of what a protocol `found`, with the model of the run and its `space`, if it has one. `folder` is that of the
+    dataset, `made` the customers that were made of its reviews by an `encoder`; `called` has other names of methods,
+    `memory` is what was found in-sample.
+    """
+    say, words = Sentences(language), labels(language)
+    shown = found.leak_free or found
+    k, colouring = max(shown.evaluation.ks), Colouring.of(dataset, colour)
+    warnings = findings(shown, derived=made is not None and shown is found, language=language)
+    if shown is not found:
+        warnings.insert(0, leak(found, language))
+    others = {"leak": found if shown is not found else None, "in-sample": memory}
+    tables = [("shown", shown), *((key, one) for key, one in others.items() if one is not None)]
+    view = None if model is None or space is None else contents.Shown(model, dataset, space, colouring)
+    page = _environment().get_template("page.html")
+    text = page.render(
+        language=language,
+        t=words,
+        say=say,
+        title=dataset.schema.name,
+        word=say.name(dataset.segment_word),
+        word_of_plane=say.name(colouring.word),
+        verdicts=contents.verdicts(shown, say),
+        headline=(*re.split(r"(?<=\.) ", headline, maxsplit=1), "")[:2],
+        k=k,
+        tiles=[(kind, name, shown.means[name][f"hit@{k}"]) for kind, name in contents.beside(shown)],
+        warnings=warnings,
+        notes=[*dataset.notes, *dict.fromkeys(found.evaluation.methods[MODEL].notes)],
+        facts=contents.facts(found, dataset, model, run),
+        tables=[(key, one, contents.methods(one, called or {}, say)) for key, one in tables],
+        segments=contents.segments(shown),
+        few=FEW,
+        loss=None if model is None else contents.loss(model),
+        personas=[] if made is None else contents.personas(folder, made, encoder),
+        plane=view and view.plane(),
+        drawn=space and space.shown(dataset),
+        importance=[],
+        lists=view and view.lists(),
+        panel=None if model is None else panel.page_data(model),
     )
-    write_file(run / PAGE, page)
+    write_file(run / PAGE, harmless(text))
     return run / PAGE
 
 
@@ -53,9 +101,18 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["as_json"] = as_json
+    environment.filters |= {"as_json": as_json, "pair": _pair, "reach": _reach}
     environment.globals |= {"inline": inline, "digest": digest}
     return environment
+
+
+def _pair(one: tuple[str, float]) -> str:
+    return f"{one[0]} {one[1]:g}"
+
+
+def _reach(one: Interval) -> float:
+    """How far an interval, or the mean that has none, reaches: what a scale must hold."""
+    return max(value for value in (one.mean, one.high, 1e-9) if not math.isnan(value))
 
 
 def as_json(value: Any) -> Markup:

@@ -23,7 +23,7 @@ EVALUATION = ("report.md", "results.csv", "metrics.json", "results_by_segment.pn
 # The names that a picture could not draw, and by former versions the picture itself.
 _WRITTEN = *EVALUATION, "results_by_segment_names.csv", "results_by_persona.png"
 
-_OF_MODEL = "embedding_space.png", "embedding_space_names.csv", "loss.csv", "report.md", "seeds.json"
+_OF_MODEL = "embedding_space.png", "embedding_space_names.csv", "loss.csv", "report.html", "report.md", "seeds.json"
 # What a run of a version without manifests has, some of it, and how that begins: others use these names, too.
 _FORMER = {
     "personas/model.json": rb'{\s*"format": \d',

@@ -40,6 +40,7 @@ def test_the_main_job(job):
         "persona_labels.csv",
         "personas/arrays.npz",
         "personas/model.json",
+        "report.html",
         "report.md",
         "run.json",
         *(

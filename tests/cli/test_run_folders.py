@@ -222,7 +222,7 @@ def test_a_named_run_without_a_model_is_told_before_the_work(shop, monkeypatch, 
 
 def test_the_colour_of_the_space(shop):
     before = (shop / "embedding_space.png").read_bytes()
-    assert "above, embedding_space.png" in done(*EVALUATED, "--colour", "skin_type").stdout
+    assert "above, report.html, embedding_space.png" in done(*EVALUATED, "--colour", "skin_type").stdout
     assert (shop / "embedding_space.png").read_bytes() != before
     missing = "mall/customers.json: the column 'mood' is missing; found: "
     for command in (EVALUATED, ("run", "mall")):

@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 from recsys_jax import InputError, load_dataset
 from recsys_jax.console import drawing, embedding, plots, terminal
-from recsys_jax.console.embedding import Colouring, embedding_space
+from recsys_jax.console.embedding import Colouring, Space, embedding_space
 from recsys_jax.console.plots import (
     persona_distribution,
     results_by_segment,
@@ -269,7 +269,8 @@ def test_colours_of_one_vector_are_rings_of_their_share(figures, mall, mall_mode
 def test_of_many_some_are_drawn_at_random(figures, mall, mall_model, tmp_path):
     dataset = crowd(mall, {("X", "dry", age): 2 for age in range(20, 60)})
     for number, seed in enumerate((0, 0, 1)):
-        embedding_space(tmp_path / f"{number}.png", mall_model, dataset, seed=seed, most=6)
+        space = Space.of(mall_model, dataset, seed=seed, most=6)
+        embedding_space(tmp_path / f"{number}.png", mall_model, dataset, seed=seed, space=space)
     for figure in figures:
         (places, _), (things, _) = marks(figure.axes[0])
         assert (len(places), len(things)) == (6, 6)
@@ -277,7 +278,8 @@ def test_of_many_some_are_drawn_at_random(figures, mall, mall_model, tmp_path):
         assert title == "12 of 80 customers, 6 different vectors, and 6 of 8 products in one space"
     one, two, other = ((tmp_path / f"{number}.png").read_bytes() for number in range(3))
     assert one == two != other
-    embedding_space(tmp_path / "few.png", mall_model, dataset, seed=0, drawn=5)
+    space = Space.of(mall_model, dataset, seed=0, drawn=5)
+    embedding_space(tmp_path / "few.png", mall_model, dataset, seed=0, space=space)
     assert figures[-1].axes[0].get_title(loc="left").startswith("5 of 80 customers")
 
 

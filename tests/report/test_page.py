@@ -1,11 +1,73 @@
 """The page of a run: whole, offline, and of its own figures."""
 
+import html
+import json
+import re
 import tomllib
+from html.parser import HTMLParser
 from importlib.resources import files
+from pathlib import Path
 from typing import get_args
 
+import numpy as np
+import pytest
+from command_line import done
+from conftest import write_films, write_mall
+from pages import HOSTILE, hostile_mall, page_of
+
+from recsys_jax import load_dataset
+from recsys_jax.evaluation.engine import MODEL
+from recsys_jax.evaluation.findings import findings, headline
 from recsys_jax.evaluation.sentences import Language
 from recsys_jax.report.page import as_json
+
+LARGEST = 5_000_000
+
+
+class Elements(HTMLParser):
+    """The elements of a page with their attributes, and the texts in each kind of element."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in ("meta", "link", "input", "img"):
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag, (tag, self.getpos())
+
+    def handle_data(self, data: str) -> None:
+        if data.strip() and self._open:
+            self.texts.setdefault(self._open[-1], []).append(data.strip())
+
+    @property
+    def said(self) -> str:
+        """All that people read."""
+        return " ".join(text for tag, texts in self.texts.items() if tag not in ("script", "style") for text in texts)
+
+    def data(self, name: str) -> dict:
+        """The JSON in an element."""
+        place = [tag for tag, _ in self.elements if tag == "script"]
+        known = [attributes.get("id") for tag, attributes in self.elements if tag == "script"]
+        assert len(place) == len(known)
+        return json.loads(self.texts["script"][known.index(name)])
+
+
+@pytest.fixture(scope="module")
+def mall_page(tmp_path_factory):
+    """The page of the mall, whose personas its customer file names; and what it is of."""
+    folder = tmp_path_factory.mktemp("page")
+    text, found = page_of(write_mall(folder / "mall"), folder / "run", **{"with memory": True})
+    return Elements(text), text, found
+
+
+# Labels
 
 
 def keys(table: dict, path: str = "") -> set[str]:
@@ -15,11 +77,260 @@ def keys(table: dict, path: str = "") -> set[str]:
     return found
 
 
-def test_languages_have_the_same_labels():
-    read = [files("recsys_jax.report").joinpath(f"{one}.toml").read_text("utf-8") for one in get_args(Language)]
-    english, *others = (keys(tomllib.loads(text)) for text in read)
-    assert all(other == english for other in others)
+def labels(language: str) -> dict:
+    return tomllib.loads(files("recsys_jax.report").joinpath(f"{language}.toml").read_text("utf-8"))
+
+
+def leaves(table: dict) -> dict[str, str]:
+    return {key: value for key in keys(table) for value in [_at(table, key.split("."))]}
+
+
+def _at(table: dict, path: list[str]) -> str:
+    for name in path:
+        table = table[name]
+    return table
+
+
+def test_languages_have_the_same_labels_with_the_same_fields():
+    english, *others = (leaves(labels(one)) for one in get_args(Language))
+    for other in others:
+        assert other.keys() == english.keys()
+        for key, text in english.items():
+            fields = [sorted(set(re.findall(r"{(\w+)", one))) for one in (text, other[key])]
+            assert fields[0] == fields[1], key
+
+
+def test_each_label_is_used():
+    """In the template or, of the picture and the panel, in a script."""
+    package = files("recsys_jax.report")
+    sources = "".join(one.read_text("utf-8") for one in package.iterdir() if one.name.endswith((".html", ".js", ".py")))
+    for key in keys(labels("en")):
+        group, _, name = key.partition(".")
+        # A few groups are chosen from by what was found, the heading of a section by its id.
+        assert re.search(rf"\b(t\.{group}|words)\.{name}\b|\bt\[id\]\.{name}\b|\bt\.{group}\[\w", sources), key
+
+
+def test_protocols_are_those_there_are():
+    from recsys_jax.storage.runs import PROTOCOLS
+
+    assert set(labels("en")["protocol"]) == set(PROTOCOLS)
+
+
+# Offline, and of nothing but itself
 
 
 def test_data_cannot_end_its_element():
     assert "<" not in as_json({"</script><script>alert(1)</script>": ["<!--", "\u2028", "&"]})
+
+
+def test_it_refers_to_nothing_else(mall_page):
+    elements, text, _ = mall_page
+    for tag, attributes in elements.elements:
+        assert not {"src", "srcset", "data", "action", "style", "srcdoc"} & set(attributes), (tag, attributes)
+        assert not [name for name in attributes if name.startswith("on")]
+        assert (attributes.get("href") or "#").startswith(("#", "data:,"))
+    assert re.findall(r"https?://[^\s\"']+", text) == ["http://www.w3.org/2000/svg"]  # a name, which nobody fetches
+    assert "url(" not in text
+    assert "@import" not in text
+    [policy] = (a["content"] for _, a in elements.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; img-src data:;")
+    assert "unsafe" not in policy
+
+
+def test_it_is_well_formed_and_named(mall_page):
+    """Every element is closed, every id is one, and whatever refers to one finds it."""
+    elements, _, _ = mall_page
+    ids = [attributes["id"] for _, attributes in elements.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    for _, attributes in elements.elements:
+        for name in ("aria-labelledby", "aria-describedby"):
+            assert set((attributes.get(name) or "").split()) <= set(ids)
+        if (attributes.get("href") or "").startswith("#"):
+            assert attributes["href"][1:] in ids
+    tables = [tag for tag, _ in elements.elements if tag == "table"]
+    assert len(tables) == len(elements.texts["caption"]) == sum(tag == "caption" for tag, _ in elements.elements)
+    assert all("scope" in attributes for tag, attributes in elements.elements if tag == "th")
+
+
+def test_names_are_text_alone(tmp_path):
+    text, _ = page_of(hostile_mall(tmp_path / "mall"), tmp_path / "run")
+    elements = Elements(text)
+    plain, _ = page_of(write_mall(tmp_path / "plain"), tmp_path / "other")
+    tags = [sorted({tag for tag, _ in one.elements}) for one in (elements, Elements(plain))]
+    assert tags[0] == tags[1]  # no b, i or img of a name
+    for name in HOSTILE:
+        assert name in elements.said
+    told = elements.data("plane-data")
+    assert HOSTILE[0] in [product[3][0][0] for product in told["products"]]
+    assert HOSTILE[2] in [name for name, _ in told["groups"]]
+
+
+def test_it_is_small_whatever_is_sold(tmp_path):
+    """Of 3,000 products with long names a thousand vectors are drawn, and the page says so."""
+    folder = write_mall(tmp_path / "mall")
+    rows = json.loads((folder / "products.json").read_text("utf-8"))
+    more = [
+        {**rows[n % 8], "product_id": f"x{n}", "product_name": f"{n} " + "long " * 40, "price": n} for n in range(3000)
+    ]
+    (folder / "products.json").write_text(json.dumps([*rows, *more]), "utf-8")
+    text, _ = page_of(folder, tmp_path / "run")
+    assert len(text.encode()) < LARGEST / 4
+    assert re.search(r"and 1,\d\d\d of 3,008 products", Elements(text).said)
+
+
+def test_the_same_run_gives_the_same_bytes_but_for_the_time(tmp_path):
+    found = []
+    for name in ("a", "b"):
+        text, _ = page_of(write_mall(tmp_path / name / "mall"), tmp_path / name / "run")
+        found.append(re.sub(r"<time .*?</time>", "", text))
+    assert found[0] == found[1]
+
+
+# Its figures
+
+
+def test_its_figures_are_those_of_the_report(mall_page):
+    elements, text, found = mall_page
+    document = found.document()
+    for method, figures in document["methods"].items():
+        row = re.search(rf'<th scope="row">{re.escape(html.escape(method))}<.*?</tr>', text, flags=re.S)[0]
+        shown = " ".join(re.sub(r"<[^>]+>", " ", row).split())
+        mrr = figures["mrr"]["all"]
+        for value in (mrr["mean"], mrr["low"], mrr["high"]):
+            assert f"{value:.4f}" in shown
+        assert f"{figures['hit@3']['all']['mean']:.1%}" in shown
+        if method != MODEL:
+            difference = document["model minus"][method]["mrr"]
+            assert f"{difference['mean']:+.4f}" in shown
+            assert difference["reading"] in shown
+    for group, n in document["queries"].items():
+        name = "everybody" if group == "all" else group
+        row = re.search(rf'<th scope="row">{name}</th>.*?</tr>', text, flags=re.S)[0]
+        shown = re.sub(r"<[^>]+>", " ", row).split()
+        assert str(n) in shown
+        assert f"{document['methods']['model']['hit@3'][group]['mean']:.1%}" in shown
+    assert headline(found).partition(". ")[0] in elements.said
+    for sentence in findings(found):
+        assert sentence in elements.said
+
+
+def test_few_purchases_are_shaded(mall_page):
+    _, text, found = mall_page
+    assert text.count('<tr class="few">') == len(found.evaluation.queries)  # ten customers in all
+
+
+def test_what_is_drawn_is_what_there_is(mall_page):
+    """Each customer and product once, those of one vector together; a list holds what its customers are shown."""
+    elements, _, _ = mall_page
+    told = elements.data("plane-data")
+    for entries, points in ((told["groups"], told["customers"]), (told["kinds"], told["products"])):
+        counts = np.zeros(len(entries), int)
+        for point in points:
+            assert all(0 <= place <= 1000 for place in point[:2])
+            for number, n in point[2]:
+                counts[number] += n
+        assert counts.tolist() == [n for _, n in entries]
+    assert sum(n for _, n in told["groups"]) == 10
+    assert sum(n for _, n in told["kinds"]) == 8
+    assert {name for name, _ in told["kinds"]} == {"Skincare", "Makeup", "Perfume", "Accessories", "Men"}
+    named = {product[0]: product[1:] for point in told["products"] for product in point[3]}
+    assert named["Dew Serum"] == ["Isul", 46000]
+
+
+# Other shops
+
+
+def test_a_shop_without_personas_prices_names_and_reviews(tmp_path):
+    text, _ = page_of(write_films(tmp_path / "films"), tmp_path / "run")
+    elements = Elements(text)
+    ids = {attributes.get("id") for _, attributes in elements.elements}
+    assert {"facts", "methods", "loss", "space"} <= ids
+    assert not {"segments", "personas", "lists"} & ids
+    products = [product for point in elements.data("plane-data")["products"] for product in point[3]]
+    assert sorted(products) == [[f"f{n}", None, None] for n in range(1, 6)]
+
+
+def test_a_run_without_a_model(tmp_path):
+    from pages import held_out
+
+    from recsys_jax.report import page
+
+    folder = write_mall(tmp_path / "mall")
+    dataset = load_dataset(folder)
+    found = held_out(dataset)
+    made = page.write(tmp_path, found, dataset, None, None, headline=headline(found), folder=folder, made=None)
+    elements = Elements(made.read_text("utf-8"))
+    ids = {attributes.get("id") for _, attributes in elements.elements}
+    assert {"facts", "methods", "segments"} <= ids
+    assert not {"loss", "space", "lists", "try"} & ids
+    assert labels("en")["facts"]["no_model"] in elements.said
+
+
+# Korean
+
+
+def test_korean(tmp_path):
+    text, found = page_of(write_mall(tmp_path / "mall"), tmp_path / "run", language="ko")
+    elements = Elements(text)
+    assert elements.elements[0] == ("html", {"lang": "ko"})
+    korean = labels("ko")
+    for key in ("warnings", "facts", "methods", "loss", "space"):
+        assert korean[key]["title"] in elements.texts["h2"]
+    assert headline(found, "ko").partition(". ")[0] in elements.said
+    assert "페르소나별 추천 성능" in elements.texts["h2"]
+    assert not [one for one in ("better", "noise", "worse", "everybody", "Purchases") if one in elements.said.split()]
+
+
+# Of commands
+
+
+def test_run_and_evaluate_write_it(tmp_path):
+    folder = write_mall(tmp_path / "mall")
+    result = done("run", folder, "--run", tmp_path / "run", "--epochs", 2, cwd=tmp_path)
+    page = tmp_path / "run" / "report.html"
+    assert f"Everything is in {tmp_path}" in " ".join(result.stdout.split())
+    text = page.read_text("utf-8")
+    finding = (tmp_path / "run" / "report.md").read_text("utf-8").split(". ")[0]
+    assert finding in Elements(text).said
+    assert '<html lang="en">' in text
+    options = ("--protocol", "hold-out", "--language", "ko")
+    result = done("evaluate", folder, "--run", tmp_path / "run", *options, cwd=tmp_path)
+    assert "above, report.html" in result.stdout
+    text = page.read_text("utf-8")
+    assert '<html lang="ko">' in text
+    assert labels("ko")["protocol"]["hold-out"] in text
+    metrics = json.loads((tmp_path / "run" / "hold-out" / "metrics.json").read_text("utf-8"))
+    assert f"{metrics['methods']['model']['mrr']['all']['mean']:.4f}" in text
+    # It is of the model: another one takes it away.
+    done("train", folder, "deep", "--epochs", 3, "--run", tmp_path / "run", cwd=tmp_path)
+    assert not page.exists()
+
+
+def test_personas_of_reviews_are_told(tmp_path):
+    """Share, keywords and reviews as in PERSONA_DEFINITION.md; a review cannot leave its quotation."""
+    mall = Path(__file__).parents[2] / "data" / "amoremall"
+    folder = tmp_path / "mall"
+    folder.mkdir()
+    for name in ("dataset.toml", "personas.toml"):
+        (folder / name).write_bytes((mall / name).read_bytes())
+    rows = json.loads((mall / "products.json").read_text("utf-8"))
+    for row in rows:
+        for review in row["reviews"]:
+            review["content"] += " </script><b>x"
+    (folder / "products.json").write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
+    run = ("--run", tmp_path / "run")
+    done("personas", folder, "--encoder", "lsa", *run, cwd=tmp_path)
+    done("train", folder, "deep", "--epochs", 2, *run, cwd=tmp_path)
+    done("evaluate", folder, "--protocol", "in-sample", *run, cwd=tmp_path)
+    elements = Elements((tmp_path / "run" / "report.html").read_text("utf-8"))
+    told = (tmp_path / "run" / "PERSONA_DEFINITION.md").read_text("utf-8").replace("\\", "")
+    names = re.findall(r"^## \d+\. (.*)$", told, flags=re.M)
+    assert [name for name in elements.texts["h3"] if name in names][: len(names)] == names
+    quotes = elements.texts["blockquote"]
+    assert re.findall(r"^> (.*)$", told, flags=re.M) == quotes
+    assert any(quote.endswith("</script><b>x") for quote in quotes)
+    shares = re.findall(r"^\* Share: ([\d.]+)% \(([\d,]+) reviews\)$", told, flags=re.M)
+    for _, n in shares:
+        assert f"% of the reviews ({n})" in elements.said
+    for words in re.findall(r"^\* Distinctive keywords: (.*)$", told, flags=re.M):
+        assert words.replace(", ", " · ") in elements.said

@@ -1,0 +1,268 @@
+"""What stands in the page, as its template reads it: facts, figures, personas, the space, lists."""
+
+import csv
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recsys_jax.config import describe
+from recsys_jax.console.embedding import Colouring, Space, categories
+from recsys_jax.console.plots import MOST
+from recsys_jax.data.dataset import Dataset, read_schema
+from recsys_jax.data.files import read_file
+from recsys_jax.data.readers import read_table
+from recsys_jax.errors import InputError
+from recsys_jax.evaluation.engine import ALL, MODEL
+from recsys_jax.evaluation.findings import best_baseline, bestsellers
+from recsys_jax.evaluation.report import Report
+from recsys_jax.evaluation.sentences import Sentences, reading
+from recsys_jax.models.trained import TrainedModel
+from recsys_jax.personas.clustering import load_personas
+from recsys_jax.personas.customers import read_reviews
+from recsys_jax.personas.definition import quote
+from recsys_jax.personas.keywords import central
+from recsys_jax.serving.recommender import Recommender
+
+COLOURS = 7  # groups of customers, and kinds of products, that are told apart; the others are drawn alike
+NAMED = 3  # products that share a vector and are named there
+LISTED = 5  # products that are named for each segment
+VERTICES = 400  # of the loss curve
+
+
+def facts(found: Report, dataset: Dataset, model: TrainedModel | None, folder: Path) -> dict[str, Any]:
+    """What was run: sizes, recipe, seed, versions, and when."""
+    made = datetime.fromtimestamp((folder / "model.json").stat().st_mtime, UTC) if model is not None else None
+    packages = ("recsys_jax", "jax", "flax", "numpy")
+    return {
+        "sizes": [len(dataset.product_ids), len(dataset.customer_ids), len(dataset.purchases)],
+        "segments": len(set(dataset.segments or ())),
+        "recipe": None if model is None else describe(model.config),
+        "chosen": {} if model is None else model.chosen,
+        "seed": found.seed if model is None else model.config.seed,
+        "split": found.evaluation.split,
+        "protocol": found.evaluation.protocol,
+        "queries": found.evaluation.queries[ALL],
+        "asked": found.customers,
+        "ranked": found.evaluation.candidates,
+        "versions": [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)],
+        "trained": made,
+        "seconds": sum(one.seconds for one in found.evaluation.methods.values()),
+    }
+
+
+def methods(found: Report, called: Mapping[str, str], say: Sentences) -> list[dict[str, Any]]:
+    """The rows of the table, the best first: names, what the method is, its figures, and the model minus it."""
+    rows = []
+    for method in sorted(found.means, key=lambda name: -found.means[name]["mrr"].mean):
+        minus = found.differences.get(method, {}).get("mrr")
+        rows.append(
+            {
+                "name": called.get(method, say.name(method)),
+                "kind": "popularity per" if method.startswith("popularity per ") else method,
+                "own": method == MODEL,
+                "means": found.means[method],
+                "minus": minus,
+                "reading": None if minus is None else reading(minus),
+            }
+        )
+    return rows
+
+
+def verdicts(found: Report, say: Sentences) -> list[tuple[str, str]]:
+    """How the model stands to the bestseller list, and to the best baseline where that is another one."""
+    best, (yardstick, called) = best_baseline(found), bestsellers(found.means, say)
+    names = {yardstick: called} | ({} if best == yardstick else {best: say.name(best)})
+    return [(reading(found.differences[method]["mrr"]), name) for method, name in names.items()]
+
+
+def beside(found: Report) -> list[tuple[str, str]]:
+    """What the model is shown beside at the top, each once: the best baseline, the bestseller list, chance."""
+    wanted = [("model", MODEL), ("best", best_baseline(found)), ("bestsellers", bestsellers(found.means)[0])]
+    # The plainer word last: of the best baseline that it is a bestseller list, of that one that it is chance.
+    kinds = {method: kind for kind, method in [*wanted, ("chance", "random")]}
+    return [(kind, method) for method, kind in kinds.items()]
+
+
+def segments(found: Report) -> dict[str, Any] | None:
+    """Hits in the longest list by segment, the largest first; None where there are no segments."""
+    result = found.evaluation
+    if not found.groups:
+        return None
+    metric = f"hit@{max(result.ks)}"
+    rivals = {name: kind for kind, name in beside(found) if kind in ("bestsellers", "chance")}
+    rows: list[dict[str, Any]] = [
+        {
+            "name": None if group == ALL else group,
+            "n": n,
+            "own": found.means[MODEL][metric] if group == ALL else found.groups[group][metric],
+            "rivals": {kind: result.mean(method, metric, group) for method, kind in rivals.items()},
+        }
+        for group, n in list(result.queries.items())[: MOST + 1]
+    ]
+    ends = [end for row in rows for end in (row["own"].high, row["own"].mean, *row["rivals"].values())]
+    scale = float(np.nanmax(ends)) or 1.0
+    return {"rows": rows, "scale": scale, "k": max(result.ks), "total": len(found.groups)}
+
+
+def loss(model: TrainedModel) -> dict[str, Any] | None:
+    """The loss curve in a square of 100, y downwards, and some of its values; None of a model trained elsewhere."""
+    losses = np.asarray(model.losses, np.float64)
+    if len(losses) < 2:
+        return None
+    low, high = float(losses.min()), float(losses.max())
+    kept = np.unique(np.linspace(0, len(losses) - 1, VERTICES).round().astype(int))
+    x = 100.0 * kept / (len(losses) - 1)
+    y = 100.0 * (high - losses[kept]) / ((high - low) or 1.0)
+    told = np.unique(np.linspace(0, len(losses) - 1, 9).round().astype(int))
+    return {
+        "points": " ".join(f"{one:.2f},{two:.2f}" for one, two in zip(x, y, strict=True)),
+        "low": low,
+        "high": high,
+        "count": len(losses),
+        "unit": "epoch" if model.config.seeded else "step",
+        "told": [(number + 1, float(losses[number])) for number in told],
+    }
+
+
+def personas(folder: Path, made: Path, encoder: str | None) -> list[dict[str, Any]]:
+    """Who the personas are: share, keywords, the most central reviews, and how well founded each name is.
+
+    Empty where the run has not, or no longer, what its personas were made of.
+    """
+    try:
+        model = load_personas(made.parent / "personas", encoder=encoder)
+        lines = list(
+            csv.DictReader(StringIO(read_file(made.parent / "persona_labels.csv", inside=made.parent).decode()))
+        )
+        reviews = read_reviews(folder, read_schema(folder))
+        labels = np.array(read_table(made).column("persona_id"), int)
+        distances = np.array([float(line["distance"]) for line in lines])
+    except (InputError, ValueError, KeyError):
+        return []
+    if not len(labels) == len(distances) == len(reviews):
+        return []
+    quotes = [quote(text) for text in reviews.texts]
+    return [
+        {
+            "name": persona.name,
+            "description": persona.description,
+            "count": int(np.sum(labels == number)),
+            "share": float(np.mean(labels == number)),
+            "keywords": model.keywords[number],
+            "quotes": [quotes[row] for row in central(quotes, labels, distances, number, 3)],
+            "standing": model.standing(number),
+            "nearest": model.nearest[number],
+            "evidence": model.evidence[number],
+            "central": model.central[number],
+        }
+        for number, persona in enumerate(model.personas)
+    ]
+
+
+class Shown:
+    """The space of a model and the products in it, as people know them."""
+
+    def __init__(self, model: TrainedModel, dataset: Dataset, space: Space, colouring: Colouring) -> None:
+        self._model, self._dataset, self._space, self._colouring = model, dataset, space, colouring
+        described = Recommender(model).described()
+        columns = [described.get(name, [None] * len(model.product_ids)) for name in ("name", "brand", "price")]
+        self._products = list(zip(*columns, strict=True))
+        self._segments = dataset.segments or []
+
+    def product(self, row: int) -> list[Any]:
+        """Name, or else the id, brand and price."""
+        name, brand, price = self._products[row]
+        known = None if isinstance(price, float) and not np.isfinite(price) else price
+        return [name or self._model.product_ids[row], brand, known]
+
+    def plane(self) -> dict[str, Any]:
+        """What `page.js` draws: each vector once, with who has it; places from 0 to 1000."""
+        space, names = self._space, self._colouring.labels or [""] * len(self._dataset.customer_ids)
+        labels, people = _numbered(
+            [names[row] for row in space.rows.tolist()], space.of_customer, self._colouring.ordered
+        )
+        kinds, things = _numbered(categories(self._dataset) or [""] * len(space.of_product), space.of_product, {})
+        least, most = space.points.min(axis=0), space.points.max(axis=0)
+        places = (1000 * (space.points - least) / np.maximum(most - least, 1e-9)).round().astype(int).tolist()
+        near = self._nearest()
+        products = []
+        for number, counts in enumerate(things):
+            rows = np.flatnonzero(space.of_product == number)
+            x, y = places[len(people) + number]
+            products.append([x, 1000 - y, counts, [self.product(row) for row in rows[:NAMED].tolist()], near[number]])
+        customers = [[x, 1000 - y, counts] for (x, y), counts in zip(places, people, strict=False)]
+        return {"groups": labels, "kinds": kinds, "customers": customers, "products": products}
+
+    def _nearest(self) -> list[str | None]:
+        """The segment whose customers' mean vector lies nearest to each product that is drawn."""
+        space = self._space
+        if not self._segments:
+            return [None] * len(space.products)
+        names, means = [], []
+        for name, rows in self._members().items():
+            names.append(name)
+            means.append(space.customers[rows].mean(axis=0))
+        centres = np.array(means)
+        centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)
+        return [names[number] for number in (space.products @ centres.T).argmax(axis=1).tolist()]
+
+    def _members(self) -> dict[str, np.ndarray]:
+        """The vectors of the customers of each segment, one for each customer; the largest segment first."""
+        space, each = self._space, np.array([self._segments[row] for row in self._space.rows.tolist()])
+        shown = space.of_customer >= 0
+        order = [name for name, _ in Counter(sorted(each[shown].tolist())).most_common()]
+        return {name: space.of_customer[shown & (each == name)] for name in order}
+
+    def lists(self) -> dict[str, Any] | None:
+        """What each segment is shown: the products in the lists of most of its customers; None without segments."""
+        space, model = self._space, self._model
+        if not self._segments:
+            return None
+        total = len(model.product_ids)
+        k, width = max(1, min(10, total // 3)), space.customers.shape[1]
+        best = np.empty((len(space.customers), k), int)
+        for start in range(0, len(best), 64):
+            # A score is half of a cosine.
+            scores = (
+                space.customers[start : start + 64] @ model.product_embeddings[:, :width].T / 2 + model.product_bias
+            )
+            best[start : start + 64] = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        rows = []
+        members = self._members()
+        for name, vectors in list(members.items())[:MOST]:
+            counts = np.bincount(best[vectors].ravel(), minlength=total)
+            first = np.argsort(-counts, kind="stable")[:LISTED].tolist()
+            products = [(self.product(row), counts[row] / len(vectors)) for row in first if counts[row]]
+            rows.append({"name": name, "n": len(vectors), "products": products})
+        return {"rows": rows, "k": k, "total": len(members)}
+
+
+def _numbered(
+    labels: Sequence[str], of: np.ndarray, ordered: Mapping[str, str]
+) -> tuple[list[list[Any]], list[list[list[int]]]]:
+    """Labels with how many have each, the most frequent first, or in their own order; and by vector, [label, count].
+
+    Beyond `COLOURS` of them, the rest is one, whose name is None.
+    """
+    counts = Counter(label for label, one in zip(labels, of.tolist(), strict=True) if one >= 0)
+    names = [name for name in ordered if name in counts] or [
+        name for name, _ in sorted(counts.items(), key=lambda one: (-one[1], one[0]))
+    ]
+    if len(names) > COLOURS + 1:
+        names = names[:COLOURS]
+    number = {name: place for place, name in enumerate(names)}
+    vectors: list[Counter[int]] = [Counter() for _ in range(int(of.max(initial=-1)) + 1)]
+    for label, one in zip(labels, of.tolist(), strict=True):
+        if one >= 0:
+            vectors[one][number.get(label, len(names))] += 1
+    out: list[list[Any]] = [[name, counts[name]] for name in names]
+    if len(counts) > len(names):
+        out.append([None, sum(counts.values()) - sum(counts[name] for name in names)])
+    return out, [[[label, n] for label, n in one.most_common()] for one in vectors]
