@@ -9,7 +9,7 @@ import tyro
 
 from recsys_jax import InputError, Recommender
 from recsys_jax.console.places import trained_runs
-from recsys_jax.console.recommendations import nothing_left_out, shop_of, show
+from recsys_jax.console.recommendations import limits, nothing_left_out, shop_of, show
 from recsys_jax.console.terminal import console, note, print_json
 from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.files import sheet_text, write_file
@@ -43,6 +43,14 @@ class Options:
     """Only products in this table (CSV, JSON, Parquet), by its column with their ids: what is in stock."""
     boosts: Path | None = None
     """A TOML file with boost rules."""
+    diversity: float = 0.0
+    """From 0, the best products, to 1: each as unlike those before it as can be."""
+    at_most: tuple[str, ...] = ()
+    """How many products with the same value, such as brand=2 category=3."""
+    pinned: tuple[str, ...] = ()
+    """Ids of products that come first."""
+    explain: bool = False
+    """Say why each is recommended: what attributes, popularity and rules add."""
     csv: Path | None = None
     """Write the list as CSV to this file, too."""
     json: bool = False
@@ -78,10 +86,14 @@ def main(options: Options) -> None:
         top_n=options.top_n,
         categories=options.categories or None,
         available=stock,
+        diversity=options.diversity,
+        at_most=limits(options.at_most),
+        pinned=options.pinned,
         standing=True,
+        explain=options.explain,
     )
     if options.csv is not None:
-        names = [name for name in (found[0] if found else {}) if name != "boosts"]
+        names = [name for name in (found[0] if found else {}) if name not in ("boosts", "reasons")]
         rows = [["place", *names], *([place, *(one[name] for name in names)] for place, one in enumerate(found, 1))]
         write_file(options.csv, sheet_text([["" if value is None else value for value in row] for row in rows]))
     if options.json:

@@ -9,9 +9,9 @@ import tyro
 
 from recsys_jax import InputError
 from recsys_jax.console.places import trained_runs
-from recsys_jax.console.recommendations import nothing_left_out, shop_of
+from recsys_jax.console.recommendations import limits, nothing_left_out, shop_of
 from recsys_jax.console.terminal import console, progress
-from recsys_jax.serving.batch import rejected_file, score_file
+from recsys_jax.jobs.batch import rejected_file, score_file
 from recsys_jax.serving.history import BOUGHT
 
 
@@ -40,6 +40,12 @@ class Options:
     """Instead, a file of purchases like the one that the dataset names."""
     include_purchased: bool = False
     """Recommend also what customers bought."""
+    diversity: float = 0.0
+    """From 0, the best products, to 1: each as unlike those before it as can be."""
+    at_most: tuple[str, ...] = ()
+    """How many products with the same value, such as brand=2 category=3."""
+    pinned: tuple[str, ...] = ()
+    """Ids of products that come first."""
     names: bool = False
     """Write also what people know the products by: name, brand, category, price."""
     allow_unmatched: bool = False
@@ -53,7 +59,7 @@ def main(options: Options) -> None:
     with progress("scoring (compiling first)") as bar:
         own = ("customers", "out", "run", "dataset")
         wanted: dict[str, Any] = {name: value for name, value in vars(options).items() if name not in own}
-        wanted["dataset"] = shop_of(options.dataset, run)
+        wanted |= {"dataset": shop_of(options.dataset, run), "at_most": limits(options.at_most)}
         counts, before = score_file(options.customers, out, run, **wanted, progress=bar, tell=console.print)
     seconds = time.perf_counter() - began
     if not counts.scored:

@@ -11,7 +11,8 @@ from rich.text import Text
 from recsys_jax.console.places import following, made_customers
 from recsys_jax.console.terminal import console
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.data.values import split_keys
+from recsys_jax.data.values import composed, split_keys
+from recsys_jax.errors import require
 from recsys_jax.serving.history import History
 from recsys_jax.storage.runs import made_from
 
@@ -29,6 +30,20 @@ def example(run: Path, dataset: Dataset) -> str:
 def shop_of(dataset: Path | None, run: Path) -> History | None:
     """What the dataset in a folder knows, if one is named, with the customers made of its reviews for this run."""
     return None if dataset is None else History.of(dataset, made_customers(dataset, run))
+
+
+def limits(words: Sequence[str]) -> dict[str, int]:
+    """By column, how many products with the same value: of words such as brand=2.
+
+    Raises `InputError` for a word of another form, and for a column twice.
+    """
+    found: dict[str, int] = {}
+    for word in words:
+        name, _, most = composed(word).rpartition("=")
+        whole = name != "" and name not in found and most.isascii() and most.isdigit()
+        require(whole, "at_most", word, "each column once, as NAME=NUMBER")
+        found[name] = int(most)
+    return found
 
 
 def nothing_left_out(
@@ -70,6 +85,13 @@ def show(found: Sequence[dict[str, Any]], title: str) -> None:
         numbers += [f"{one[name]:+.2f}" for name in added]
         table.add_row(str(place), product, *(_shown(one[name], whole) for name in columns), *numbers)
     console.print(table)
+    for place, one in enumerate(found, 1):
+        if "because" in one:
+            console.print(
+                Text(f"{place}  ")
+                .append(f"{one['above_average']:+.2f} {one['unit']} above average. ")
+                .append(one["because"], "dim")
+            )
 
 
 def _shown(value: object, whole: bool) -> str:

@@ -78,6 +78,20 @@ class FittedFeature:
         """The embedding row that missing values share, the last; None without such a policy."""
         return self.input.size - 1 if self.feature.missing == "extra-row" else None
 
+    @property
+    def likely(self) -> tuple[float, float]:
+        """From where to where numbers lie, as the tower reads them: within two deviations, and within the bounds."""
+        feature, mean, deviation = self.feature, self.mean, self.deviation
+        assert isinstance(feature, Numeric)
+        low = max(mean - 2 * deviation, feature.minimum / feature.scale)
+        high = max(min(mean + 2 * deviation, feature.maximum / feature.scale), low)
+        return ((low - mean) / deviation, (high - mean) / deviation) if feature.standardise else (low, high)
+
+    def stated(self, x: float) -> float:
+        """The number as people state it that the tower reads as x."""
+        assert isinstance(self.feature, Numeric)
+        return (x * self.deviation + self.mean if self.feature.standardise else x) * self.feature.scale
+
     def allowed(self) -> str:
         """The values that are understood, for the end of an error sentence."""
         if not isinstance(self.feature, Numeric):

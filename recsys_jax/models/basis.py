@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float32, Float64, Int
 
-from recsys_jax.data.features import FeatureSpace
+from recsys_jax.data.features import Features, FeatureSpace
+from recsys_jax.data.schema import TowerInput
 
 KNOTS = 9
 """The knots of a number's curve; its vector is interpolated between two of them."""
@@ -68,9 +69,9 @@ class Design:
     def parts(self) -> dict[str, slice]:
         """The columns of each feature."""
         parts, start = {}, 0
-        for name, kind, size in self.space.inputs:
-            stop = start + (KNOTS + size - 1 if kind == "numeric" else size)
-            parts[name], start = slice(start, stop), stop
+        for one in self.space.inputs:
+            stop = start + columns(one)
+            parts[one.name], start = slice(start, stop), stop
         return parts
 
     @property
@@ -104,6 +105,59 @@ class Design:
                 covariance = INTERVAL**2 * curves @ curves.T + 1e-9 * np.eye(KNOTS)
                 root[part.start : part.start + KNOTS, part.start : part.start + KNOTS] = np.linalg.cholesky(covariance)
         return root
+
+
+class Average(NamedTuple):
+    """The average customer of the training purchases: how often each value is stated. Nobody's attributes are kept."""
+
+    shares: Mapping[str, Float32[np.ndarray, " v"]]
+    """By feature, the share of the purchases whose customer has each value; of a number the weight of each knot, and
+    where missing ones are flagged, their share."""
+    knots: Mapping[str, Float32[np.ndarray, " k"]]
+    """Of each number."""
+
+    @classmethod
+    def of(
+        cls, space: FeatureSpace, features: Features, rows: Int[np.ndarray, " n"], knots: Mapping[str, Any]
+    ) -> "Average":
+        """That of the `rows` of the features, one for each purchase; `knots` are those of numbers that have some."""
+        shares, counts = {}, np.bincount(rows, minlength=len(next(iter(features.values()), ())))
+        found = dict(knots)
+        for fitted in space:
+            name, kind, size = fitted.input
+            x, weights = features[name], counts / len(rows)
+            if kind == "numeric":
+                alone = FeatureSpace((fitted,))
+                if name not in found:
+                    found |= Design.of(alone, {name: x[rows]}).knots
+                shares[name] = weights @ Design(alone, {name: np.asarray(found[name], np.float64)}).matrix({name: x})
+            else:
+                values = x.reshape(len(x), -1)
+                of_value = np.broadcast_to(weights[:, None], values.shape)[values >= 0]
+                shares[name] = np.bincount(values[values >= 0], of_value, minlength=size)
+        return cls(*({name: np.asarray(x, np.float32) for name, x in each.items()} for each in (shares, found)))
+
+    @classmethod
+    def uniform(cls, space: FeatureSpace, knots: Mapping[str, Any]) -> "Average":
+        """Of a model that does not know its customers: each value of the vocabulary, or knot, is as frequent."""
+        shares, found = {}, {}
+        for fitted in space:
+            name, kind, _ = fitted.input
+            count = KNOTS if kind == "numeric" else len(fitted.values)
+            shares[name] = np.repeat(np.array([1 / count, 0.0], np.float32), [count, columns(fitted.input) - count])
+            if kind == "numeric":
+                found[name] = np.asarray(knots.get(name, np.linspace(*fitted.likely, KNOTS)), np.float32)
+        return cls(shares, found)
+
+
+def knots_of(wide: Mapping[str, Any]) -> dict[str, Any]:
+    """The knots of each number among the parameters of a wide path."""
+    return {name.removesuffix("_knots"): leaf for name, leaf in wide.items() if name.endswith("_knots")}
+
+
+def columns(one: TowerInput) -> int:
+    """The columns of a feature's design."""
+    return KNOTS + one.size - 1 if one.kind == "numeric" else one.size
 
 
 def _knots(known: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " k"]:

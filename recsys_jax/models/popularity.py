@@ -35,17 +35,26 @@ class LogPopularity(NamedTuple):
     ) -> Float32[np.ndarray, " n"]:
         """The same of n products that nobody has bought, by the features that the product tower reads."""
         expected = np.full(len(next(iter(features.values()))), float(self.constant))
+        for part in self.parts(inputs, knots, features).values():
+            expected += part
+        return np.asarray(self.scale * expected + 0.0, np.float32)
+
+    def parts(
+        self, inputs: Sequence[TowerInput], knots: Mapping[str, Any], features: Mapping[str, Any]
+    ) -> dict[str, Float64[np.ndarray, " n"]]:
+        """What each attribute, by its feature's name, adds to the log-popularity expected of n products."""
+        parts = {}
         for name, kind, size in inputs:
             if name not in self.attributes:
                 continue
-            x, table = np.asarray(features[name]), self.attributes[name]
+            x, table = np.asarray(features[name]), self.attributes[name].astype(np.float64)
             if kind == "numeric":
                 part = hats(x[:, 0].astype(np.float64), knots[name], np) @ table[:KNOTS]
-                expected += np.where(x[:, 1] > 0, table[-1], part) if size == 2 else part
+                parts[name] = np.where(x[:, 1] > 0, table[-1], part) if size == 2 else part
             else:
                 rows = x.reshape(len(x), -1)
-                expected += np.where(rows >= 0, table[rows], 0.0).sum(axis=1)
-        return np.asarray(self.scale * expected + 0.0, np.float32)
+                parts[name] = np.where(rows >= 0, table[rows], 0.0).sum(axis=1)
+        return parts
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float32, Int
+from jaxtyping import Array, Float32, Float64, Int
 
 from recsys_jax.config import Config
 from recsys_jax.data.features import Features, FeatureSpace
-from recsys_jax.data.schema import Schema
+from recsys_jax.data.schema import Schema, TowerInput
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
+from recsys_jax.models.basis import Average, knots_of
 from recsys_jax.models.popularity import LogPopularity
 from recsys_jax.models.towers import TwoTower, Variables, encode_customers, encode_products
 
@@ -42,6 +43,8 @@ class TrainedModel:
     """By field, what training chose where the config leaves it open."""
     trained_on: str
     """The fingerprint of the dataset, where all of it was trained on; else empty."""
+    average: Average | None = None
+    """The average customer; None: not known, of a checkpoint of PyTorch's or a run of a former format."""
 
     @property
     def model(self) -> TwoTower:
@@ -71,9 +74,16 @@ class TrainedModel:
 
     def bias_of_new(self, table: Table) -> Float32[np.ndarray, " n"]:
         """`product_bias` of products that nobody has bought yet: by their attributes in the wide recipe."""
-        wide = self.variables["params"]["product"].get("wide", {})
-        knots = {name.removesuffix("_knots"): leaf for name, leaf in wide.items() if name.endswith("_knots")}
-        return self.popularity.bias_of_new(self.products.inputs, knots, self.products.encode(table))
+        return self.popularity.bias_of_new(*self._products(table))
+
+    def popularity_parts(self, table: Table) -> dict[str, Float64[np.ndarray, " n"]]:
+        """What each attribute of products, by the name of its feature, adds to the `product_bias` expected of them."""
+        parts = self.popularity.parts(*self._products(table))
+        return {name: self.popularity.scale * part for name, part in parts.items()}
+
+    def _products(self, table: Table) -> tuple[Sequence[TowerInput], Mapping[str, Any], Features]:
+        knots = knots_of(self.variables["params"]["product"].get("wide", {}))
+        return self.products.inputs, knots, self.products.encode(table)
 
 
 @dataclass(frozen=True)

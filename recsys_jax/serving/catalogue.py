@@ -1,56 +1,26 @@
 """An immutable snapshot of a recommender's products, ready for scoring and display."""
 
-import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import NoneType
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32, Int, Int32
+from jaxtyping import Array, Bool, Float, Float32, Float64, Int, Int32
 
 from recsys_jax.data.schema import Categorical, Numeric
-from recsys_jax.data.tables import Table, answered, only_column
-from recsys_jax.data.values import as_id, as_ids, as_key, as_list, as_plain, near, parse_number
-from recsys_jax.errors import InputError, choices, require, shown
-from recsys_jax.models.trained import TrainedModel
+from recsys_jax.data.tables import Table
+from recsys_jax.data.values import as_id, as_key, as_plain, near, parse_number
+from recsys_jax.errors import InputError, shown
+from recsys_jax.models.trained import TrainedModel, product_rows
 from recsys_jax.retrieval.search import SingleSearch
 from recsys_jax.serving.boosts import BoostRule, meets
 from recsys_jax.serving.history import BOUGHT
 
 MOST = 8
 """Where boost rules add more to a score, from 0 to 1, 32 bits no longer tell its last digits."""
-
-
-# The columns on a place of a customer's list, of files and frames alike.
-RECOMMENDED = ("place", "product_id", "score", "popularity", "boost")
-
-
-class Ranking(NamedTuple):
-    """The best products of each customer, best first; padded with -1 and NaN."""
-
-    products: Int32[np.ndarray, "n k"]
-    """Indices into `Recommender.product_ids`."""
-    scores: Float32[np.ndarray, "n k"]
-    """(1 + cosine) / 2."""
-    boosts: Float32[np.ndarray, "n k"]
-    """The sum of the boost rules."""
-    popularity: Float32[np.ndarray, "n k"]
-    """What popularity adds, 0 where the model was trained without; the order is that of all three."""
-
-
-class Wanted(NamedTuple):
-    """What is asked for, beside customers."""
-
-    top_n: object = 3
-    categories: Sequence[object] | None = None
-    """By code or label; None: all."""
-    available: Sequence[object] | None = None
-    """The ids of the products to choose from; None: all."""
-    strict: bool = False
-    """Whether an id that no product has is refused."""
 
 
 def require_finite(vectors: Float[np.ndarray, "n d"], table: Table) -> None:
@@ -65,6 +35,9 @@ def require_finite(vectors: Float[np.ndarray, "n d"], table: Table) -> None:
 class Catalogue:
     """The products and what a request needs of them. Adding products makes a new catalogue, so no request sees half."""
 
+    model: TrainedModel
+    rows: Mapping[str, Sequence[Any]]
+    """The product table: the columns with a role or a feature."""
     ids: tuple[str, ...]
     row_of: Mapping[str, int]
     shown: tuple[dict[str, Any], ...]
@@ -116,6 +89,8 @@ class Catalogue:
         told = (map(as_plain, each) for each in (column(part.name), column(part.brand), values))
         entries = zip(ids, *told, map(_price, column(part.price)), strict=True)
         return cls(
+            model,
+            product_rows(model.schema, table),
             ids,
             {as_id(product_id) or product_id: row for row, product_id in enumerate(ids)},
             tuple(dict(zip(("product_id", "name", "brand", "category", "price"), one, strict=True)) for one in entries),
@@ -133,6 +108,8 @@ class Catalogue:
         ids = self.ids + new.ids
         return self._prepared(
             Catalogue(
+                self.model,
+                {name: [*column, *new.rows[name]] for name, column in self.rows.items()},
                 ids,
                 {**self.row_of, **{key: len(self.ids) + row for key, row in new.row_of.items()}},
                 self.shown + new.shown,
@@ -153,6 +130,8 @@ class Catalogue:
         number = {product_id: row for row, product_id in enumerate(ids)}
         return self._prepared(
             Catalogue(
+                self.model,
+                {name: [column[row] for row in left.tolist()] for name, column in self.rows.items()},
                 ids,
                 {key: number[self.ids[row]] for key, row in self.row_of.items() if self.ids[row] in number},
                 tuple(self.shown[row] for row in left),
@@ -230,51 +209,8 @@ class Catalogue:
         best = np.argsort(-values, kind="stable")[:k]
         return np.asarray(best[values[best] > -np.inf])
 
-    def allowed(self, wanted: Wanted, source: str) -> Bool[np.ndarray, " p"] | None:
-        """The products of the categories, and of what is available; None for all.
-
-        Raises `InputError` for an unknown category, and for what is available as `_available` does.
-        """
-        masks = [self._of_categories(wanted.categories, source), self._available(wanted, source)]
-        known = [mask for mask in masks if mask is not None]
-        return np.logical_and.reduce(known) if known else None
-
-    def _available(self, wanted: Wanted, source: str) -> Bool[np.ndarray, " p"] | None:
-        """The products that are available. Raises `InputError` for no ids, and where none of them is a product's.
-
-        A stock may well list what was never trained on: some ids of no product are refused where it is `strict` alone.
-        """
-        if wanted.available is None:
-            return None
-        where = f"{source}, available"
-        ids = as_ids(only_column(wanted.available, where), alone=False)
-        if ids is None:
-            raise InputError(f"{where}: found {shown(wanted.available)}; allowed: a list of ids of products")
-        rows = self.known(ids)
-        unknown = [one for one in ids if one not in self.row_of]
-        if unknown and (wanted.strict or not rows):
-            hint = near(unknown[0], self.row_of)
-            raise InputError(f"{where}: found {shown(unknown[0])}; allowed: ids of products, and none has that{hint}")
-        mask = np.zeros(len(self.ids), bool)
-        mask[rows] = True
-        return mask
-
-    def _of_categories(self, categories: Any, source: str) -> Bool[np.ndarray, " p"] | None:
-        if categories is None:
-            return None
-        if not self.meanings:
-            raise InputError(f"{source}, categories: found {categories!r}; allowed: none, products have no category")
-        several = as_list(categories)
-        numbers, of_product = self._numbers
-        allowed = np.zeros(len(self.ids), bool)
-        for category in [categories] if several is None else several:
-            key = self.meanings.get(as_key(category) or "")
-            require(key is not None, f"{source}, categories", category, choices(self.meanings))
-            allowed |= of_product == numbers.get(key, -1)  # all of it may be gone
-        return allowed
-
     @cached_property
-    def _numbers(self) -> tuple[dict[str | None, int], Int32[np.ndarray, " p"]]:
+    def numbers(self) -> tuple[dict[str | None, int], Int32[np.ndarray, " p"]]:
         """A number for each category, and the category number of each product."""
         numbers = {key: number for number, key in enumerate(dict.fromkeys(self.categories))}
         return numbers, np.array([numbers[key] for key in self.categories], np.int32)
@@ -282,6 +218,14 @@ class Catalogue:
     def known(self, product_ids: Sequence[object]) -> list[int]:
         """The rows of the products with these ids, ascending; ids that none has are passed over."""
         return sorted({self.row_of[key] for key in map(as_id, product_ids) if key is not None and key in self.row_of})
+
+    def row(self, product_id: object, source: str) -> int:
+        """The row of the product with this id. Raises `InputError` where none has it."""
+        row = self.row_of.get(as_id(product_id) or "")
+        if row is None:
+            hint = near(str(product_id), self.row_of)
+            raise InputError(f"{source}: found {shown(product_id)}; allowed: ids of products, and none has that{hint}")
+        return row
 
     def excluded(self, table: Table, *, strict: bool) -> list[list[int]]:
         """The indices of the products to exclude for each row of a table with the column `purchased_products`.
@@ -297,12 +241,89 @@ class Catalogue:
             out.append(self.known(ids))
         return out
 
-    def described(self) -> dict[str, list[Any]]:
-        """What people know the products by, a list for each kind that any product has."""
-        return {name: [one[name] for one in self.shown] for name in self.kinds}
+    @cached_property
+    def columns(self) -> dict[str, str]:
+        """The columns of the product table, by their names and by what people call them: brand, category."""
+        part = self.model.schema.products
+        roles = {"brand": part.brand, "category": part.category}
+        return {name: name for name in self.rows} | {role: name for role, name in roles.items() if name is not None}
+
+    def codes(self, name: str) -> Int32[np.ndarray, "p w"]:
+        """A number for each value in a column, of several values each; the same one for the same value, -1 for none."""
+        column = self.columns[name]
+        fitted = {one.feature.column: one for one in self.model.products if not isinstance(one.feature, Numeric)}
+        keys: list[list[str | None]] = [[as_key(value)] for value in self.rows[column]]
+        if column in fitted:
+            one = fitted[column]
+            bags = (one.feature.items(value) or [] for value in self.rows[column])  # type: ignore[union-attr]
+            keys = [[one.canonical(key) or key for key in bag] for bag in bags]
+        numbers: dict[str | None, int] = {None: -1}
+        out = np.full((len(self.ids), max([1, *map(len, keys)])), -1, np.int32)
+        for row, own in enumerate(keys):
+            out[row, : len(own)] = [numbers.setdefault(key, len(numbers)) for key in own]
+        return out
 
     @cached_property
-    def kinds(self) -> dict[str, type]:
+    def popularity(self) -> dict[str, Float64[np.ndarray, " p"]]:
+        """What popularity adds to scores, less its mean over the products, by the column of the product table.
+
+        The rest, of each product by itself, has the name "".
+        """
+        rest = self.bias.astype(np.float64)
+        found: dict[str, Any] = {}
+        if self.model.popularity.attributes:
+            for name, part in self.model.popularity_parts(Table("the catalogue", self.rows)).items():
+                column = self.model.products[name].feature.column
+                found[column] = found.get(column, 0.0) + (part - part.mean())
+                rest = rest - part
+        return found | {"": rest - rest.mean()}
+
+    @cached_property
+    def likeness(self) -> Float32[np.ndarray, "p e"]:
+        """Unit vectors of the products, whose dot product is how alike are the customers that two products draw.
+
+        They are the product vectors, in the wide path without the dimensions that bring them to unit length.
+        """
+        wide = "wide" in self.model.variables["params"]["product"]
+        vectors = self.embeddings[:, :-2] if wide else self.embeddings
+        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
+
+    @cached_property
+    def centre(self) -> Float64[np.ndarray, " d"]:
+        """The mean of the products' vectors."""
+        return np.asarray(self.embeddings.mean(axis=0, dtype=np.float64))
+
+    @cached_property
+    def search_alike(self) -> SingleSearch:
+        """The exact search of `likeness`."""
+        return SingleSearch(self.likeness)
+
+    def values(
+        self, customers: Float32[np.ndarray, "n d"], met: Bool[np.ndarray, "n r"], rows: Int[np.ndarray, "n m"]
+    ) -> Float64[np.ndarray, "n m"]:
+        """The sums of score, popularity and boosts, less a half; -inf where there is no row."""
+        cosines = np.einsum("nmd,nd->nm", self.embeddings[rows], customers, dtype=np.float64)
+        boosts = (met[:, None] & self.meets[rows]) @ self.adds.astype(np.float64)
+        return np.where(rows < 0, -np.inf, cosines / 2.0 + self.bias[rows] + boosts)
+
+    def values_of_average(
+        self,
+        customers: Float32[np.ndarray, "n d"],
+        met: Bool[np.ndarray, "n r"],
+        allowed: Bool[np.ndarray, " p"] | None,
+    ) -> Float64[np.ndarray, " n"]:
+        """The mean of `values` over the products, or over those that are allowed."""
+        among = slice(None) if allowed is None or not allowed.any() else allowed
+        mean = self.centre if allowed is None else self.embeddings[among].mean(axis=0, dtype=np.float64)
+        boosts = met @ (self.meets[among].mean(axis=0) * self.adds)
+        return np.asarray(customers @ mean / 2.0 + boosts + self.bias[among].mean(dtype=np.float64))
+
+    def described(self) -> dict[str, list[Any]]:
+        """What people know the products by, a list for each kind that any product has."""
+        return {name: [one[name] for one in self.shown] for name in self.types}
+
+    @cached_property
+    def types(self) -> dict[str, type]:
         """The type that holds all values of each kind that any product has: int, float (gaps too) or str."""
         found = {name: {type(one[name]) for one in self.shown} for name in self.shown[0] if name != "product_id"}
         number = {int, float, NoneType}
@@ -311,27 +332,6 @@ class Catalogue:
             for name, types in found.items()
             if types != {NoneType}
         }
-
-    def answered(self, rows: object, table: Table, key: str, lists: Sequence[Sequence[Mapping[str, Any]]]) -> Any:
-        """The entries of each row's list as `data.tables.answered` gives them: one row per customer and place."""
-        row_of = [row for row, found in enumerate(lists) for _ in found]
-        entries = [one for found in lists for one in found]
-        kinds = dict(zip(RECOMMENDED[1:], (str, float, float, float), strict=True)) | self.kinds
-        columns: dict[str, tuple[type, list[Any]]] = {
-            "place": (int, [place for found in lists for place in range(1, len(found) + 1)]),
-            **{name: (kind, [one[name] for one in entries]) for name, kind in kinds.items()},
-        }
-        return answered(rows, table, key, row_of, columns)
-
-    def length(self, top_n: object, source: str) -> int:
-        """How many products a list has. Raises `InputError` where `top_n` is no number of products."""
-        try:
-            k = operator.index(top_n)  # type: ignore[arg-type]
-        except TypeError:
-            k = 0
-        if k < 1 or isinstance(top_n, bool):
-            raise InputError(f"{source}, top_n: found {top_n!r}; allowed: a whole number from 1")
-        return min(k, len(self.ids))
 
     def entries(
         self,

@@ -30,13 +30,14 @@ from recsys_jax.data.files import (
 )
 from recsys_jax.data.schema import Schema
 from recsys_jax.errors import InputError, shown
+from recsys_jax.models.basis import Average
 from recsys_jax.models.popularity import LogPopularity
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.storage import validation
-from recsys_jax.storage.former import Former
+from recsys_jax.storage.former import NEWEST_FORMER, Former
 from recsys_jax.storage.validation import Shape
 
-FORMAT, OLDEST = 5, 3
+FORMAT, OLDEST = 6, 3
 """The format that is written, and the oldest that is read."""
 MODEL = "model.json"
 
@@ -67,6 +68,7 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
     leaves = {
         **validation.flatten(model.variables),
         **validation.popularity_tensors(model.popularity),
+        **validation.average_tensors(model),
         "product_embeddings": model.product_embeddings,
         "purchases": model.purchases.astype(np.int64),
         "losses": model.losses,
@@ -205,7 +207,7 @@ def _restore(
     counted = all(type(number) is int and 0 <= number < 2**63 for number in batches.values())
     if set(batches) != {"customer", "product"} or not counted or not isinstance(trained_on, str):
         raise InputError(f"{where}: batches, trained_on: found other than two counts and a text")
-    former = None if document["format"] == FORMAT else Former(config, products)
+    former = None if document["format"] > NEWEST_FORMER else Former(config, products)
 
     def fits(shapes: Mapping[str, Shape]) -> None:
         needed = validation.needed_shapes(shapes, config, customers, products, len(ids))
@@ -223,6 +225,9 @@ def _restore(
     if not (scale > 0 if config.popularity_bias else scale == 0):
         raise InputError(f"{where}: popularity_scale: found {scale}; allowed: above 0 where popularity counts, else 0")
     tree = validation.unflatten(tensors)
+    average = tree.pop("average", None)
+    if average is not None:
+        average = Average(**{"knots": {}, **average})
     model = TrainedModel(
         schema=schema,
         config=config,
@@ -237,6 +242,7 @@ def _restore(
         batches=batches,
         chosen=chosen,
         trained_on=trained_on,
+        average=average,
         variables=tree,
     )
     validation.check_numbers(model, str(folder / name))

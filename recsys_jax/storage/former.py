@@ -1,5 +1,7 @@
 """The former formats of a saved model, 3 and 4: its tensors had other names, and popularity another form.
 
+Format 5 is the one of today without the average customer.
+
 The deep path's layers lay directly under their tower, and so did the wide path's tables; popularity was a tensor with a
 row for unknown products, or was left to be counted; the chosen penalties were a tensor.
 """
@@ -14,6 +16,8 @@ from recsys_jax.data.features import FeatureSpace
 from recsys_jax.models.popularity import SMOOTHED
 from recsys_jax.storage.validation import Shape, popularity_tensors
 
+NEWEST_FORMER = 4
+"""The newest format that is told of here."""
 _PENALTIES = ("own_l2", "attribute_l2", "factor_l2")
 
 

@@ -12,7 +12,7 @@ from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_id
 from recsys_jax.errors import InputError, shown
-from recsys_jax.models.basis import KNOTS
+from recsys_jax.models.basis import KNOTS, columns
 from recsys_jax.models.popularity import LogPopularity
 from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import TrainedModel, product_rows, two_tower
@@ -62,15 +62,16 @@ def needed_shapes(
     module = two_tower(config, customers, products, dim)
     tree = module.shapes(customers.blank(1), products.blank(1))
     shapes = {name: (str(leaf.dtype), leaf.shape) for name, leaf in flatten(tree).items()}
-    attributes = {
-        name: (KNOTS + size - 1 if kind == "numeric" else size,)
-        for name, kind, size in products.inputs
-        if module.wide_dim and name != "product_id"
-    }
-    popularity = flatten({"popularity": {"of_product": (count,), "constant": (), "attributes": attributes}})
+    attributes = {one.name: (columns(one),) for one in products.inputs if module.wide_dim and one.name != "product_id"}
+    more = flatten({"popularity": {"of_product": (count,), "constant": (), "attributes": attributes}})
+    if any(name.startswith("average/") for name in found):
+        numbers = {one.name: (KNOTS,) for one in customers.inputs if one.kind == "numeric"}
+        more |= flatten(
+            {"average": {"shares": {one.name: (columns(one),) for one in customers.inputs}, "knots": numbers}}
+        )
     return {
         **shapes,
-        **{name: ("float32", shape) for name, shape in popularity.items()},
+        **{name: ("float32", shape) for name, shape in more.items()},
         "product_embeddings": ("float32", (count, dim)),
         "purchases": ("int64", (count,)),
         "losses": ("float32", steps or (0,)),
@@ -95,6 +96,11 @@ def popularity_tensors(popularity: LogPopularity) -> dict[str, Any]:
     return flatten({"popularity": arrays})
 
 
+def average_tensors(model: TrainedModel) -> dict[str, Any]:
+    """The arrays of the model's average customer, by path; none where it is not known."""
+    return {} if model.average is None else flatten({"average": model.average._asdict()})
+
+
 def check_numbers(model: TrainedModel, where: str) -> None:
     """Raises `InputError` unless the tensors, of the right shapes, hold numbers that a request can be answered with."""
 
@@ -105,14 +111,17 @@ def check_numbers(model: TrainedModel, where: str) -> None:
     vectors, purchases = model.product_embeddings, model.purchases
     # What overflows is no error here but a number that isn't finite.
     with np.errstate(all="ignore"):
-        tensors = {**flatten(model.variables), **popularity_tensors(model.popularity), "product_embeddings": vectors}
+        tensors = {**flatten(model.variables), **popularity_tensors(model.popularity), **average_tensors(model)}
+        tensors["product_embeddings"] = vectors
         for name, tensor in tensors.items():
             require(np.isfinite(tensor).all(), name, "finite ones")
             if name.startswith("batch_stats/") and name.endswith("/var"):
                 require((tensor >= 0).all(), name, "0 or more")
+            elif name.startswith("average/shares/"):
+                require(((tensor >= 0) & (tensor <= 1.001)).all(), name, "from 0 to 1")
             elif name.endswith("/radius"):
                 require(_RADII[0] <= tensor <= _RADII[1], name, f"from {_RADII[0]:g} to {_RADII[1]:g}")
-            elif name.endswith("_knots"):
+            elif name.endswith("_knots") or name.startswith("average/knots/"):
                 require((np.diff(tensor) > 0).all(), name, "ascending ones")
         require((np.linalg.norm(vectors, axis=1) <= 1.001).all(), "product_embeddings", "vectors of length 1")
         require((purchases >= 0).all() and purchases.sum(dtype=float) < 2**53, "purchases", "0 or more")

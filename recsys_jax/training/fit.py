@@ -10,6 +10,7 @@ from jaxtyping import Bool
 from recsys_jax.config import Config, DeepConfig, WideConfig
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.errors import InputError
+from recsys_jax.models.basis import Average, knots_of
 from recsys_jax.models.popularity import SMOOTHED
 from recsys_jax.models.settings import own_settings
 from recsys_jax.models.towers import encode_products
@@ -133,8 +134,8 @@ def _deep(
 
 
 def _model(prepared: Prepared, config: Config, fitted: Fitted) -> TrainedModel:
-    wide = fitted.variables["params"]["product"].get("wide")
-    width = config.output_dim if wide is None else len(wide["offset"]) + 2
+    wide = fitted.variables["params"]["customer"].get("wide", {})
+    width = len(wide["offset"]) + 2 if wide else config.output_dim
     module = two_tower(config, prepared.customer_space, prepared.product_space, width)
     return TrainedModel(
         schema=prepared.schema,
@@ -146,5 +147,6 @@ def _model(prepared: Prepared, config: Config, fitted: Fitted) -> TrainedModel:
         product_embeddings=np.asarray(encode_products(module, fitted.variables, prepared.products)),
         purchases=prepared.purchases,
         trained_on=prepared.trained_on,
+        average=Average.of(prepared.customer_space, prepared.customers, prepared.pairs[:, 0], knots_of(wide)),
         **fitted._asdict(),
     )

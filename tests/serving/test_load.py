@@ -18,7 +18,7 @@ import pytest
 from recsys_jax import InputError, Recommender
 from recsys_jax.retrieval.search import SingleSearch
 from recsys_jax.serving.boosts import BoostRule
-from recsys_jax.serving.catalogue import Ranking
+from recsys_jax.serving.ranking import Ranking
 
 THREADS = 32
 RULES = (

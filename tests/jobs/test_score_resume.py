@@ -19,7 +19,7 @@ from test_score import environment, people
 
 from recsys_jax import InputError, save_model
 from recsys_jax.cli import score
-from recsys_jax.serving import batch
+from recsys_jax.jobs import batch
 from recsys_jax.storage.jobs import Parts
 from recsys_jax.storage.jobs import environment as environment_of
 
@@ -33,7 +33,7 @@ SERVER = """
 import json, os, resource, sys, time, warnings
 warnings.simplefilter("ignore")
 from recsys_jax.cli import main, score
-from recsys_jax.serving import batch
+from recsys_jax.jobs import batch
 
 def count(folder, last):
     calls = 0

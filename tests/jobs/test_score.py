@@ -21,7 +21,7 @@ from conftest import MALL_PRODUCTS, mall_customers
 
 from recsys_jax import InputError, Recommender, Table, save_model
 from recsys_jax.cli import score
-from recsys_jax.serving import batch, customer_file
+from recsys_jax.jobs import batch, customer_file
 
 ROOT = Path(__file__).parents[2]
 EVERYTHING = [product[0] for product in MALL_PRODUCTS]
@@ -530,7 +530,7 @@ PEAKS = """
 import re, sys
 from pathlib import Path
 from recsys_jax.cli import score
-from recsys_jax.serving import batch
+from recsys_jax.jobs import batch
 batch.CUSTOMERS = 1024
 for name in ("small", "large"):
     score.main(score.Options(Path(f"{name}.parquet"), Path(f"{name}-out.parquet"), Path(sys.argv[1])))

@@ -21,9 +21,9 @@ from recsys_jax.data.files import replace_file, sheet_text, sync_folder
 from recsys_jax.data.tables import Table, free
 from recsys_jax.data.values import near
 from recsys_jax.errors import InputError, shown
-from recsys_jax.serving.catalogue import RECOMMENDED, Ranking
-from recsys_jax.serving.customer_file import Source, values
+from recsys_jax.jobs.customer_file import Source, values
 from recsys_jax.serving.history import History, bought_again
+from recsys_jax.serving.ranking import RECOMMENDED, Ranking
 from recsys_jax.serving.recommender import Recommender
 from recsys_jax.storage.jobs import Parts, environment, fingerprint, kept, stopped
 
@@ -84,6 +84,9 @@ def score_file(
     dataset: History | None = None,
     purchases: Path | None = None,
     include_purchased: bool = False,
+    diversity: float = 0.0,
+    at_most: Mapping[str, int] | None = None,
+    pinned: Sequence[str] = (),
     names: bool = False,
     allow_unmatched: bool = False,
     progress: Callable[..., None],
@@ -93,7 +96,8 @@ def score_file(
 
     Writes `out`, one row per customer and place, and `rejected_file(out)` where there are rows that cannot be used.
     What customers bought, by the file's columns, a `dataset` or a file of `purchases`, is left out unless
-    `include_purchased`; `available` is a table with the ids of the products to choose from; `names` adds what people
+    `include_purchased`; `available` is a table with the ids of the products to choose from; `diversity`, `at_most`
+    and `pinned` are as in `Recommender.recommend`; `names` adds what people
     know products by. `progress` is called with the rows done, and all rows; `tell` with a sentence on what an earlier
     process left, or on former names in the run. Raises `InputError` for files and requests that cannot be used, and
     unless `allow_unmatched` where more than one in ten of the purchases is the id of no product: what was bought would
@@ -101,7 +105,9 @@ def score_file(
     """
     _check_places(customers, out)
     files = {"customers": customers, "boosts": boosts, "available": available, "purchases": purchases}
-    job = _job(run, files, top_n=top_n, categories=categories, include_purchased=include_purchased, names=names)
+    rules = {"diversity": diversity, "at_most": dict(at_most or {}), "pinned": [*pinned]}
+    options = {"top_n": top_n, "categories": categories, "include_purchased": include_purchased, "names": names}
+    job = _job(run, files, **options, **rules)
     known: dict[str, Any] = {} if include_purchased else {"dataset": dataset, "purchases": purchases}
     rec = Recommender.load(run, boosts, **known, tell=lambda sentence: tell(f"note: {sentence}"))
     parts = Parts(out.with_name(f".{out.name}.parts"), job | {"history": rec.history and rec.history.fingerprint})
@@ -114,7 +120,7 @@ def score_file(
     stock = None if available is None else read_ids(available, rec.model.schema)
     if said := rec.unmatched_note("available", stock or ()):
         tell(f"note: {said}")
-    request = {"top_n": top_n, "categories": categories or None, "available": stock}
+    request = {"top_n": top_n, "categories": categories or None, "available": stock, **rules}
     source.check(request)
     if not allow_unmatched:
         _check_history(rec)

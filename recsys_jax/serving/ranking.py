@@ -1,0 +1,285 @@
+"""What is asked, and the products that answer it: for one customer, or for many at once."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from operator import index
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int, Int32
+
+from recsys_jax.data.tables import Table, answered, only_column
+from recsys_jax.data.values import as_ids, as_key, as_list, composed, near
+from recsys_jax.errors import InputError, choices, require, shown
+from recsys_jax.models.trained import TrainedModel, bucket
+from recsys_jax.retrieval.lists import Rules, arrange
+from recsys_jax.retrieval.search import search_batch
+from recsys_jax.serving.catalogue import Catalogue
+from recsys_jax.serving.history import BOUGHT
+
+CANDIDATES, AT_ONCE = 32, 2**19
+"""The fewest products of which a list is made, and the most for all customers of a step, so that memory is bounded."""
+
+
+class Ranking(NamedTuple):
+    """The best products of each customer, best first; padded with -1 and NaN."""
+
+    products: Int32[np.ndarray, "n k"]
+    """Indices into `Recommender.product_ids`."""
+    scores: Float32[np.ndarray, "n k"]
+    """(1 + cosine) / 2."""
+    boosts: Float32[np.ndarray, "n k"]
+    """The sum of the boost rules."""
+    popularity: Float32[np.ndarray, "n k"]
+    """What popularity adds, 0 where the model was trained without; the order is that of all three."""
+
+
+RECOMMENDED = ("place", "product_id", "score", "popularity", "boost")
+"""The columns on a place of a customer's list, of files and frames alike."""
+
+
+class Wanted(NamedTuple):
+    """What is asked for, beside customers."""
+
+    top_n: object = 3
+    categories: Sequence[object] | None = None
+    """By code or label; None: all."""
+    available: Sequence[object] | None = None
+    """The ids of the products to choose from; None: all."""
+    strict: bool = False
+    """Whether an id that no product has is refused."""
+    diversity: object = 0.0
+    at_most: Mapping[str, int] | None = None
+    """By column of the product table, how many products with the same value a list has at most."""
+    pinned: Sequence[object] | None = None
+    """The ids of products that come first."""
+
+    def plan(self, catalogue: Catalogue, source: str) -> "Plan":
+        """What this means for a catalogue. Raises `InputError` for what is not allowed, naming the source."""
+        k = self._length(catalogue, source)
+        masks = [self._of_categories(catalogue, source), self._available(catalogue, source)]
+        known = [mask for mask in masks if mask is not None]
+        return Plan(k, np.logical_and.reduce(known) if known else None, *self._rules(catalogue, source))
+
+    def _length(self, catalogue: Catalogue, source: str) -> int:
+        try:
+            k = index(self.top_n)  # type: ignore[arg-type]
+        except TypeError:
+            k = 0
+        if k < 1 or isinstance(self.top_n, bool):
+            raise InputError(f"{source}, top_n: found {self.top_n!r}; allowed: a whole number from 1")
+        return min(k, len(catalogue.ids))
+
+    def _available(self, catalogue: Catalogue, source: str) -> Bool[np.ndarray, " p"] | None:
+        """The products that are available. Raises `InputError` for no ids, and where none of them is a product's.
+
+        A stock may well list what was never trained on: some ids of no product are refused where it is `strict` alone.
+        """
+        if self.available is None:
+            return None
+        ids = _ids(self.available, f"{source}, available")
+        rows = catalogue.known(ids)
+        if self.strict or not rows:
+            _refuse_unknown(catalogue, ids, f"{source}, available")
+        mask = np.zeros(len(catalogue.ids), bool)
+        mask[rows] = True
+        return mask
+
+    def _of_categories(self, catalogue: Catalogue, source: str) -> Bool[np.ndarray, " p"] | None:
+        categories: Any = self.categories
+        if categories is None:
+            return None
+        if not catalogue.meanings:
+            raise InputError(f"{source}, categories: found {categories!r}; allowed: none, products have no category")
+        several = as_list(categories)
+        numbers, of_product = catalogue.numbers
+        allowed = np.zeros(len(catalogue.ids), bool)
+        for category in [categories] if several is None else several:
+            key = catalogue.meanings.get(as_key(category) or "")
+            require(key is not None, f"{source}, categories", category, choices(catalogue.meanings))
+            allowed |= of_product == numbers.get(key, -1)  # all of it may be gone
+        return allowed
+
+    def _rules(self, catalogue: Catalogue, source: str) -> tuple[list[int], Rules | None]:
+        """The rows that come first, and what lists are made by; None: the order of the values alone."""
+        diversity, limits = self.diversity, self.at_most or {}
+        fits = isinstance(diversity, int | float) and not isinstance(diversity, bool) and 0 <= diversity <= 1
+        require(fits, f"{source}, diversity", diversity, "a number from 0 to 1")
+        require(isinstance(limits, Mapping), f"{source}, at_most", limits, "a dict, such as {'brand': 2}")
+        for name, most in limits.items():
+            require(name in catalogue.columns, f"{source}, at_most", name, choices(catalogue.columns))
+            whole = isinstance(most, int) and not isinstance(most, bool) and most >= 1
+            require(whole, f"{source}, at_most, {name}", most, "a whole number from 1")
+        ids = [] if self.pinned is None else _ids(self.pinned, f"{source}, pinned")
+        _refuse_unknown(catalogue, ids, f"{source}, pinned")
+        pinned = list(dict.fromkeys(catalogue.row_of[one] for one in ids))
+        if not (pinned or limits or diversity):
+            return [], None
+        kinds = [catalogue.codes(name) for name in limits]
+        return pinned, Rules(float(diversity), catalogue.likeness, kinds, list(limits.values()))  # type: ignore[arg-type]
+
+
+def stated_once(
+    attributes: Mapping[str, object] | None, more: Mapping[str, object], columns: Collection[str]
+) -> dict[str, object]:
+    """What is stated of a customer, by column. Raises `InputError` for what no column has, or is said twice."""
+    require(attributes is None or isinstance(attributes, Mapping), "recommend(), attributes", attributes, "a dict")
+    stated = dict[str, object]()
+    for told, value in (*(attributes or {}).items(), *more.items()):
+        name = composed(told) if isinstance(told, str) else told
+        twice = name in stated
+        if twice or name not in columns:
+            found, allowed = shown(name) + " twice" * twice, choices(columns) + ", each once" * twice
+            raise InputError(f"recommend(): found the attribute {found}; allowed: {allowed}")
+        stated[name] = value
+    return stated
+
+
+def with_optional_columns(table: Table, model: TrainedModel) -> Table:
+    """The table with a column for each attribute that may be missing. Raises `InputError` for a misspelt one."""
+    part, columns = model.schema.customers, {fitted.feature.column for fitted in model.customers}
+    known = {*columns, part.id, part.segment, part.purchases, BOUGHT}
+    absent = {name.casefold(): name for name in sorted(columns - set(table.columns))}
+    for column in table.columns:
+        close = [] if column in known else get_close_matches(column.casefold(), absent, 1, cutoff=0.8)
+        if close:
+            found = f"the column {column!r} and none of the name {absent[close[0]]!r}"
+            raise InputError(f"{table.source}: found {found}; allowed: that name, or both columns")
+    empty = {name: [None] * len(table) for name in sorted(model.customers.optional - set(table.columns))}
+    return replace(table, columns={**table.columns, **empty})
+
+
+def lists_of(purchased: object, table: Table) -> Sequence[Any]:
+    """The purchases of each row of a table. Raises `InputError` for what is no list of that length."""
+    lists = as_list(only_column(purchased, table.source))
+    if lists is None or len(lists) != len(table):
+        found = shown(purchased) if lists is None else f"{len(lists)} lists"
+        allowed = f"a list of product ids for each of the {len(table)} rows"
+        raise InputError(f"{table.source}, {BOUGHT}: found {found}; allowed: {allowed}")
+    return lists
+
+
+def _ids(given: object, where: str) -> list[str]:
+    ids = as_ids(only_column(given, where), alone=False)
+    if ids is None:
+        raise InputError(f"{where}: found {shown(given)}; allowed: a list of ids of products")
+    return ids
+
+
+def _refuse_unknown(catalogue: Catalogue, ids: Sequence[str], where: str) -> None:
+    unknown = next((one for one in ids if one not in catalogue.row_of), None)
+    if unknown is not None:
+        hint = near(unknown, catalogue.row_of)
+        raise InputError(f"{where}: found {shown(unknown)}; allowed: ids of products, and none has that{hint}")
+
+
+def as_rows(catalogue: Catalogue, rows: object, table: Table, lists: Sequence[Sequence[Mapping[str, Any]]]) -> Any:
+    """The entries of each row's list as `data.tables.answered` gives them: one row per customer and place."""
+    row_of = [row for row, found in enumerate(lists) for _ in found]
+    entries = [one for found in lists for one in found]
+    types = dict(zip(RECOMMENDED[1:], (str, float, float, float), strict=True)) | catalogue.types
+    columns: dict[str, tuple[type, list[Any]]] = {
+        "place": (int, [place for found in lists for place in range(1, len(found) + 1)]),
+        **{name: (kind, [one[name] for one in entries]) for name, kind in types.items()},
+    }
+    return answered(rows, table, catalogue.model.schema.customers.id, row_of, columns)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is asked for, in rows of a catalogue."""
+
+    k: int
+    allowed: Bool[np.ndarray, " p"] | None
+    """The products that may be recommended; None: all."""
+    pinned: Sequence[int] = ()
+    rules: Rules | None = None
+
+    def of_one(
+        self,
+        catalogue: Catalogue,
+        customer: Float32[np.ndarray, " d"],
+        met: Bool[np.ndarray, " r"],
+        excluded: Sequence[int],
+    ) -> Int[np.ndarray, " m"]:
+        """The rows of the products for one customer, in NumPy: starting a compiled function takes longer."""
+        beyond = catalogue.beyond(met[None])
+        query = catalogue.queries(customer[None], met[None])[0]
+
+        def search(k: int, gone: Sequence[int]) -> Int[np.ndarray, " m"]:
+            if beyond:
+                return catalogue.ranked(customer, met, k, exclude=gone, allowed=self.allowed)
+            return catalogue.search(query, k, exclude=gone, allowed=self.allowed)[1]
+
+        if self.rules is None:
+            return search(self.k, excluded)
+
+        def candidates(_: Any, depth: int, gone: Sequence[Sequence[int]]) -> Int[np.ndarray, "1 m"]:
+            found = search(depth, gone[0])
+            return np.pad(found, (0, depth - len(found)), constant_values=-1)[None]
+
+        rows = self._lists(catalogue, customer[None], met[None], [excluded], candidates)[0]
+        return np.asarray(rows[rows >= 0])
+
+    def of_many(
+        self,
+        catalogue: Catalogue,
+        customers: Float32[np.ndarray, "n d"],
+        met: Bool[np.ndarray, "n r"],
+        excluded: Sequence[Sequence[int]],
+        compiled: Callable[[int], int],
+    ) -> Int32[np.ndarray, "n k"]:
+        """The rows of the products for many customers, padded with -1.
+
+        `compiled` says for how many products a program is compiled that finds k.
+        """
+
+        def search(some: Any, depth: int, gone: Sequence[Sequence[int]]) -> Int32[np.ndarray, "n m"]:
+            if not catalogue.beyond(met[some]):
+                queries, among = (
+                    catalogue.queries(customers[some], met[some]),
+                    catalogue.on_device_allowed(self.allowed),
+                )
+                return search_batch(queries, catalogue.on_device, depth, excluded=gone, allowed=among)
+            products = np.full((len(gone), depth), -1, np.int32)
+            for row, (customer, own, out) in enumerate(zip(customers[some], met[some], gone, strict=True)):
+                found = catalogue.ranked(customer, own, depth, exclude=out, allowed=self.allowed)
+                products[row, : len(found)] = found
+            return products
+
+        if self.rules is None:
+            return search(slice(None), compiled(self.k), excluded)[:, : self.k]
+        return self._lists(catalogue, customers, met, excluded, search).astype(np.int32)
+
+    def _lists(
+        self,
+        catalogue: Catalogue,
+        customers: Float32[np.ndarray, "n d"],
+        met: Bool[np.ndarray, "n r"],
+        excluded: Sequence[Sequence[int]],
+        search: Callable[[Any, int, Sequence[Sequence[int]]], Int[np.ndarray, "n m"]],
+    ) -> Int[np.ndarray, "n k"]:
+        """Lists by the rules: of the best candidates, and of more where others could be among them."""
+        assert self.rules is not None
+        out = np.full((len(customers), self.k), -1, np.int64)
+        first = np.tile(np.array(self.pinned, np.int64), (len(customers), 1))  # (n, q)
+        if self.allowed is not None:
+            first[:, ~self.allowed[first[0]]] = -1
+        for row, own in enumerate(excluded):
+            first[row, np.isin(first[row], own)] = -1
+        gone = [[*own, *self.pinned] for own in excluded]
+        average = catalogue.values_of_average(customers, met, self.allowed)
+        left, depth, total = np.arange(len(customers)), bucket(max(CANDIDATES, 2 * self.k)), len(catalogue.ids)
+        while len(left):
+            unsure = []
+            size = max(1, AT_ONCE // depth)
+            for some in (left[start : start + size] for start in range(0, len(left), size)):
+                rows = search(some, depth, [gone[one] for one in some])
+                values = catalogue.values(customers[some], met[some], rows)
+                found, certain = arrange(self.rules, self.k, first[some], rows, values, average[some])
+                out[some] = found
+                unsure.append(some[~certain])
+            left = np.concatenate(unsure) if depth < total else left[:0]
+            depth = min(8 * depth, bucket(total))
+        return out

@@ -1,0 +1,132 @@
+"""Why a product is recommended: what each attribute, popularity and each rule adds, in log-odds and in words."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from recsys_jax.data.features import FittedFeature
+from recsys_jax.data.schema import Numeric
+from recsys_jax.data.tables import Table
+from recsys_jax.data.values import is_empty
+from recsys_jax.models.basis import Average, knots_of
+from recsys_jax.models.single import SingleTower
+from recsys_jax.models.trained import TrainedModel
+from recsys_jax.serving.boosts import BoostRule
+from recsys_jax.serving.catalogue import Catalogue
+
+ROUNDING = 5e-6
+"""What is left of a sum of parts by rounding alone."""
+SHOWN = 0.005
+"""What adds less is left out of the words, where it would be 0.00."""
+
+
+class Explainer:
+    """Takes the scores of a model apart.
+
+    What is explained is the sum of score, popularity and boosts, above the mean over the catalogue without boosts. It
+    is in log-odds, the sum divided by `popularity.scale`, of recipes whose scores are log-odds; else as it is. An
+    attribute's part is the change against the average customer of the training purchases. In the wide path this is
+    exact: scores are sums, so all parts add up. In the deep path it is what the attribute changes by itself; what
+    attributes do together is the part called "rest".
+    """
+
+    def __init__(self, model: TrainedModel, boosts: Sequence[BoostRule]) -> None:
+        self.model, self.boosts = model, boosts
+        knots = knots_of(model.variables["params"]["customer"].get("wide", {}))
+        self.average = model.average or Average.uniform(model.customers, knots)
+        self._tower = SingleTower(model.customers.inputs, model.variables, self.average)
+        self.scale = model.popularity.scale or 1.0
+        self.unit = "log-odds" if model.popularity.scale else "score"
+
+    def of(
+        self, catalogue: Catalogue, table: Table, met: Bool[np.ndarray, " r"], rows: Int[np.ndarray, " k"]
+    ) -> list[dict[str, Any]]:
+        """Of the products in some rows, to the one customer of a table: `above_average`, `unit`, `reasons`, `because`.
+
+        `reasons` are dicts of `kind` ("attribute", "popularity", "boost" or "rest"), `name`, `value` and `adds`, those
+        that add most first, or take most away; `because` says them in words.
+        """
+        customer, moves = self._tower.changes(self.model.customers.encode(table))
+        of_column: dict[str, Any] = {}
+        for fitted, move in zip(self.model.customers, moves, strict=True):
+            of_column[fitted.feature.column] = of_column.get(fitted.feature.column, 0.0) + move
+        told = {one.feature.column: _stated(one, table.columns[one.feature.column][0]) for one in self.model.customers}
+        relative = (catalogue.embeddings[rows] - catalogue.centre) / (2.0 * self.scale)  # (k, d)
+        attributes = relative @ np.array([*of_column.values(), customer - sum(of_column.values())]).T  # (k, f + 1)
+        popularity = {name: (part / self.scale)[rows] for name, part in catalogue.popularity.items()}
+        found = []
+        for place, row in enumerate(rows.tolist()):
+            reasons = [
+                _reason("attribute", name, value, added)
+                for (name, value), added in zip(told.items(), attributes[place, :-1], strict=True)
+            ]
+            for name, part in popularity.items():
+                value = catalogue.rows[name][row] if name else None
+                reasons.append(_reason("popularity", name or None, value, part[place]))
+            for number in np.flatnonzero(met & catalogue.meets[row]).tolist():
+                reasons.append(_reason("boost", self.boosts[number].name, None, self.boosts[number].add / self.scale))
+            if abs(attributes[place, -1]) >= ROUNDING:
+                reasons.append(_reason("rest", None, None, attributes[place, -1]))
+            reasons = sorted((one for one in reasons if one["adds"]), key=lambda one: -abs(one["adds"]))
+            words = [f"{_words(one)}: {one['adds']:+.2f}" for one in reasons if abs(one["adds"]) >= SHOWN]
+            total = sum(one["adds"] for one in reasons)
+            found.append({"above_average": total, "unit": self.unit, "reasons": reasons, "because": "; ".join(words)})
+        return found
+
+    def drawn(self, catalogue: Catalogue, row: int) -> list[dict[str, Any]]:
+        """The values of attributes that a product draws more than the average customer, in the same unit.
+
+        Dicts of `attribute`, `value`, `adds` and `share`: how many of the training purchases are by customers with it,
+        None of numbers, which are tried at their knots, and where that is not known.
+        """
+        relative = (catalogue.embeddings[row] - catalogue.centre) / (2.0 * self.scale)
+        found = []
+        for fitted in self.model.customers:
+            for value, encoded, share in self._values(fitted):
+                adds = float(self._tower.of_value(fitted.feature.name, encoded) @ relative)
+                if adds > 0:
+                    one = {"attribute": fitted.feature.column, "value": value, "adds": adds}
+                    found.append(one | {"share": share if self.model.average else None})
+        return sorted(found, key=lambda one: -float(one["adds"]))
+
+    def _values(self, fitted: FittedFeature) -> list[tuple[object, Any, float | None]]:
+        """The values that a feature is tried at: as people state them, as the tower reads them, and how frequent."""
+        name, kind, size = fitted.input
+        if kind == "numeric":
+            knots = self.average.knots[name]
+            return [(round(fitted.stated(float(x)), 6), np.array([x, 0.0][:size], np.float32), None) for x in knots]
+        shares = self.average.shares[name].tolist()
+        rows = [np.int32(row) if kind == "categorical" else np.array([row], np.int32) for row in range(size)]
+        known = zip(fitted.values, rows, shares, strict=False)  # unknown and missing values have rows, too
+        return [(fitted.label(value), row, share) for value, row, share in known]
+
+
+def _reason(kind: str, name: str | None, value: object, adds: float) -> dict[str, Any]:
+    return {"kind": kind, "name": name, "value": value, "adds": float(adds)}
+
+
+def _stated(fitted: FittedFeature, value: object) -> object:
+    """A value as people read it; None where nothing is stated."""
+    feature = fitted.feature
+    if is_empty(value):
+        return None
+    if isinstance(feature, Numeric):
+        return value
+    items = feature.items(value) or []
+    labels = [fitted.label(fitted.canonical(item) or item) for item in items]
+    return ", ".join(labels) or None
+
+
+def _words(reason: dict[str, Any]) -> str:
+    """What adds, in words."""
+    named = f"{reason['name']}".replace("_", " ")
+    if reason["kind"] == "attribute":
+        return f"{named} {'not stated' if reason['value'] is None else reason['value']}"
+    if reason["kind"] == "boost":
+        return f"rule {reason['name']}"
+    if reason["kind"] == "rest":
+        return "all attributes together"
+    often = "popular" if reason["adds"] > 0 else "seldom bought"
+    return f"{named} {reason['value']} {often}" if reason["name"] else often
