@@ -46,7 +46,7 @@ def test_readme_and_the_contract_name_each_room_in_the_same_order():
     assert {room.name for room in ROOMS if room.parent == ROOT / "recsys_jax"} == set(told)
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "recsys_jax" / "cli").glob("*.py")), ids=name)
+@pytest.mark.parametrize("path", sorted((ROOT / "recsys_jax" / "cli").rglob("*.py")), ids=name)
 def test_commands_share_what_is_in_other_rooms(path):
     """None imports another, but for `run`, which runs them."""
     found = set()

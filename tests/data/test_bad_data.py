@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_jax import DeepConfig, InputError, Recommender, fit, load_dataset
-from recsys_jax.cli import run, score, train
+from recsys_jax.cli import run, train
+from recsys_jax.cli.serving import score
 from recsys_jax.console.places import write_set_aside
 from recsys_jax.console.recommendations import show
 from recsys_jax.console.terminal import console, errors

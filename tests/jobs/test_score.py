@@ -20,7 +20,7 @@ from command_line import run, told
 from conftest import MALL_PRODUCTS, mall_customers
 
 from recsys_jax import InputError, Recommender, Table, save_model
-from recsys_jax.cli import score
+from recsys_jax.cli.serving import score
 from recsys_jax.jobs import batch, customer_file
 
 ROOT = Path(__file__).parents[2]
@@ -529,7 +529,7 @@ def test_ctrl_c_leaves_nothing(mall_run, tmp_path):
 PEAKS = """
 import re, sys
 from pathlib import Path
-from recsys_jax.cli import score
+from recsys_jax.cli.serving import score
 from recsys_jax.jobs import batch
 batch.CUSTOMERS = 1024
 for name in ("small", "large"):

@@ -18,7 +18,7 @@ import pytest
 from test_score import environment, people
 
 from recsys_jax import InputError, save_model
-from recsys_jax.cli import score
+from recsys_jax.cli.serving import score
 from recsys_jax.jobs import batch
 from recsys_jax.storage.jobs import Parts
 from recsys_jax.storage.jobs import environment as environment_of
@@ -32,7 +32,8 @@ ROWS = 40
 SERVER = """
 import json, os, resource, sys, time, warnings
 warnings.simplefilter("ignore")
-from recsys_jax.cli import main, score
+from recsys_jax.cli import main
+from recsys_jax.cli.serving import score
 from recsys_jax.jobs import batch
 
 def count(folder, last):

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_jax import InputError, Recommender, save_model
-from recsys_jax.cli import score
+from recsys_jax.cli.serving import score
 
 DRY = {"age": 32, "gender": "F", "skin_type": "dry", "skin_concern": "moisture"}
 OILY = {"age": 19, "gender": "M", "skin_type": "oily", "skin_concern": "texture"}

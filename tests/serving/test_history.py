@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recsys_jax import InputError, Recommender, WideConfig, fit, load_dataset, save_model
-from recsys_jax.cli import recommend, score
+from recsys_jax.cli.serving import recommend, score
 from recsys_jax.data.dataset import read_ids
 
 FILMS = {"f1", "f2", "f3", "f4", "f5"}

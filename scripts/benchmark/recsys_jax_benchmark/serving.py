@@ -63,7 +63,7 @@ def make(limits: Limits, folder: Path, size: Size) -> Iterator[None]:
 
 def _ours(customers: Path, out: Path, limits: Limits) -> None:
     """The script that a person runs."""
-    from recsys_jax.cli import score
+    from recsys_jax.cli.serving import score
     from recsys_jax.console.terminal import keep_what_is_compiled
 
     keep_what_is_compiled()
