@@ -5,11 +5,13 @@ import gc
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import jax
 import pytest
@@ -453,3 +455,38 @@ def films_model(model_of: Callable[[str, str], TrainedModel]) -> TrainedModel:
 def mall_run(run_of: Callable[[str, str], Path]) -> Path:
     """The mall's model as saved; not to be changed."""
     return run_of("mall", "deep")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A Chromium of this machine; where there is none, the tests that need it are skipped."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed here")
+    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
+    path = next(found, None) or pytest.skip("no Chromium is installed here")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Opens a page; at the end, it must have asked for nothing, said nothing and shown no dialog."""
+    contexts, heard = [], []
+
+    def open_page(html: str, width: int = 1280, **options: Any) -> Any:
+        path = tmp_path / f"page-{len(contexts)}.html"
+        path.write_text(html, encoding="utf-8")
+        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, **options))
+        page = contexts[-1].new_page()
+        page.on("console", lambda message: heard.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: heard.append(f"error: {error}"))
+        page.on("dialog", lambda dialog: (heard.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+        page.on("request", lambda request: request.url == path.as_uri() or heard.append(f"request: {request.url}"))
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert heard == []

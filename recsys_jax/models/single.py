@@ -24,20 +24,20 @@ class SingleTower:
         """The `average` customer is needed by `changes` and `of_value` alone."""
         params = variables["params"]["customer"]
         self._inputs, self._average = tuple(inputs), average
-        self._wide = _WidePath(inputs, params["wide"]) if "wide" in params else None
-        self._deep = None
+        self.wide = _WidePath(inputs, params["wide"]) if "wide" in params else None
+        self.deep = None
         if "deep" in params:
-            self._deep = _DeepPath(inputs, params["deep"], variables["batch_stats"]["customer"]["deep"])
-        self._paths = [path for path in (self._wide, self._deep) if path is not None]
-        self._scale = np.float32(params.get("deep_scale", 1.0))
-        self._radius = float(params.get("radius", 1.0))
-        if self._deep is not None:
-            self._radius = float(np.hypot(self._radius, self._scale))
+            self.deep = _DeepPath(inputs, params["deep"], variables["batch_stats"]["customer"]["deep"])
+        self.paths = [path for path in (self.wide, self.deep) if path is not None]
+        self.scale = np.float32(params.get("deep_scale", 1.0))
+        self.radius = float(params.get("radius", 1.0))
+        if self.deep is not None:
+            self.radius = float(np.hypot(self.radius, self.scale))
 
     def __call__(self, features: Features) -> Float32[np.ndarray, " d"]:
         """The unit vector of the one row in `features`."""
         sums = []
-        for path in self._paths:
+        for path in self.paths:
             total = path.start
             for one in self._inputs:
                 total = total + path.part(one, features[one.name][0])
@@ -51,14 +51,14 @@ class SingleTower:
         feature's part, so that all of them and the average customer's vector add up.
         """
         means = self._means
-        parts = [[path.part(one, features[one.name][0]) for one in self._inputs] for path in self._paths]
-        sums = [path.start + sum(own) for path, own in zip(self._paths, parts, strict=True)]
+        parts = [[path.part(one, features[one.name][0]) for one in self._inputs] for path in self.paths]
+        sums = [path.start + sum(own) for path, own in zip(self.paths, parts, strict=True)]
         unit = self._unit(sums)
         moves = np.zeros((len(self._inputs), len(unit)), np.float32)
         for number, move in enumerate(moves):
             without = [mean[number] - own[number] for mean, own in zip(means, parts, strict=True)]
-            if self._deep is None:
-                move[:-2] = -without[0] / max(self._radius, float(np.linalg.norm(sums[0])))
+            if self.deep is None:
+                move[:-2] = -without[0] / max(self.radius, float(np.linalg.norm(sums[0])))
             else:
                 move[:] = unit - self._unit([a + b for a, b in zip(sums, without, strict=True)])
         return unit, moves
@@ -66,10 +66,10 @@ class SingleTower:
     def of_value(self, name: str, value: Any) -> Float32[np.ndarray, " d"]:
         """By how much the average customer's unit vector moves where this feature alone has the value."""
         number = [one.name for one in self._inputs].index(name)
-        usual = [path.start + sum(mean) for path, mean in zip(self._paths, self._means, strict=True)]
+        usual = [path.start + sum(mean) for path, mean in zip(self.paths, self._means, strict=True)]
         moved = [
             total + path.part(self._inputs[number], value) - mean[number]
-            for total, path, mean in zip(usual, self._paths, self._means, strict=True)
+            for total, path, mean in zip(usual, self.paths, self._means, strict=True)
         ]
         return np.asarray(self._unit(moved) - self._unit(usual))
 
@@ -77,19 +77,19 @@ class SingleTower:
     def _means(self) -> list[list[Float32[np.ndarray, " _"]]]:
         """By path, what each feature adds for the average customer."""
         assert self._average is not None
-        return [[path.mean(one, self._average) for one in self._inputs] for path in self._paths]
+        return [[path.mean(one, self._average) for one in self._inputs] for path in self.paths]
 
     def _unit(self, sums: Sequence[Float32[np.ndarray, " _"]]) -> Float32[np.ndarray, " d"]:
         """The unit vector that what the paths begin with leads to."""
-        deep = None if self._deep is None else self._deep.finished(sums[-1])
-        if self._wide is None:
+        deep = None if self.deep is None else self.deep.finished(sums[-1])
+        if self.wide is None:
             assert deep is not None
             return deep
-        y = sums[0] if deep is None else np.concatenate([sums[0], self._scale * deep])
+        y = sums[0] if deep is None else np.concatenate([sums[0], self.scale * deep])
         length = float(y @ y) ** 0.5
         unit = np.zeros(len(y) + 2, np.float32)
-        unit[:-2] = y / max(self._radius, length)
-        unit[-2] = max(1.0 - (length / self._radius) ** 2, 0.0) ** 0.5
+        unit[:-2] = y / max(self.radius, length)
+        unit[-2] = max(1.0 - (length / self.radius) ** 2, 0.0) ** 0.5
         return unit
 
 
@@ -113,8 +113,8 @@ class _DeepPath:
         scale = norm["scale"] / np.sqrt(statistics["var"] + BatchNorm.epsilon)
         shift = norm["bias"] - statistics["mean"] * scale
         self.start = hidden["bias"].astype(np.float32)
-        self._output = (scale[:, None] * output["kernel"]).astype(np.float32)
-        self._output_bias = (output["bias"] + shift @ output["kernel"]).astype(np.float32)
+        self.kernel = (scale[:, None] * output["kernel"]).astype(np.float32)
+        self.bias = (output["bias"] + shift @ output["kernel"]).astype(np.float32)
 
     def part(self, one: TowerInput, value: Any) -> Any:
         """What a feature's value adds to the hidden layer; of several values, their mean."""
@@ -137,7 +137,7 @@ class _DeepPath:
 
     def finished(self, hidden: Float32[np.ndarray, " h"]) -> Float32[np.ndarray, " d"]:
         """The unit vector that the hidden layer leads to."""
-        out = np.maximum(hidden, 0.0) @ self._output + self._output_bias
+        out = np.maximum(hidden, 0.0) @ self.kernel + self.bias
         return np.asarray(out / max(float(out @ out) ** 0.5, 1e-12), np.float32)
 
 
@@ -148,7 +148,7 @@ class _WidePath:
         self._params = {name: np.asarray(leaf, np.float32) for name, leaf in params.items()}
         self.start = self._params["offset"]
         # A number's curve: its knots, and the change from each to the next.
-        self._curves = {
+        self.curves = {
             name: (self._params[f"{name}_knots"].tolist(), np.diff(self._params[f"{name}_emb"], axis=0))
             for name, kind, _ in inputs
             if kind == "numeric"
@@ -163,7 +163,7 @@ class _WidePath:
             return table[value[value >= 0]].sum(axis=0)
         if one.size == 2 and value[1] > 0:
             return self._params[f"{name}_missing"]
-        knots, steps = self._curves[name]
+        knots, steps = self.curves[name]
         x = min(max(float(value[0]), knots[0]), knots[-1])
         place = min(bisect_right(knots, x), len(steps)) - 1
         share = (x - knots[place]) / (knots[place + 1] - knots[place])

@@ -62,6 +62,7 @@ def write(
     others = {"leak": found if shown is not found else None, "in-sample": memory}
     tables = [("shown", shown), *((key, one) for key, one in others.items() if one is not None)]
     view = None if model is None or space is None else contents.Shown(model, dataset, space, colouring)
+    rules, faults = ((), []) if model is None else panel.rules_of(folder, model)
     page = _environment().get_template("page.html")
     text = page.render(
         language=language,
@@ -75,7 +76,7 @@ def write(
         k=k,
         tiles=[(kind, name, shown.means[name][f"hit@{k}"]) for kind, name in contents.beside(shown)],
         warnings=warnings,
-        notes=[*dataset.notes, *dict.fromkeys(found.evaluation.methods[MODEL].notes)],
+        notes=[*faults, *dataset.notes, *dict.fromkeys(found.evaluation.methods[MODEL].notes)],
         facts=contents.facts(found, dataset, model, run),
         tables=[(key, one, contents.methods(one, called or {}, say)) for key, one in tables],
         segments=contents.segments(shown),
@@ -86,7 +87,7 @@ def write(
         drawn=space and space.shown(dataset),
         importance=[],
         lists=view and view.lists(),
-        panel=None if model is None else panel.page_data(model),
+        panel=None if model is None else panel.page_data(model, rules, language=language),
     )
     write_file(run / PAGE, harmless(text))
     return run / PAGE

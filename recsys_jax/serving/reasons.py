@@ -36,7 +36,7 @@ class Explainer:
         self.model, self.boosts = model, boosts
         knots = knots_of(model.variables["params"]["customer"].get("wide", {}))
         self.average = model.average or Average.uniform(model.customers, knots)
-        self._tower = SingleTower(model.customers.inputs, model.variables, self.average)
+        self.tower = SingleTower(model.customers.inputs, model.variables, self.average)
         self.scale = model.popularity.scale or 1.0
         self.unit = "log-odds" if model.popularity.scale else "score"
 
@@ -48,7 +48,7 @@ class Explainer:
         `reasons` are dicts of `kind` ("attribute", "popularity", "boost" or "rest"), `name`, `value` and `adds`, those
         that add most first, or take most away; `because` says them in words.
         """
-        customer, moves = self._tower.changes(self.model.customers.encode(table))
+        customer, moves = self.tower.changes(self.model.customers.encode(table))
         of_column: dict[str, Any] = {}
         for fitted, move in zip(self.model.customers, moves, strict=True):
             of_column[fitted.feature.column] = of_column.get(fitted.feature.column, 0.0) + move
@@ -85,7 +85,7 @@ class Explainer:
         found = []
         for fitted in self.model.customers:
             for value, encoded, share in self._values(fitted):
-                adds = float(self._tower.of_value(fitted.feature.name, encoded) @ relative)
+                adds = float(self.tower.of_value(fitted.feature.name, encoded) @ relative)
                 if adds > 0:
                     one = {"attribute": fitted.feature.column, "value": value, "adds": adds}
                     found.append(one | {"share": share if self.model.average else None})
