@@ -1,5 +1,6 @@
 # make run     the main job, from reviews to recommendations, on the data in data/
 # make test    the gate: lint, types, rooms, tests
+# make browser the page of a run in a browser: Chromium, where one is installed
 # make prove   the longer proofs that the gate leaves out: docs/developing.md lists them, with what each proves
 # make matrix  the tests that need no PyTorch, on each Python there is, with the pinned versions and with the newest
 # make lock    after a change of pyproject.toml or constraints.txt: the hashes and licences of what is pinned; needs uv
@@ -22,7 +23,7 @@ export HF_HUB_OFFLINE = 1
 # What was compiled at the first import is kept, whatever is set outside: else every process would take seconds for it.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: run test prove matrix lock clean
+.PHONY: run test browser prove matrix lock clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run
@@ -38,6 +39,9 @@ test: $(VENV)/.dev
 	$(QUICK) $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal; tests=$$?; \
 	wait $$mypy; types=$$?; echo mypy; cat $(VENV)/mypy.txt; \
 	exit $$((tests || types))
+
+browser: $(VENV)/.dev
+	$(BIN)/pytest tests/report/test_browser.py
 
 prove: $(VENV)/.dev
 	$(BIN)/pytest -m slow
