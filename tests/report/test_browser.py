@@ -8,8 +8,7 @@ from contextlib import contextmanager
 import pytest
 from conftest import write_films, write_mall
 from pages import HOSTILE, hostile_mall, page_of
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed here")
+from playwright.sync_api import Page, sync_playwright
 
 FOUND = os.environ.get("CHROMIUM") or next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -20,7 +19,7 @@ WIDTHS = (360, 390, 1280)
 
 @pytest.fixture(scope="module")
 def browser():
-    with sync_api.sync_playwright() as playwright:
+    with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=FOUND)
         yield started
         started.close()
@@ -41,7 +40,7 @@ def opened(browser, folder):
     """Opens a page; at the end of the test it has asked for nothing, and its console said nothing but `expected`."""
 
     @contextmanager
-    def open_(name: str, width: int = 1280, expected: str = "", **options: object) -> Iterator[sync_api.Page]:
+    def open_(name: str, width: int = 1280, expected: str = "", **options: object) -> Iterator[Page]:
         context = browser.new_context(viewport={"width": width, "height": 800}, **options)
         page, address, told = context.new_page(), (folder / name / "report.html").as_uri(), []
         page.on("request", lambda request: told.append(request.url) if request.url not in (address, "data:,") else None)
@@ -121,7 +120,7 @@ def test_an_added_script_would_not_run(opened):
         assert page.evaluate("globalThis.ran") is None
 
 
-def drawn(page: "sync_api.Page") -> int:
+def drawn(page: Page) -> int:
     return page.locator("#plane path").count()
 
 
