@@ -41,7 +41,7 @@ test: $(VENV)/.dev
 	exit $$((tests || types))
 
 browser: $(VENV)/.dev
-	$(BIN)/pytest tests/report/test_browser.py
+	$(BIN)/pytest tests/report
 
 prove: $(VENV)/.dev
 	$(BIN)/pytest -m slow

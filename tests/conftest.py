@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -459,34 +459,39 @@ def mall_run(run_of: Callable[[str, str], Path]) -> Path:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """A Chromium of this machine; where there is none, the tests that need it are skipped."""
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed here")
-    found = filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome")))
-    path = next(found, None) or pytest.skip("no Chromium is installed here")
-    with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+    """The Chromium of this machine, through Playwright; where either is missing, what needs it is skipped."""
+    if "playwright" in MISSING:
+        pytest.skip("playwright is not installed here")
+    from playwright.sync_api import sync_playwright
+
+    names = "chromium", "chromium-browser", "google-chrome"
+    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip("no Chromium is found here: apt install chromium")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found)
+        yield started
+        started.close()
 
 
 @pytest.fixture
-def opened(chromium: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Opens a page; at the end, it must have asked for nothing, said nothing and shown no dialog."""
-    contexts, heard = [], []
+def browse(chromium: Any) -> Callable[..., AbstractContextManager[Any]]:
+    """Opens a file; at the end it has asked for nothing, and its console said nothing but `expected`."""
 
-    def open_page(html: str, width: int = 1280, **options: Any) -> Any:
-        path = tmp_path / f"page-{len(contexts)}.html"
-        path.write_text(html, encoding="utf-8")
-        contexts.append(chromium.new_context(viewport={"width": width, "height": 900}, **options))
-        page = contexts[-1].new_page()
-        page.on("console", lambda message: heard.append(f"console: {message.text}"))
-        page.on("pageerror", lambda error: heard.append(f"error: {error}"))
-        page.on("dialog", lambda dialog: (heard.append(f"dialog: {dialog.message}"), dialog.dismiss()))
-        page.on("request", lambda request: request.url == path.as_uri() or heard.append(f"request: {request.url}"))
+    @contextmanager
+    def open_(path: Path, width: int = 1280, expected: str = "", **options: object) -> Iterator[Any]:
+        context = chromium.new_context(viewport={"width": width, "height": 800}, **options)
+        page, told = context.new_page(), []
+        own = path.as_uri(), "data:,"
+        page.on("request", lambda request: told.append(request.url) if request.url not in own else None)
+        page.on("console", lambda message: told.append(message.text))
+        page.on("pageerror", lambda error: told.append(str(error)))
+        page.on("dialog", lambda dialog: told.append(dialog.message))
         page.goto(path.as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
+        yield page
+        page.wait_for_load_state("networkidle")
+        assert [one for one in told if not (expected and expected in one)] == []
+        assert bool(told) == bool(expected)
         context.close()
-    assert heard == []
+
+    return open_

@@ -1,28 +1,10 @@
-"""The page in a browser: the Chromium that is found here, through Playwright; `make browser` runs these alone."""
-
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+"""The page in the Chromium that is found here, through Playwright; `make browser` runs these and the panel's."""
 
 import pytest
 from conftest import write_films, write_mall
 from pages import HOSTILE, hostile_mall, page_of
-from playwright.sync_api import Page, sync_playwright
 
-FOUND = os.environ.get("CHROMIUM") or next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-pytestmark = pytest.mark.skipif(FOUND is None, reason="no Chromium is found here: apt install chromium")
 WIDTHS = (360, 390, 1280)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=FOUND)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -36,25 +18,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture
-def opened(browser, folder):
-    """Opens a page; at the end of the test it has asked for nothing, and its console said nothing but `expected`."""
-
-    @contextmanager
-    def open_(name: str, width: int = 1280, expected: str = "", **options: object) -> Iterator[Page]:
-        context = browser.new_context(viewport={"width": width, "height": 800}, **options)
-        page, address, told = context.new_page(), (folder / name / "report.html").as_uri(), []
-        page.on("request", lambda request: told.append(request.url) if request.url not in (address, "data:,") else None)
-        page.on("console", lambda message: told.append(message.text))
-        page.on("pageerror", lambda error: told.append(str(error)))
-        page.on("dialog", lambda dialog: told.append(dialog.message))
-        page.goto(address)
-        yield page
-        page.wait_for_load_state("networkidle")
-        assert [one for one in told if not (expected and expected in one)] == []
-        assert bool(told) == bool(expected)
-        context.close()
-
-    return open_
+def opened(browse, folder):
+    """Opens one of these pages."""
+    return lambda name, *arguments, **options: browse(folder / name / "report.html", *arguments, **options)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -120,7 +86,7 @@ def test_an_added_script_would_not_run(opened):
         assert page.evaluate("globalThis.ran") is None
 
 
-def drawn(page: Page) -> int:
+def drawn(page) -> int:
     return page.locator("#plane path").count()
 
 
@@ -199,6 +165,7 @@ def test_everything_that_does_something_is_reached_by_tab(opened):
 def test_it_prints_on_a4(opened, tmp_path):
     """Nothing is cut off at the right: what scrolls on a screen fits on paper, and what is closed is open."""
     with opened("mall", 794) as page:
+        before = page.locator("details[open]").count()
         page.emulate_media(media="print")
         page.evaluate("dispatchEvent(new Event('beforeprint'))")
         assert page.locator("details:not([open], .screen)").count() == 0
@@ -208,4 +175,4 @@ def test_it_prints_on_a4(opened, tmp_path):
         printed = page.pdf(format="A4")
         assert printed.startswith(b"%PDF")
         page.evaluate("dispatchEvent(new Event('afterprint'))")
-        assert page.locator("details[open]").count() == 0
+        assert page.locator("details[open]").count() == before

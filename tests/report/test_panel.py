@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -316,6 +317,19 @@ DOCUMENT = """<!doctype html><html lang="{{ language }}"><meta charset="utf-8">
 <style>{{ inline("page.css") }}{{ inline("panel.css") }}</style><main>{% include "panel.html" %}</main>
 <script type="application/json" id="panel-data">{{ panel | as_json }}</script><script>{{ inline("panel.js") }}</script>
 """
+
+
+@pytest.fixture
+def opened(browse, tmp_path):
+    """Opens pages that are given as texts."""
+    with ExitStack() as pages:
+
+        def open_(text, *arguments, **options):
+            path = tmp_path / f"{len(text)}.html"
+            path.write_text(text, "utf-8")
+            return pages.enter_context(browse(path, *arguments, **options))
+
+        yield open_
 
 
 @pytest.fixture
