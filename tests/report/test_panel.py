@@ -16,7 +16,7 @@ import pytest
 from conftest import RECIPES, write_mall
 from pages import page_of
 
-from recsys_jax import InputError, Recommender, fit
+from recsys_jax import InputError, Recommender, fit, load_model
 from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
@@ -25,7 +25,7 @@ from recsys_jax.models.towers import TwoTower
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.report.labels import labels
 from recsys_jax.report.page import _environment
-from recsys_jax.report.panel import page_data
+from recsys_jax.report.panel import page_data, rules_of
 from recsys_jax.serving.boosts import read_boosts
 
 SAME = 1e-5
@@ -336,9 +336,10 @@ def opened(browse, tmp_path):
 def panel(opened, recommender_of):
     """Opens the panel of a shop by a recipe: the page, and the recommender."""
 
-    def open_panel(shop, recipe="wide", language="en", width=1280, **options):
+    def open_panel(shop, recipe="wide", language="en", width=1280, rules=True, **options):
         recommender = recommender_of(shop, recipe)
-        data = page_data(recommender.model, recommender.boosts, language=language, **options)
+        boosts = recommender.boosts if rules else ()
+        data = page_data(recommender.model, boosts, language=language, **options)
         template = _environment().from_string(DOCUMENT)
         return opened(template.render(language=language, panel=data, t=labels(language)), width), recommender
 
@@ -570,9 +571,14 @@ def test_in_the_page_of_a_run_with_the_rules_of_the_datasets_folder(opened, tmp_
     assert len(names(page)) == 8
     assert page.get_by_text("spring").first.is_visible()
     (folder / "boosts.toml").write_text('[[boost]]\ncustomer = { skin = "dry" }\nadd = 0.1', "utf-8")
-    text, _ = page_of(folder, tmp_path / "run")
-    assert "boosts.toml, boost 1, customer: found the feature" in text  # and so there are none
-    assert not opened(text).get_by_label("The shop's rules count").is_visible()
+    assert page.get_by_label("The shop's rules count").is_visible()
+    (fault,) = rules_of(folder, load_model(tmp_path / "run"))[1]
+    assert "boosts.toml, boost 1, customer: found the feature 'skin'" in fault  # a note in the page, which has no rules
+
+
+def test_without_rules_none_are_put_aside(panel):
+    page, _ = panel("mall", rules=False)
+    assert page.get_by_label("The shop's rules count").is_hidden()
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
