@@ -18,6 +18,7 @@ from recsys_jax.console.plots import MOST
 from recsys_jax.data.dataset import Dataset, read_schema
 from recsys_jax.data.files import read_file
 from recsys_jax.data.readers import read_table
+from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.engine import ALL, MODEL
 from recsys_jax.evaluation.findings import best_baseline, bestsellers
@@ -28,7 +29,8 @@ from recsys_jax.personas.clustering import load_personas
 from recsys_jax.personas.customers import read_reviews
 from recsys_jax.personas.definition import quote
 from recsys_jax.personas.keywords import central
-from recsys_jax.serving.recommender import Recommender
+from recsys_jax.retrieval.scoring import top_k
+from recsys_jax.serving.catalogue import Catalogue
 
 COLOURS = 7  # groups of customers, and kinds of products, that are told apart; the others are drawn alike
 NAMED = 3  # products that share a vector and are named there
@@ -166,82 +168,73 @@ def personas(folder: Path, made: Path, encoder: str | None) -> list[dict[str, An
     ]
 
 
-class Shown:
-    """The space of a model and the products in it, as people know them."""
+def plane(model: TrainedModel, dataset: Dataset, space: Space, colouring: Colouring) -> dict[str, Any]:
+    """What `page.js` draws: each vector once, with who has it, and what people know of it; places from 0 to 1000."""
+    names = colouring.labels or [""] * len(dataset.customer_ids)
+    groups, people = _numbered([names[row] for row in space.rows.tolist()], space.of_customer, colouring.ordered)
+    kinds, things = _numbered(categories(dataset) or [""] * len(space.of_product), space.of_product, {})
+    least, most = space.points.min(axis=0), space.points.max(axis=0)
+    places = (1000 * (space.points - least) / np.maximum(most - least, 1e-9)).round().astype(int) * (1, -1) + (0, 1000)
+    rows = [np.flatnonzero(space.of_product == number)[:NAMED].tolist() for number in range(len(things))]
+    known, near = _products(model, [row for some in rows for row in some]), _nearest(space, dataset)
+    customers = [[*place, counts] for place, counts in zip(places.tolist(), people, strict=False)]
+    products = [
+        [*place, counts, [known[row] for row in some], segment]
+        for place, counts, some, segment in zip(places[len(people) :].tolist(), things, rows, near, strict=True)
+    ]
+    return {"groups": groups, "kinds": kinds, "customers": customers, "products": products}
 
-    def __init__(self, model: TrainedModel, dataset: Dataset, space: Space, colouring: Colouring) -> None:
-        self._model, self._dataset, self._space, self._colouring = model, dataset, space, colouring
-        described = Recommender(model).described()
-        columns = [described.get(name, [None] * len(model.product_ids)) for name in ("name", "brand", "price")]
-        self._products = list(zip(*columns, strict=True))
-        self._segments = dataset.segments or []
 
-    def product(self, row: int) -> list[Any]:
-        """Name, or else the id, brand and price."""
-        name, brand, price = self._products[row]
-        known = None if isinstance(price, float) and not np.isfinite(price) else price
-        return [name or self._model.product_ids[row], brand, known]
+def lists(model: TrainedModel, dataset: Dataset, space: Space) -> dict[str, Any] | None:
+    """What each segment is shown: the products in the lists of most of its customers; None without segments."""
+    members, total = _members(space, dataset), len(model.product_ids)
+    if not members:
+        return None
+    k, vectors = max(1, min(10, total // 3)), model.product_embeddings[:, : space.customers.shape[1]]
+    best = np.asarray(top_k(space.customers, vectors, k, bias=model.product_bias)[1])
+    rows = []
+    for name, own in list(members.items())[:MOST]:
+        counts = np.bincount(best[own].ravel(), minlength=total)
+        first = np.argsort(-counts, kind="stable")[:LISTED].tolist()
+        known = _products(model, first)
+        products = [(known[row], counts[row] / len(own)) for row in first if counts[row]]
+        rows.append({"name": name, "n": len(own), "products": products})
+    return {"rows": rows, "k": k, "total": len(members)}
 
-    def plane(self) -> dict[str, Any]:
-        """What `page.js` draws: each vector once, with who has it; places from 0 to 1000."""
-        space, names = self._space, self._colouring.labels or [""] * len(self._dataset.customer_ids)
-        labels, people = _numbered(
-            [names[row] for row in space.rows.tolist()], space.of_customer, self._colouring.ordered
-        )
-        kinds, things = _numbered(categories(self._dataset) or [""] * len(space.of_product), space.of_product, {})
-        least, most = space.points.min(axis=0), space.points.max(axis=0)
-        places = (1000 * (space.points - least) / np.maximum(most - least, 1e-9)).round().astype(int).tolist()
-        near = self._nearest()
-        products = []
-        for number, counts in enumerate(things):
-            rows = np.flatnonzero(space.of_product == number)
-            x, y = places[len(people) + number]
-            products.append([x, 1000 - y, counts, [self.product(row) for row in rows[:NAMED].tolist()], near[number]])
-        customers = [[x, 1000 - y, counts] for (x, y), counts in zip(places, people, strict=False)]
-        return {"groups": labels, "kinds": kinds, "customers": customers, "products": products}
 
-    def _nearest(self) -> list[str | None]:
-        """The segment whose customers' mean vector lies nearest to each product that is drawn."""
-        space = self._space
-        if not self._segments:
-            return [None] * len(space.products)
-        names, means = [], []
-        for name, rows in self._members().items():
-            names.append(name)
-            means.append(space.customers[rows].mean(axis=0))
-        centres = np.array(means)
-        centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)
-        return [names[number] for number in (space.products @ centres.T).argmax(axis=1).tolist()]
+def _products(model: TrainedModel, rows: Sequence[int]) -> dict[int, list[Any]]:
+    """What people know some products by: the name, or else the id, brand and price."""
+    table = Table(
+        "the model's products", {name: [all_[row] for row in rows] for name, all_ in model.product_rows.items()}
+    )
+    arrays = model.product_embeddings[rows], model.product_bias[rows]
+    shown = Catalogue.of(model, (), table, tuple(model.product_ids[row] for row in rows), *arrays).shown
+    found = {}
+    for row, one in zip(rows, shown, strict=True):
+        price = one["price"]
+        finite = not isinstance(price, float) or np.isfinite(price)
+        found[row] = [one["name"] or one["product_id"], one["brand"], price if finite else None]
+    return found
 
-    def _members(self) -> dict[str, np.ndarray]:
-        """The vectors of the customers of each segment, one for each customer; the largest segment first."""
-        space, each = self._space, np.array([self._segments[row] for row in self._space.rows.tolist()])
-        shown = space.of_customer >= 0
-        order = [name for name, _ in Counter(sorted(each[shown].tolist())).most_common()]
-        return {name: space.of_customer[shown & (each == name)] for name in order}
 
-    def lists(self) -> dict[str, Any] | None:
-        """What each segment is shown: the products in the lists of most of its customers; None without segments."""
-        space, model = self._space, self._model
-        if not self._segments:
-            return None
-        total = len(model.product_ids)
-        k, width = max(1, min(10, total // 3)), space.customers.shape[1]
-        best = np.empty((len(space.customers), k), int)
-        for start in range(0, len(best), 64):
-            # A score is half of a cosine.
-            scores = (
-                space.customers[start : start + 64] @ model.product_embeddings[:, :width].T / 2 + model.product_bias
-            )
-            best[start : start + 64] = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        rows = []
-        members = self._members()
-        for name, vectors in list(members.items())[:MOST]:
-            counts = np.bincount(best[vectors].ravel(), minlength=total)
-            first = np.argsort(-counts, kind="stable")[:LISTED].tolist()
-            products = [(self.product(row), counts[row] / len(vectors)) for row in first if counts[row]]
-            rows.append({"name": name, "n": len(vectors), "products": products})
-        return {"rows": rows, "k": k, "total": len(members)}
+def _members(space: Space, dataset: Dataset) -> dict[str, np.ndarray]:
+    """The vectors of the customers of each segment, one for each customer; the largest segment first."""
+    if dataset.segments is None:
+        return {}
+    each, shown = np.array(dataset.segments)[space.rows], space.of_customer >= 0
+    order = Counter(sorted(each[shown].tolist())).most_common()
+    return {name: space.of_customer[shown & (each == name)] for name, _ in order}
+
+
+def _nearest(space: Space, dataset: Dataset) -> list[str | None]:
+    """The segment whose customers' mean vector lies nearest to each product that is drawn."""
+    members = _members(space, dataset)
+    if not members:
+        return [None] * len(space.products)
+    centres = np.array([space.customers[rows].mean(axis=0) for rows in members.values()])
+    centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-9)
+    names = list(members)
+    return [names[number] for number in (space.products @ centres.T).argmax(axis=1).tolist()]
 
 
 def _numbered(

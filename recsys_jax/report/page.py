@@ -61,7 +61,7 @@ def write(
         warnings.insert(0, leak(found, language))
     others = {"leak": found if shown is not found else None, "in-sample": memory}
     tables = [("shown", shown), *((key, one) for key, one in others.items() if one is not None)]
-    view = None if model is None or space is None else contents.Shown(model, dataset, space, colouring)
+    drawn = None if model is None or space is None else (model, dataset, space)
     rules, faults = ((), []) if model is None else panel.rules_of(folder, model)
     page = _environment().get_template("page.html")
     text = page.render(
@@ -83,10 +83,10 @@ def write(
         few=FEW,
         loss=None if model is None else contents.loss(model),
         personas=[] if made is None else contents.personas(folder, made, encoder),
-        plane=view and view.plane(),
+        plane=drawn and contents.plane(*drawn, colouring),
         drawn=space and space.shown(dataset),
         importance=[],
-        lists=view and view.lists(),
+        lists=drawn and contents.lists(*drawn),
         panel=None if model is None else panel.page_data(model, rules, language=language),
     )
     write_file(run / PAGE, harmless(text))
