@@ -271,7 +271,8 @@
     const why = (place, reasons, most) => {
       const bar = (text, adds) => {
         const share = Math.min((50 * Math.abs(adds)) / most, 50);
-        const filled = node("span", { className: adds < 0 ? "try-minus" : Math.abs(adds) > most ? "try-beyond" : "" });
+        const kinds = { "try-minus": adds < 0, "try-beyond": Math.abs(adds) > most };
+        const filled = node("span", { className: Object.keys(kinds).filter((one) => kinds[one]).join(" ") });
         filled.style.left = `${adds < 0 ? 50 - share : 50}%`;
         filled.style.width = `${share}%`;
         return [node("dt", {}, text), node("dd", {}, node("span", { className: "try-track" }, filled), node("b", {}, short(adds)))];

@@ -423,7 +423,7 @@ def test_the_shops_rules_can_be_put_aside(panel):
     page.get_by_label("age").fill("35")
     stated = {name: chosen(page, name.replace("_", " ")) for name in ("skin_type", "skin_concern", "gender")}
     assert (names(page), numbers(page)) == wanted(recommender, **stated, age=35)
-    page.get_by_label("The shop's rules count").uncheck()
+    page.get_by_label("Apply the shop's rules").uncheck()
     assert (names(page), numbers(page)) == wanted(plain, **stated, age=35)
     assert "rule" not in page.locator(".try-list").inner_text()
 
@@ -571,14 +571,14 @@ def test_in_the_page_of_a_run_with_the_rules_of_the_datasets_folder(opened, tmp_
     assert len(names(page)) == 8
     assert page.get_by_text("spring").first.is_visible()
     (folder / "boosts.toml").write_text('[[boost]]\ncustomer = { skin = "dry" }\nadd = 0.1', "utf-8")
-    assert page.get_by_label("The shop's rules count").is_visible()
+    assert page.get_by_label("Apply the shop's rules").is_visible()
     (fault,) = rules_of(folder, load_model(tmp_path / "run"))[1]
     assert "boosts.toml, boost 1, customer: found the feature 'skin'" in fault  # a note in the page, which has no rules
 
 
 def test_without_rules_none_are_put_aside(panel):
     page, _ = panel("mall", rules=False)
-    assert page.get_by_label("The shop's rules count").is_hidden()
+    assert page.get_by_label("Apply the shop's rules").is_hidden()
 
 
 @pytest.mark.parametrize("width", [320, 390, 1280])
