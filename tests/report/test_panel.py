@@ -594,5 +594,5 @@ def test_korean(panel):
     page, _ = panel("everything", language="ko")
     assert page.locator("html").get_attribute("lang") == "ko"
     assert "서울" in page.get_by_label("city").inner_text()
-    assert "모름" in page.get_by_label("city").inner_text()
+    assert "미입력" in page.get_by_label("city").inner_text()
     assert page.get_by_role("button", name=f"{HOSTILE[0]} 제외").is_visible()
