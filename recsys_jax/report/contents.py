@@ -20,10 +20,10 @@ from recsys_jax.data.files import read_file
 from recsys_jax.data.readers import read_table
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
-from recsys_jax.evaluation.engine import ALL, MODEL
-from recsys_jax.evaluation.findings import best_baseline, bestsellers
+from recsys_jax.evaluation.engine import ALL, CONTROL, MODEL
+from recsys_jax.evaluation.findings import best_baseline, bestsellers, most_important
 from recsys_jax.evaluation.report import Report
-from recsys_jax.evaluation.sentences import Sentences, reading
+from recsys_jax.evaluation.sentences import Language, Sentences, reading
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.personas.clustering import load_personas
 from recsys_jax.personas.customers import read_reviews
@@ -111,6 +111,22 @@ def segments(found: Report) -> dict[str, Any] | None:
     ends = [end for row in rows for end in (row["own"].high, row["own"].mean, *row["rivals"].values())]
     scale = float(np.nanmax(ends)) or 1.0
     return {"rows": rows, "scale": scale, "k": max(result.ks), "total": len(found.groups)}
+
+
+def importance(found: Report, language: Language) -> dict[str, Any] | None:
+    """What is lost by each attribute, and at last by all at once; None where that was not measured."""
+    if not found.importance:
+        return None
+    rows: list[dict[str, Any]] = [
+        {"name": name, "lost": lost, "reading": reading(lost), "stated": found.evaluation.stated[name]}
+        for name, lost in found.importance.items()
+    ]
+    every = found.differences[CONTROL]["mrr"]
+    rows.append({"name": None, "lost": every, "reading": reading(every), "stated": None})
+    ends = [end for row in rows for end in (row["lost"].low, row["lost"].mean, row["lost"].high)]
+    said = most_important(found, language)
+    least, most = min(float(np.nanmin(ends)), 0.0), max(float(np.nanmax(ends)), 1e-9)
+    return {"rows": rows, "least": least, "most": most, "said": said and f"{said.removesuffix('.')}."}
 
 
 def loss(model: TrainedModel) -> dict[str, Any] | None:

@@ -85,7 +85,7 @@ def write(
         personas=[] if made is None else contents.personas(folder, made, encoder),
         plane=drawn and contents.plane(*drawn, colouring),
         drawn=space and space.shown(dataset),
-        importance=[],
+        importance=contents.importance(shown, language),
         lists=drawn and contents.lists(*drawn),
         panel=None if model is None else panel.page_data(model, rules, language=language),
     )

@@ -209,6 +209,11 @@ def test_its_figures_are_those_of_the_report(mall_page):
         shown = re.sub(r"<[^>]+>", " ", row).split()
         assert str(n) in shown
         assert f"{document['methods']['model']['hit@3'][group]['mean']:.1%}" in shown
+    assert set(document["importance"]) == {"skin_type", "skin_concern", "gender", "age"}
+    for name, lost in document["importance"].items():
+        row = re.search(rf'<th scope="row">{name}</th>.*?</tr>', text, flags=re.S)[0]
+        assert f"{lost['mean']:.4f}" in row
+        assert f"{lost['low']:.4f} to {lost['high']:.4f}" in row
     assert headline(found).partition(". ")[0] in elements.said
     for sentence in findings(found):
         assert sentence in elements.said
