@@ -75,12 +75,12 @@ def _labels(schema: Schema, table: Table, feature: Feature | None, name: str) ->
     return ["(none)" if missing.met(value) else as_key(value) or "(none)" for value in column]
 
 
-def categories(dataset: Dataset) -> list[str] | None:
-    """The category of each product as people read it, where the schema names one."""
-    part = dataset.schema.products
+def categories(model: TrainedModel) -> list[str] | None:
+    """The category of each of the model's products as people read it, where the schema names one."""
+    part, table = model.schema.products, Table("the model's products", model.product_rows)
     if part.category is None:
         return None
-    return _labels(dataset.schema, dataset.products, _feature(part.features, part.category), part.category)
+    return _labels(model.schema, table, _feature(part.features, part.category), part.category)
 
 
 def _ranges(numbers: Sequence[float | None]) -> tuple[list[str], list[str]]:
@@ -150,7 +150,7 @@ def embedding_space(
     """
     colouring, space = Colouring.of(dataset, colour), space or Space.of(model, dataset, seed=seed)
     of_customer, of_product, points = space.of_customer, space.of_product, space.points
-    names, sorts = colouring.labels or ["customers"] * len(dataset.customers), categories(dataset)
+    names, sorts = colouring.labels or ["customers"] * len(dataset.customers), categories(model)
     people = _grouped([names[row] for row in space.rows.tolist()], of_customer, _COLOURS, colouring.ordered)
     things = _grouped(sorts or ["products"] * len(of_product), of_product, _PRODUCT_COLOURS, {})
     letters = Letters([colouring.word, *(one.label for one in (*people, *things))])

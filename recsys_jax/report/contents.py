@@ -188,7 +188,7 @@ def plane(model: TrainedModel, dataset: Dataset, space: Space, colouring: Colour
     """What `page.js` draws: each vector once, with who has it, and what people know of it; places from 0 to 1000."""
     names = colouring.labels or [""] * len(dataset.customer_ids)
     groups, people = _numbered([names[row] for row in space.rows.tolist()], space.of_customer, colouring.ordered)
-    kinds, things = _numbered(categories(dataset) or [""] * len(space.of_product), space.of_product, {})
+    kinds, things = _numbered(categories(model) or [""] * len(space.of_product), space.of_product, {})
     least, most = space.points.min(axis=0), space.points.max(axis=0)
     places = (1000 * (space.points - least) / np.maximum(most - least, 1e-9)).round().astype(int) * (1, -1) + (0, 1000)
     rows = [np.flatnonzero(space.of_product == number)[:NAMED].tolist() for number in range(len(things))]

@@ -61,6 +61,10 @@ def test_the_main_job(job):
     assert first.endswith(" a bestseller list")
     assert " ".join(after.split()).count("a bestseller list (") == 2
     assert after.split() == (out / "report.md").read_text("utf-8").split("\n")[0].split()
+    # The page for people begins with it, too.
+    page = (out / "report.html").read_text("utf-8")
+    assert f'<p class="lead">{first}.</p>' in page
+    assert len(page.encode()) < 5_000_000
     # It ends with where the files are and what to try next, after two recommendations of three products.
     assert result.stdout.count("product  ") == 2
     done(*result.next(), cwd=cwd)

@@ -166,16 +166,16 @@ def test_names_are_text_alone(tmp_path):
 
 
 def test_it_is_small_whatever_is_sold(tmp_path):
-    """Of 3,000 products with long names a thousand vectors are drawn, and the page says so."""
+    """Of 1,500 products with long names a thousand vectors are drawn, and the page says so."""
     folder = write_mall(tmp_path / "mall")
     rows = json.loads((folder / "products.json").read_text("utf-8"))
     more = [
-        {**rows[n % 8], "product_id": f"x{n}", "product_name": f"{n} " + "long " * 40, "price": n} for n in range(3000)
+        {**rows[n % 8], "product_id": f"x{n}", "product_name": f"{n} " + "long " * 40, "price": n} for n in range(1500)
     ]
     (folder / "products.json").write_text(json.dumps([*rows, *more]), "utf-8")
     text, _ = page_of(folder, tmp_path / "run")
     assert len(text.encode()) < LARGEST / 4
-    assert re.search(r"and 1,\d\d\d of 3,008 products", Elements(text).said)
+    assert re.search(r"and 1,\d\d\d of 1,508 products", Elements(text).said)
 
 
 def test_the_same_run_gives_the_same_bytes_but_for_the_time(tmp_path):
@@ -289,26 +289,36 @@ def test_korean(tmp_path):
 # Of commands
 
 
-def test_run_and_evaluate_write_it(tmp_path):
-    folder = write_mall(tmp_path / "mall")
-    result = done("run", folder, "--run", tmp_path / "run", "--epochs", 2, cwd=tmp_path)
+def test_evaluate_writes_it(tmp_path):
+    """Of the protocol asked for last; `run` writes it, too: `test_the_main_job`."""
+    folder, run = write_mall(tmp_path / "mall"), ("--run", tmp_path / "run")
+    quick = ("deep", "--epochs", 2, "--batch-size", 4)
+    done("train", folder, *quick, *run, cwd=tmp_path)
     page = tmp_path / "run" / "report.html"
-    assert f"Everything is in {tmp_path}" in " ".join(result.stdout.split())
-    text = page.read_text("utf-8")
-    finding = (tmp_path / "run" / "report.md").read_text("utf-8").split(". ")[0]
-    assert finding in Elements(text).said
-    assert '<html lang="en">' in text
-    options = ("--protocol", "hold-out", "--language", "ko")
-    result = done("evaluate", folder, "--run", tmp_path / "run", *options, cwd=tmp_path)
-    assert "above, report.html" in result.stdout
-    text = page.read_text("utf-8")
-    assert '<html lang="ko">' in text
-    assert labels("ko")["protocol"]["hold-out"] in text
-    metrics = json.loads((tmp_path / "run" / "hold-out" / "metrics.json").read_text("utf-8"))
-    assert f"{metrics['methods']['model']['mrr']['all']['mean']:.4f}" in text
+    for protocol, language in (("in-sample", "en"), ("hold-out", "ko")):
+        result = done("evaluate", folder, *run, "--protocol", protocol, "--language", language, cwd=tmp_path)
+        assert "above, report.html" in result.stdout
+        text = page.read_text("utf-8")
+        assert f'<html lang="{language}">' in text
+        assert labels(language)["protocol"][protocol] in text
+        metrics = json.loads((tmp_path / "run" / protocol / "metrics.json").read_text("utf-8"))
+        assert f"{metrics['methods']['model']['mrr']['all']['mean']:.4f}" in text
     # It is of the model: another one takes it away.
-    done("train", folder, "deep", "--epochs", 3, "--run", tmp_path / "run", cwd=tmp_path)
+    done("train", folder, *quick, "--seed", 1, *run, cwd=tmp_path)
     assert not page.exists()
+
+
+@pytest.mark.wild
+def test_products_that_came_since_the_training(tmp_path):
+    """The picture and the page show those of the model; the figures are of all."""
+    folder, run = write_mall(tmp_path / "mall"), ("--run", tmp_path / "run")
+    done("train", folder, "deep", "--epochs", 2, "--batch-size", 4, *run, cwd=tmp_path)
+    rows = json.loads((folder / "products.json").read_text("utf-8"))
+    (folder / "products.json").write_text(json.dumps([{**rows[0], "product_id": "p0"}, *rows]), "utf-8")
+    done("evaluate", folder, "--protocol", "hold-out", *run, cwd=tmp_path)
+    elements = Elements((tmp_path / "run" / "report.html").read_text("utf-8"))
+    assert sum(n for _, n in elements.data("plane-data")["kinds"]) == len(rows)
+    assert "9 products" in elements.said
 
 
 def test_personas_of_reviews_are_told(tmp_path):
