@@ -18,6 +18,7 @@ from recsys_jax.models.trained import TrainedModel, product_rows
 from recsys_jax.retrieval.search import SingleSearch
 from recsys_jax.serving.boosts import BoostRule, meets
 from recsys_jax.serving.history import BOUGHT
+from recsys_jax.serving.traits import Traits
 
 MOST = 8
 """Where boost rules add more to a score, from 0 to 1, 32 bits no longer tell its last digits."""
@@ -242,61 +243,9 @@ class Catalogue:
         return out
 
     @cached_property
-    def columns(self) -> dict[str, str]:
-        """The columns of the product table, by their names and by what people call them: brand, category."""
-        part = self.model.schema.products
-        roles = {"brand": part.brand, "category": part.category}
-        return {name: name for name in self.rows} | {role: name for role, name in roles.items() if name is not None}
-
-    def codes(self, name: str) -> Int32[np.ndarray, "p w"]:
-        """A number for each value in a column, of several values each; the same one for the same value, -1 for none."""
-        column = self.columns[name]
-        fitted = {one.feature.column: one for one in self.model.products if not isinstance(one.feature, Numeric)}
-        keys: list[list[str | None]] = [[as_key(value)] for value in self.rows[column]]
-        if column in fitted:
-            one = fitted[column]
-            bags = (one.feature.items(value) or [] for value in self.rows[column])  # type: ignore[union-attr]
-            keys = [[one.canonical(key) or key for key in bag] for bag in bags]
-        numbers: dict[str | None, int] = {None: -1}
-        out = np.full((len(self.ids), max([1, *map(len, keys)])), -1, np.int32)
-        for row, own in enumerate(keys):
-            out[row, : len(own)] = [numbers.setdefault(key, len(numbers)) for key in own]
-        return out
-
-    @cached_property
-    def popularity(self) -> dict[str, Float64[np.ndarray, " p"]]:
-        """What popularity adds to scores, less its mean over the products, by the column of the product table.
-
-        The rest, of each product by itself, has the name "".
-        """
-        rest = self.bias.astype(np.float64)
-        found: dict[str, Any] = {}
-        if self.model.popularity.attributes:
-            for name, part in self.model.popularity_parts(Table("the catalogue", self.rows)).items():
-                column = self.model.products[name].feature.column
-                found[column] = found.get(column, 0.0) + (part - part.mean())
-                rest = rest - part
-        return found | {"": rest - rest.mean()}
-
-    @cached_property
-    def likeness(self) -> Float32[np.ndarray, "p e"]:
-        """Unit vectors of the products, whose dot product is how alike are the customers that two products draw.
-
-        They are the product vectors, in the wide path without the dimensions that bring them to unit length.
-        """
-        wide = "wide" in self.model.variables["params"]["product"]
-        vectors = self.embeddings[:, :-2] if wide else self.embeddings
-        return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12), np.float32)
-
-    @cached_property
-    def centre(self) -> Float64[np.ndarray, " d"]:
-        """The mean of the products' vectors."""
-        return np.asarray(self.embeddings.mean(axis=0, dtype=np.float64))
-
-    @cached_property
-    def search_alike(self) -> SingleSearch:
-        """The exact search of `likeness`."""
-        return SingleSearch(self.likeness)
+    def traits(self) -> Traits:
+        """What is known of the products beside their vectors and what describes them."""
+        return Traits(self.model, self.rows, self.embeddings, self.bias)
 
     def values(
         self, customers: Float32[np.ndarray, "n d"], met: Bool[np.ndarray, "n r"], rows: Int[np.ndarray, "n m"]
@@ -306,6 +255,19 @@ class Catalogue:
         boosts = (met[:, None] & self.meets[rows]) @ self.adds.astype(np.float64)
         return np.where(rows < 0, -np.inf, cosines / 2.0 + self.bias[rows] + boosts)
 
+    def values_of_all(
+        self,
+        customers: Float32[np.ndarray, "n d"],
+        met: Bool[np.ndarray, "n r"],
+        allowed: Bool[np.ndarray, " p"] | None,
+    ) -> Float64[np.ndarray, "n p"]:
+        """`values` of all products; -inf for those that are not allowed."""
+        values = np.asarray(customers @ self.embeddings.T, np.float64) / 2.0
+        values += self.bias + met @ (self.meets * self.adds.astype(np.float64)).T
+        if allowed is not None:
+            values[:, ~allowed] = -np.inf
+        return np.asarray(values)
+
     def values_of_average(
         self,
         customers: Float32[np.ndarray, "n d"],
@@ -314,7 +276,7 @@ class Catalogue:
     ) -> Float64[np.ndarray, " n"]:
         """The mean of `values` over the products, or over those that are allowed."""
         among = slice(None) if allowed is None or not allowed.any() else allowed
-        mean = self.centre if allowed is None else self.embeddings[among].mean(axis=0, dtype=np.float64)
+        mean = self.traits.centre if allowed is None else self.embeddings[among].mean(axis=0, dtype=np.float64)
         boosts = met @ (self.meets[among].mean(axis=0) * self.adds)
         return np.asarray(customers @ mean / 2.0 + boosts + self.bias[among].mean(dtype=np.float64))
 

@@ -18,8 +18,9 @@ from recsys_jax.retrieval.search import search_batch
 from recsys_jax.serving.catalogue import Catalogue
 from recsys_jax.serving.history import BOUGHT
 
-CANDIDATES, AT_ONCE = 32, 2**19
-"""The fewest products of which a list is made, and the most for all customers of a step, so that memory is bounded."""
+CANDIDATES, DIFFERENT, AT_ONCE = 32, 256, 2**20
+"""The fewest products of which a list is made, of different ones, and the most for all customers of a step: memory is
+bounded."""
 
 
 class Ranking(NamedTuple):
@@ -108,7 +109,7 @@ class Wanted(NamedTuple):
         require(fits, f"{source}, diversity", diversity, "a number from 0 to 1")
         require(isinstance(limits, Mapping), f"{source}, at_most", limits, "a dict, such as {'brand': 2}")
         for name, most in limits.items():
-            require(name in catalogue.columns, f"{source}, at_most", name, choices(catalogue.columns))
+            require(name in catalogue.traits.columns, f"{source}, at_most", name, choices(catalogue.traits.columns))
             whole = isinstance(most, int) and not isinstance(most, bool) and most >= 1
             require(whole, f"{source}, at_most, {name}", most, "a whole number from 1")
         ids = [] if self.pinned is None else _ids(self.pinned, f"{source}, pinned")
@@ -116,8 +117,8 @@ class Wanted(NamedTuple):
         pinned = list(dict.fromkeys(catalogue.row_of[one] for one in ids))
         if not (pinned or limits or diversity):
             return [], None
-        kinds = [catalogue.codes(name) for name in limits]
-        return pinned, Rules(float(diversity), catalogue.likeness, kinds, list(limits.values()))  # type: ignore[arg-type]
+        kinds = [catalogue.traits.codes(name) for name in limits]
+        return pinned, Rules(float(diversity), catalogue.traits.likeness, kinds, list(limits.values()))  # type: ignore[arg-type]
 
 
 def stated_once(
@@ -268,18 +269,24 @@ class Plan:
             first[:, ~self.allowed[first[0]]] = -1
         for row, own in enumerate(excluded):
             first[row, np.isin(first[row], own)] = -1
+        first = np.take_along_axis(first, np.argsort(first < 0, axis=1, kind="stable"), axis=1)
         gone = [[*own, *self.pinned] for own in excluded]
         average = catalogue.values_of_average(customers, met, self.allowed)
-        left, depth, total = np.arange(len(customers)), bucket(max(CANDIDATES, 2 * self.k)), len(catalogue.ids)
-        while len(left):
-            unsure = []
-            size = max(1, AT_ONCE // depth)
+        depth = bucket(max(DIFFERENT if self.rules.diversity else CANDIDATES, 2 * self.k))
+        left = np.arange(len(customers))
+        for number in (depth, len(catalogue.ids)):  # of the best ones, and where these may not do, of all
+            unsure = [left[:0]]
+            size = max(1, AT_ONCE // number)
             for some in (left[start : start + size] for start in range(0, len(left), size)):
-                rows = search(some, depth, [gone[one] for one in some])
-                values = catalogue.values(customers[some], met[some], rows)
+                if number == depth:
+                    rows = search(some, depth, [gone[one] for one in some])
+                    values = catalogue.values(customers[some], met[some], rows)
+                else:
+                    rows, values = None, catalogue.values_of_all(customers[some], met[some], self.allowed)
+                    for row, one in enumerate(some):
+                        values[row, gone[one]] = -np.inf
                 found, certain = arrange(self.rules, self.k, first[some], rows, values, average[some])
                 out[some] = found
                 unsure.append(some[~certain])
-            left = np.concatenate(unsure) if depth < total else left[:0]
-            depth = min(8 * depth, bucket(total))
+            left = np.concatenate(unsure)
         return out

@@ -18,8 +18,8 @@ from recsys_jax.serving.catalogue import Catalogue
 
 ROUNDING = 5e-6
 """What is left of a sum of parts by rounding alone."""
-SHOWN = 0.005
-"""What adds less is left out of the words, where it would be 0.00."""
+SHOWN, MOST = 0.005, 6
+"""What adds less is left out of the words, where it would be 0.00; and no more than so many parts are told there."""
 
 
 class Explainer:
@@ -46,16 +46,16 @@ class Explainer:
         """Of the products in some rows, to the one customer of a table: `above_average`, `unit`, `reasons`, `because`.
 
         `reasons` are dicts of `kind` ("attribute", "popularity", "boost" or "rest"), `name`, `value` and `adds`, those
-        that add most first, or take most away; `because` says them in words.
+        that add most first, or take most away; `because` says the first of them in words.
         """
         customer, moves = self.tower.changes(self.model.customers.encode(table))
         of_column: dict[str, Any] = {}
         for fitted, move in zip(self.model.customers, moves, strict=True):
             of_column[fitted.feature.column] = of_column.get(fitted.feature.column, 0.0) + move
         told = {one.feature.column: _stated(one, table.columns[one.feature.column][0]) for one in self.model.customers}
-        relative = (catalogue.embeddings[rows] - catalogue.centre) / (2.0 * self.scale)  # (k, d)
+        relative = (catalogue.embeddings[rows] - catalogue.traits.centre) / (2.0 * self.scale)  # (k, d)
         attributes = relative @ np.array([*of_column.values(), customer - sum(of_column.values())]).T  # (k, f + 1)
-        popularity = {name: (part / self.scale)[rows] for name, part in catalogue.popularity.items()}
+        popularity = {name: part[rows] / self.scale for name, part in catalogue.traits.popularity.items()}
         found = []
         for place, row in enumerate(rows.tolist()):
             reasons = [
@@ -72,7 +72,8 @@ class Explainer:
             reasons = sorted((one for one in reasons if one["adds"]), key=lambda one: -abs(one["adds"]))
             words = [f"{_words(one)}: {one['adds']:+.2f}" for one in reasons if abs(one["adds"]) >= SHOWN]
             total = sum(one["adds"] for one in reasons)
-            found.append({"above_average": total, "unit": self.unit, "reasons": reasons, "because": "; ".join(words)})
+            because = "; ".join(words[:MOST])
+            found.append({"above_average": total, "unit": self.unit, "reasons": reasons, "because": because})
         return found
 
     def drawn(self, catalogue: Catalogue, row: int) -> list[dict[str, Any]]:
@@ -81,7 +82,7 @@ class Explainer:
         Dicts of `attribute`, `value`, `adds` and `share`: how many of the training purchases are by customers with it,
         None of numbers, which are tried at their knots, and where that is not known.
         """
-        relative = (catalogue.embeddings[row] - catalogue.centre) / (2.0 * self.scale)
+        relative = (catalogue.embeddings[row] - catalogue.traits.centre) / (2.0 * self.scale)
         found = []
         for fitted in self.model.customers:
             for value, encoded, share in self._values(fitted):

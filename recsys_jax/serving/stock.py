@@ -116,7 +116,9 @@ class Stock:
         catalogue = self._catalogue
         row = catalogue.row(product_id, "similar()")
         plan = Wanted(top_n, categories, available).plan(catalogue, "similar()")
-        found = catalogue.search_alike(catalogue.likeness[row], plan.k, exclude=[row], allowed=plan.allowed)
+        found = catalogue.traits.search_alike(
+            catalogue.traits.likeness[row], plan.k, exclude=[row], allowed=plan.allowed
+        )
         return [
             {**catalogue.shown[other], "similarity": float(np.clip(cosine, -1.0, 1.0))}
             for cosine, other in zip(*found, strict=True)

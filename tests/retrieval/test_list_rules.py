@@ -40,6 +40,10 @@ def test_a_list_that_is_certain_is_the_one_of_all_products(seed, total, k, depth
         assert len(order) == depth
     if depth > total:
         assert certain[0]
+    of_all = np.where(np.isin(np.arange(total), first), -np.inf, values)[None]
+    found, certain = arrange(rules, k, first[None], None, of_all, np.array([values.mean()]))
+    assert found[0][found[0] >= 0].tolist() == expected
+    assert certain[0]
 
 
 def test_customers_do_not_touch_one_another():
