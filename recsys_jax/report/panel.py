@@ -58,12 +58,12 @@ def page_data(
         "bias": tower.deep and _floats(tower.deep.bias),
         "scale": float(tower.scale),
         "radius": 0.0 if tower.wide is None else tower.radius,
-        "centre": _floats(catalogue.centre[:width]),
+        "centre": _floats(catalogue.traits.centre[:width]),
         "unit": explainer.unit,
         "divisor": explainer.scale,
         "total": len(catalogue.ids),
     }
-    named = [name for name in catalogue.popularity if name]
+    named = [name for name in catalogue.traits.popularity if name]
     values = [catalogue.rows[name] for name in named]
 
     def shown(row: int) -> list[Any]:
@@ -75,7 +75,7 @@ def page_data(
             "products": list(map(shown, rows)),
             "vectors": _floats(catalogue.embeddings[rows, :width]),
             "popularity": _floats(catalogue.bias[rows]),
-            "popular": [{"name": name, "adds": _floats(catalogue.popularity[name][rows])} for name in (*named, "")],
+            "popular": [{"name": name, "adds": _floats(catalogue.traits.popularity[name][rows])} for name in (*named, "")],
             "rules": [
                 {"name": rule.name, "add": rule.add, "products": _base64(own)}
                 for rule, own in zip(boosts, met, strict=True)

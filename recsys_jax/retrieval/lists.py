@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int, Int32
 
-
 TIES = 1e-8
 """The least weight of a value beside likeness: the better of two that are as unlike those before comes first."""
 

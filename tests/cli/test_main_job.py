@@ -1,7 +1,8 @@
 """The main job, from made reviews to recommendations."""
 
 import json
-from contextlib import ExitStack
+import re
+from contextlib import ExitStack, chdir
 from importlib.resources import files
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from recsys_jax.data.dataset import read_schema
 from recsys_jax.personas.catalogue import read_catalogue
 from recsys_jax.personas.customers import read_reviews
 
-MALL = Path(__file__).parents[2] / "data" / "amoremall"
+ROOT = Path(__file__).parents[2]
+MALL = ROOT / "data" / "amoremall"
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +75,16 @@ def test_the_main_job(job):
     assert f"There is no {Path('data/amoremall')} here" in result.stdout
     for name in ("boosts.toml", "dataset.toml", "personas.toml", "products.json"):
         assert (cwd / "data" / "amoremall" / name).read_bytes() == (MALL / name).read_bytes()
+
+
+@pytest.mark.parametrize("manual", ["README.md", "docs/recommending.md"])
+def test_the_examples_run_on_what_it_wrote(job, manual, capsys):
+    """All blocks of Python, one after the other, but for the one of a checkpoint that a reader brings."""
+    cwd, _ = job
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / manual).read_text("utf-8"), flags=re.S)
+    with chdir(cwd):
+        exec("\n".join(block for block in blocks if "model.pth" not in block), {})
+    assert ": +" in capsys.readouterr().out  # a reason, in words
 
 
 def test_the_files_say_what_they_are(job):
