@@ -63,7 +63,8 @@ def page_data(
         "divisor": explainer.scale,
         "total": len(catalogue.ids),
     }
-    named = [name for name in catalogue.traits.popularity if name]
+    popular = catalogue.traits.popularity
+    named = [name for name in popular if name]
     values = [catalogue.rows[name] for name in named]
 
     def shown(row: int) -> list[Any]:
@@ -75,7 +76,7 @@ def page_data(
             "products": list(map(shown, rows)),
             "vectors": _floats(catalogue.embeddings[rows, :width]),
             "popularity": _floats(catalogue.bias[rows]),
-            "popular": [{"name": name, "adds": _floats(catalogue.traits.popularity[name][rows])} for name in (*named, "")],
+            "popular": [{"name": name, "adds": _floats(popular[name][rows])} for name in (*named, "")],
             "rules": [
                 {"name": rule.name, "add": rule.add, "products": _base64(own)}
                 for rule, own in zip(boosts, met, strict=True)
