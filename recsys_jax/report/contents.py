@@ -78,10 +78,21 @@ def methods(found: Report, called: Mapping[str, str], say: Sentences) -> list[di
 
 
 def verdicts(found: Report, say: Sentences) -> list[tuple[str, str]]:
-    """How the model stands to the bestseller list, and to the best baseline where that is another one."""
+    """How the model stands to the bestseller list, and to the best baseline where that is another one.
+
+    Nothing of what is in-sample: what is remembered is no merit.
+    """
+    if found.evaluation.split == "in-sample":
+        return []
     best, (yardstick, called) = best_baseline(found), bestsellers(found.means, say)
     names = {yardstick: called} | ({} if best == yardstick else {best: say.name(best)})
     return [(reading(found.differences[method]["mrr"]), name) for method, name in names.items()]
+
+
+def length(found: Report) -> int:
+    """The length of the lists whose hits are shown: the longest of at most half of the products."""
+    ks = found.evaluation.ks
+    return max((k for k in ks if 2 * k <= found.evaluation.candidates), default=min(ks))
 
 
 def beside(found: Report) -> list[tuple[str, str]]:
@@ -93,11 +104,12 @@ def beside(found: Report) -> list[tuple[str, str]]:
 
 
 def segments(found: Report) -> dict[str, Any] | None:
-    """Hits in the longest list by segment, the largest first; None where there are no segments."""
+    """Hits in a list by segment, the largest first; None where there are no segments."""
     result = found.evaluation
     if not found.groups:
         return None
-    metric = f"hit@{max(result.ks)}"
+    k = length(found)
+    metric = f"hit@{k}"
     rivals = {name: kind for kind, name in beside(found) if kind in ("bestsellers", "chance")}
     rows: list[dict[str, Any]] = [
         {
@@ -110,7 +122,7 @@ def segments(found: Report) -> dict[str, Any] | None:
     ]
     ends = [end for row in rows for end in (row["own"].high, row["own"].mean, *row["rivals"].values())]
     scale = float(np.nanmax(ends)) or 1.0
-    return {"rows": rows, "scale": scale, "k": max(result.ks), "total": len(found.groups)}
+    return {"rows": rows, "scale": scale, "k": k, "total": len(found.groups)}
 
 
 def importance(found: Report, language: Language) -> dict[str, Any] | None:

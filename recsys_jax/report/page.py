@@ -55,7 +55,7 @@ def write(
     """
     say, words = Sentences(language), labels(language)
     shown = found.leak_free or found
-    k, colouring = max(shown.evaluation.ks), Colouring.of(dataset, colour)
+    k, colouring = contents.length(shown), Colouring.of(dataset, colour)
     warnings = findings(shown, derived=made is not None and shown is found, language=language)
     if shown is not found:
         warnings.insert(0, leak(found, language))

@@ -7,6 +7,7 @@ import tomllib
 from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import get_args
 
 import numpy as np
@@ -19,6 +20,7 @@ from recsys_jax import load_dataset
 from recsys_jax.evaluation.engine import MODEL
 from recsys_jax.evaluation.findings import findings, headline
 from recsys_jax.evaluation.sentences import Language
+from recsys_jax.report.contents import length
 from recsys_jax.report.page import as_json
 
 LARGEST = 5_000_000
@@ -240,6 +242,12 @@ def test_what_is_drawn_is_what_there_is(mall_page):
     assert {name for name, _ in told["kinds"]} == {"Skincare", "Makeup", "Perfume", "Accessories", "Men"}
     named = {product[0]: product[1:] for point in told["products"] for product in point[3]}
     assert named["Dew Serum"] == ["Isul", 46000]
+
+
+@pytest.mark.parametrize(("products", "k"), [(5, 1), (6, 3), (19, 3), (20, 10)])
+def test_hits_are_of_lists_that_leave_most_out(products, k):
+    found = SimpleNamespace(evaluation=SimpleNamespace(ks=(1, 3, 10), candidates=products))
+    assert length(found) == k
 
 
 # Other shops
