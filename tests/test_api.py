@@ -31,8 +31,8 @@ def described(name: str, thing: object) -> list[str]:
     ours = [one for one in thing.__mro__ if one.__module__.startswith("recsys_jax")]
     lines = [f"class {name}({', '.join(base.__name__ for base in thing.__bases__ if base is not object)})"]
     if dataclasses.is_dataclass(thing):
-        # Flax adds two of its own, by keyword.
-        lines += [f"{name}.{field.name}" for field in dataclasses.fields(thing) if not field.kw_only]
+        flax = {"parent", "name"} if any(one.__module__.startswith("flax") for one in thing.__mro__) else set()
+        lines += [f"{name}.{field.name}" for field in dataclasses.fields(thing) if field.name not in flax]
     elif not issubclass(thing, Exception | Enum):
         lines.append(f"{name}{signature(thing)}")
     members = {key: value for one in reversed(ours) for key, value in vars(one).items()}

@@ -77,7 +77,7 @@ def test_the_main_job(job):
         assert (cwd / "data" / "amoremall" / name).read_bytes() == (MALL / name).read_bytes()
 
 
-@pytest.mark.parametrize("manual", ["README.md", "docs/recommending.md"])
+@pytest.mark.parametrize("manual", ["README.md", "docs/recommending.md", "docs/ko/quickstart.md"])
 def test_the_examples_run_on_what_it_wrote(job, manual, capsys):
     """All blocks of Python, one after the other, but for the one of a checkpoint that a reader brings."""
     cwd, _ = job
