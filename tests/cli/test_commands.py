@@ -47,7 +47,7 @@ def test_recommend_prints_json_and_leaves_out_what_was_bought(cwd):
 
 def test_the_examples_of_the_readme_run(cwd):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), flags=re.S)
-    assert len(blocks) == 4
+    assert len(blocks) == 3
     shutil.copytree(MALL, cwd / "data" / "amoremall", dirs_exist_ok=True)
     options = ("--run", "runs/amoremall-deep", "--customers", "runs/amoremall/customers.json")
     done("train", MALL, "deep", "--epochs", 20, *options, cwd=cwd)
@@ -55,11 +55,12 @@ def test_the_examples_of_the_readme_run(cwd):
     told(wide, "a checkpoint can't hold this model: found popularity_bias (recipe wide)")
     told(wide, "allowed: a model without it, as recsys-jax train DATASET deep makes it")
     done("torch", "export", "runs/amoremall-deep", "model.pth", cwd=cwd)
-    checks = "\nassert values.shape == ids.shape == (1, 3)\nassert not {0, 5} & set(ids[0].tolist())"
     said = StringIO()
     with chdir(cwd), redirect_stdout(said):
-        exec("\n".join(blocks) + checks, {})
-    assert len(said.getvalue().splitlines()) == 3
+        exec("\n".join(blocks), {})
+    *products, reason = said.getvalue().splitlines()
+    assert len(products) == 3
+    assert ": +" in reason or ": -" in reason
 
 
 KNOWN = ["age=32", "gender=F", "skin_type=dry", "skin_concern=moisture"]

@@ -67,7 +67,9 @@ def surely_above(a, b) -> bool:
     [WideConfig(), DeepConfig(loss="triplet"), DeepConfig(loss="infonce")],
     ids=["wide", "triplet", "infonce"],
 )
-@pytest.mark.parametrize("splits", [1, pytest.param(3, marks=pytest.mark.slow(reason="the means that README quotes"))])
+@pytest.mark.parametrize(
+    "splits", [1, pytest.param(3, marks=pytest.mark.slow(reason="the means that docs/results.md quotes"))]
+)
 def test_cross_validated_above_popularity_per_persona(splits, config, mall, request):
     """On held-out customers; each review's figure is its mean over the splits."""
     dataset, of_fold, truth = mall
