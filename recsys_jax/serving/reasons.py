@@ -97,7 +97,9 @@ class Explainer:
         name, kind, size = fitted.input
         if kind == "numeric":
             knots = self.average.knots[name]
-            return [(round(fitted.stated(float(x)), 6), np.array([x, 0.0][:size], np.float32), None) for x in knots]
+            return [
+                (float(f"{fitted.stated(float(x)):.6g}"), np.array([x, 0.0][:size], np.float32), None) for x in knots
+            ]
         shares = self.average.shares[name].tolist()
         rows = [np.int32(row) if kind == "categorical" else np.array([row], np.int32) for row in range(size)]
         known = zip(fitted.values, rows, shares, strict=False)  # unknown and missing values have rows, too

@@ -90,6 +90,19 @@ def test_the_examples_run_on_what_it_wrote(job, manual, capsys):
         assert not {0, 5} & set(found["ids"][0].tolist())
 
 
+def test_the_notebook_runs_from_top_to_bottom(job):
+    """And stands there without results, which would be those of some other day."""
+    cwd, _ = job
+    cells = json.loads((ROOT / "docs" / "tour.ipynb").read_text("utf-8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    assert len(code) > 8
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+    found: dict[str, object] = {}
+    with chdir(cwd):
+        for cell in code:
+            exec(cell, found)
+
+
 def test_the_files_say_what_they_are(job):
     cwd, _ = job
     out = cwd / "runs" / "amoremall"
