@@ -19,7 +19,7 @@ PYTHONS = "3.11", "3.12", "3.13"
 # The doctests of scripts/benchmark need PyTorch.
 TESTS = "tests", "recsys_jax"
 # What the tests use beside the package itself.
-TOOLS = "beartype", "hypothesis", "optuna", "pandas", "pyarrow", "pytest", "pytest-xdist", "setuptools"
+TOOLS = "beartype", "hypothesis", "optuna", "pandas", "pyarrow", "pytest", "pytest-xdist", "setuptools", "uvicorn"
 SHOWN = "jax", "flax", "numpy"
 SAID: dict[str, Any] = {"capture_output": True, "text": True, "check": False}
 

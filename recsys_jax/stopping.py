@@ -24,7 +24,7 @@ unfinished: set[Path] = set()
 """The files that go when the process ends: those that are being written under another name, and locks."""
 
 _children: set[subprocess.Popen[Any]] = set()
-_jobs: list[tuple[Callable[[], str], bool]] = []
+_jobs: list[tuple[Callable[[], str], float]] = []
 _asked: list[int] = []
 _ending = threading.Lock()
 
@@ -57,12 +57,13 @@ def asked() -> bool:
 
 
 @contextmanager
-def saying(kept: Callable[[], str], *, saves: bool = False) -> Iterator[None]:
+def saying(kept: Callable[[], str], *, saves: bool = False, grace: float = GRACE) -> Iterator[None]:
     """While this job runs, `kept` says what is kept of it; where that is empty, the files that were written are named.
 
-    A job that `saves` looks whether it was `asked` and calls `end` when it has saved; any other is ended at once.
+    A job that `saves` looks whether it was `asked` and calls `end` when it has saved, within the seconds of `grace`;
+    any other is ended at once.
     """
-    _jobs.append((kept, saves))
+    _jobs.append((kept, grace if saves else 0.0))
     try:
         yield
     finally:
@@ -105,14 +106,14 @@ def end() -> NoReturn:
 def _heard(number: int, _: object) -> None:
     first = not _asked
     _asked.append(number)
-    if not (first and any(saves for _, saves in _jobs)):
+    if not (first and any(grace for _, grace in _jobs)):
         _end_at_once(number)
 
 
 def _watch(inbox: int) -> None:
     numbers = (number for number in iter(lambda: os.read(inbox, 1)[0], None) if number in _SIGNALS)
     first = next(numbers)
-    later = threading.Timer(GRACE, _end_at_once, [first])
+    later = threading.Timer(max([GRACE, *(grace for _, grace in _jobs)]), _end_at_once, [first])
     later.daemon = True
     later.start()
     next(numbers)

@@ -281,7 +281,7 @@ collect_ignore = ["storage/_killed_saves.py", "storage/_memory.py", "data/fuzz_l
 
 
 # What some environments lack (`make matrix`): the tests that need it are skipped there, and say so.
-OPTIONAL = "faiss", "optuna", "pandas", "playwright", "polars", "pyarrow", "sentence_transformers", "torch"
+OPTIONAL = ("faiss", "optuna", "pandas", "playwright", "polars", "pyarrow", "sentence_transformers", "torch", "uvicorn")
 MISSING = {name for name in OPTIONAL if not find_spec(name)}
 
 

@@ -29,6 +29,7 @@ EXTRAS = {
     "pyarrow": "parquet",
     "sentence_transformers": "sentence-transformers",
     "torch": "torch",
+    "uvicorn": "serve",
 }
 
 

@@ -41,6 +41,16 @@ class Stock:
         """The products that can be recommended, in the order of `Ranking.products`."""
         return self._catalogue.ids
 
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """The categories that requests may name: codes and labels."""
+        return tuple(self._catalogue.meanings)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that `at_most` may name."""
+        return tuple(self._catalogue.traits.columns)
+
     def described(self) -> dict[str, list[Any]]:
         """Name, brand, category and price of the products, as far as the dataset has these."""
         return self._catalogue.described()

@@ -1,0 +1,127 @@
+"""What can be asked: each path's JSON, and the call of the recommender that answers it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from recsys_jax.errors import InputError, choices, require, shown
+from recsys_jax.serving.history import bought_columns
+from recsys_jax.serving.recommender import Recommender
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may ask at most."""
+
+    body: int = 2**20
+    """Bytes of a request's JSON."""
+    rows: int = 1000
+    """Customers of a batch."""
+    top_n: int = 100
+    """Products of a list."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            require(value >= 1, name, value, "1 or more")
+
+
+class Call(NamedTuple):
+    """One path that is asked with JSON."""
+
+    says: str
+    keys: tuple[str, ...]
+    required: tuple[str, ...] = ()
+    answer: str = "products"
+    """The key under which a list is answered."""
+
+
+_LIST = ("top_n", "categories", "available", "strict", "diversity", "at_most", "pinned")
+CALLS = {
+    "/recommend": Call(
+        "The best products for one customer, best first.",
+        ("attributes", "customer_id", "purchased_products", *_LIST, "standing", "explain"),
+    ),
+    "/recommend/batch": Call(
+        "The best products for each of several customers.",
+        ("customers", "purchased_products", *_LIST),
+        ("customers",),
+        answer="lists",
+    ),
+    "/similar": Call(
+        "The products that draw the same kind of customers.",
+        ("product_id", "top_n", "categories", "available"),
+        ("product_id",),
+    ),
+    "/explain": Call(
+        "Why a product would be recommended to a customer, or would not.",
+        ("product_id", "attributes", "customer_id"),
+        ("product_id",),
+        answer="",
+    ),
+    "/customers-like": Call(
+        "The values of customers' attributes that a product draws above average.",
+        ("product_id",),
+        ("product_id",),
+        answer="values",
+    ),
+}
+FLAGS = ("strict", "standing", "explain")
+
+
+def answer(rec: Recommender, path: str, asked: object, limits: Limits) -> dict[str, Any]:
+    """What the recommender answers to a request's JSON; what is null counts as left out.
+
+    Raises `InputError` as the recommender does, for keys that the path does not have, and beyond the limits.
+    """
+    call = CALLS[path]
+    if not isinstance(asked, dict):
+        raise InputError(f"{path}: found {shown(asked)}; allowed: an object with some of {choices(call.keys)}")
+    _refuse_unknown(asked, call.keys, path)
+    given = {name: value for name, value in asked.items() if value is not None}
+    for name in call.required:
+        require(name in given, path, None, f"{name}, which is needed")
+    for name in FLAGS:
+        require(isinstance(given.get(name, False), bool), f"{path}, {name}", given.get(name), "true or false")
+    top_n = given.get("top_n")
+    if isinstance(top_n, int):  # what is no number, the recommender refuses
+        require(top_n <= limits.top_n, f"{path}, top_n", top_n, f"a whole number from 1 to {limits.top_n:,}")
+    if path == "/explain":
+        return rec.explain(given.pop("product_id"), **given)
+    found: object
+    if path == "/recommend":
+        found = rec.recommend(**given)
+    elif path == "/recommend/batch":
+        found = rec.recommend_batch(_customers(rec, given.pop("customers"), path, limits), **given)
+    elif path == "/similar":
+        found = rec.similar(given.pop("product_id"), **given)
+    else:
+        found = rec.customers_like(**given)
+    return {call.answer: found}
+
+
+def columns(rec: Recommender) -> dict[str, str]:
+    """What a customer of a batch may have beside attributes, and what it says."""
+    schema = rec.model.schema
+    ids = {} if rec.history is None else {schema.customers.id: "The customer's id, by which purchases are known."}
+    return ids | dict.fromkeys(bought_columns(schema), "The ids of the products that the customer bought.")
+
+
+def _customers(rec: Recommender, rows: object, path: str, limits: Limits) -> list[dict[str, Any]]:
+    where = f"{path}, customers"
+    fits = isinstance(rows, list) and all(isinstance(row, dict) for row in rows)
+    require(fits, where, rows, "a list of objects with attributes")
+    assert isinstance(rows, list)
+    require(len(rows) <= limits.rows, where, f"{len(rows):,} customers", f"{limits.rows:,} at once")
+    allowed = tuple(dict.fromkeys([*(one.feature.column for one in rec.model.customers), *columns(rec)]))
+    for number, row in enumerate(rows, 1):
+        _refuse_unknown(row, allowed, f"{where}, row {number}")
+    return rows
+
+
+def _refuse_unknown(found: Mapping[str, object], allowed: tuple[str, ...], where: str) -> None:
+    for name in found:
+        if name not in allowed:
+            close = get_close_matches(name[:80], allowed, 1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise InputError(f"{where}: found the key {shown(name)}; allowed: {choices(allowed)}{hint}")
