@@ -4,6 +4,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from recsys_jax.data.files import replace_file, sheet_text, write_file
 
 BLUE, GREY = "#2f6db5", "#8a8f98"
 FONT = "DejaVu Sans"  # matplotlib brings it
+_KOREAN = "koreanize-matplotlib"  # a wheel with NanumGothic
 _EAST_ASIAN = {"HANGUL", "CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA", "BOPOMOFO", "FULLWIDTH", "IDEOGRAPHIC"}
 
 
@@ -62,12 +64,14 @@ class _Undrawn:
     def __call__(self) -> str:
         first = ", ".join(f"{text} (drawn as {instead})" for text, instead in [*self.names.items()][:3])
         more = f" and {len(self.names) - 3:,} more" if len(self.names) > 3 else ""
-        east_asian = {unicodedata.name(sign, "").split(" ")[0] for sign in self.signs} <= _EAST_ASIAN
+        scripts = {unicodedata.name(sign, "").split(" ")[0] for sign in self.signs}
+        east_asian = scripts <= _EAST_ASIAN
+        wheel = f", or pip install {_KOREAN}" if scripts == {"HANGUL"} else ""
         fonts, package = ("Noto Sans CJK", "fonts-noto-cjk") if east_asian else ("the Noto fonts", "fonts-noto")
         lists = f"{' and '.join(map(str, self.lists))} list{'s' * (len(self.lists) == 1)}"
         return (
             f"pictures: no installed font has the letters of {first}{more}, as {lists}; "
-            f"install {fonts} (Debian and Ubuntu: apt install {package}; elsewhere: fonts.google.com/noto) and "
+            f"install {fonts} (Debian and Ubuntu: apt install {package}; elsewhere: fonts.google.com/noto{wheel}) and "
             "run this again"
         )
 
@@ -77,6 +81,13 @@ def _visible(text: str) -> str:
     joiners, selectors = "\u200c\u200d", "\ufe00\ufe0f"
     shown = (one for one in text if unicodedata.category(one)[0] != "C" or one in joiners)
     return "".join(one for one in shown if not selectors[0] <= one <= selectors[1])
+
+
+def _in_a_package() -> list[str]:
+    """Files of the Korean fonts in a wheel, where it is installed: for who may not install fonts on the machine."""
+    spec = find_spec(_KOREAN.replace("-", "_"))
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    return [str(path) for folder in folders for path in sorted(Path(folder).rglob("*.ttf"))]
 
 
 @cache
@@ -90,7 +101,7 @@ def _fonts(signs: frozenset[str]) -> tuple[list[str], frozenset[str]]:
     if not lacking:
         return families, lacking
     # matplotlib keeps its list of fonts, and so does not see what was installed since.
-    for path in sorted({*findSystemFonts()} - {one.fname for one in fontManager.ttflist}):
+    for path in sorted({*findSystemFonts(), *_in_a_package()} - {one.fname for one in fontManager.ttflist}):
         with suppress(OSError, RuntimeError, ValueError, KeyError):
             fontManager.addfont(path)
     plainest: dict[str, Any] = {}

@@ -1,6 +1,7 @@
 """Pictures: names of any alphabet, each vector once, and figures with what they are worth."""
 
 import json
+import shutil
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -125,6 +126,23 @@ def test_a_font_that_was_installed_is_found(figures, tmp_path, noted, installed)
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "b.png").read_bytes()
 
 
+def test_the_fonts_of_a_wheel_are_found(figures, tmp_path, noted, installed, monkeypatch):
+    """A package with fonts lies where Python finds it, as pip leaves it; nothing of it is imported."""
+    fonts = tmp_path / "site" / "koreanize_matplotlib" / "fonts"
+    fonts.mkdir(parents=True)
+    (fonts.parent / "__init__.py").write_text("raise SystemExit")
+    serif = next(one.fname for one in font_manager.FontManager().ttflist if one.name == "DejaVu Serif")
+    shutil.copy(serif, fonts / "one.ttf")
+    plain = next(one.fname for one in font_manager.FontManager().ttflist if one.name == "DejaVu Sans")
+    known, usual = (set(font_manager.get_font(path).get_charmap()) for path in (serif, plain))
+    name = "".join(map(chr, sorted(known - usual)[:3]))
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    installed()
+    persona_distribution(tmp_path / "a.png", ["a", name], [1, 1])
+    assert rows(figures[0].axes[0]) == ["a", name]
+    assert noted() == ""
+
+
 @pytest.mark.parametrize(
     ("name", "package"), [("보습", "fonts-noto-cjk"), ("乾燥肌の人", "fonts-noto-cjk"), ("ผิวแห้ง", "fonts-noto")]
 )
@@ -136,6 +154,7 @@ def test_where_no_font_has_it_a_note_names_the_fix(figures, tmp_path, noted, ins
     assert said.startswith(f"note: pictures: no installed font has the letters of {name} (drawn as persona 1), as ")
     assert "a_names.csv lists; install" in said
     assert f"apt install {package};" in said
+    assert ("or pip install koreanize-matplotlib" in said) == (name == "보습")
 
 
 def test_the_note_names_the_first_ones(tmp_path, noted, installed):
