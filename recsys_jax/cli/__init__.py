@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import NoReturn
 
 COMMANDS = {
+    "init": ("recsys_jax.cli.init:main", "guess a dataset.toml from any tables"),
     "run": ("recsys_jax.cli.run:main", "the main job, from reviews to recommendations"),
     "personas": ("recsys_jax.cli.personas:main", "cluster reviews into personas, and make customers of them"),
     "train": ("recsys_jax.cli.train:main", "train a model on a dataset"),

@@ -170,3 +170,5 @@ _READERS: Mapping[str, tuple[Callable[[Path], Table], str]] = {
     ".csv": (_read_csv, "CSV, with the columns' names in the first line"),
     ".parquet": (_read_parquet, "Parquet"),
 }
+ENDINGS = tuple(_READERS)
+"""What the names of tables end in."""

@@ -163,7 +163,7 @@ class Table:
         """The column `name`. Raises `InputError` where the table has none."""
         if name not in self.columns:
             found = ", ".join(map(plain, self.columns)) or "no columns"
-            raise InputError(f"{self.source}: the column {name!r} is missing; found: {found}{_separated(self.columns)}")
+            raise InputError(f"{self.source}: the column {name!r} is missing; found: {found}{separated(self.columns)}")
         return self.columns[name]
 
     def read(self, name: str, convert: Callable[[Any], T | None], allowed: str) -> list[T | None]:
@@ -389,7 +389,7 @@ def different(names: Sequence[str], source: str) -> None:
         raise InputError(f"{source}: two columns have the same name: {', '.join(map(plain, names))}")
 
 
-def _separated(names: Mapping[str, object]) -> str:
+def separated(names: Mapping[str, object]) -> str:
     """Advice for a header read as one name because its separator is not a comma; else ""."""
     used = {"semicolons": ";", "tabs": "\t", "bars": "|"}
     found = next((word for word, sign in used.items() if len(names) == 1 and sign in next(iter(names))), None)

@@ -1,0 +1,167 @@
+"""Guesses a dataset.toml from any tables, such as `recsys-jax init products.csv customers.csv purchases.csv`."""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from recsys_jax import stopping
+from recsys_jax.console.places import following
+from recsys_jax.console.terminal import console, progress
+from recsys_jax.data.dataset import load_dataset, read_products, read_schema
+from recsys_jax.data.files import read_file, require_folder, write_file
+from recsys_jax.data.readers import ENDINGS, read_table
+from recsys_jax.data.tables import separated
+from recsys_jax.errors import InputError, choices, require
+from recsys_jax.schema_inference.arranging import MADE, arrange
+from recsys_jax.schema_inference.guesses import describe
+from recsys_jax.schema_inference.linking import Role, Sheet
+
+
+@dataclass(frozen=True)
+class Options:
+    """Looks at tables, and writes a dataset.toml that says what it guessed and what it saw."""
+
+    tables: tyro.conf.Positional[tuple[Annotated[Path, tyro.conf.arg(metavar="TABLE")], ...]] = ()
+    """Tables (CSV, JSON, Parquet) in any order, or a folder that has them: which is which follows from their ids."""
+    products: Path | None = None
+    """The table of products, where it is guessed wrong."""
+    customers: Path | None = None
+    """The table of customers, likewise."""
+    purchases: Path | None = None
+    """The table of who bought what, likewise."""
+    out: Path | None = None
+    """The folder for dataset.toml, by default that of the tables; those that lie elsewhere are copied into it."""
+    yes: bool = False
+    """Ask nothing: take each guess."""
+    force: bool = False
+    """Replace a dataset.toml that is there."""
+
+
+def main(options: Options) -> str:
+    """Reads, guesses, writes, and reads what was written."""
+    roles: dict[Role, Path | None] = {
+        "products": options.products,
+        "customers": options.customers,
+        "purchases": options.purchases,
+    }
+    given = {role: path for role, path in roles.items() if path is not None}
+    paths = _paths([*options.tables, *given.values()])
+    folder = options.out or Path(os.path.commonpath([path.absolute().parent for path in paths]))
+    if options.out is None and Path.cwd() in (folder, *folder.parents):
+        folder = folder.relative_to(Path.cwd())
+    toml = folder / "dataset.toml"
+    require_folder(folder)
+    _require_new(toml, options.force)
+    with progress("looking at the tables"):
+        sheets = {path.resolve(): _sheet(path, folder) for path in paths}
+        shop = arrange([*sheets.values()], {role: sheets[path.resolve()] for role, path in given.items()})
+    draft = describe(shop, _name(folder), _ask if _asks(options) else lambda _, __, guess: guess)
+    sides = (shop.products, shop.customers, None if shop.own else shop.purchases)
+    used = {side.file for side in sides if side is not None}
+    contents: dict[str, bytes | str] = {**shop.made, **draft.files}
+    for sheet in sheets.values():
+        if sheet.file in used and not (folder / sheet.file).exists():
+            contents[sheet.file] = read_file(sheet.path)
+        elif sheet.file not in used and sheet is not shop.purchases:
+            console.print(f"{sheet.path} is not used: it shares no ids with the others")
+    for name in (*shop.made, *draft.files):
+        _require_new(folder / name, options.force)
+    _write(folder, contents, "\n".join(draft.lines) + "\n")
+    for line in draft.told:
+        console.print(line)
+    console.print(f"Written to {folder}: {', '.join([*contents, toml.name])}")
+    return _check(folder, personas=shop.customers is None)
+
+
+def _require_new(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise InputError(f"{path}: found a file; allowed: none yet, or --force, which replaces it")
+
+
+def _paths(named: Sequence[Path]) -> list[Path]:
+    """The tables, each once; of a folder those in it. Raises `InputError` where there are none."""
+    found: dict[Path, Path] = {}
+    for path in named:
+        inside = [path]
+        if path.is_dir():  # without what was made of its tables before
+            tables = sorted(one for one in path.iterdir() if one.suffix.lower() in ENDINGS)
+            made = {f"{one.stem}{what}" for one in tables for what in MADE}
+            inside = [one for one in tables if one.stem not in made]
+        require(bool(inside), str(path), "a folder without tables", f"one with files that end in {choices(ENDINGS)}")
+        found.update((one.resolve(), one) for one in inside)
+    require(bool(found), "tables", "none", "one or more, such as products.csv customers.csv purchases.csv")
+    return [*found.values()]
+
+
+def _sheet(path: Path, folder: Path) -> Sheet:
+    """A table, and its name in the dataset's folder, into which one that lies elsewhere is copied."""
+    table = read_table(path)
+    advice = separated(table.columns)
+    if advice:
+        raise InputError(f"{path}: found one column{advice}")
+    inside = path.resolve().is_relative_to(folder.resolve())
+    file = path.resolve().relative_to(folder.resolve()).as_posix() if inside else path.name
+    if not inside and (folder / file).exists() and (folder / file).read_bytes() != path.read_bytes():
+        raise InputError(f"{folder / file}: found a file; allowed: none yet, as {path} is copied there")
+    return Sheet(path, table, file)
+
+
+def _name(folder: Path) -> str:
+    """The folder's, without what a dataset's name may not have."""
+    plain = "".join(one if one.isprintable() else "_" for one in folder.resolve().name)
+    return re.sub(r"^\.+|[\\:]", "_", plain) or "shop"
+
+
+def _asks(options: Options) -> bool:
+    return not options.yes and console.is_terminal and sys.stdin.isatty()
+
+
+def _ask(question: str, allowed: Sequence[str], guess: str) -> str:
+    """Asks on a line; nothing said is the guess."""
+    while True:
+        console.print(f"{question} ({'/'.join(allowed)}) [{guess}] ", end="")
+        try:
+            said = input().strip().casefold() or guess
+        except EOFError:
+            return guess
+        fitting = [one for one in allowed if one.startswith(said)]
+        if len(fitting) == 1:
+            return fitting[0]
+
+
+def _write(folder: Path, contents: dict[str, bytes | str], toml: str) -> None:
+    """Writes dataset.toml last; whoever stops before it leaves nothing."""
+    with ExitStack() as undo:
+        for name, content in contents.items():
+            if not (folder / name).exists():
+                stopping.unfinished.add(folder / name)
+                undo.callback((folder / name).unlink, missing_ok=True)
+            write_file(folder / name, content)
+        write_file(folder / "dataset.toml", toml)
+        undo.pop_all()
+    stopping.unfinished.difference_update(folder / name for name in contents)
+
+
+def _check(folder: Path, *, personas: bool) -> str:
+    """Reads the dataset as training does, says what is set aside, and gives the command that goes on."""
+    if personas:
+        table, ids = read_products(folder, read_schema(folder))
+        console.print(f"{folder}: {len(ids):,} products, with reviews")
+        notes = table.validation.notes
+    else:
+        dataset = load_dataset(folder)
+        console.print(
+            f"{dataset.schema.name}: {len(dataset.product_ids):,} products, {len(dataset.customer_ids):,} customers, "
+            f"{len(dataset.purchases):,} purchases"
+        )
+        notes = dataset.notes
+    for note in notes:
+        console.print(f"note: {note}")
+    return following("personas" if personas else "train", folder)

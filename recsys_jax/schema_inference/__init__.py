@@ -1,0 +1,1 @@
+"""Any tables to a dataset.toml: which is which, what stands in each column, and what may be learned from."""

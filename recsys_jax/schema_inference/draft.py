@@ -1,0 +1,90 @@
+"""A dataset.toml while it is guessed: a line for each key, with what was seen beside it."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from recsys_jax.data.values import parse_number, plain
+from recsys_jax.schema_inference.columns import Column, Content, says
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_SENTINELS = {"-1", "-9", "-99", "-999"}
+
+
+@dataclass
+class Draft:
+    """The lines of a dataset.toml, and what people are told of them."""
+
+    lines: list[str] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    """The contents of files beside it, by their names."""
+    side: str = "products"
+    """Of which features are said."""
+
+    def section(self, title: str, saw: str) -> None:
+        """Begins a section."""
+        self.lines += ["", f"# {plain(saw)}", title]
+        self.told.append(f"{title} {plain(saw)}")
+
+    def say(self, key: str, value: object, saw: str = "") -> None:
+        """A key, and what its value is guessed from."""
+        self.lines.append(f"{key} = {toml_text(value)}" + (f"  # {plain(saw)}" if saw else ""))
+
+    def remark(self, sentence: str) -> None:
+        """A line of its own, for people."""
+        self.lines.append(f"# {plain(sentence)}")
+        self.told.append(f"  {plain(sentence)}")
+
+    def feature(self, column: Column, name: str, found: Content) -> None:
+        """A feature with its policies."""
+        self.lines += ["", f"# {plain(found.saw)}", f"[[{self.side}.features]]"]
+        self.told.append(f"  {plain(column.name)}: {found.kind}; {plain(found.saw)}")
+        self.say("name", name)
+        if name != column.name:
+            self.say("column", column.name)
+        self.say("kind", found.kind)
+        if found.kind == "numeric":
+            self._number(column, found)
+            return
+        several = found.kind == "multi-categorical"
+        self.say("values", "learned", "or a list of those that there may be")
+        if found.separator is not None:
+            self.say("separator", found.separator)
+        if several:
+            self.say("unknown", "ignore", "new ones are left out; the others count")
+        else:
+            self.say("unknown", "extra-row", 'new ones share a row; "error" refuses them')
+        self.say("missing", "extra-row", 'a row of its own; { as = VALUE } where empty means something; or "error"')
+
+    def _number(self, column: Column, found: Content) -> None:
+        numbers = {key: number for key in column.counts if (number := parse_number(key)) is not None}
+        below = [key for key, number in numbers.items() if number < 0]
+        if len(below) == 1 and below[0] in _SENTINELS and column.counts[below[0]] > 1:
+            self.say("missing_values", [int(below[0])], "the one number below 0")
+            del numbers[below[0]]
+        self.say("standardise", True, "minus the mean, by the standard deviation; or scale = a natural size")
+        least, most = min(numbers.values(), default=-1), max(numbers.values(), default=0)
+        if says(column.name, "age") and least >= 1 and most <= 120:
+            self.say("min", 1)
+            self.say("max", 120, "an age that can be true")
+        elif least >= 0:
+            self.say("min", 0, "what can't be true is unknown; max likewise")
+        unknown = 'or "missing"' if found.whole else 'what is no number counts as missing; or "error"'
+        self.say("unknown", "error" if found.whole else "missing", unknown)
+        self.say("missing", "flag", "the mean, and a flag; { as = NUMBER } where empty means something")
+
+
+def toml_text(value: object) -> str:
+    """A value as TOML has it.
+
+    >>> toml_text({"returned": ["no", ""]})
+    '{ returned = ["no", ""] }'
+    """
+    if isinstance(value, Mapping):
+        pairs = ((key if _BARE.fullmatch(key) else toml_text(key), toml_text(one)) for key, one in value.items())
+        return "{ " + ", ".join(f"{key} = {one}" for key, one in pairs) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml_text, value))}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

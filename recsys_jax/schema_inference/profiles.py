@@ -1,0 +1,70 @@
+"""The beginning of a persona catalogue: what reviewers state of themselves in their profiles."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from recsys_jax.data.values import as_key, as_list
+from recsys_jax.schema_inference.draft import toml_text
+
+_NUMBER = re.compile(r"\d+(?:\.\d+)?(.*)")
+_AGES = {"", "대", "세", "살", "代", "歳", "s", " years"}
+_SCRIPTS = {"ko": "[가-힣]", "ja": "[ぁ-ヿ]", "en": "[a-z]"}
+
+
+class Stated(NamedTuple):
+    """An attribute that stands at one place of the profiles."""
+
+    name: str
+    kind: str
+    values: list[str]
+    """Of a categorical one, those that come again."""
+    unit: str
+    """Behind a number."""
+
+
+def stated(reviews: Sequence[object]) -> list[Stated]:
+    """What the `profile_info` of nested reviews states, place by place: 40대/남성/복합성, 34 / commuting / 3 hours."""
+    profiles = [as_key(review.get("profile_info")) for review in _each(reviews)]
+    signs = [sign for sign in "/|," if any(sign in profile for profile in profiles if profile)]
+    split = [[part.strip() for part in profile.split(signs[0] if signs else "/")] for profile in profiles if profile]
+    if not split:
+        return []
+    lengths = Counter(map(len, split))
+    places = max(length for length, count in lengths.items() if 10 * count >= len(split))
+    found: list[Stated] = []
+    for place in range(places):
+        counts = Counter(parts[place] for parts in split if len(parts) > place and parts[place])
+        numbers = [match[1] for part in counts.elements() if (match := _NUMBER.fullmatch(part))]
+        values = [part for part, count in counts.most_common(50) if count > 1]
+        name = f"stated_{place + 1}"
+        if 2 * len(numbers) > counts.total():
+            [(unit, _)] = Counter(numbers).most_common(1)
+            age = unit in _AGES and all(one.name != "age" for one in found)
+            found.append(Stated("age" if age else name, "age" if age else "numeric", [], unit))
+        elif values:
+            found.append(Stated(name, "categorical", values, ""))
+    return found
+
+
+def catalogue(reviews: Sequence[object], attributes: Sequence[Stated]) -> str:
+    """The text of a personas.toml that declares these attributes, and names no persona yet."""
+    texts = " ".join(str(review.get("content")) for review in _each(reviews)).casefold()
+    language = max(_SCRIPTS, key=lambda name: len(re.findall(_SCRIPTS[name], texts)))
+    lines = [
+        "# Begun by recsys-jax init, of what profiles state; docs/personas.md explains every key. Give the attributes",
+        "# names, in dataset.toml too, and add [[persona]] tables: until then, clusters are called by their keywords.",
+        f"language = {toml_text(language)}",
+    ]
+    for one in attributes:
+        lines += ["", "[[attribute]]", f"name = {toml_text(one.name)}", f"kind = {toml_text(one.kind)}"]
+        if one.values:
+            lines.append(f"values = {toml_text(one.values)}")
+        if one.kind == "numeric":
+            lines.append(f"profile = {toml_text([f'{{number}}{one.unit}'])}")
+    return "\n".join(lines) + "\n"
+
+
+def _each(reviews: Sequence[object]) -> list[dict[str, object]]:
+    return [one for nested in reviews for one in (as_list(nested) or ()) if isinstance(one, dict)]

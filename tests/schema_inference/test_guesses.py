@@ -1,0 +1,532 @@
+"""What `init` guesses of tables whose truth is known, and where it differs from files written by hand."""
+
+import csv
+import json
+import tomllib
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import done, run, told
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recsys_jax import Schema, WideConfig, fit, load_dataset
+from recsys_jax.data.readers import read_table
+from recsys_jax.errors import InputError
+from recsys_jax.personas.catalogue import read_catalogue
+from recsys_jax.schema_inference.arranging import arrange
+from recsys_jax.schema_inference.guesses import describe
+from recsys_jax.schema_inference.linking import Sheet, explained
+
+ROOT = Path(__file__).parents[2]
+KINDS = ["緑茶", "紅茶", "허브차"]
+TAGS = ["sweet", "bitter", "фруктовый", "smoky"]
+REGIONS = ["서울", "東京", "Zürich", "Москва"]
+
+
+def write(folder: Path, **tables: list[dict]) -> Path:
+    """Each table as CSV."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in tables.items():
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return folder
+
+
+def guess(folder: Path, *, train: bool = False) -> dict:
+    """What is written of the tables in a folder, on which the wide recipe may train for a moment."""
+    done("init", folder)
+    document = tomllib.loads((folder / "dataset.toml").read_text("utf-8"))
+    if train:
+        fit(load_dataset(folder), WideConfig(own_l2=10.0, attribute_l2=10.0, factor_l2=float("inf")))
+    return document
+
+
+def features(document: dict, side: str) -> dict[str, dict]:
+    return {one.get("column", one["name"]): one for one in document[side]["features"]}
+
+
+def kinds(document: dict, side: str) -> dict[str, str]:
+    return {column: one["kind"] for column, one in features(document, side).items()}
+
+
+def tea(customers: int = 120, products: int = 40, seed: int = 0) -> dict[str, list[dict]]:
+    """A shop with ids of leading zeros, several alphabets, NA cells, guests, returns, and tea that is bought again."""
+    rng = np.random.default_rng(seed)
+    goods = [
+        {
+            "code": f"{n:05}",
+            "title": f"{KINDS[n % 3]} {n}号",
+            "maker": ["백자공방", "久茂園", "Müller & Söhne"][int(rng.integers(3))],
+            "kind": KINDS[n % 3],
+            "notes": ";".join(rng.choice(TAGS, int(rng.integers(1, 4)), replace=False)),
+            "price": "NA" if n % 9 == 4 else f"{rng.uniform(3, 90):.2f}",
+            "currency": "EUR",
+            "supplier ref": f"ref-{rng.integers(10**6)}",
+        }
+        for n in range(products)
+    ]
+    people = [
+        {
+            "member_no": f"{n:04}",
+            "age": "" if n % 11 == 3 else int(rng.integers(18, 80)),
+            "region": "Prefer not to say" if n % 7 == 5 else REGIONS[int(rng.integers(4))],
+            "taste": ";".join(rng.choice(TAGS, int(rng.integers(1, 3)), replace=False)),
+            "joined": f"20{n % 20:02}-03-01",
+        }
+        for n in range(customers)
+    ]
+    bought = [
+        {
+            "order": 1000 + n,
+            "when": f"2024-{1 + n % 12:02}-{1 + n % 28:02}",
+            "who": ["NA", "", "GUEST"][n % 3] if n % 6 == 1 else people[int(rng.integers(customers))]["member_no"],
+            "what": goods[int(rng.integers(products)) if rng.random() < 0.6 else 0]["code"],
+            "qty": int(rng.integers(1, 4)),
+            "returned": "yes" if n % 10 == 2 else "no",
+            "stars": int(rng.integers(1, 6)),
+        }
+        for n in range(900)
+    ]
+    return {"products": goods, "customers": people, "purchases": bought}
+
+
+def test_a_shop_of_three_tables(tmp_path):
+    found = guess(write(tmp_path / "teeladen", **tea()), train=True)
+    assert found["name"] == "teeladen"
+    assert set(found["missing_values"]) == {"NA", "Prefer not to say"}
+    products = found["products"]
+    roles = {key: products[key] for key in ("file", "id", "name", "brand", "category", "price")}
+    assert list(roles.values()) == ["products.csv", "code", "title", "maker", "kind", "price"]
+    kind_of = {"maker": "categorical", "kind": "categorical", "notes": "multi-categorical", "price": "numeric"}
+    assert kinds(found, "products") == kind_of
+    assert features(found, "products")["notes"]["separator"] == ";"
+    assert found["customers"]["id"] == "member_no"
+    assert kinds(found, "customers") == {"age": "numeric", "region": "categorical", "taste": "multi-categorical"}
+    bought = found["interactions"]
+    assert (bought["customer"], bought["product"], bought["date"]) == ("who", "what", "when")
+    assert bought["where"] == {"returned": ["no"]}
+    assert (bought["repeat"], bought["unknown_customers"]) == ("allowed", "ignore")
+    assert bought["unknown_products"] == "error"
+    text = (tmp_path / "teeladen" / "dataset.toml").read_text("utf-8")
+    assert "# left out: currency: EUR in each row" in text
+    assert "# left out: supplier ref: 40 values in 40 rows" in text
+    assert "# left out: joined: dates from" in text
+    assert "# where = { stars = { min = 4 } } would make poor ratings no purchases" in text
+    assert load_dataset(tmp_path / "teeladen").product_ids[0] == "00000"
+
+
+@pytest.mark.parametrize("order", [*permutations(range(3))], ids=str)
+def test_which_table_is_which_does_not_hang_on_names_or_order(tmp_path, order):
+    tables = list(tea().values())
+    names = [f"t{place}" for place in order]
+    found = guess(write(tmp_path, **dict(zip(names, tables, strict=True))))
+    parts = [found[part]["file"] for part in ("products", "customers", "interactions")]
+    assert parts == [f"{name}.csv" for name in names]
+
+
+def test_it_can_be_said_which_table_is_which(tmp_path):
+    """Names that mislead: each table is called what another one is."""
+    tables = tea()
+    write(tmp_path, customers=tables["products"], purchases=tables["customers"], products=tables["purchases"])
+    said = [f"--{role}={tmp_path / name}.csv" for role, name in (("products", "customers"), ("customers", "purchases"))]
+    done("init", *said, "--purchases", tmp_path / "products.csv")
+    found = tomllib.loads((tmp_path / "dataset.toml").read_text("utf-8"))
+    assert [found[part]["file"] for part in ("products", "customers", "interactions")] == [
+        "customers.csv",
+        "purchases.csv",
+        "products.csv",
+    ]
+    other = [f"--products={tmp_path / 'purchases.csv'}", f"--customers={tmp_path / 'customers.csv'}", "--force"]
+    done("init", tmp_path, *other)
+    found = tomllib.loads((tmp_path / "dataset.toml").read_text("utf-8"))
+    assert found["products"]["file"] == "purchases.csv"  # as said, though it is a table of people
+
+
+def reviews(people: int = 60, seed: int = 1) -> list[dict]:
+    """One row per review; whose customers repeat, with what they are in each row."""
+    rng = np.random.default_rng(seed)
+    skins = ["건성", "지성", "복합성"]
+    return [
+        {
+            "user_id": f"u{user}",
+            "product_id": f"P{rng.integers(15):03}",
+            "skin_type": skins[user % 3],
+            "concerns": "|".join(["수분", "주름", "모공", "미백"][user % 4 :]),
+            "rating": int(rng.integers(1, 6)),
+            "review": f"It is review {n} of this cream, and it says something of its own at some length.",
+        }
+        for n, user in enumerate(rng.integers(people, size=400).tolist())
+    ]
+
+
+def catalogue(rows: list[dict]) -> list[dict]:
+    return [
+        {
+            "product_id": key,
+            "name": f"Cream {key}",
+            "brand": f"brand {int(key[1:]) % 4}",
+            "category": int(key[1:]) % 3 + 97,
+        }
+        for key in sorted({row["product_id"] for row in rows})
+    ]
+
+
+def test_customers_in_the_table_of_reviews(tmp_path):
+    rows = reviews()
+    found = guess(write(tmp_path, items=catalogue(rows), reviews=rows), train=True)
+    customers = found["customers"]
+    assert (customers["file"], customers["id"], customers["repeated"]) == ("reviews.csv", "user_id", "first")
+    assert customers["purchases"] == "product_id"
+    assert kinds(found, "customers") == {"skin_type": "categorical", "concerns": "multi-categorical"}
+    assert kinds(found, "products") == {"brand": "categorical", "category": "categorical"}
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_one_table_of_everything(tmp_path, ids):
+    """What follows from the product becomes a table of products; without ids, each row is a customer."""
+    rows = reviews()
+    goods = {one["product_id"]: one for one in catalogue(rows)}
+    rows = [{**goods[row["product_id"]], **row} for row in rows]
+    rows = [row if ids else {key: one for key, one in row.items() if key != "user_id"} for row in rows]
+    found = guess(write(tmp_path, reviews=rows), train=True)
+    assert found["products"]["file"] == "reviews-products.csv"
+    made = read_table(tmp_path / "reviews-products.csv")
+    assert dict(zip(made.columns["product_id"], made.columns["brand"], strict=True)) == {
+        key: one["brand"] for key, one in goods.items()
+    }
+    assert set(kinds(found, "products")) == {"brand", "category"}
+    assert set(kinds(found, "customers")) == {"skin_type", "concerns"}
+    assert found["customers"]["file"] == ("reviews.csv" if ids else "reviews-customers.csv")
+    again = done("init", tmp_path, "--force")  # what was made is no table to look at
+    assert "is not used" not in again.stdout
+    assert tomllib.loads((tmp_path / "dataset.toml").read_text("utf-8")) == found
+
+
+@pytest.mark.parametrize("separator", [None, "|", " ", ","])
+def test_purchases_in_a_column_of_the_customers(tmp_path, separator):
+    tables = tea()
+    people = {one["member_no"]: {**one, "bought": []} for one in tables["customers"]}
+    for one in tables["purchases"]:
+        if one["who"] in people:
+            people[one["who"]]["bought"].append(one["what"])
+    if separator is None:
+        write(tmp_path, products=tables["products"])
+        (tmp_path / "customers.json").write_text(json.dumps([*people.values()]), "utf-8")
+    else:
+        rows = [{**one, "bought": separator.join(one["bought"])} for one in people.values()]
+        write(tmp_path, products=tables["products"], customers=rows)
+    found = guess(tmp_path, train=True)
+    assert found["customers"]["purchases"] == "bought"
+    assert found["customers"].get("separator") == separator
+    assert set(kinds(found, "customers")) == {"age", "region", "taste"}
+
+
+def test_reviews_without_customers_become_personas(tmp_path):
+    rows = reviews()
+    texts = [{"product_id": row["product_id"], "stars": row["rating"], "text": row["review"]} for row in rows]
+    folder = write(tmp_path / "shop", products=catalogue(rows), reviews=texts)
+    assert done("init", folder).next() == ["personas", str(folder)]
+    found = tomllib.loads((folder / "dataset.toml").read_text("utf-8"))
+    assert found["products"]["reviews"] == "reviews"
+    nested = json.loads((folder / found["products"]["file"]).read_text("utf-8"))
+    assert sum(len(one["reviews"]) for one in nested) == len(rows)
+    personas = done("personas", folder, "--encoder", "lsa", "--run", tmp_path / "run", "--k", 2)
+    done(*personas.next(), "wide", "--own-l2", 10, "--attribute-l2", "inf", "--factor-l2", "inf")
+
+
+# Leaks
+
+
+def test_what_was_made_of_the_purchases_is_left_out(tmp_path):
+    tables = tea()
+    goods = {one["code"]: one for one in tables["products"]}
+    bought = {one["member_no"]: [] for one in tables["customers"]}
+    for one in tables["purchases"]:
+        bought.get(one["who"], []).append(one["what"])
+    for one in tables["customers"]:
+        codes = bought[one["member_no"]]
+        one["preferred"] = max((goods[code]["kind"] for code in codes), key=len, default="")
+        one["visits"] = len(codes) * 2
+        one["total spent"] = len(codes) % 5 + 17
+    for one in tables["products"]:
+        one["popular"] = sum(row["what"] == one["code"] for row in tables["purchases"])
+    found = guess(write(tmp_path, **tables))
+    assert set(kinds(found, "customers")) == {"age", "region", "taste"}
+    assert "popular" not in kinds(found, "products")
+    text = (tmp_path / "dataset.toml").read_text("utf-8")
+    assert "# left out: preferred: it is the kind of something that the customer bought" in text
+    assert "# left out: visits: it counts the purchases that are to be foretold" in text
+    assert "# left out: total spent: its name says that it is made of the purchases" in text
+
+
+def test_an_attribute_that_follows_from_the_product_is_left_out(tmp_path):
+    rows = reviews()
+    people = [
+        {
+            "id": f"c{n}",
+            "age": 20 + n % 50,
+            "aisle": f"aisle {int(row['product_id'][1:]) % 5}",
+            "bought": row["product_id"],
+        }
+        for n, row in enumerate(rows)
+    ]
+    found = guess(write(tmp_path, products=catalogue(rows), people=people))
+    assert set(kinds(found, "customers")) == {"age"}
+    assert "aisle: it follows from the product, bought" in (tmp_path / "dataset.toml").read_text("utf-8")
+
+
+def test_how_much_follows():
+    groups = [str(n // 4) for n in range(200)]
+    assert explained([int(group) % 7 for group in groups], groups) == 1
+    independent = np.random.default_rng(0).integers(3, size=200).tolist()
+    assert abs(explained(independent, groups)) < 0.2
+    assert explained([0] * 200, groups) == 0
+    assert explained([1, 2, 3], ["a", "a", "b"]) == 0  # too few to tell
+
+
+# Single columns
+
+
+def customers_with(values: list) -> dict[str, list[dict]]:
+    tables = tea()
+    for number, one in enumerate(tables["customers"]):
+        one["column"] = values[number % len(values)]
+    return tables
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["yes", "no", ""], "categorical"),
+        (["a|b", "b", "c|a"], "multi-categorical"),
+        (["a, b", "b", "c, a", "c, b"], "multi-categorical"),
+        (["['a', 'b']", "['b']", "['c', 'a']", "['a']"], "multi-categorical"),
+        ([0, 1], "categorical"),
+        (["1.5", "2.5", "9", "-3"], "numeric"),
+        (["01", "02", "13"], "categorical"),
+        (["DE", "NA", "KR", "JP"], "categorical"),
+        (["2024-01-01", "2023-07-09"], None),
+        (["same"], None),
+        ([""], None),
+        (["A text of some length that says whatever came to mind, {n} words and more."], None),
+    ],
+    ids=str,
+)
+def test_a_column_of_each_kind(tmp_path, values, kind):
+    if kind is None and len(values[0]) > 20:
+        values = [value.format(n=n) for n in range(120) for value in values]
+    found = guess(write(tmp_path, **customers_with(values)))
+    assert kinds(found, "customers").get("column") == kind
+    if "NA" in values:
+        assert "NA" not in load_dataset(tmp_path).schema.missing_values.texts or "NA" in str(found)
+
+
+def test_a_number_below_zero_that_says_nothing(tmp_path):
+    found = guess(write(tmp_path, **customers_with([5, 8, -1, 30, 2, 77, 13])))
+    assert features(found, "customers")["column"]["missing_values"] == [-1]
+
+
+def test_what_is_no_number_here_and_there(tmp_path):
+    found = guess(write(tmp_path, **customers_with([*range(50, 85), "about 60"])))
+    column = features(found, "customers")["column"]
+    assert (column["kind"], column["unknown"]) == ("numeric", "missing")
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda row: {**row, "who": row["who"].lstrip("0") + "x", "what": row["what"].lstrip("0")},
+            "zeros at the front",
+        ),
+        (
+            lambda row: {**row, "who": "x" + row["who"], "what": "y" + row["what"]},
+            "no table has the ids of another one",
+        ),
+    ],
+)
+def test_tables_without_common_ids(tmp_path, change, sentence):
+    tables = tea()
+    tables["purchases"] = [change(row) for row in tables["purchases"]]
+    folder = write(tmp_path, **tables)
+    result = run("init", folder)
+    told(result, sentence)
+    assert "what of" in result.stderr or ", what" in result.stderr
+    assert not (folder / "dataset.toml").exists()
+
+
+def test_other_files(tmp_path):
+    (tmp_path / "a.csv").write_text("x;y\n1;2\n")
+    told(run("init", tmp_path / "a.csv"), "the file is separated by semicolons: save it with commas")
+    (tmp_path / "b.csv").write_text("x,y\n")
+    told(run("init", tmp_path / "b.csv"), "there are no rows in it")
+    (tmp_path / "c.csv").write_text("")
+    told(run("init", tmp_path / "c.csv"), "an empty file")
+    told(run("init", tmp_path / "d.csv"), "there is no such file")
+    told(run("init"), "tables: found")
+    write(tmp_path / "e", people=tea()["customers"])
+    told(run("init", tmp_path / "e"), "no column with the ids of products")
+    assert not [*tmp_path.rglob("dataset.toml")]
+
+
+TEXTS = ["a", "b|c", "NA", "", "07", "x, y", "2024-01-01", "없음", "é\n#\"'"]
+CELLS = st.one_of(
+    st.none(), st.integers(-3, 12), st.sampled_from(TEXTS),
+    st.floats(allow_nan=True), st.booleans(), st.lists(st.sampled_from(["a", "b", 3]), max_size=2), st.text(max_size=4),
+    st.just([{"content": "fine"}]),
+)  # fmt: skip
+
+
+@st.composite
+def tables(draw):
+    made = []
+    for _ in range(draw(st.integers(1, 3))):
+        names = draw(
+            st.lists(st.sampled_from(["id", "product_id", "user", "age", "품목", "x", ""]), min_size=1, unique=True)
+        )
+        count = draw(st.integers(1, 12))
+        columns = {}
+        for name in names:
+            unique = draw(st.booleans())
+            columns[name] = list(range(count)) if unique else draw(st.lists(CELLS, min_size=count, max_size=count))
+        made.append([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+    return made
+
+
+@settings(max_examples=60)
+@given(tables())
+def test_any_tables_give_a_schema_or_a_sentence(made):
+    from recsys_jax.data.tables import Table
+
+    sheets = [Sheet(Path(f"t{n}.json"), Table.of(rows, f"t{n}.json"), f"t{n}.json") for n, rows in enumerate(made)]
+    try:
+        draft = describe(arrange(sheets, {}), "any", lambda _, __, guess: guess)
+    except InputError:
+        return
+    Schema.parse(tomllib.loads("\n".join(draft.lines)), "dataset.toml")
+
+
+# Against files that were written by hand
+
+
+def flat(document: dict) -> dict[str, object]:
+    """Each key by its place; features by their columns."""
+    out: dict[str, object] = {}
+    for part, content in document.items():
+        if not isinstance(content, dict):
+            out[part] = content
+            continue
+        out |= {f"{part}.{key}": value for key, value in content.items() if key != "features"}
+        for one in content.get("features", ()):
+            column = one.get("column", one["name"])
+            out |= {f"{part}.{column}.{key}": value for key, value in one.items() if key != "column"}
+    return out
+
+
+def differing(guessed: dict, by_hand: dict) -> set[str]:
+    """The keys that differ, without those that say the default."""
+    defaults = {"repeat": "never", "unknown_customers": "error", "unknown_products": "error"}
+    one, other = flat(guessed), flat(by_hand)
+    return {
+        key
+        for key in one.keys() | other.keys()
+        if one.get(key, defaults.get(key.split(".")[-1])) != other.get(key, defaults.get(key.split(".")[-1]))
+    }
+
+
+# Why they differ: what a person who sees the tables alone could not know either.
+LENIENT = "that an empty cell is a mistake"
+LEARNED = "that the values in the table are all that there are; how else they are spelt"
+SCALE = "the natural size of a number"
+
+
+def test_the_films_as_by_hand(tmp_path):
+    """Tables of the form that `recsys-jax dataset movielens` writes."""
+    rng = np.random.default_rng(2)
+    genres = ["Action", "Comedy", "Drama", "Thriller", "Children's"]
+    films = [
+        {
+            "movie_id": n,
+            "title": f"Film {n}, The ({1930 + n % 60})",
+            "genres": "|".join(rng.choice(genres, int(rng.integers(1, 4)), replace=False)) if n > 1 else "",
+            "year": 1930 + n % 60 if n != 7 else "",
+        }
+        for n in range(1, 200)
+    ]
+    jobs = ["student", "other", "none", "writer"]
+    people = [
+        {
+            "user_id": n,
+            "age": int(rng.integers(7, 74)),
+            "gender": "MFM"[n % 3],
+            "occupation": jobs[int(rng.integers(4))],
+        }
+        for n in range(1, 121)
+    ]
+    seen = {(int(rng.integers(1, 121)), int(rng.integers(1, 200))) for _ in range(3000)}
+    ratings = [
+        {"user_id": user, "movie_id": film, "rating": int(rng.integers(1, 6)), "time": 874724710 + 86400 * n}
+        for n, (user, film) in enumerate(sorted(seen))
+    ]
+    guessed = guess(write(tmp_path, products=films, customers=people, interactions=ratings))
+    by_hand = tomllib.loads((ROOT / "recsys_jax" / "data" / "movielens.toml").read_text("utf-8"))
+    assert differing(guessed, by_hand) == set(
+        {
+            "name": "it is the folder's",
+            "products.year.min": "when films began",
+            "products.year.max": "when the year must be a mistake",
+            **{f"customers.gender.{key}": LEARNED for key in ("values", "labels", "unknown")},
+        }
+    )
+
+
+def test_the_mall_as_by_hand(tmp_path):
+    folder = tmp_path / "amoremall"
+    folder.mkdir()
+    (folder / "products.json").write_bytes((ROOT / "data" / "amoremall" / "products.json").read_bytes())
+    assert done("init", folder).next() == ["personas", str(folder)]
+    guessed = tomllib.loads((folder / "dataset.toml").read_text("utf-8"))
+    by_hand = tomllib.loads((ROOT / "data" / "amoremall" / "dataset.toml").read_text("utf-8"))
+    why = {
+        "training.recipe": "the published system is asked for",
+        **{f"products.category.{key}": LEARNED for key in ("values", "labels", "unknown", "missing")},
+        "products.brand_name.name": "a feature may be called otherwise than its column",
+        "products.brand_name.missing": LENIENT,
+        **{f"products.price.{key}": SCALE for key in ("scale", "clip", "standardise")},
+        "products.price.missing": LENIENT,
+    }
+    found = differing(guessed, by_hand)
+    found -= {key for key in found if key.startswith("products.rating.")}  # that the shop's own rating is not wanted
+    assert {key for key in found if not key.startswith("customers.")} == set(why)
+    stated = {"age", "stated_2", "stated_3"}  # what they are called nobody says, and none states a concern
+    assert set(features(guessed, "customers")) == stated
+    known = {one.name: set(one.values) for one in read_catalogue(folder / "personas.toml").attributes}
+    assert known["stated_2"] == {"여성", "남성"}
+    assert known["stated_3"] == {"건성", "지성", "복합성", "민감성", "중성"}
+
+
+def test_the_headphones_as_by_hand(tmp_path):
+    folder = tmp_path / "headphones"
+    done("dataset", "synthetic", "--shop", "headphones", "--out", folder)
+    by_hand = tomllib.loads((folder / "dataset.toml").read_text("utf-8"))
+    for name in ("dataset.toml", "personas.toml", "truth.json"):
+        (folder / name).unlink()
+    guessed = guess(folder)
+    of_products = {key for key in differing(guessed, by_hand) if not key.startswith("customers.")}
+    assert of_products == set({f"products.{column}.missing": LENIENT for column in ("kind", "brand", "price")})
+    shared = {"customers.id", "customers.segment", "customers.purchases", "customers.age.name", "customers.age.kind"}
+    assert not shared & differing(guessed, by_hand)
+    known = {one.name: one for one in read_catalogue(folder / "personas.toml").attributes}
+    assert set(known["stated_2"].values) == {"commuting", "gym", "games", "mixing"}
+    personas = done("personas", folder, "--encoder", "lsa", "--run", tmp_path / "run", "--k", 4)
+    customers = json.loads((tmp_path / "run" / "customers.json").read_text("utf-8"))
+    assert {one["stated_3"] for one in customers} >= {2, 3, 8, None}
+    assert personas.next()[0] == "train"
