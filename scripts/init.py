@@ -1,0 +1,5 @@
+"""`recsys-jax init`, from a checkout."""
+
+from recsys_jax.cli import door
+
+door("init")

@@ -1,0 +1,156 @@
+"""`recsys-jax init`: what it writes and leaves alone, what it asks, and what follows it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from command_line import done, run, told
+
+from recsys_jax.cli import init
+from recsys_jax.console import terminal
+
+ROOT = Path(__file__).parents[2]
+DOC = (ROOT / "docs" / "datasets.md").read_text("utf-8")
+BLOCKS = dict(re.findall(r"^```csv (\S+)\n(.*?)^```$", DOC, re.MULTILINE | re.DOTALL))
+
+
+@pytest.fixture
+def shop(tmp_path) -> Path:
+    """The tables of the tea shop of the manual."""
+    folder = tmp_path / "tea shop"
+    folder.mkdir()
+    for name, content in BLOCKS.items():
+        (folder / name).write_text(content, "utf-8")
+    return folder
+
+
+def tables(shop: Path) -> list[Path]:
+    return [shop / name for name in ("purchases.csv", "products.csv", "customers.csv")]
+
+
+def test_what_follows_is_run_to_the_end(shop):
+    """From the tables to a recommendation, by what each command prints."""
+    names, command = [], ["init", *tables(shop)]
+    while command:
+        result = done(*command, *["--folds", "3"] * (command[0] == "evaluate"), cwd=shop.parent)
+        names.append(command[0])
+        command = result.next() if "Next: " in result.stdout else []
+    assert names == ["init", "train", "evaluate", "recommend"]
+
+
+def test_each_guess_stands_beside_what_it_saw(shop):
+    out = done("init", shop).stdout
+    text = (shop / "dataset.toml").read_text("utf-8")
+    found = tomllib.loads(text)
+    by_hand = tomllib.loads(re.search(r"^```toml dataset.toml\n(.*?)^```$", DOC, re.MULTILINE | re.DOTALL)[1])
+    for part in ("products", "customers"):
+        for key in ("kind", "separator"):
+            one, other = ({one["name"]: one.get(key) for one in made[part]["features"]} for made in (found, by_hand))
+            assert one == other
+    assert {**found["products"], "features": 0} == {**by_hand["products"], "features": 0}
+    customers = {**by_hand["customers"], "features": 0}
+    del customers["segment"]  # by what results are broken down only a person knows
+    assert {**found["customers"], "features": 0} == customers
+    assert {key: found["interactions"][key] for key in by_hand["interactions"]} == by_hand["interactions"]
+    for seen in (
+        "3 values in 8 rows: green (3), herbal (3), black (2)",
+        "9 numbers from 23 to 62; 1 of 10 rows without",
+    ):
+        assert f"# {seen}" in text
+        assert seen in out
+
+
+def test_nothing_is_replaced_unasked(shop):
+    (shop / "dataset.toml").write_text("mine")
+    told(run("init", shop), "dataset.toml: found a file; allowed: none yet, or --force, which replaces it")
+    assert (shop / "dataset.toml").read_text() == "mine"
+    done("init", shop, "--force")
+    assert tomllib.loads((shop / "dataset.toml").read_text("utf-8"))["name"] == "tea shop"
+
+
+def test_a_folder_of_its_own(shop, tmp_path):
+    """Tables that lie elsewhere are copied into it; one of another content is not replaced."""
+    out = tmp_path / "out" / "tea"
+    result = done("init", *tables(shop), "--out", out)
+    assert result.next() == ["train", str(out)]
+    assert {path.name: path.read_text("utf-8") for path in out.glob("*.csv")} == BLOCKS
+    assert not (shop / "dataset.toml").exists()
+    (out / "products.csv").write_text("sku,x\n1,2\n")
+    told(run("init", *tables(shop), "--out", out, "--force"), "products.csv: found a file; allowed: none yet")
+
+
+def test_tables_in_folders_below(shop):
+    (shop / "sales").mkdir()
+    (shop / "purchases.csv").rename(shop / "sales" / "purchases.csv")
+    done("init", shop / "sales" / "purchases.csv", shop / "products.csv", shop / "customers.csv")
+    found = tomllib.loads((shop / "dataset.toml").read_text("utf-8"))
+    assert found["interactions"]["file"] == "sales/purchases.csv"
+
+
+def test_a_table_that_is_not_used_is_told(shop):
+    (shop / "weather.csv").write_text("day,rain\nMon,wet\nTue,dry\n")
+    assert f"{shop / 'weather.csv'} is not used" in done("init", shop).stdout
+
+
+@pytest.mark.parametrize(("said", "kind"), [("", None), ("n", "categorical"), ("what\nyes", None), (None, None)])
+def test_it_asks_what_is_doubtful(shop, monkeypatch, capsys, said, kind):
+    """A name that speaks of purchases; nothing said, and the end of what is said, are the guess."""
+    path = shop / "customers.csv"
+    path.write_text(path.read_text("utf-8").replace("newsletter", "bought newsletter"), "utf-8")
+    answers = iter([] if said is None else said.split("\n"))
+
+    def answer() -> str:
+        with suppress(StopIteration):
+            return next(answers)
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr(init, "_asks", lambda options: not options.yes)
+    init.main(init.Options((shop,)))
+    found = tomllib.loads((shop / "dataset.toml").read_text("utf-8"))
+    features = {one.get("column", one["name"]): one["kind"] for one in found["customers"]["features"]}
+    assert features.get("bought newsletter") == kind
+    question = "bought newsletter: 2 values in 10 rows"
+    assert capsys.readouterr().out.count(f"{question}: no (5), yes (4); 1 of 10 rows without. Is it") == 1 + (
+        said is not None and "\n" in said
+    )
+    monkeypatch.setattr("builtins.input", lambda: pytest.fail("asked all the same"))
+    init.main(init.Options((shop,), yes=True, force=True))
+
+
+def test_it_asks_at_a_terminal_alone(monkeypatch):
+    assert not init._asks(init.Options())  # the tests' output is read by pytest
+    monkeypatch.setattr(terminal.console, "_force_terminal", True)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert init._asks(init.Options())
+    assert not init._asks(init.Options(yes=True))
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
+def test_stopped_while_it_asks_it_leaves_nothing(shop):
+    path = shop / "customers.csv"
+    path.write_text(path.read_text("utf-8").replace("newsletter", "bought newsletter"), "utf-8")
+    before = sorted(shop.iterdir())
+    main, terminal_end = os.openpty()
+    command = [sys.executable, "-m", "recsys_jax", "init", str(shop)]
+    with subprocess.Popen(command, stdin=terminal_end, stdout=terminal_end, stderr=terminal_end, cwd=ROOT) as process:
+        os.close(terminal_end)
+        seen = b""
+        until = time.monotonic() + 120
+        while b"[yes]" not in seen and time.monotonic() < until:
+            seen += os.read(main, 1000)
+        process.send_signal(signal.SIGINT)
+        with suppress(OSError):  # Linux says so when the other end is closed
+            while more := os.read(main, 1000):
+                seen += more
+        assert process.wait(60) == 130
+    os.close(main)
+    assert b"nothing was written" in seen
+    assert sorted(shop.iterdir()) == before
