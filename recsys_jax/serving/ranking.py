@@ -104,6 +104,8 @@ class Wanted(NamedTuple):
 
     def _rules(self, catalogue: Catalogue, source: str) -> tuple[list[int], Rules | None]:
         """The rows that come first, and what lists are made by; None: the order of the values alone."""
+        if self.pinned is None and self.at_most is None and type(self.diversity) is float and self.diversity == 0.0:
+            return [], None
         diversity, limits = self.diversity, self.at_most or {}
         fits = isinstance(diversity, int | float) and not isinstance(diversity, bool) and 0 <= diversity <= 1
         require(fits, f"{source}, diversity", diversity, "a number from 0 to 1")
@@ -205,23 +207,28 @@ class Plan:
         excluded: Sequence[int],
     ) -> Int[np.ndarray, " m"]:
         """The rows of the products for one customer, in NumPy: starting a compiled function takes longer."""
-        beyond = catalogue.beyond(met[None])
-        query = catalogue.queries(customer[None], met[None])[0]
-
-        def search(k: int, gone: Sequence[int]) -> Int[np.ndarray, " m"]:
-            if beyond:
-                return catalogue.ranked(customer, met, k, exclude=gone, allowed=self.allowed)
-            return catalogue.search(query, k, exclude=gone, allowed=self.allowed)[1]
-
         if self.rules is None:
-            return search(self.k, excluded)
+            return self._best(catalogue, customer, met, self.k, excluded)
 
-        def candidates(_: Any, depth: int, gone: Sequence[Sequence[int]]) -> Int[np.ndarray, "1 m"]:
-            found = search(depth, gone[0])
+        def candidates(_: Any, depth: int, gone: Sequence[Sequence[int]]) -> Any:
+            found = self._best(catalogue, customer, met, depth, gone[0])
             return np.pad(found, (0, depth - len(found)), constant_values=-1)[None]
 
         rows = self._lists(catalogue, customer[None], met[None], [excluded], candidates)[0]
         return np.asarray(rows[rows >= 0])
+
+    def _best(
+        self,
+        catalogue: Catalogue,
+        customer: Float32[np.ndarray, " d"],
+        met: Bool[np.ndarray, " r"],
+        k: int,
+        excluded: Sequence[int],
+    ) -> Int[np.ndarray, " m"]:
+        if catalogue.beyond(met[None]):
+            return catalogue.ranked(customer, met, k, exclude=excluded, allowed=self.allowed)
+        query = catalogue.queries(customer[None], met[None])[0]
+        return catalogue.search(query, k, exclude=excluded, allowed=self.allowed)[1]
 
     def of_many(
         self,
@@ -236,7 +243,7 @@ class Plan:
         `compiled` says for how many products a program is compiled that finds k.
         """
 
-        def search(some: Any, depth: int, gone: Sequence[Sequence[int]]) -> Int32[np.ndarray, "n m"]:
+        def search(some: Any, depth: int, gone: Sequence[Sequence[int]]) -> Any:
             if not catalogue.beyond(met[some]):
                 queries, among = (
                     catalogue.queries(customers[some], met[some]),
@@ -250,7 +257,7 @@ class Plan:
             return products
 
         if self.rules is None:
-            return search(slice(None), compiled(self.k), excluded)[:, : self.k]
+            return np.asarray(search(slice(None), compiled(self.k), excluded)[:, : self.k])
         return self._lists(catalogue, customers, met, excluded, search).astype(np.int32)
 
     def _lists(

@@ -195,7 +195,8 @@ def test_a_tiny_run(parts, trained, mall, tmp_path, monkeypatch, capsys):
     assert set(result["step"]) == {"a step", "without dropout", "matrix products alone", "Adam alone"}
     if parts == PARTS:
         assert set(result["seeds"]) == {"one model", "at once"}
-        assert set(result["requests"]) == {"PyTorch", "recsys_jax"}
+        asked = {f"recsys_jax, {wish}" for wish in ("at_most brand=2", "diversity 0.3", "explain")}
+        assert set(result["requests"]) == {"PyTorch", "recsys_jax", *asked}
         for figures in result["requests"].values():
             assert figures["p99_s"]["median"] > figures["p50_s"]["median"] > 0
     (case,) = result["scoring"]

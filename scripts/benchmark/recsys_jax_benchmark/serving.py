@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
@@ -228,12 +229,12 @@ Request = Callable[[Mapping[str, Any], Sequence[str]], list[dict[str, Any]]]
 """Dictionaries of the best products for a customer's attributes, without those that he bought."""
 
 
-def _our_requests(job: Job, checkpoint: Path, limits: Limits) -> Request:
+def _our_requests(job: Job, checkpoint: Path, limits: Limits, **wishes: Any) -> Request:
     from recsys_jax import Recommender
 
     rec = Recommender.from_torch(checkpoint, products=job.dataset)
     rec.warmup(top_n=K)
-    return lambda person, bought: rec.recommend(**person, purchased_products=bought, top_n=K)
+    return lambda person, bought: rec.recommend(attributes=person, purchased_products=bought, top_n=K, **wishes)
 
 
 def _pytorch_requests(job: Job, checkpoint: Path, limits: Limits) -> Request:
@@ -267,7 +268,17 @@ def _pytorch_requests(job: Job, checkpoint: Path, limits: Limits) -> Request:
     return request
 
 
-REQUESTS = {PYTORCH: _pytorch_requests, OURS: _our_requests}
+WISHES: dict[str, dict[str, Any]] = {
+    "at_most brand=2": {"at_most": {"brand": 2}},
+    "diversity 0.3": {"diversity": 0.3},
+    "explain": {"explain": True},
+}
+REQUESTS: dict[str, Callable[..., Request]] = {
+    PYTORCH: _pytorch_requests,
+    OURS: _our_requests,
+    **{f"{OURS}, {name}": partial(_our_requests, **wishes) for name, wishes in WISHES.items()},
+}
+"""The last are ours again, with what a list may be asked for beside."""
 
 
 def requests(job: Job, repeats: int, limits: Limits, checkpoint: Path, progress: Progress) -> Measured:
