@@ -1,6 +1,7 @@
 # make run     the main job, from reviews to recommendations, on the data in data/
 # make test    the gate: lint, types, rooms, tests
 # make browser the page of a run in a browser: Chromium, where one is installed
+# make docs    the manuals and the API as a site, in build/docs/VERSION; make docs-of-tags: a folder for each git tag
 # make prove   the longer proofs that the gate leaves out: docs/developing.md lists them, with what each proves
 # make matrix  the tests that need no PyTorch, on each Python there is, with the pinned versions and with the newest
 # make lock    after a change of pyproject.toml or constraints.txt: the hashes and licences of what is pinned; needs uv
@@ -23,7 +24,7 @@ export HF_HUB_OFFLINE = 1
 # What was compiled at the first import is kept, whatever is set outside: else every process would take seconds for it.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: run test browser prove matrix lock clean
+.PHONY: run test browser docs docs-of-tags prove matrix lock clean
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run
@@ -42,6 +43,22 @@ test: $(VENV)/.dev
 
 browser: $(VENV)/.dev
 	$(BIN)/pytest tests/report
+
+# The version stands in the title and in the path.
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+docs: $(VENV)/.dev
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs/site --doctree-dir build/doctrees . build/docs/$(VERSION)
+
+# A folder for each git tag whose sources have a site, and a list of them. Docstrings are those of the tag.
+docs-of-tags: $(VENV)/.dev
+	@mkdir -p build/docs; for tag in $$(git tag --sort=-version:refname); do \
+		git cat-file -e $$tag:docs/site/conf.py 2>/dev/null || continue; \
+		git worktree add --quiet --detach build/of-tag $$tag && \
+		(cd build/of-tag && PYTHONPATH=. $(CURDIR)/$(BIN)/python -m sphinx --quiet --conf-dir docs/site . $(CURDIR)/build/docs/$$tag); \
+		git worktree remove --force build/of-tag; \
+	done
+	@cd build/docs && { echo '<!doctype html><meta charset="utf-8"><title>recsys_jax</title><h1>recsys_jax</h1><ul>'; \
+		for one in $$(ls -d */ | sort -Vr); do echo "<li><a href=\"$$one\">$${one%/}</a>"; done; } > index.html
 
 prove: $(VENV)/.dev
 	$(BIN)/pytest -m slow

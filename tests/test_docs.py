@@ -4,11 +4,14 @@ import ast
 import importlib
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 
+import recsys_jax
 from recsys_jax import cli
 from recsys_jax.config import parse_recipe
 from recsys_jax.console.terminal import parse
@@ -121,3 +124,22 @@ def test_recipes_in_toml_are_read(name):
 def test_the_recipes_that_docs_compare_are_read():
     for title, table in tomllib.loads((ROOT / "docs" / "recipes.toml").read_text("utf-8")).items():
         parse_recipe(table, title, tell=pytest.fail)
+
+
+def test_the_site_is_built_without_a_warning_and_has_each_public_name(tmp_path):
+    """Also without a request to anywhere when it is read: styles, scripts and pictures are its own."""
+    pytest.importorskip("sphinx")
+    words = ["--fail-on-warning", "--keep-going", "--conf-dir", "docs/site", "--doctree-dir", f"{tmp_path}/trees"]
+    built = subprocess.run(
+        [sys.executable, "-m", "sphinx", "--quiet", *words, ".", f"{tmp_path}/site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (built.returncode, built.stderr) == (0, "")
+    api = (tmp_path / "site" / "docs" / "api.html").read_text("utf-8")
+    assert [name for name in recsys_jax.__all__ if f'id="recsys_jax.{name}"' not in api] == []
+    for page in (tmp_path / "site").rglob("*.html"):
+        text = page.read_text("utf-8")
+        assert not re.findall(r"""(?:src=|<link[^>]+href=|url\()["']?(?:https?:)?//""", text), page.name
