@@ -249,6 +249,15 @@ def _pytorch_requests(job: Job, checkpoint: Path, limits: Limits) -> Request:
     torch.manual_seed(0)  # what it recommends does not matter, only that all recommend the same
     model = reference.TwoTower(len(brand_map)).eval()
     reference.save(model, brand_map, checkpoint)
+    return answers(model, brand_map, products)
+
+
+def answers(model: Any, brand_map: Mapping[str, int], products: Sequence[Mapping[str, Any]]) -> Request:
+    """Requests as people serve them: the products are embedded once."""
+    import torch
+
+    from recsys_jax_benchmark.pytorch import reference
+
     row_of = {product["product_id"]: row for row, product in enumerate(products)}
     with torch.inference_mode():
         vectors = model.encode_product(
