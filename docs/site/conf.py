@@ -56,6 +56,11 @@ def _with_maths(app, what, name, thing, options, lines):
     lines[:] = text.split("\n")
 
 
+def _with_defaults(app, what, name, thing, options, signature, returns):
+    """A default that a dataclass makes anew each time is no Python, and would keep the signature from being parsed."""
+    return signature and signature.replace("<factory>", "..."), returns
+
+
 def _mathml(self, node):
     """Maths as MathML, which browsers draw themselves: nothing is fetched when a page is read."""
     self.body.append(tex2mathml(node.astext(), as_block=node.tagname == "math_block"))
@@ -67,4 +72,5 @@ def setup(app):
     app.add_lexer("csv", TextLexer)
     app.connect("source-read", _with_contents)
     app.connect("autodoc-process-docstring", _with_maths, priority=400)
+    app.connect("autodoc-process-signature", _with_defaults)
     app.add_html_math_renderer("mathml", (_mathml, None), (_mathml, None))
