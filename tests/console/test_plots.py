@@ -131,9 +131,9 @@ def test_the_fonts_of_a_wheel_are_found(figures, tmp_path, noted, installed, mon
     fonts = tmp_path / "site" / "koreanize_matplotlib" / "fonts"
     fonts.mkdir(parents=True)
     (fonts.parent / "__init__.py").write_text("raise SystemExit")
-    serif = next(one.fname for one in font_manager.FontManager().ttflist if one.name == "DejaVu Serif")
+    plain_ones = [one for one in font_manager.FontManager().ttflist if (one.style, one.weight) == ("normal", 400)]
+    serif, plain = (next(one.fname for one in plain_ones if one.name == f"DejaVu {kind}") for kind in ("Serif", "Sans"))
     shutil.copy(serif, fonts / "one.ttf")
-    plain = next(one.fname for one in font_manager.FontManager().ttflist if one.name == "DejaVu Sans")
     known, usual = (set(font_manager.get_font(path).get_charmap()) for path in (serif, plain))
     name = "".join(map(chr, sorted(known - usual)[:3]))
     monkeypatch.syspath_prepend(tmp_path / "site")
