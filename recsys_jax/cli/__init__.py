@@ -16,6 +16,7 @@ COMMANDS = {
     "train": ("recsys_jax.cli.train:main", "train a model on a dataset"),
     "evaluate": ("recsys_jax.cli.evaluate:main", "measure a model or its recipe, in-sample or held out"),
     "compare": ("recsys_jax.cli.compare:main", "rank recipes and baselines on the same queries"),
+    "runs": ("recsys_jax.cli.runs:main", "list runs with their key figures"),
     "recommend": ("recsys_jax.cli.serving.recommend:main", "recommend products to one customer"),
     "score": ("recsys_jax.cli.serving.score:main", "recommend products to every customer in a Parquet file"),
     "serve": ("recsys_jax.cli.serving.serve:main", "serve a run over HTTP, and each new model of it"),

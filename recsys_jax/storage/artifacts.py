@@ -54,6 +54,30 @@ def beginning(folder: Path) -> bytes:
     return begins if re.match(rb'{\s*"format": \d', begins) else b""
 
 
+def read_head(folder: Path) -> dict[str, Any]:
+    """What `model.json` says before its vocabularies: format, versions, checksums, config, schema; nothing is verified.
+
+    Raises `InputError` where it is absent, damaged or of another format, or where the tensors that it names are absent.
+    """
+    path = folder / MODEL
+    try:
+        with open_file(path, inside=folder, largest=_LARGEST[MODEL]) as stream:
+            text = stream.read(2**20)
+        document: dict[str, Any] = read_json(text[: text.index(b',\n "customers": ')] + b"}")
+        _check_format(document["format"], document.get("versions"), path)
+        missing = [name for name in document["sha256"] if not (folder / name).is_file()]
+        document["config"] = {"recipe": document.get("recipe"), **document["config"]}
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; recsys-jax train writes it") from None
+    except InputError:
+        raise
+    except Exception as error:  # what a damaged or forged document raises depends on what is missing from it
+        raise InputError(f"{path}: damaged: {type(error).__name__}: {str(error)[:200]}") from None
+    if missing:
+        raise InputError(f"{folder / missing[0]}: there is no such file; train the model again")
+    return document
+
+
 def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
     """Writes a model into `folder` and returns its files: `model.json`, and the tensors that it names.
 

@@ -86,7 +86,7 @@ def require_own(folder: Path, source: Path, *, force: bool = False) -> None:
         return
     if not known:
         found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-        if found and not beginning(folder) and not any(_has(folder, *one) for one in _FORMER.items()):
+        if found and not is_run(folder):
             raise InputError(
                 f"{folder}: found files that this program did not write, such as {found[0]}; allowed: a new folder, an "
                 "empty one, a run, or --force"
@@ -99,6 +99,12 @@ def require_own(folder: Path, source: Path, *, force: bool = False) -> None:
             f"{folder}: found what was made from {plain(made)}; allowed for {source}: another folder (--run), or "
             "--force, which replaces it"
         )
+
+
+def is_run(folder: Path) -> bool:
+    """Whether the folder has a manifest, a model, or what former versions wrote, whole or damaged."""
+    named = (folder / MANIFEST).exists() or beginning(folder)
+    return bool(named) or any(_has(folder, *one) for one in _FORMER.items())
 
 
 def _has(folder: Path, pattern: str, begins: bytes) -> bool:
