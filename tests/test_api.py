@@ -32,7 +32,9 @@ def described(name: str, thing: object) -> list[str]:
     lines = [f"class {name}({', '.join(base.__name__ for base in thing.__bases__ if base is not object)})"]
     if dataclasses.is_dataclass(thing):
         flax = {"parent", "name"} if any(one.__module__.startswith("flax") for one in thing.__mro__) else set()
-        lines += [f"{name}.{field.name}" for field in dataclasses.fields(thing) if field.name not in flax]
+        for field in dataclasses.fields(thing):
+            given = "" if field.default is dataclasses.MISSING else f" = {field.default!r}"
+            lines += [f"{name}.{field.name}{given}"] if field.name not in flax else []
     elif not issubclass(thing, Exception | Enum):
         lines.append(f"{name}{signature(thing)}")
     members = {key: value for one in reversed(ours) for key, value in vars(one).items()}

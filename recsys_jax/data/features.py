@@ -106,6 +106,15 @@ class FittedFeature:
         labels = None if isinstance(self.feature, Numeric) else self.feature.labels
         return labels[self.values.index(value)] if labels and value in self.values else value
 
+    def told(self, value: object) -> object:
+        """What people read of a value: a number, or labels, with what the vocabulary lacks marked; None for nothing."""
+        feature = self.feature
+        if isinstance(feature, Numeric):
+            number = feature.number(value)
+            return number if number is None or not number.is_integer() else int(number)
+        known = {item: self.canonical(item) for item in feature.items(value) or ()}
+        return ", ".join(f"{item} (unknown)" if key is None else self.label(key) for item, key in known.items()) or None
+
     def canonical(self, value: object) -> str | None:
         """The vocabulary's spelling of a value, label or alias; None where it is unseen."""
         row = self._row_of.get(as_key(value))

@@ -324,3 +324,20 @@ class Section:
                 raise InputError(
                     f"{self.where}: found the key {shown(key)}; allowed: {choices(dict.fromkeys(self._known))}"
                 )
+
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def toml_text(value: object) -> str:
+    """A value as TOML has it.
+
+    >>> toml_text({"returned": ["no", ""]})
+    '{ returned = ["no", ""] }'
+    """
+    if isinstance(value, Mapping):
+        pairs = ((key if _BARE.fullmatch(key) else toml_text(key), toml_text(one)) for key, one in value.items())
+        return "{ " + ", ".join(f"{key} = {one}" for key, one in pairs) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(map(toml_text, value))}]"
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

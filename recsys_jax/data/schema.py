@@ -220,11 +220,12 @@ class Schema:
         return (self.interactions or self.customers).repeat == "allowed"
 
     @classmethod
-    def read(cls, path: Path) -> "Schema":
-        """The schema in the TOML file `path`. Raises `InputError` for whatever is not allowed there.
+    def read(cls, path: str | Path) -> "Schema":
+        """The schema in a TOML file. Raises `InputError` for whatever is not allowed there.
 
         A dataset is its folder: files outside are not read, and its name leads nowhere else.
         """
+        path = Path(path)
         schema = cls.parse(read_toml(path, inside=path.parent), str(path))
         files = {
             "[products]: file": schema.products.file,

@@ -1,6 +1,5 @@
 """Methods: each learns from a fold's training purchases and then ranks for customers, a recipe like a baseline."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from recsys_jax.config import Config, DeepConfig, Tell, WideConfig, parse_recipe, to_table
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.data.files import read_toml
+from recsys_jax.data.files import read_toml, toml_text
 from recsys_jax.data.splits import Fold, customer_folds
 from recsys_jax.errors import Diverged, InputError
 from recsys_jax.evaluation.queries import Queries, Scorer, Scores, attribute_rows
@@ -212,8 +211,8 @@ def configs_text(configs: Mapping[str, Config]) -> str:
     tables = []
     for name, config in configs.items():
         values = {field: value for field, value in to_table(config).items() if field != "seed" and value is not None}
-        lines = [f"{field} = {json.dumps(value)}" for field, value in values.items()]
-        tables.append("\n".join([f"[{json.dumps(name, ensure_ascii=False)}]", *lines, ""]))
+        lines = [f"{field} = {toml_text(value)}" for field, value in values.items()]
+        tables.append("\n".join([f"[{toml_text(name)}]", *lines, ""]))
     return "\n".join(tables)
 
 

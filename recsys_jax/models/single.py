@@ -44,16 +44,20 @@ class SingleTower:
             sums.append(total)
         return self._unit(sums)
 
-    def changes(self, features: Features) -> tuple[Float32[np.ndarray, " d"], Float32[np.ndarray, "f d"]]:
-        """The unit vector of the one row, and by how much each feature moved it from the average customer's value.
+    def changes(
+        self, features: Features
+    ) -> tuple[Float32[np.ndarray, " d"], Float32[np.ndarray, " d"], Float32[np.ndarray, "f d"]]:
+        """The unit vectors of the one row and of the average customer, and by how much each feature moved the first.
 
-        That is what would be lost with the average in its place; in the wide path, which is a sum, it is exactly the
-        feature's part, so that all of them and the average customer's vector add up.
+        That is what would be lost with the average customer's value in its place. In the wide path, which is a sum, it
+        is exactly the feature's part: these and the average customer's vector, at the row's length, add up.
         """
         means = self._means
         parts = [[path.part(one, features[one.name][0]) for one in self._inputs] for path in self.paths]
         sums = [path.start + sum(own) for path, own in zip(self.paths, parts, strict=True)]
-        unit = self._unit(sums)
+        unit, usual = self._unit(sums), self._unit(self._usual)
+        if self.deep is None:
+            usual[:-2] = self._usual[0] / max(self.radius, float(np.linalg.norm(sums[0])))
         moves = np.zeros((len(self._inputs), len(unit)), np.float32)
         for number, move in enumerate(moves):
             without = [mean[number] - own[number] for mean, own in zip(means, parts, strict=True)]
@@ -61,17 +65,21 @@ class SingleTower:
                 move[:-2] = -without[0] / max(self.radius, float(np.linalg.norm(sums[0])))
             else:
                 move[:] = unit - self._unit([a + b for a, b in zip(sums, without, strict=True)])
-        return unit, moves
+        return unit, usual, moves
 
     def of_value(self, name: str, value: Any) -> Float32[np.ndarray, " d"]:
         """By how much the average customer's unit vector moves where this feature alone has the value."""
         number = [one.name for one in self._inputs].index(name)
-        usual = [path.start + sum(mean) for path, mean in zip(self.paths, self._means, strict=True)]
         moved = [
             total + path.part(self._inputs[number], value) - mean[number]
-            for total, path, mean in zip(usual, self.paths, self._means, strict=True)
+            for total, path, mean in zip(self._usual, self.paths, self._means, strict=True)
         ]
-        return np.asarray(self._unit(moved) - self._unit(usual))
+        return np.asarray(self._unit(moved) - self._unit(self._usual))
+
+    @cached_property
+    def _usual(self) -> list[Float32[np.ndarray, " _"]]:
+        """By path, the sum with which it begins for the average customer."""
+        return [path.start + sum(mean) for path, mean in zip(self.paths, self._means, strict=True)]
 
     @cached_property
     def _means(self) -> list[list[Float32[np.ndarray, " _"]]]:

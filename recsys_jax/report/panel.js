@@ -111,7 +111,8 @@
       const [parts, sums] = this.read(stated);
       const reach = this.kernel ? undefined : Math.max(this.radius, norm(sums));
       const customer = this.vector(sums);
-      const rest = customer.slice();
+      const usual = this.vector(this.features.reduce((total, { average }) => total.map((x, at) => x + average[at]), Float64Array.from(this.start)), reach);
+      const rest = customer.map((x, at) => x - usual[at]);
       const moves = this.fields.map(() => new Float64Array(this.width));
       this.features.forEach(({ column, average }, number) => {
         const other = this.vector(sums.map((x, at) => x - parts[number][at] + average[at]), reach);
@@ -127,6 +128,7 @@
           ...moves.map((move, column) => ({ kind: "attribute", name: this.fields[column].name, column, adds: dot(move, relative) })),
           ...this.popular.map(({ name, adds }, at) => ({ kind: "popularity", name, value: this.products[row][5 + at], adds: adds[row] })),
           ...met.filter((rule) => has(rule, row)).map(({ name, add }) => ({ kind: "boost", name, adds: add })),
+          { kind: "average", name: "", adds: dot(usual, relative) },
           { kind: "rest", name: "", adds: dot(rest, relative) },
         ]
           .map((one) => ({ ...one, adds: one.adds / this.divisor }))
@@ -258,12 +260,13 @@
       const often = adds > 0 ? words.popular : words.seldom;
       if (kind === "boost") return fill(words.rule, { name });
       if (kind === "rest") return words.rest;
-      if (kind === "popularity") return name ? `${label(name)} ${value} ${often}` : often;
+      if (kind === "average") return words.average;
+      if (kind === "popularity") return name ? `${label(name)} ${value === null ? `${words.unstated},` : value} ${often}` : often;
       return `${label(name)} ${said(data.fields[column], stated[column])}`;
     };
 
-    const said = ({ kind, options }, value) => {
-      if (value === null || value.length === 0) return words.unstated;
+    const said = ({ kind, options, assumed }, value) => {
+      if (value === null || value.length === 0) return assumed === null ? words.unstated : fill(words.assumed, { value: assumed });
       return kind === "number" ? plain(value) : [value].flat().map((at) => options[at]).join(", ");
     };
 

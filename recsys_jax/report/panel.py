@@ -12,9 +12,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from recsys_jax.data.features import FeatureSpace, FittedFeature
-from recsys_jax.data.schema import Categorical, MultiCategorical, Numeric, TowerInput
+from recsys_jax.data.schema import As, Categorical, MultiCategorical, Numeric, TowerInput
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_list
 from recsys_jax.errors import InputError, require
 from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import TrainedModel
@@ -65,10 +64,9 @@ def page_data(
     }
     popular = catalogue.traits.popularity
     named = [name for name in popular if name]
-    values = [catalogue.rows[name] for name in named]
 
     def shown(row: int) -> list[Any]:
-        return [*map(_plain, catalogue.shown[row].values()), *(_text(own[row]) for own in values)]
+        return [*map(_plain, catalogue.shown[row].values()), *(catalogue.traits.told(name, row) for name in named)]
 
     def of_products(rows: list[int]) -> dict[str, Any]:
         met = [np.packbits(own, bitorder="little") for own in catalogue.meets[rows].T]
@@ -104,7 +102,8 @@ def rules_of(folder: Path, model: TrainedModel) -> tuple[Sequence[BoostRule], li
 def _field(column: str, space: FeatureSpace, explainer: Explainer, language: str) -> dict[str, Any]:
     """A widget for a column, which may feed several features: what can be chosen, and what each choice adds.
 
-    `open`: whether a policy admits that nothing is stated; then that is the last row of what is added. `average`: what
+    `open`: whether a policy admits that nothing is stated; then that is the last row of what is added, and `assumed`
+    what it is taken for, if that is a value. `average`: what
     the average customer's value adds. `rules`: of each boost rule with conditions on the column, the options that meet
     them, or the bounds of numbers that do.
     """
@@ -127,6 +126,7 @@ def _field(column: str, space: FeatureSpace, explainer: Explainer, language: str
         "name": column,
         "kind": "several" if several else "one" if known else "number",
         "open": len(values) in good,
+        "assumed": _assumed(first, language),
         "options": [_label(first, values[row], language) for row in options],
         "total": len(first.values),
         "features": [
@@ -182,6 +182,15 @@ def _number(space: FeatureSpace) -> dict[str, Any]:
     return {"bounds": _bounds(low, high), "step": 10.0**-digits, "usual": usual}
 
 
+def _assumed(fitted: FittedFeature, language: str) -> str | None:
+    """What is assumed where nothing is stated; None where that is no value."""
+    missing = fitted.feature.missing
+    if not isinstance(missing, As):
+        return None
+    value = None if isinstance(fitted.feature, Numeric) else fitted.canonical(missing.value)
+    return str(missing.value) if value is None else _label(fitted, value, language)
+
+
 def _label(fitted: FittedFeature, value: str, language: str) -> str:
     """What people read for a value; on a Korean page, an alias in Hangul."""
     if language == "ko" and isinstance(fitted.feature, Categorical):
@@ -199,12 +208,6 @@ def _bounds(low: float, high: float) -> list[float | None]:
 def _plain(value: object) -> object:
     """What is shown of a product, as JSON has it."""
     return value if not isinstance(value, float) or math.isfinite(value) else None
-
-
-def _text(value: object) -> str:
-    """A value of a product's column, which may hold several."""
-    several = as_list(value)
-    return str(value) if several is None else ", ".join(map(str, several))
 
 
 def _size(value: Any) -> int:

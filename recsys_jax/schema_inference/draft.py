@@ -1,14 +1,11 @@
 """A dataset.toml while it is guessed: a line for each key, with what was seen beside it."""
 
-import json
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from recsys_jax.data.files import toml_text
 from recsys_jax.data.values import parse_number, plain
 from recsys_jax.schema_inference.columns import Column, Content, says
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")
 _SENTINELS = {"-1", "-9", "-99", "-999"}
 
 
@@ -74,17 +71,3 @@ class Draft:
         unknown = 'or "missing"' if found.whole else 'what is no number counts as missing; or "error"'
         self.say("unknown", "error" if found.whole else "missing", unknown)
         self.say("missing", "flag", "the mean, and a flag; { as = NUMBER } where empty means something")
-
-
-def toml_text(value: object) -> str:
-    """A value as TOML has it.
-
-    >>> toml_text({"returned": ["no", ""]})
-    '{ returned = ["no", ""] }'
-    """
-    if isinstance(value, Mapping):
-        pairs = ((key if _BARE.fullmatch(key) else toml_text(key), toml_text(one)) for key, one in value.items())
-        return "{ " + ", ".join(f"{key} = {one}" for key, one in pairs) + " }"
-    if isinstance(value, list):
-        return f"[{', '.join(map(toml_text, value))}]"
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from recsys_jax.data.files import toml_text
 from recsys_jax.data.values import parse_number
 from recsys_jax.errors import InputError
 from recsys_jax.schema_inference.arranging import DATED, FOLLOWS, Shop, Side, following
 from recsys_jax.schema_inference.columns import Ask, Column, Content, content, missing_words, place, says, words
-from recsys_jax.schema_inference.draft import Draft, toml_text
+from recsys_jax.schema_inference.draft import Draft
 from recsys_jax.schema_inference.linking import explained
 from recsys_jax.schema_inference.profiles import catalogue, stated
 

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from recsys_jax.data.files import toml_text
 from recsys_jax.data.values import as_key, as_list
-from recsys_jax.schema_inference.draft import toml_text
 
 _NUMBER = re.compile(r"\d+(?:\.\d+)?(.*)")
 _AGES = {"", "대", "세", "살", "代", "歳", "s", " years"}

@@ -106,35 +106,38 @@ class Wanted(NamedTuple):
         """The rows that come first, and what lists are made by; None: the order of the values alone."""
         if self.pinned is None and self.at_most is None and type(self.diversity) is float and self.diversity == 0.0:
             return [], None
-        diversity, limits = self.diversity, self.at_most or {}
-        fits = isinstance(diversity, int | float) and not isinstance(diversity, bool) and 0 <= diversity <= 1
-        require(fits, f"{source}, diversity", diversity, "a number from 0 to 1")
+        diversity: Any = self.diversity
+        limits: Mapping[str, Any] = self.at_most or {}
+        fits = (
+            isinstance(diversity, int | float | np.floating) and not isinstance(diversity, bool) and 0 <= diversity <= 1
+        )
+        require(bool(fits), f"{source}, diversity", diversity, "a number from 0 to 1")
         require(isinstance(limits, Mapping), f"{source}, at_most", limits, "a dict, such as {'brand': 2}")
         for name, most in limits.items():
             require(name in catalogue.traits.columns, f"{source}, at_most", name, choices(catalogue.traits.columns))
-            whole = isinstance(most, int) and not isinstance(most, bool) and most >= 1
-            require(whole, f"{source}, at_most, {name}", most, "a whole number from 1")
+            whole = isinstance(most, int | np.integer) and not isinstance(most, bool) and most >= 1
+            require(bool(whole), f"{source}, at_most, {name}", most, "a whole number from 1")
         ids = [] if self.pinned is None else _ids(self.pinned, f"{source}, pinned")
         _refuse_unknown(catalogue, ids, f"{source}, pinned")
         pinned = list(dict.fromkeys(catalogue.row_of[one] for one in ids))
         if not (pinned or limits or diversity):
             return [], None
         kinds = [catalogue.traits.codes(name) for name in limits]
-        return pinned, Rules(float(diversity), catalogue.traits.likeness, kinds, list(limits.values()))  # type: ignore[arg-type]
+        return pinned, Rules(float(diversity), catalogue.traits.likeness, kinds, list(map(int, limits.values())))
 
 
 def stated_once(
-    attributes: Mapping[str, object] | None, more: Mapping[str, object], columns: Collection[str]
+    attributes: Mapping[str, object] | None, more: Mapping[str, object], columns: Collection[str], source: str
 ) -> dict[str, object]:
     """What is stated of a customer, by column. Raises `InputError` for what no column has, or is said twice."""
-    require(attributes is None or isinstance(attributes, Mapping), "recommend(), attributes", attributes, "a dict")
+    require(attributes is None or isinstance(attributes, Mapping), f"{source}, attributes", attributes, "a dict")
     stated = dict[str, object]()
     for told, value in (*(attributes or {}).items(), *more.items()):
         name = composed(told) if isinstance(told, str) else told
         twice = name in stated
         if twice or name not in columns:
             found, allowed = shown(name) + " twice" * twice, choices(columns) + ", each once" * twice
-            raise InputError(f"recommend(): found the attribute {found}; allowed: {allowed}")
+            raise InputError(f"{source}: found the attribute {found}; allowed: {allowed}")
         stated[name] = value
     return stated
 

@@ -7,9 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from recsys_jax.data.features import FittedFeature
-from recsys_jax.data.schema import Numeric
+from recsys_jax.data.schema import As
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import is_empty
 from recsys_jax.models.basis import Average, knots_of
 from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import TrainedModel
@@ -28,8 +27,8 @@ class Explainer:
     What is explained is the sum of score, popularity and boosts, above the mean over the catalogue without boosts. It
     is in log-odds, the sum divided by `popularity.scale`, of recipes whose scores are log-odds; else as it is. An
     attribute's part is the change against the average customer of the training purchases. In the wide path this is
-    exact: scores are sums, so all parts add up. In the deep path it is what the attribute changes by itself; what
-    attributes do together is the part called "rest".
+    exact: scores are sums, so all parts add up. In the deep path it is what the attribute changes by itself; how
+    attributes act together, beyond that, is the part called "rest". What the average customer likes is "average".
     """
 
     def __init__(self, model: TrainedModel, boosts: Sequence[BoostRule]) -> None:
@@ -45,30 +44,32 @@ class Explainer:
     ) -> list[dict[str, Any]]:
         """Of the products in some rows, to the one customer of a table: `above_average`, `unit`, `reasons`, `because`.
 
-        `reasons` are dicts of `kind` ("attribute", "popularity", "boost" or "rest"), `name`, `value` and `adds`, those
-        that add most first, or take most away; `because` says the first of them in words.
+        `reasons` are dicts of `kind` ("attribute", "popularity", "boost", "average" or "rest"), `name`, `value` and
+        `adds`, those that add most first, or take most away; `because` says the first of them in words.
         """
-        customer, moves = self.tower.changes(self.model.customers.encode(table))
+        customer, usual, moves = self.tower.changes(self.model.customers.encode(table))
         of_column: dict[str, Any] = {}
         for fitted, move in zip(self.model.customers, moves, strict=True):
             of_column[fitted.feature.column] = of_column.get(fitted.feature.column, 0.0) + move
         told = {one.feature.column: _stated(one, table.columns[one.feature.column][0]) for one in self.model.customers}
+        others = {"average": usual, "rest": customer - usual - sum(of_column.values())}
         relative = (catalogue.embeddings[rows] - catalogue.traits.centre) / (2.0 * self.scale)  # (k, d)
-        attributes = relative @ np.array([*of_column.values(), customer - sum(of_column.values())]).T  # (k, f + 1)
+        adds = relative @ np.array([*of_column.values(), *others.values()]).T  # (k, f + 2)
         popularity = {name: part[rows] / self.scale for name, part in catalogue.traits.popularity.items()}
         found = []
         for place, row in enumerate(rows.tolist()):
             reasons = [
                 _reason("attribute", name, value, added)
-                for (name, value), added in zip(told.items(), attributes[place, :-1], strict=True)
+                for (name, value), added in zip(told.items(), adds[place, :-2], strict=True)
             ]
             for name, part in popularity.items():
-                value = catalogue.rows[name][row] if name else None
+                value = catalogue.traits.told(name, row) if name else None
                 reasons.append(_reason("popularity", name or None, value, part[place]))
             for number in np.flatnonzero(met & catalogue.meets[row]).tolist():
                 reasons.append(_reason("boost", self.boosts[number].name, None, self.boosts[number].add / self.scale))
-            if abs(attributes[place, -1]) >= ROUNDING:
-                reasons.append(_reason("rest", None, None, attributes[place, -1]))
+            for kind, added in zip(others, adds[place, -2:].tolist(), strict=True):
+                if abs(added) >= ROUNDING:
+                    reasons.append(_reason(kind, None, None, added))
             reasons = sorted((one for one in reasons if one["adds"]), key=lambda one: -abs(one["adds"]))
             words = [f"{_words(one)}: {one['adds']:+.2f}" for one in reasons if abs(one["adds"]) >= SHOWN]
             total = sum(one["adds"] for one in reasons)
@@ -77,7 +78,7 @@ class Explainer:
         return found
 
     def drawn(self, catalogue: Catalogue, row: int) -> list[dict[str, Any]]:
-        """The values of attributes that a product draws more than the average customer, in the same unit.
+        """The values of attributes that a product draws more than the average customer does, in the same unit.
 
         Dicts of `attribute`, `value`, `adds` and `share`: how many of the training purchases are by customers with it,
         None of numbers, which are tried at their knots, and where that is not known.
@@ -87,7 +88,7 @@ class Explainer:
         for fitted in self.model.customers:
             for value, encoded, share in self._values(fitted):
                 adds = float(self.tower.of_value(fitted.feature.name, encoded) @ relative)
-                if adds > 0:
+                if adds >= SHOWN:
                     one = {"attribute": fitted.feature.column, "value": value, "adds": adds}
                     found.append(one | {"share": share if self.model.average else None})
         return sorted(found, key=lambda one: -float(one["adds"]))
@@ -106,20 +107,17 @@ class Explainer:
         return [(fitted.label(value), row, share) for value, row, share in known]
 
 
+_OTHERS = {"average": "customers on average", "rest": "attributes acting together"}
+
+
 def _reason(kind: str, name: str | None, value: object, adds: float) -> dict[str, Any]:
     return {"kind": kind, "name": name, "value": value, "adds": float(adds)}
 
 
 def _stated(fitted: FittedFeature, value: object) -> object:
-    """A value as people read it; None where nothing is stated."""
-    feature = fitted.feature
-    if is_empty(value):
-        return None
-    if isinstance(feature, Numeric):
-        return value
-    items = feature.items(value) or []
-    labels = [fitted.label(fitted.canonical(item) or item) for item in items]
-    return ", ".join(labels) or None
+    """A value as people read it; where nothing is stated, what it is taken for, or None."""
+    told, missing = fitted.told(value), fitted.feature.missing
+    return f"{fitted.told(missing.value)} (assumed)" if told is None and isinstance(missing, As) else told
 
 
 def _words(reason: dict[str, Any]) -> str:
@@ -129,7 +127,9 @@ def _words(reason: dict[str, Any]) -> str:
         return f"{named} {'not stated' if reason['value'] is None else reason['value']}"
     if reason["kind"] == "boost":
         return f"rule {reason['name']}"
-    if reason["kind"] == "rest":
-        return "all attributes together"
+    if reason["kind"] in _OTHERS:
+        return _OTHERS[reason["kind"]]
     often = "popular" if reason["adds"] > 0 else "seldom bought"
-    return f"{named} {reason['value']} {often}" if reason["name"] else often
+    if not reason["name"]:
+        return often
+    return f"{named} {'not stated,' if reason['value'] is None else reason['value']} {often}"

@@ -124,7 +124,7 @@ class Recommender(Stock):
 
         Raises `InputError` for an attribute, value, customer, category or top_n that is not allowed.
         """
-        table = self._table(attributes, more_attributes, customer_id, purchased_products)
+        table = self._table("recommend()", attributes, more_attributes, customer_id, purchased_products)
         catalogue = self._catalogue
         wanted = Wanted(top_n, categories, available, strict, diversity, at_most, pinned)
         plan = wanted.plan(catalogue, table.source)
@@ -154,7 +154,7 @@ class Recommender(Stock):
 
         Also of a product that was bought. Raises `InputError` as `recommend` does, and for an id that no product has.
         """
-        table = self._table(attributes, more_attributes, customer_id)
+        table = self._table("explain()", attributes, more_attributes, customer_id)
         catalogue, (customer, met) = self._catalogue, self._one(table)
         rows = np.array([catalogue.row(product_id, "explain()")])
         (found,) = catalogue.entries(self.boosts, rows, catalogue.embeddings[rows] @ customer, met)
@@ -162,6 +162,7 @@ class Recommender(Stock):
 
     def _table(
         self,
+        source: str,
         attributes: Mapping[str, object] | None,
         more: Mapping[str, object],
         customer_id: object,
@@ -174,11 +175,11 @@ class Recommender(Stock):
                 allowed = (
                     "where the recommender was given a dataset or purchases: Recommender.load(RUN, dataset=FOLDER)"
                 )
-                raise InputError(f"recommend(), customer_id: found {shown(customer_id)}; allowed: {allowed}")
+                raise InputError(f"{source}, customer_id: found {shown(customer_id)}; allowed: {allowed}")
             known = self.history.attributes(customer_id, self._columns)
-        stated = {**known, **stated_once(attributes, more, self._columns)}
+        stated = {**known, **stated_once(attributes, more, self._columns, source)}
         values = {name: [stated.get(name)] for name in self._columns} | {BOUGHT: [purchased]}
-        return Table("recommend()", values, single=True, nothing=self._nothing)
+        return Table(source, values, single=True, nothing=self._nothing)
 
     def _one(self, table: Table) -> tuple[Float32[np.ndarray, " d"], Bool[np.ndarray, " r"]]:
         """The unit vector of the one customer in a table, and the rules whose conditions they meet."""

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
+from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_key
@@ -26,12 +27,20 @@ class Traits:
     ) -> None:
         self.model, self.rows, self.embeddings, self.bias = model, rows, embeddings, bias
 
+    def told(self, column: str, row: int) -> object:
+        """What people read of a product's value in a column that a feature reads."""
+        return self._fitted[column].told(self.rows[column][row])
+
+    @cached_property
+    def _fitted(self) -> dict[str, FittedFeature]:
+        return {fitted.feature.column: fitted for fitted in self.model.products}
+
     @cached_property
     def columns(self) -> dict[str, str]:
-        """The columns of the product table, by their names and by what people call them: brand, category."""
+        """The columns of the product table, by their names; brand and category also where no column is named so."""
         part = self.model.schema.products
         roles = {"brand": part.brand, "category": part.category}
-        return {name: name for name in self.rows} | {role: name for role, name in roles.items() if name is not None}
+        return {role: name for role, name in roles.items() if name is not None} | {name: name for name in self.rows}
 
     def codes(self, name: str) -> Int32[np.ndarray, "p w"]:
         """A number for each value in a column, of several values each; the same one for the same value, -1 for none."""
@@ -44,12 +53,12 @@ class Traits:
         return {}
 
     def _coded(self, column: str) -> Int32[np.ndarray, "p w"]:
-        fitted = {one.feature.column: one for one in self.model.products if not isinstance(one.feature, Numeric)}
-        keys: list[list[str | None]] = [[as_key(value)] for value in self.rows[column]]
-        if column in fitted:
-            one = fitted[column]
-            bags = (one.feature.items(value) or [] for value in self.rows[column])  # type: ignore[union-attr]
-            keys = [[one.canonical(key) or key for key in bag] for bag in bags]
+        one = self._fitted.get(column)
+        if one is None or isinstance(one.feature, Numeric):
+            keys: list[list[str | None]] = [[as_key(value)] for value in self.rows[column]]
+        else:
+            bags = map(one.feature.items, self.rows[column])
+            keys = [[one.canonical(key) or key for key in bag or ()] for bag in bags]
         numbers: dict[str | None, int] = {None: -1}
         out = np.full((len(self.bias), max([1, *map(len, keys)])), -1, np.int32)
         for row, own in enumerate(keys):

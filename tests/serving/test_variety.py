@@ -6,6 +6,7 @@ from list_by_hand import by_hand
 
 from recsys_jax import InputError, Recommender
 from recsys_jax.serving.boosts import read_boosts
+from recsys_jax.serving.traits import Traits
 
 DRY = {"age": 32, "gender": "F", "skin_type": "dry", "skin_concern": "moisture"}
 OILY = {"age": 45, "gender": "M", "skin_type": "oily", "skin_concern": "texture"}
@@ -111,6 +112,24 @@ def test_pinned_products_stay_out_where_they_were_bought(rec):
     told = rec.recommend(**DRY, top_n=8, pinned=["p6"], standing=True, explain=True)
     assert len(told) == 8
     assert all("because" in one for one in told)
+
+
+def test_numbers_of_numpy_are_numbers(rec):
+    found = rec.recommend(**DRY, top_n=4, diversity=np.float32(0.5), at_most={"brand": np.int64(1)})
+    assert ids(found) == ids(rec.recommend(**DRY, top_n=4, diversity=0.5, at_most={"brand": 1}))
+
+
+def test_a_column_is_what_its_name_says(model_of):
+    """Where a column is called brand and another one has the role, `at_most` means the column."""
+    model = model_of("mall", "wide")
+    rows = {**model.product_rows, "brand": [f"b{n}" for n in range(7)] + ["b0"]}
+    traits = Traits(model, rows, model.product_embeddings, model.product_bias)
+    codes = traits.codes("brand")[:, 0].tolist()
+    assert codes[0] == codes[7]
+    assert len(set(codes)) == 7
+    assert (
+        len(set(Recommender(model)._catalogue.traits.codes("brand")[:, 0])) == 4
+    )  # the role, where there is no such column
 
 
 @pytest.mark.parametrize(

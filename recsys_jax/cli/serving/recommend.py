@@ -14,7 +14,7 @@ from recsys_jax.console.terminal import console, note, print_json
 from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.files import sheet_text, write_file
 from recsys_jax.data.schema import As, Categorical, Feature, MultiCategorical
-from recsys_jax.data.values import composed, is_empty, near
+from recsys_jax.data.values import as_id, composed, is_empty, near
 from recsys_jax.errors import require
 from recsys_jax.serving.history import bought_again
 
@@ -92,6 +92,10 @@ def main(options: Options) -> None:
         standing=True,
         explain=options.explain,
     )
+    listed = {one["product_id"] for one in found}
+    for product in options.pinned[: options.top_n]:
+        if as_id(product) not in listed:
+            note(f"pinned: {product} is left out: it was bought, or is not among what is asked for")
     if options.csv is not None:
         names = [name for name in (found[0] if found else {}) if name not in ("boosts", "reasons")]
         rows = [["place", *names], *([place, *(one[name] for name in names)] for place, one in enumerate(found, 1))]
