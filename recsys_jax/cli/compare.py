@@ -13,7 +13,7 @@ import tyro
 from recsys_jax import Dataset, InputError
 from recsys_jax.config import Config, describe, to_table, words
 from recsys_jax.console import places, tables
-from recsys_jax.console.plots import comparison_differences
+from recsys_jax.console.pictures.plots import comparison_differences
 from recsys_jax.console.reports import write_json
 from recsys_jax.console.terminal import console, note, progress, renamed, share_processors
 from recsys_jax.data.dataset import read_schema

@@ -9,7 +9,7 @@ import tyro
 from recsys_jax import load_model
 from recsys_jax.config import describe
 from recsys_jax.console import places
-from recsys_jax.console.embedding import Colouring, Space
+from recsys_jax.console.pictures.embedding import Colouring, Space
 from recsys_jax.console.recommendations import example
 from recsys_jax.console.reports import draw, summary, write
 from recsys_jax.console.tables import say, say_notes, show

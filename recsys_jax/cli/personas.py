@@ -9,8 +9,8 @@ import numpy as np
 import tyro
 from rich.cells import cell_len, set_cell_size
 
+from recsys_jax.console.pictures.plots import persona_distribution, silhouette_curve
 from recsys_jax.console.places import MALL, again, alone, following, require_dataset, run_folder, write_set_aside
-from recsys_jax.console.plots import persona_distribution, silhouette_curve
 from recsys_jax.console.terminal import console, json_text, progress
 from recsys_jax.data.dataset import read_products, read_schema
 from recsys_jax.data.files import sheet_text, write_file

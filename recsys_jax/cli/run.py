@@ -19,7 +19,7 @@ from recsys_jax import Dataset, InputError, Recommender, fit, load_model
 from recsys_jax.cli import personas as cluster_personas
 from recsys_jax.cli import train
 from recsys_jax.config import FORMER_RECIPES, Config, parse_recipe, to_table, words
-from recsys_jax.console.embedding import Colouring, Space
+from recsys_jax.console.pictures.embedding import Colouring, Space
 from recsys_jax.console.places import (
     MALL,
     again,

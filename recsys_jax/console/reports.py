@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from recsys_jax.console.embedding import Colouring, Space, embedding_space
-from recsys_jax.console.plots import results_by_segment, segment_numbers
+from recsys_jax.console.pictures.embedding import Colouring, Space, embedding_space
+from recsys_jax.console.pictures.plots import results_by_segment, segment_numbers
 from recsys_jax.console.tables import Grid, Page, beside, differences, figure, plus_minus, say, write_page
 from recsys_jax.console.terminal import json_text
 from recsys_jax.data.dataset import Dataset

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from recsys_jax.config import describe
-from recsys_jax.console.embedding import Colouring, Space, categories
-from recsys_jax.console.plots import MOST
+from recsys_jax.console.pictures.embedding import Colouring, Space, categories
+from recsys_jax.console.pictures.plots import MOST
 from recsys_jax.data.dataset import Dataset, read_schema
 from recsys_jax.data.files import read_file
 from recsys_jax.data.readers import read_table

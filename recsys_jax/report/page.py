@@ -14,8 +14,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from recsys_jax.console.embedding import Colouring, Space
-from recsys_jax.console.plots import FEW
+from recsys_jax.console.pictures.embedding import Colouring, Space
+from recsys_jax.console.pictures.plots import FEW
 from recsys_jax.console.terminal import harmless
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import write_file

@@ -11,9 +11,10 @@ from matplotlib import font_manager
 from matplotlib.image import imread
 
 from recsys_jax import InputError, load_dataset
-from recsys_jax.console import drawing, embedding, plots, terminal
-from recsys_jax.console.embedding import Colouring, Space, embedding_space
-from recsys_jax.console.plots import (
+from recsys_jax.console import terminal
+from recsys_jax.console.pictures import drawing, embedding, plots
+from recsys_jax.console.pictures.embedding import Colouring, Space, embedding_space
+from recsys_jax.console.pictures.plots import (
     persona_distribution,
     results_by_segment,
     segment_numbers,

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from recsys_jax import DeepConfig, WideConfig
-from recsys_jax.console.plots import comparison_differences
+from recsys_jax.console.pictures.plots import comparison_differences
 from recsys_jax.data.dataset import Dataset, assemble
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import Split, cross_validation_split, hold_out_split

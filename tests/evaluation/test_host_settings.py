@@ -10,7 +10,7 @@ from conftest import mall_products, write_mall
 from protocols import cross_validation
 
 from recsys_jax import DeepConfig, Recommender, WideConfig, fit, fit_seeds, load_dataset, load_model, scores, top_k
-from recsys_jax.console.embedding import embedding_space
+from recsys_jax.console.pictures.embedding import embedding_space
 from recsys_jax.models import towers
 from recsys_jax.serving.boosts import BoostRule
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import sklearn
 
-from recsys_jax.console.plots import persona_distribution, silhouette_curve
+from recsys_jax.console.pictures.plots import persona_distribution, silhouette_curve
 from recsys_jax.data.dataset import load_dataset
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import customer_folds

@@ -8,7 +8,7 @@ from pathlib import Path
 from conftest import write_mall
 
 from recsys_jax import DeepConfig, TrainedModel, fit, load_dataset, save_model
-from recsys_jax.console.embedding import Space
+from recsys_jax.console.pictures.embedding import Space
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.splits import SPLITS
 from recsys_jax.evaluation.baselines import popularities

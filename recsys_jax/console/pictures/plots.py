@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_jax.console.drawing import BLUE, FONT, GREY, Letters, label_rows, picture
+from recsys_jax.console.pictures.drawing import BLUE, FONT, GREY, Letters, label_rows, picture
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.values import as_key
 from recsys_jax.evaluation.bootstrap import LEVEL, Interval

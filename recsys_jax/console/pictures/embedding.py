@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from recsys_jax.console.drawing import GREY, Letters, picture
-from recsys_jax.console.plots import segment_numbers
+from recsys_jax.console.pictures.drawing import GREY, Letters, picture
+from recsys_jax.console.pictures.plots import segment_numbers
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import combinations
 from recsys_jax.data.schema import Categorical, Feature, Numeric, Schema

@@ -1,0 +1,1 @@
+"""What is drawn: the embedding space, bars and curves, as PNG."""
