@@ -14,13 +14,13 @@ from recsys_jax.console.recommendations import example
 from recsys_jax.console.reports import draw, summary, write
 from recsys_jax.console.tables import say, say_notes, show
 from recsys_jax.console.terminal import console, note, progress, share_processors
+from recsys_jax.data.files import Language
 from recsys_jax.errors import require, require_seed
 from recsys_jax.evaluation.baselines import baselines, popularities
 from recsys_jax.evaluation.engine import ALL, KS, MODEL, evaluate, in_sample
 from recsys_jax.evaluation.findings import headline
 from recsys_jax.evaluation.methods import recipe
 from recsys_jax.evaluation.report import report
-from recsys_jax.evaluation.sentences import Language
 from recsys_jax.report.page import write as write_html
 from recsys_jax.storage.runs import model_of, outdated
 

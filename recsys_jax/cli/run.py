@@ -36,14 +36,13 @@ from recsys_jax.console.reports import draw, write
 from recsys_jax.console.tables import Grid, Page, plus_minus, say, show, write_page
 from recsys_jax.console.terminal import console, note, progress, renamed
 from recsys_jax.data.dataset import read_schema
-from recsys_jax.data.files import write_file
+from recsys_jax.data.files import Language, write_file
 from recsys_jax.data.values import split_keys
 from recsys_jax.evaluation.baselines import baselines, popularities
 from recsys_jax.evaluation.engine import CONTROL, KS, MODEL, evaluate, in_sample
 from recsys_jax.evaluation.findings import better_recipe
 from recsys_jax.evaluation.methods import built_in, recipe, trained
 from recsys_jax.evaluation.report import report
-from recsys_jax.evaluation.sentences import Language
 from recsys_jax.personas.customers import read_reviews
 from recsys_jax.report.page import write as write_html
 from recsys_jax.storage.runs import claim, model_of, require_own

@@ -13,6 +13,7 @@ from recsys_jax.console.tables import Grid, Page, beside, differences, figure, p
 from recsys_jax.console.terminal import json_text
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import sheet_text, write_file
+from recsys_jax.data.schema import label_of
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.bootstrap import Interval
 from recsys_jax.evaluation.engine import ALL, ALONE, CONTROL, ENSEMBLE, MODEL, Evaluation
@@ -143,7 +144,8 @@ def _importance(found: Report) -> list[str | Grid]:
     """What is lost by each attribute, and by all of them at once; nothing where that was not measured."""
     if not found.importance:
         return []
-    stated = {name: f"{name} ({share:.0%})".replace("%", " %") for name, share in found.evaluation.stated.items()}
+    called = {name: label_of(name, found.evaluation.features) for name in found.importance}
+    stated = {name: f"{called[name]} ({found.evaluation.stated[name]:.0%})".replace("%", " %") for name in called}
     lost = {stated[name]: {"MRR": one} for name, one in found.importance.items()}
     lost["all attributes at once"] = {"MRR": found.differences[CONTROL]["mrr"]}
     return [

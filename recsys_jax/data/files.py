@@ -12,18 +12,20 @@ from contextlib import ExitStack, contextmanager, suppress
 from errno import EDQUOT, EFBIG, ENOENT, ENOSPC
 from hashlib import sha256
 from math import inf
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from secrets import randbelow
 from stat import S_ISREG
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Literal, TypeVar, get_args
 
 import numpy as np
 
 from recsys_jax import stopping
 from recsys_jax.data.values import as_key, as_number, composed, parse_number, plain
-from recsys_jax.errors import InputError, choices, shown
+from recsys_jax.errors import InputError, choices, require, shown
 
 T = TypeVar("T")
+Language = Literal["en", "ko"]
+"""What people are told in."""
 
 
 def cache_folder() -> Path:
@@ -161,6 +163,15 @@ def followed(path: Path, inside: Path | None) -> Path:
     return target
 
 
+def require_inside(folder: Path, file: str, where: str) -> None:
+    """Raises `InputError` for the name of a file that leads out of the folder, on any system."""
+    # Windows' rules know both kinds of slashes and the letters of drives.
+    named = PureWindowsPath(file)
+    inside = not named.anchor and ".." not in named.parts and file.isprintable()
+    require(inside, where, file, "a file in the folder of the dataset")
+    followed(folder / file, folder)
+
+
 def read_file(path: Path, *, inside: Path | None = None, largest: float = inf) -> bytes:
     """The content of a file. Raises `InputError` where it is absent, and as `open_file` does."""
     try:
@@ -287,6 +298,14 @@ class Section:
         """A text; None where the key is absent."""
         return None if self.get(key) is None else self.text(key)
 
+    def by_language(self, key: str) -> dict[str, str]:
+        """A text for all languages, or a table of texts by language; empty where the key is absent."""
+        value, languages = self.get(key, {}), get_args(Language)
+        texts = value if isinstance(value, Mapping) else dict.fromkeys(languages, value)
+        right = set(texts) <= set(languages) and all(isinstance(one, str) and one.strip() for one in texts.values())
+        self.require(right, key, f"a text, or a table of texts by language, which is {choices(languages)}")
+        return dict(texts)
+
     def number(self, key: str, default: float) -> float:
         """A number."""
         number = as_number(self.get(key, default))
@@ -307,6 +326,10 @@ class Section:
         found = [as_key(item) for item in value] if listed else []
         self.require(0 < len(found) == len(set(found)) and None not in found, key, allowed)
         return tuple(text for text in found if text is not None)
+
+    def values(self, key: str) -> tuple[str | int | float, ...]:
+        """A list of different texts or numbers, as they are; empty where the key is absent."""
+        return tuple(self.get(key)) if self.get(key) is not None and self.keys(key) else ()
 
     def part(self, key: str, read: Callable[["Section"], T]) -> T:
         """What `read` makes of the table under the key, of which it must read all keys."""

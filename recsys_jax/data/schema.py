@@ -7,7 +7,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
 from recsys_jax.config import Config, parse_recipe
-from recsys_jax.data.files import Section, followed, read_toml
+from recsys_jax.data.files import Language, Section, read_toml, require_inside
 from recsys_jax.data.tables import Table, converted
 from recsys_jax.data.values import (
     NEVER,
@@ -36,11 +36,21 @@ Repeat = Literal["never", "allowed"]
 
 
 @dataclass(frozen=True)
-class Categorical:
-    """One value out of a vocabulary: one row of an embedding table."""
+class _Input:
+    """What each kind of feature has."""
 
     name: str
     column: str
+    label: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    """What people call it, by language."""
+    missing_values: Condition = field(default=NEVER, kw_only=True)
+    """What says that nothing is known."""
+
+
+@dataclass(frozen=True)
+class Categorical(_Input):
+    """One value out of a vocabulary: one row of an embedding table."""
+
     values: tuple[str, ...] | None
     """The vocabulary in order; None: learned from the training data, in order of first appearance."""
     labels: tuple[str, ...] | None
@@ -49,8 +59,6 @@ class Categorical:
     """Other spellings, and the value that each means."""
     unknown: Policy
     missing: Policy
-    missing_values: Condition = field(default=NEVER, kw_only=True)
-    """What says that nothing is known."""
 
     @property
     def meanings(self) -> dict[str, str]:
@@ -92,11 +100,9 @@ class MultiCategorical(Categorical):
 
 
 @dataclass(frozen=True)
-class Numeric:
+class Numeric(_Input):
     """A number: `clip(x / scale)`, or standardised by the training data's mean and deviation."""
 
-    name: str
-    column: str
     scale: float
     clip: tuple[float, float] | None
     """Bounds after scaling, to which numbers outside are moved."""
@@ -106,8 +112,6 @@ class Numeric:
     maximum: float
     unknown: Policy
     missing: Policy
-    missing_values: Condition = NEVER
-    """What says that nothing is known."""
 
     def number(self, value: object) -> float | None:
         """The number in a value of the table; None where there is none."""
@@ -123,6 +127,12 @@ class Numeric:
 
 
 Feature = Categorical | MultiCategorical | Numeric
+
+
+def label_of(column: str, features: Iterable[Feature], language: Language = "en", otherwise: str = "") -> str:
+    """What people call a column that features read; where no label is given, its name, or what is given for it."""
+    labels = next((one.label for one in features if one.column == column and one.label), {})
+    return labels.get(language) or labels.get("en") or otherwise or column.replace("_", " ")
 
 
 class TowerInput(NamedTuple):
@@ -234,11 +244,7 @@ class Schema:
             "[personas]: catalogue": schema.catalogue,
         }
         for key, file in files.items():
-            # Windows' rules know both kinds of slashes and the letters of drives.
-            named = PureWindowsPath(file or "")
-            inside = not named.anchor and ".." not in named.parts and (file or "").isprintable()
-            require(inside, f"{path}, {key}", file, "a file in the folder of the dataset")
-            followed(path.parent / (file or ""), path.parent)
+            require_inside(path.parent, file or "", f"{path}, {key}")
         plain = PureWindowsPath(schema.name).name == schema.name != ".." and schema.name.isprintable()
         require(plain, f"{path}: name", schema.name, "a name that a folder can have")
         return schema
@@ -247,7 +253,7 @@ class Schema:
     def parse(cls, document: Mapping[str, Any], where: str) -> "Schema":
         """The schema in a parsed document; `where` names it in errors. Raises `InputError`."""
         top = Section(document, where)
-        name, missing = top.text("name"), _missing_values(top)
+        name, missing = top.text("name"), top.values("missing_values")
 
         def products_in(part: Section) -> Products:
             return Products(**_texts(Products, part), features=_features(part, missing))
@@ -285,13 +291,6 @@ def _texts(kind: type[Products | Customers | Interactions], part: Section) -> di
     return {field.name: readers[field.type](field.name) for field in fields(kind) if field.type in readers}  # type: ignore[index]
 
 
-def _missing_values(part: Section) -> tuple[str | int | float, ...]:
-    if part.get("missing_values") is None:
-        return ()
-    part.keys("missing_values")  # refuses what is none
-    return tuple(part.get("missing_values"))
-
-
 def _customers(part: Section, missing: Sequence[str | int | float]) -> Customers:
     texts = _texts(Customers, part)
     repeated = part.choice("repeated", ("error", "first"), "error")
@@ -327,16 +326,16 @@ def _feature(content: object, where: str, missing: Sequence[str | int | float]) 
     part = Section(content, where)
     name = part.text("name")
     part.where = f"{where} ({name})"
-    column = part.optional_text("column") or name
+    column, label = part.optional_text("column") or name, part.by_language("label")
     kind = part.choice("kind", ("categorical", "multi-categorical", "numeric"))
     feature = _numeric(part, name, column) if kind == "numeric" else _categorical(part, name, column, kind)
-    own = _missing_values(part)
+    own = part.values("missing_values")
     declared = () if isinstance(feature, Numeric) else {*(feature.values or ()), *feature.meanings}
     for value in own:
         part.require(as_key(value) not in declared, "missing_values", f"no value, label or alias, as {shown(value)} is")
     part.end()
     others = [value for value in missing if as_key(value) not in declared]
-    return replace(feature, missing_values=Condition.any_of([*own, *others]))
+    return replace(feature, label=label, missing_values=Condition.any_of([*own, *others]))
 
 
 def _categorical(part: Section, name: str, column: str, kind: str) -> Categorical:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int
 
 from recsys_jax.data.dataset import Dataset
+from recsys_jax.data.schema import Feature
 from recsys_jax.data.splits import DatasetOfFold, Derived, Fold, Split
 from recsys_jax.errors import Diverged, InputError, require, require_seed
 from recsys_jax.evaluation.methods import Learned, Method, Progress, trained
@@ -93,6 +94,8 @@ class Evaluation:
     each seed: none of what has a `leak_free`, in-sample, and without a control."""
     stated: Mapping[str, float] = field(default_factory=dict)
     """By attribute of `lost`, the share of the customers asked who state it."""
+    features: tuple[Feature, ...] = ()
+    """Those of the customers, which say what people call an attribute."""
 
     @cached_property
     def values(self) -> dict[str, dict[str, Float64[np.ndarray, " n"]]]:
@@ -293,6 +296,7 @@ def _join(views: Sequence[_View], split: Split, ks: Sequence[int]) -> Evaluation
         candidates=max(len(view.queries.candidates) for view in views),
         flat=all(flat(view.queries.counts.astype(np.float64)) for view in views),
         lost=lost,
+        features=views[0].dataset.schema.customers.features,
         stated={column: float(np.mean([said for view in views for said in _stated(view, column)])) for column in read},
     )
 

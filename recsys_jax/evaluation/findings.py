@@ -3,10 +3,12 @@
 from collections.abc import Collection, Mapping
 
 from recsys_jax.config import RECIPES
+from recsys_jax.data.files import Language
+from recsys_jax.data.schema import label_of
 from recsys_jax.evaluation.bootstrap import Interval
 from recsys_jax.evaluation.engine import CONTROL, ENSEMBLE, MODEL
 from recsys_jax.evaluation.report import METRICS, Comparison, Report
-from recsys_jax.evaluation.sentences import Language, Sentences, reading
+from recsys_jax.evaluation.sentences import Sentences, reading
 
 FEW = 100  # with fewer customers, an interval of a bootstrap is itself a rough guess
 
@@ -65,7 +67,9 @@ def most_important(found: Report, language: Language = "en") -> str:
     name, lost = next(iter(found.importance.items()), ("", None))
     if lost is None or reading(lost) != "better" or _no_signal(found):
         return ""
-    return say("importance.most", name=name, lost=say.interval(lost, "plain"))
+    return say(
+        "importance.most", name=label_of(name, found.evaluation.features, language), lost=say.interval(lost, "plain")
+    )
 
 
 def better_recipe(found: Report, own: str, other: str, language: Language = "en") -> str:

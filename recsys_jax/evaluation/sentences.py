@@ -1,14 +1,16 @@
 """Sentences about figures in the reader's language: the texts of `findings.toml`, and names of methods and metrics."""
 
+import re
 import tomllib
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
+from recsys_jax.data.files import Language
 from recsys_jax.evaluation.bootstrap import Interval
 
-Language = Literal["en", "ko"]
+_NUMBER = r"\d[\d,:. -]*\d|\d"
 
 
 @cache
@@ -39,6 +41,16 @@ class Sentences:
         """
         own = _texts()["names"].get(self.language, {})
         return str(own.get(name, own.get("popularity per", name) if name.startswith("popularity per ") else name))
+
+    def title(self, protocol: str) -> str:
+        """What a protocol is called, whatever numbers and dates are in its title in `metrics.json`.
+
+        >>> Sentences("ko").title("cross-validation, 5 folds over customers")
+        '5겹 교차검증(고객 단위)'
+        """
+        named = re.sub(_NUMBER, "{}", protocol)
+        found = self.name(named)
+        return protocol if found == named else found.format(*re.findall(_NUMBER, protocol))
 
     def metric(self, metric: str) -> str:
         """A metric's name as people write it.

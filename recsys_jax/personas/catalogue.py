@@ -30,11 +30,14 @@ class Persona:
     keywords: tuple[str, ...]
     draws: Mapping[str, Draw]
     """By attribute; one that is not there is drawn as the attribute says, or missing."""
+    by_language: Mapping[str, str] = field(default_factory=dict)
+    """The description by language, where the catalogue says it so."""
 
     @property
     def table(self) -> dict[str, Any]:
         """The persona as its [[persona]] table."""
-        return {**{key: getattr(self, key) for key in _OF_PERSONAS}, **self.draws}
+        told = {"description": self.by_language} if self.by_language else {}
+        return {**{key: getattr(self, key) for key in _OF_PERSONAS}, **told, **self.draws}
 
 
 @dataclass(frozen=True)
@@ -166,9 +169,10 @@ def parse_persona(table: Mapping[str, Any], catalogue: Catalogue, where: str, *,
     In a `former` one every attribute is drawn, the gender by `female_share`.
     """
     part = Section(table, where)
-    for key in ("name", "description"):
-        text = part.get(key)
-        part.require(isinstance(text, str) and bool(text.strip()), key, "a text")
+    name = part.get("name")
+    part.require(isinstance(name, str) and bool(name.strip()), "name", "a text")
+    described = part.by_language("description")
+    part.require(bool(described), "description", "a text")
     words = part.get("keywords")
     part.require(_is_texts(words) and 0 < len(words) == len(set(words)), "keywords", "a list of different texts")
     draws: dict[str, Draw] = {}
@@ -181,7 +185,8 @@ def parse_persona(table: Mapping[str, Any], catalogue: Catalogue, where: str, *,
         elif (draw := _draw(part, attribute.name, attribute, required=former)) is not None:
             draws[attribute.name] = draw
     part.end()
-    return Persona(table["name"], table["description"], tuple(words), draws)
+    by_language = described if isinstance(part.get("description"), Mapping) else {}
+    return Persona(name, described.get("en") or next(iter(described.values())), tuple(words), draws, by_language)
 
 
 def _draw(part: Section, key: str, attribute: Attribute, *, required: bool = False) -> Draw | None:

@@ -16,14 +16,15 @@ from recsys_jax.config import describe
 from recsys_jax.console.pictures.embedding import Colouring, Space, categories
 from recsys_jax.console.pictures.plots import MOST
 from recsys_jax.data.dataset import Dataset, read_schema
-from recsys_jax.data.files import read_file
+from recsys_jax.data.files import Language, read_file
 from recsys_jax.data.readers import read_table
+from recsys_jax.data.schema import label_of
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.engine import ALL, CONTROL, MODEL
 from recsys_jax.evaluation.findings import best_baseline, bestsellers, most_important
 from recsys_jax.evaluation.report import Report
-from recsys_jax.evaluation.sentences import Language, Sentences, reading
+from recsys_jax.evaluation.sentences import Sentences, reading
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.personas.clustering import load_personas
 from recsys_jax.personas.customers import read_reviews
@@ -129,10 +130,10 @@ def importance(found: Report, language: Language) -> dict[str, Any] | None:
     """What is lost by each attribute, and at last by all at once; None where that was not measured."""
     if not found.importance:
         return None
-    rows: list[dict[str, Any]] = [
-        {"name": name, "lost": lost, "reading": reading(lost), "stated": found.evaluation.stated[name]}
-        for name, lost in found.importance.items()
-    ]
+    result, rows = found.evaluation, list[dict[str, Any]]()
+    for name, lost in found.importance.items():
+        called = label_of(name, result.features, language)
+        rows.append({"name": called, "lost": lost, "reading": reading(lost), "stated": result.stated[name]})
     every = found.differences[CONTROL]["mrr"]
     rows.append({"name": None, "lost": every, "reading": reading(every), "stated": None})
     ends = [end for row in rows for end in (row["lost"].low, row["lost"].mean, row["lost"].high)]
@@ -161,7 +162,7 @@ def loss(model: TrainedModel) -> dict[str, Any] | None:
     }
 
 
-def personas(folder: Path, made: Path, encoder: str | None) -> list[dict[str, Any]]:
+def personas(folder: Path, made: Path, encoder: str | None, language: Language) -> list[dict[str, Any]]:
     """Who the personas are: share, keywords, the most central reviews, and how well founded each name is.
 
     Empty where the run has not, or no longer, what its personas were made of.
@@ -182,7 +183,7 @@ def personas(folder: Path, made: Path, encoder: str | None) -> list[dict[str, An
     return [
         {
             "name": persona.name,
-            "description": persona.description,
+            "description": persona.by_language.get(language, persona.description),
             "count": int(np.sum(labels == number)),
             "share": float(np.mean(labels == number)),
             "keywords": model.keywords[number],

@@ -18,12 +18,13 @@ from recsys_jax.console.pictures.embedding import Colouring, Space
 from recsys_jax.console.pictures.plots import FEW
 from recsys_jax.console.terminal import harmless
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.data.files import write_file
+from recsys_jax.data.files import Language, write_file
+from recsys_jax.data.schema import label_of
 from recsys_jax.evaluation.bootstrap import Interval
 from recsys_jax.evaluation.engine import MODEL
 from recsys_jax.evaluation.findings import findings, leak
 from recsys_jax.evaluation.report import Report
-from recsys_jax.evaluation.sentences import Language, Sentences
+from recsys_jax.evaluation.sentences import Sentences
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.report import contents, panel
 from recsys_jax.report.labels import labels
@@ -55,12 +56,13 @@ def write(
     """
     say, words = Sentences(language), labels(language)
     shown = found.leak_free or found
-    k, colouring = contents.length(shown), Colouring.of(dataset, colour)
+    k, colouring = contents.length(shown), Colouring.of(dataset, colour, language)
     warnings = findings(shown, derived=made is not None and shown is found, language=language)
     if shown is not found:
         warnings.insert(0, leak(found, language))
     others = {"leak": found if shown is not found else None, "in-sample": memory}
     tables = [("shown", shown), *((key, one) for key, one in others.items() if one is not None)]
+    customers = dataset.schema.customers
     drawn = None if model is None or space is None else (model, dataset, space)
     rules, faults = ((), []) if model is None else panel.rules_of(folder, model)
     page = _environment().get_template("page.html")
@@ -69,7 +71,7 @@ def write(
         t=words,
         say=say,
         title=dataset.schema.name,
-        word=say.name(dataset.segment_word),
+        word=label_of(customers.segment or "", customers.features, language, say.name(dataset.segment_word)),
         word_of_plane=say.name(colouring.word),
         verdicts=contents.verdicts(shown, say),
         headline=(*re.split(r"(?<=\.) ", headline, maxsplit=1), "")[:2],
@@ -82,7 +84,7 @@ def write(
         segments=contents.segments(shown),
         few=FEW,
         loss=None if model is None else contents.loss(model),
-        personas=[] if made is None else contents.personas(folder, made, encoder),
+        personas=[] if made is None else contents.personas(folder, made, encoder, language),
         plane=drawn and contents.plane(*drawn, colouring),
         drawn=space and space.shown(dataset),
         importance=contents.importance(shown, language),

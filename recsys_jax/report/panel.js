@@ -126,7 +126,7 @@
         const relative = Float64Array.from(this.vectorOf(row), (x, at) => (x - this.centre[at]) / 2);
         return [
           ...moves.map((move, column) => ({ kind: "attribute", name: this.fields[column].name, column, adds: dot(move, relative) })),
-          ...this.popular.map(({ name, adds }, at) => ({ kind: "popularity", name, value: this.products[row][5 + at], adds: adds[row] })),
+          ...this.popular.map(({ name, label, adds }, at) => ({ kind: "popularity", name, label, value: this.products[row][5 + at], adds: adds[row] })),
           ...met.filter((rule) => has(rule, row)).map(({ name, add }) => ({ kind: "boost", name, adds: add })),
           { kind: "average", name: "", adds: dot(usual, relative) },
           { kind: "rest", name: "", adds: dot(rest, relative) },
@@ -150,8 +150,6 @@
   // A text with {fields}, filled in one pass: what stands in a product's name is no field.
   const fill = (text, values) => text.replace(/{(\w+)}/g, (_, name) => values[name]);
 
-  const label = (name) => name.replaceAll("_", " ");
-
   // What stands under a widget that has not all values.
   const hint = (field, words) => {
     const text = fill(words.frequent, { count: field.options.length, total: field.total });
@@ -164,7 +162,7 @@
     const options = field.options.map((text, at) => node("option", { value: at }, text));
     if (field.open) options.unshift(node("option", { value: "" }, words.unstated));
     const control = node("select", { id }, ...options);
-    const title = node("label", { htmlFor: id }, label(field.name));
+    const title = node("label", { htmlFor: id }, field.label);
     return {
       element: node("div", { className: "try-field" }, title, control, hint(field, words)),
       stated: () => (control.value === "" ? null : Number(control.value)),
@@ -176,7 +174,7 @@
     const boxes = field.options.map(() => node("input", { type: "checkbox" }));
     const lines = boxes.map((box, at) => node("label", {}, box, node("span", {}, field.options[at])));
     const error = problem(id);
-    const element = node("fieldset", { className: "try-field" }, node("legend", {}, label(field.name)));
+    const element = node("fieldset", { className: "try-field" }, node("legend", {}, field.label));
     element.append(node("div", { className: "try-boxes" }, ...lines), hint(field, words), error);
     element.setAttribute("aria-describedby", error.id);
     return {
@@ -200,7 +198,7 @@
     const error = problem(id);
     control.setAttribute("aria-describedby", error.id);
     return {
-      element: node("div", { className: "try-field" }, node("label", { htmlFor: id }, label(field.name)), control, error),
+      element: node("div", { className: "try-field" }, node("label", { htmlFor: id }, field.label), control, error),
       stated: () => {
         const found = control.valueAsNumber; // NaN where there is none
         const nothing = field.open && Number.isNaN(found) && !control.validity.badInput;
@@ -238,7 +236,7 @@
     let stated, length;
 
     const longest = Math.min(data.products.length, 100);
-    const count = { kind: "number", name: words.length, bounds: [1, longest], usual: Math.min(10, longest), step: 1 };
+    const count = { kind: "number", label: words.length, bounds: [1, longest], usual: Math.min(10, longest), step: 1 };
     const widgets = [...data.fields, count].map((field, at) => WIDGETS[field.kind](field, `try-${at}`, words, plain));
     const elements = widgets.map((one) => one.element);
     const restart = node("button", { type: "button" }, words.restart);
@@ -256,13 +254,13 @@
     );
 
     // What a reason is, in words.
-    const wordsOf = ({ kind, name, column, value, adds }) => {
+    const wordsOf = ({ kind, name, label, column, value, adds }) => {
       const often = adds > 0 ? words.popular : words.seldom;
       if (kind === "boost") return fill(words.rule, { name });
       if (kind === "rest") return words.rest;
       if (kind === "average") return words.average;
-      if (kind === "popularity") return name ? `${label(name)} ${value === null ? `${words.unstated},` : value} ${often}` : often;
-      return `${label(name)} ${said(data.fields[column], stated[column])}`;
+      if (kind === "popularity") return name ? `${label} ${value === null ? `${words.unstated},` : value} ${often}` : often;
+      return `${data.fields[column].label} ${said(data.fields[column], stated[column])}`;
     };
 
     const said = ({ kind, options, assumed }, value) => {

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float32
 
 from recsys_jax.data.features import FeatureSpace, FittedFeature
-from recsys_jax.data.schema import As, Categorical, MultiCategorical, Numeric, TowerInput
+from recsys_jax.data.files import Language
+from recsys_jax.data.schema import As, Categorical, MultiCategorical, Numeric, TowerInput, label_of
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError, require
 from recsys_jax.models.single import SingleTower
@@ -28,7 +29,7 @@ MOST_OPTIONS = 300
 
 
 def page_data(
-    model: TrainedModel, boosts: Sequence[BoostRule] = (), *, language: str = "en", most_bytes: int = MOST_BYTES
+    model: TrainedModel, boosts: Sequence[BoostRule] = (), *, language: Language = "en", most_bytes: int = MOST_BYTES
 ) -> dict[str, Any] | None:
     """What `panel.js` computes lists from; None where an attribute has no value that can be chosen.
 
@@ -63,7 +64,7 @@ def page_data(
         "total": len(catalogue.ids),
     }
     popular = catalogue.traits.popularity
-    named = [name for name in popular if name]
+    named, sold = [name for name in popular if name], model.schema.products
 
     def shown(row: int) -> list[Any]:
         return [*map(_plain, catalogue.shown[row].values()), *(catalogue.traits.told(name, row) for name in named)]
@@ -74,7 +75,10 @@ def page_data(
             "products": list(map(shown, rows)),
             "vectors": _floats(catalogue.embeddings[rows, :width]),
             "popularity": _floats(catalogue.bias[rows]),
-            "popular": [{"name": name, "adds": _floats(popular[name][rows])} for name in (*named, "")],
+            "popular": [
+                {"name": name, "label": label_of(name, sold.features, language), "adds": _floats(popular[name][rows])}
+                for name in (*named, "")
+            ],
             "rules": [
                 {"name": rule.name, "add": rule.add, "products": _base64(own)}
                 for rule, own in zip(boosts, met, strict=True)
@@ -99,7 +103,7 @@ def rules_of(folder: Path, model: TrainedModel) -> tuple[Sequence[BoostRule], li
         return (), [str(error)]
 
 
-def _field(column: str, space: FeatureSpace, explainer: Explainer, language: str) -> dict[str, Any]:
+def _field(column: str, space: FeatureSpace, explainer: Explainer, language: Language) -> dict[str, Any]:
     """A widget for a column, which may feed several features: what can be chosen, and what each choice adds.
 
     `open`: whether a policy admits that nothing is stated; then that is the last row of what is added, and `assumed`
@@ -124,6 +128,7 @@ def _field(column: str, space: FeatureSpace, explainer: Explainer, language: str
         rules = [np.flatnonzero(own).tolist() for own in meets(conditions, space, table.select(options)).T]
     field = {
         "name": column,
+        "label": label_of(column, [one.feature for one in space], language),
         "kind": "several" if several else "one" if known else "number",
         "open": len(values) in good,
         "assumed": _assumed(first, language),

@@ -6,7 +6,7 @@ from importlib.metadata import version
 from typing import Any
 
 from recsys_jax.data.features import FittedFeature
-from recsys_jax.data.schema import As, MultiCategorical, Numeric
+from recsys_jax.data.schema import As, MultiCategorical, Numeric, label_of
 from recsys_jax.service.calls import CALLS, FLAGS, Limits, columns
 from recsys_jax.serving.recommender import Recommender
 
@@ -201,8 +201,9 @@ def _object(properties: dict[str, Schema]) -> Schema:
 
 
 def _attribute(fitted: FittedFeature) -> Schema:
-    """What may be stated of an attribute: its values, labels and other spellings, or its bounds."""
-    feature, found, told = fitted.feature, Schema(), list[str]()
+    """What may be stated of an attribute, and what people call it: values, labels and other spellings, or bounds."""
+    feature, title = fitted.feature, label_of(fitted.feature.column, [fitted.feature])
+    found, told = Schema(), [text for text in dict.fromkeys(feature.label.values()) if text != title]
     nothing = feature.missing != "error"
     if isinstance(feature, Numeric):
         found["type"] = ["number", "null"] if nothing else "number"
@@ -225,7 +226,7 @@ def _attribute(fitted: FittedFeature) -> Schema:
         told += ["values that are not listed count as unknown"] if feature.unknown != "error" else []
     if isinstance(feature.missing, As):
         told.append(f"not stated: {feature.missing.value}")
-    return found | ({"description": "; ".join(told)} if told else {})
+    return found | {"title": title} | ({"description": "; ".join(told)} if told else {})
 
 
 def somebody(rec: Recommender) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from recsys_jax.data.features import FittedFeature
-from recsys_jax.data.schema import As
+from recsys_jax.data.schema import As, label_of
 from recsys_jax.data.tables import Table
 from recsys_jax.models.basis import Average, knots_of
 from recsys_jax.models.single import SingleTower
@@ -38,6 +38,10 @@ class Explainer:
         self.tower = SingleTower(model.customers.inputs, model.variables, self.average)
         self.scale = model.popularity.scale or 1.0
         self.unit = "log-odds" if model.popularity.scale else "score"
+        sides = {"attribute": model.schema.customers.features, "popularity": model.schema.products.features}
+        self._called = {
+            (kind, one.column): label_of(one.column, features) for kind, features in sides.items() for one in features
+        }
 
     def of(
         self, catalogue: Catalogue, table: Table, met: Bool[np.ndarray, " r"], rows: Int[np.ndarray, " k"]
@@ -71,7 +75,7 @@ class Explainer:
                 if abs(added) >= ROUNDING:
                     reasons.append(_reason(kind, None, None, added))
             reasons = sorted((one for one in reasons if one["adds"]), key=lambda one: -abs(one["adds"]))
-            words = [f"{_words(one)}: {one['adds']:+.2f}" for one in reasons if abs(one["adds"]) >= SHOWN]
+            words = [f"{self._words(one)}: {one['adds']:+.2f}" for one in reasons if abs(one["adds"]) >= SHOWN]
             total = sum(one["adds"] for one in reasons)
             because = "; ".join(words[:MOST])
             found.append({"above_average": total, "unit": self.unit, "reasons": reasons, "because": because})
@@ -106,6 +110,19 @@ class Explainer:
         known = zip(fitted.values, rows, shares, strict=False)  # unknown and missing values have rows, too
         return [(fitted.label(value), row, share) for value, row, share in known]
 
+    def _words(self, reason: dict[str, Any]) -> str:
+        """What adds, in words."""
+        kind, name, value = reason["kind"], reason["name"], reason["value"]
+        called = self._called.get((kind, name), name)
+        if kind == "attribute":
+            return f"{called} {'not stated' if value is None else value}"
+        if kind == "boost":
+            return f"rule {name}"
+        if kind in _OTHERS:
+            return _OTHERS[kind]
+        often = "popular" if reason["adds"] > 0 else "seldom bought"
+        return f"{called} {'not stated,' if value is None else value} {often}" if name else often
+
 
 _OTHERS = {"average": "customers on average", "rest": "attributes acting together"}
 
@@ -118,18 +135,3 @@ def _stated(fitted: FittedFeature, value: object) -> object:
     """A value as people read it; where nothing is stated, what it is taken for, or None."""
     told, missing = fitted.told(value), fitted.feature.missing
     return f"{fitted.told(missing.value)} (assumed)" if told is None and isinstance(missing, As) else told
-
-
-def _words(reason: dict[str, Any]) -> str:
-    """What adds, in words."""
-    named = f"{reason['name']}".replace("_", " ")
-    if reason["kind"] == "attribute":
-        return f"{named} {'not stated' if reason['value'] is None else reason['value']}"
-    if reason["kind"] == "boost":
-        return f"rule {reason['name']}"
-    if reason["kind"] in _OTHERS:
-        return _OTHERS[reason["kind"]]
-    often = "popular" if reason["adds"] > 0 else "seldom bought"
-    if not reason["name"]:
-        return often
-    return f"{named} {'not stated,' if reason['value'] is None else reason['value']} {often}"

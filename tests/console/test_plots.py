@@ -307,6 +307,11 @@ def test_any_attribute_gives_the_colours(figures, mall, mall_model, tmp_path):
     dataset = crowd(mall, {("X", "dry", 30): 3, ("Y", "mature", 50): 2, ("Y", "oily", 50): 1})
     embedding_space(tmp_path / "a.png", mall_model, dataset, seed=0, colour="skin_type")
     assert legends(figures[0])["customers by skin_type"] == ["dry", "sensitive", "oily"]
+    (feature,) = (one for one in dataset.schema.customers.features if one.column == "skin_type")
+    labelled = replace(feature, label={"en": "skin type", "ko": "피부 타입"})
+    part = replace(dataset.schema.customers, features=(labelled,))
+    named = replace(dataset, schema=replace(dataset.schema, customers=part))
+    assert [Colouring.of(named, "skin_type", one).word for one in ("en", "ko")] == ["skin type", "피부 타입"]
     with pytest.raises(InputError, match=r"the column 'mood' is missing; found: .*skin_type"):
         embedding_space(tmp_path / "b.png", mall_model, dataset, seed=0, colour="mood")
 

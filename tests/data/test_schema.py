@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recsys_jax.config import DeepConfig, WideConfig
-from recsys_jax.data.schema import As, Categorical, MultiCategorical, Numeric, Schema
+from recsys_jax.data.schema import As, Categorical, MultiCategorical, Numeric, Schema, label_of
 from recsys_jax.data.values import as_key
 from recsys_jax.errors import InputError
 
@@ -89,6 +89,10 @@ BROKEN = [
     ('kind = "categorical"', 'kind = "categorical"\nseparator = "|"', ["feature 1 (category)", "'separator'"]),
     ('kind = "categorical"', 'kind = "categorical"\nscale = 2', ["feature 1 (category)", "'scale'"]),
     ('kind = "categorical"', 'kind = "categorical"\ncolumn = 3', ["feature 1 (category)", "column", "3", "a text"]),
+    ('kind = "categorical"', 'kind = "categorical"\nlabel = 3', ["feature 1 (category)", "label", "3", "'en'", "'ko'"]),
+    ('kind = "categorical"', 'kind = "categorical"\nlabel = ""', ["feature 1 (category)", "label", "''", "a text"]),
+    ('kind = "categorical"', 'kind = "categorical"\nlabel = { kr = "x" }', ["label", "'kr'", "'ko'"]),
+    ('kind = "categorical"', 'kind = "categorical"\nlabel = { ko = [] }', ["label", "[]", "a text"]),
     (
         'name = "brand"\ncolumn',
         'name = "category"\ncolumn',
@@ -280,9 +284,12 @@ def test_what_the_malls_file_says():
         {},
         "error",
         "error",
+        label={"en": "category", "ko": "카테고리"},
     )
     assert (brand.name, brand.column, brand.values, brand.unknown) == ("brand", "brand_name", None, "extra-row")
-    assert price == Numeric("price", "price", 200000.0, (0.0, 1.0), False, 0.0, math.inf, "error", "error")
+    bounds = (0.0, 1.0), False, 0.0, math.inf
+    label = {"en": "price", "ko": "가격"}
+    assert price == Numeric("price", "price", 200000.0, *bounds, "error", "error", label=label)
     skin_type, skin_concern, gender, age = schema.customers.features
     assert skin_type.values == ("dry", "oily", "combination", "sensitive", "normal")
     assert {word: value for word, value in skin_type.aliases.items() if word.isascii()} == {
@@ -294,7 +301,8 @@ def test_what_the_malls_file_says():
     ]
     assert skin_concern.values == ("moisture", "wrinkle", "gift", "repurchase", "calming", "texture")
     assert gender.values == ("F", "M")
-    assert age == Numeric("age", "age", 50.0, None, False, 1.0, 120.0, "error", As(35))
+    label = {"en": "age", "ko": "나이"}
+    assert age == Numeric("age", "age", 50.0, None, False, 1.0, 120.0, "error", As(35), label=label)
     assert [one.missing for one in (skin_type, skin_concern, gender)] == [As("normal"), As("moisture"), As("F")]
 
 
@@ -308,6 +316,22 @@ def test_what_the_films_file_says(films):
     assert schema.customers.purchases is None
     likes = schema.customers.features[0]
     assert likes == MultiCategorical("likes", "favourite_genres", None, None, {}, "extra-row", "extra-row", "|")
+
+
+@pytest.mark.parametrize(
+    ("label", "english", "korean"),
+    [
+        ("", "skin type", "skin type"),
+        ('label = "피부"', "피부", "피부"),
+        ('label = { ko = "피부" }', "skin type", "피부"),
+        ('label = { en = "skin" }', "skin", "skin"),
+    ],
+)
+def test_a_column_is_called_by_the_label_of_its_language(label, english, korean):
+    text = MALL_TOML.replace('name = "skin_type"', f'name = "skin_type"\n{label}')
+    features = Schema.parse(tomllib.loads(text), "here").customers.features
+    assert (label_of("skin_type", features), label_of("skin_type", features, "ko")) == (english, korean)
+    assert label_of("persona_name", features, "ko", "페르소나") == "페르소나"
 
 
 def test_a_date_is_optional_and_stands_where_the_purchases_do(mall, films):

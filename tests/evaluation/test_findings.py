@@ -11,11 +11,11 @@ from typing import get_args
 import numpy as np
 import pytest
 
+from recsys_jax.data.files import Language
 from recsys_jax.evaluation.engine import CONTROL, MODEL, Answers, Evaluation
 from recsys_jax.evaluation.findings import better_recipe, findings, headline
 from recsys_jax.evaluation.queries import top_lists
 from recsys_jax.evaluation.report import report
-from recsys_jax.evaluation.sentences import Language
 
 N = 400
 METRICS = ("hit@3", "category_hit@3", "mrr", "ndcg@3", "auc")

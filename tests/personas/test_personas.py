@@ -15,7 +15,7 @@ from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import customer_folds
 from recsys_jax.errors import InputError
 from recsys_jax.personas import clustering as personas
-from recsys_jax.personas.catalogue import Catalogue, Persona, read_catalogue, shipped
+from recsys_jax.personas.catalogue import Catalogue, Persona, parse_persona, read_catalogue, shipped
 from recsys_jax.personas.clustering import assign, fit_personas, load_personas, renamed, save_personas
 from recsys_jax.personas.customers import Reviews, attribute_sources, customer_rows, read_reviews
 from recsys_jax.personas.definition import persona_definition
@@ -525,6 +525,11 @@ female_share = 0.8
         (GOOD + GOOD, "two personas are named 'Dry'"),
         (GOOD + "colour = 1", "found the key 'colour'"),
         (GOOD.replace('name = "Dry"', ""), "name: it is not given"),
+        (GOOD.replace('description = "Dry skin"', ""), "description: it is not given"),
+        (
+            GOOD.replace('"Dry skin"', '{ de = "trocken" }'),
+            "description: found .*; allowed: a text, or a table of texts",
+        ),
         (GOOD.replace('["건조"]', "[]"), r"keywords: found \[\]"),
         (GOOD.replace('["건조"]', '["건조", "건조"]'), "keywords: found"),
         (GOOD.replace('"dry"', '"leather"'), "skin_type: found 'leather'; allowed: 'dry'"),
@@ -539,6 +544,14 @@ def test_catalogue_mistakes_are_sentences(tmp_path, text, message):
     (tmp_path / "personas.toml").write_text(text)
     with pytest.raises(InputError, match=message):
         read_catalogue(tmp_path / "personas.toml")
+
+
+def test_descriptions_by_language_go_with_the_model(tmp_path):
+    (tmp_path / "personas.toml").write_text(GOOD.replace('"Dry skin"', '{ ko = "건성", en = "Dry" }'), "utf-8")
+    (persona,) = read_catalogue(tmp_path / "personas.toml").personas
+    assert (persona.description, persona.by_language) == ("Dry", {"ko": "건성", "en": "Dry"})
+    again = parse_persona(json.loads(json.dumps(persona.table)), shipped(), "here")
+    assert again == persona
 
 
 def test_committed_catalogue_follows_the_brief():

@@ -17,10 +17,12 @@ from conftest import write_films, write_mall
 from pages import HOSTILE, hostile_mall, page_of
 
 from recsys_jax import load_dataset
+from recsys_jax.data.files import Language
+from recsys_jax.data.splits import SPLITS
 from recsys_jax.evaluation.engine import MODEL
 from recsys_jax.evaluation.findings import findings, headline
-from recsys_jax.evaluation.sentences import Language
-from recsys_jax.report.contents import length
+from recsys_jax.evaluation.sentences import Sentences
+from recsys_jax.report.contents import length, personas
 from recsys_jax.report.page import as_json
 
 LARGEST = 5_000_000
@@ -118,6 +120,18 @@ def test_protocols_are_those_there_are():
     assert set(labels("en")["protocol"]) == set(PROTOCOLS)
 
 
+@pytest.mark.parametrize("split", ["in-sample", *SPLITS])
+def test_each_protocol_is_named_in_korean(mall, split):
+    """However many folds and dates its title names."""
+    text = (mall / "dataset.toml").read_text("utf-8")
+    (mall / "dataset.toml").write_text(text.replace('id = "user_id"', 'id = "user_id"\ndate = "age"'), "utf-8")
+    title = split if split == "in-sample" else SPLITS[split](load_dataset(mall), 2, 0).title
+    korean = Sentences("ko").title(title)
+    assert not re.search("[a-z]{3}", korean)
+    assert set(re.findall(r"[\d,.:-]+\d|\d", title)) <= set(re.findall(r"[\d,.:-]+\d|\d", korean))
+    assert Sentences("en").title(title) == title
+
+
 # Offline, and of nothing but itself
 
 
@@ -213,7 +227,7 @@ def test_its_figures_are_those_of_the_report(mall_page):
         assert f"{document['methods']['model']['hit@3'][group]['mean']:.1%}" in shown
     assert set(document["importance"]) == {"skin_type", "skin_concern", "gender", "age"}
     for name, lost in document["importance"].items():
-        row = re.search(rf'<th scope="row">{name}</th>.*?</tr>', text, flags=re.S)[0]
+        row = re.search(rf'<th scope="row">{name.replace("_", " ")}</th>.*?</tr>', text, flags=re.S)[0]
         assert f"{lost['mean']:.4f}" in row
         assert f"{lost['low']:.4f} to {lost['high']:.4f}" in row
     assert headline(found).partition(". ")[0] in elements.said
@@ -283,7 +297,10 @@ def test_a_run_without_a_model(tmp_path):
 
 
 def test_korean(tmp_path):
-    text, found = page_of(write_mall(tmp_path / "mall"), tmp_path / "run", language="ko")
+    toml = write_mall(tmp_path / "mall") / "dataset.toml"
+    label = 'name = "skin_type"\nlabel = { en = "complexion", ko = "피부 타입" }'
+    toml.write_text(toml.read_text("utf-8").replace('name = "skin_type"', label), "utf-8")
+    text, found = page_of(toml.parent, tmp_path / "run", language="ko", colour="skin_type")
     elements = Elements(text)
     assert elements.elements[0] == ("html", {"lang": "ko"})
     korean = labels("ko")
@@ -291,6 +308,12 @@ def test_korean(tmp_path):
         assert korean[key]["title"] in elements.texts["h2"]
     assert headline(found, "ko").partition(". ")[0] in elements.said
     assert "페르소나별 추천 성능" in elements.texts["h2"]
+    assert "피부 타입" in elements.texts["th"]
+    assert "피부 타입별 고객" in elements.texts["legend"]
+    assert [field["label"] for field in elements.data("panel-data")["fields"] if field["name"] == "skin_type"] == [
+        "피부 타입"
+    ]
+    assert "3겹 교차검증(고객 단위)" in elements.said
     assert not [one for one in ("better", "noise", "worse", "everybody", "Purchases") if one in elements.said.split()]
 
 
@@ -355,5 +378,7 @@ def test_personas_of_reviews_are_told(tmp_path):
     shares = re.findall(r"^\* Share: ([\d.]+)% \(([\d,]+) reviews\)$", told, flags=re.M)
     for _, n in shares:
         assert f"% of the reviews ({n})" in elements.said
+    korean = personas(folder, tmp_path / "run" / "customers.json", None, "ko")
+    assert all(re.search("[가-힣]", one["description"]) for one in korean if one["standing"] == "holds")
     for words in re.findall(r"^\* Distinctive keywords: (.*)$", told, flags=re.M):
         assert words.replace(", ", " · ") in elements.said

@@ -6,14 +6,16 @@ from typing import Any
 
 import pytest
 from asgi import application, ask
+from conftest import RECIPES
 
+from recsys_jax import fit, load_dataset, save_model
 from recsys_jax.data.schema import Numeric
 from recsys_jax.service.calls import CALLS
 
 TYPES = {"object", "array", "string", "number", "integer", "boolean", "null"}
 KEYWORDS = {
     *("type", "properties", "required", "additionalProperties", "items", "enum", "anyOf", "allOf", "$ref"),
-    *("minimum", "maximum", "maxItems", "default", "description", "example"),
+    *("minimum", "maximum", "maxItems", "default", "title", "description", "example"),
 }
 
 
@@ -172,6 +174,19 @@ def test_other_spellings_are_told(run_of):
     told = found["components"]["schemas"]["Attributes"]["properties"]["skin_type"]
     assert "mature" in told["enum"]
     assert "sensitive: also mature" in told["description"]
+    assert told["title"] == "skin type"
+
+
+def test_labels_are_told(mall):
+    toml = mall / "dataset.toml"
+    label = 'name = "skin_type"\nlabel = { en = "complexion", ko = "피부 타입" }'
+    toml.write_text(toml.read_text("utf-8").replace('name = "skin_type"', label), "utf-8")
+    run = mall.parent / "run"
+    save_model(fit(load_dataset(mall), RECIPES["wide"]), run)
+    found = json.loads(ask(application(run), "/openapi.json").body)
+    told = found["components"]["schemas"]["Attributes"]["properties"]["skin_type"]
+    assert told["title"] == "complexion"
+    assert told["description"].startswith("피부 타입; ")
 
 
 def test_the_limits_and_the_token(mall_run):

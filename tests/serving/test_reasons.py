@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import MALL_CUSTOMERS, RECIPES, SHOPS
 
-from recsys_jax import InputError, Recommender, fit, load_dataset
+from recsys_jax import InputError, Recommender, fit, load_dataset, save_model
 from recsys_jax.serving.boosts import read_boosts
 
 ATTRIBUTES = ("age", "gender", "skin_type", "skin_concern")
@@ -226,6 +226,20 @@ def test_what_is_assumed_and_what_is_unknown_is_said(films):
     assert told["country"] == "FR (assumed)"
 
 
+def test_attributes_are_called_by_their_labels_and_known_by_their_columns(films, tmp_path):
+    text = (films / "dataset.toml").read_text("utf-8")
+    labels = {"country": '"where from"', "age": '{ ko = "나이", en = "years" }', "year": '"first shown"'}
+    for name, label in labels.items():
+        text = text.replace(f'name = "{name}"\n', f'name = "{name}"\nlabel = {label}\n')
+    (films / "dataset.toml").write_text(text, "utf-8")
+    save_model(fit(load_dataset(films), RECIPES["wide"]), tmp_path / "run")
+    found = Recommender.load(tmp_path / "run").explain("f1", **FAN)
+    assert {one["name"] for one in found["reasons"] if one["kind"] == "attribute"} == {*FAN}
+    for said, column in (("where from KR", "country"), ("years 30", "age")):
+        (adds,) = (one["adds"] for one in found["reasons"] if one["name"] == column)
+        assert f"{said}: {adds:+.2f}" in found["because"]
+
+
 def test_popularity_is_told_in_the_words_of_people(model_of):
     """Labels of codes, numbers as numbers, and nothing where nothing is stated."""
     model = model_of("mall", "wide")
@@ -237,6 +251,8 @@ def test_popularity_is_told_in_the_words_of_people(model_of):
     told = {one["name"]: one["value"] for one in rec.explain("p3", **DRY)["reasons"] if one["kind"] == "popularity"}
     assert told["category"] == "Makeup"
     assert told["brand_name"] == "Isul"
+    said = rec.explain("p3", **DRY)["because"]
+    assert "category Makeup seldom bought: -" in said
 
 
 @each_shop

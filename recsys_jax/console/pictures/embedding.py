@@ -13,7 +13,8 @@ from recsys_jax.console.pictures.drawing import GREY, Letters, picture
 from recsys_jax.console.pictures.plots import segment_numbers
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import combinations
-from recsys_jax.data.schema import Categorical, Feature, Numeric, Schema
+from recsys_jax.data.files import Language
+from recsys_jax.data.schema import Categorical, Feature, Numeric, Schema, label_of
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_key, composed, parse_number
 from recsys_jax.models.trained import TrainedModel
@@ -40,23 +41,26 @@ class Colouring:
     """The colours of the ranges of a number, the least first."""
 
     @classmethod
-    def of(cls, dataset: Dataset, colour: str | None = None) -> "Colouring":
+    def of(cls, dataset: Dataset, colour: str | None = None, language: Language = "en") -> "Colouring":
         """By an attribute, a feature's name or a column of the customers; by default the segment.
 
         A number is coloured by ranges of as many different values. Raises `InputError` where there is no such column.
         """
         # The segment, however it is named, has the same numbers in all pictures.
-        if colour is None or composed(colour) == dataset.schema.customers.segment:
-            return cls(dataset.segment_word, dataset.segments, segment_numbers(dataset))
+        part = dataset.schema.customers
+        if colour is None or composed(colour) == part.segment:
+            word = label_of(part.segment or "", part.features, language, dataset.segment_word)
+            return cls(word, dataset.segments, segment_numbers(dataset))
         colour = composed(colour)  # as the names of columns are
-        feature = _feature(dataset.schema.customers.features, colour)
+        feature = _feature(part.features, colour)
         labels = _labels(dataset.schema, dataset.customers, feature, colour)
+        word = colour if feature is None else label_of(feature.column, part.features, language, colour)
         if isinstance(feature, Numeric) or (feature is None and len(set(labels)) > len(_COLOURS)):
             numbers = [parse_number(label) for label in labels]
             if feature is not None or None not in numbers:
                 names, labels = _ranges(numbers)
-                return cls(colour, labels, {}, {**dict(zip(names, _RANGES, strict=False)), "(none)": _OTHERS})
-        return cls(colour, labels, {label: str(n) for n, label in enumerate(sorted(set(labels)), 1)})
+                return cls(word, labels, {}, {**dict(zip(names, _RANGES, strict=False)), "(none)": _OTHERS})
+        return cls(word, labels, {label: str(n) for n, label in enumerate(sorted(set(labels)), 1)})
 
 
 def _feature(features: Sequence[Feature], name: str) -> Feature | None:
