@@ -13,9 +13,10 @@ import tyro
 from recsys_jax import Dataset, InputError
 from recsys_jax.config import Config, describe, to_table, words
 from recsys_jax.console import places, tables
+from recsys_jax.console.options import Common, remember
 from recsys_jax.console.pictures.plots import comparison_differences
 from recsys_jax.console.reports import write_json
-from recsys_jax.console.terminal import console, note, progress, renamed, share_processors
+from recsys_jax.console.terminal import answer, console, note, progress, renamed, share_processors
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import require_folder, write_file
 from recsys_jax.data.splits import DatasetOfFold, Split
@@ -43,7 +44,7 @@ Protocol = Literal["cross-validation", "hold-out", "time", "new-combinations", "
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Common):
     """Ranks recipes by what they reach on the same queries, with paired differences."""
 
     dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = places.MALL
@@ -73,6 +74,12 @@ class Options:
     """Take over a run folder that has the files of others, or another dataset's run."""
     tune_recipe: Recipe = "deep"
     """The recipe that --tune tunes."""
+    examples = (
+        "data/amoremall",
+        "shop --configs recipes.toml --protocol time",
+        "shop --tune 20 --tune-recipe wide --full",
+        "shop --peers lightfm rectools",
+    )
 
     @staticmethod
     def translate(arguments: Sequence[str]) -> list[str]:
@@ -152,6 +159,8 @@ def main(options: Options) -> str:
     }
     write_file(out / "comparison.csv", result.csv())
     write_json(out / "comparison.json", document)
+    answer["comparison"] = document
+    remember("compare", replace(options, out=out), out)
     tables.write_page(out / "report.md", [headline, *page])
     leak = "" if made is None else ", with the leak"
     comparison_differences(out / "comparison.png", result, f"{split.title}{leak}\n{counted}")

@@ -1,6 +1,6 @@
 """What comes from elsewhere: PyTorch checkpoints, in and out, and datasets, made up or of MovieLens."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from math import isfinite
 from pathlib import Path
@@ -11,7 +11,8 @@ import tyro
 from recsys_jax import DeepConfig, InputError, load_checkpoint, load_model, save_checkpoint
 from recsys_jax.config import words
 from recsys_jax.console import places
-from recsys_jax.console.terminal import console, note
+from recsys_jax.console.options import Common, remember
+from recsys_jax.console.terminal import console, note, remark
 from recsys_jax.data.dataset import read_products, read_schema
 from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.files import csv_text, read_file, require_folder, write_file
@@ -27,7 +28,7 @@ Row = tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class Import:
+class Import(Common):
     """Turns a PyTorch checkpoint into a run that the other commands read."""
 
     checkpoint: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="CHECKPOINT")]]
@@ -40,6 +41,7 @@ class Import:
     """The customers that it was trained on. Only you know: with them, it can be evaluated in-sample."""
     force: bool = False
     """Take over a run folder that has the files of others, or another dataset's run."""
+    examples = ("model.pth data/amoremall --run runs/amoremall-torch",)
 
 
 def import_torch(options: Import) -> str:
@@ -64,9 +66,10 @@ def import_torch(options: Import) -> str:
             name, column = fitted.feature.name, model.product_rows[fitted.feature.column]
             count = sum(fitted.canonical(value) is None for value in column)
             if count:
-                console.print(f"note: products whose {name} the checkpoint doesn't know: {count:,}")
+                remark(f"products whose {name} the checkpoint doesn't know: {count:,}")
     with places.alone(run):
         places.write_model(model, run, options.dataset)
+        remember("torch import", replace(options, run=run), run)
     places.write_set_aside(lost, run)
     return then
 
@@ -79,13 +82,14 @@ def _some_value(fitted: FittedFeature) -> str:
 
 
 @dataclass(frozen=True)
-class Export:
+class Export(Common):
     """Writes a trained model as a PyTorch checkpoint."""
 
     run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """The folder with the trained model."""
     checkpoint: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="CHECKPOINT")]]
     """The file to write; one that is there is replaced."""
+    examples = ("runs/amoremall model.pth",)
 
 
 def export_torch(options: Export) -> str | None:
@@ -98,7 +102,7 @@ def export_torch(options: Export) -> str | None:
 
 
 @dataclass(frozen=True)
-class Synthetic:
+class Synthetic(Common):
     """Writes synthetic data: a small shop with reviews, or Parquet tables of any size."""
 
     out: Path | None = None
@@ -111,6 +115,11 @@ class Synthetic:
     """Number of customers of a population in Parquet; without it, the small mall."""
     products: int | None = None
     """Number of products of that population."""
+    examples = (
+        "--out mall",
+        "--shop headphones --out headphones",
+        "--out population --customers 1000000 --products 100000",
+    )
 
 
 def synthetic(options: Synthetic) -> str:
@@ -138,7 +147,7 @@ def synthetic(options: Synthetic) -> str:
 
 
 @dataclass(frozen=True)
-class MovieLens:
+class MovieLens(Common):
     """Makes a dataset folder from the files of MovieLens-100k."""
 
     source: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="SOURCE")]]
@@ -147,6 +156,7 @@ class MovieLens:
     """The folder to write dataset.toml and its three tables into."""
     min_rating: int = 1
     """The least rating that counts as a purchase, 1 to 5; at 1, whatever was rated was watched."""
+    examples = ("ml-100k movielens",)
 
 
 def movielens(options: MovieLens) -> str:

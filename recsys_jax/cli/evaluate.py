@@ -1,6 +1,6 @@
 """Measures a recipe by one of several protocols, such as `recsys-jax evaluate shop --protocol time --full`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,11 +9,12 @@ import tyro
 from recsys_jax import load_model
 from recsys_jax.config import describe
 from recsys_jax.console import places
+from recsys_jax.console.options import Common, remember
 from recsys_jax.console.pictures.embedding import Colouring, Space
 from recsys_jax.console.recommendations import example
 from recsys_jax.console.reports import draw, summary, write
 from recsys_jax.console.tables import say, say_notes, show
-from recsys_jax.console.terminal import console, note, progress, share_processors
+from recsys_jax.console.terminal import console, note, progress, remark, share_processors
 from recsys_jax.data.files import Language
 from recsys_jax.errors import require, require_seed
 from recsys_jax.evaluation.baselines import baselines, popularities
@@ -28,7 +29,7 @@ Protocol = Literal["in-sample", "cross-validation", "hold-out", "time", "new-com
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Common):
     """Measures a recipe by one of several protocols, next to chance, popularity, naive Bayes and a control."""
 
     dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = places.MALL
@@ -59,6 +60,12 @@ class Options:
     """Print all tables and findings, which report.md has in any case."""
     force: bool = False
     """Take over a run folder that has the files of others, or another dataset's run."""
+    examples = (
+        "data/amoremall",
+        "shop --protocol time --full",
+        "shop --protocol in-sample",
+        "shop --seeds 3 --language ko",
+    )
 
 
 def main(options: Options) -> str:
@@ -108,6 +115,7 @@ def main(options: Options) -> str:
         found, dataset, run, options.protocol, options.k[0], model=whose, derived=made is not None, asked=[asked]
     )
     places.write_set_aside(dataset.set_aside, run, quiet=True)
+    remember("evaluate", replace(options, run=run), run)
     space = None if model is None else Space.of(model, dataset, seed=options.seed)
     drawn = model is not None and draw(run, model, dataset, options.seed, options.colour, space)
     write_html(
@@ -132,7 +140,7 @@ def main(options: Options) -> str:
     out = run / options.protocol
     console.print(f"Written to {out}: report.md and more; above, report.html" + (", embedding_space.png" * drawn))
     for protocol in outdated(run, dataset.fingerprints):
-        console.print(f"note: {run / protocol} is of other data than these")
+        remark(f"{run / protocol} is of other data than these")
     if model is None:
         customers = () if options.customers is None else ("--customers", options.customers)
         return places.following("train", options.dataset, *customers)

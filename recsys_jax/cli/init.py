@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 
 from recsys_jax import stopping
+from recsys_jax.console.options import Common
 from recsys_jax.console.places import following
 from recsys_jax.console.terminal import console, progress
 from recsys_jax.data.dataset import load_dataset, read_products, read_schema
@@ -25,7 +26,7 @@ from recsys_jax.schema_inference.linking import Role, Sheet
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Common):
     """Looks at tables, and writes a dataset.toml that says what it guessed and what it saw."""
 
     tables: tyro.conf.Positional[tuple[Annotated[Path, tyro.conf.arg(metavar="TABLE")], ...]] = ()
@@ -42,6 +43,7 @@ class Options:
     """Ask nothing: take each guess."""
     force: bool = False
     """Replace a dataset.toml that is there."""
+    examples = ("products.csv customers.csv purchases.csv", "shop --yes", "export.json --out shop")
 
 
 def main(options: Options) -> str:

@@ -1,7 +1,7 @@
 """Clusters a dataset's reviews into personas, such as `recsys-jax personas data/amoremall`."""
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,9 +9,10 @@ import numpy as np
 import tyro
 from rich.cells import cell_len, set_cell_size
 
+from recsys_jax.console.options import Common, remember
 from recsys_jax.console.pictures.plots import persona_distribution, silhouette_curve
 from recsys_jax.console.places import MALL, again, alone, following, require_dataset, run_folder, write_set_aside
-from recsys_jax.console.terminal import console, json_text, progress
+from recsys_jax.console.terminal import answer, console, json_text, progress, remark
 from recsys_jax.data.dataset import read_products, read_schema
 from recsys_jax.data.files import sheet_text, write_file
 from recsys_jax.data.schema import Schema
@@ -27,7 +28,7 @@ WRITTEN = runs.CUSTOMERS, runs.MANIFEST, "persona_labels.csv", "personas/model.j
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Common):
     """Clusters a dataset's reviews into personas and makes one customer per review."""
 
     dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = MALL
@@ -44,6 +45,7 @@ class Options:
     """The folder that keeps embeddings; by default the user's cache folder."""
     force: bool = False
     """Take over a run folder that has the files of others, or another dataset's run."""
+    examples = ("data/amoremall", "shop --k auto", "shop --encoder lsa --run runs/shop-lsa")
 
 
 def main(options: Options) -> str:
@@ -64,13 +66,13 @@ def main(options: Options) -> str:
 def _make(options: Options, schema: Schema, catalogue: Catalogue, reviews: Reviews, out: Path) -> str:
     console.print(f"{len(reviews):,} reviews from {reviews.source}")
     for note in reviews.validation.notes if reviews.validation else ():
-        console.print(f"note: {note}")
+        remark(note)
 
     encoder = get_encoder(options.encoder, corpus=reviews.texts, cache=options.cache, seed=options.seed)
     with progress(f"embedding with {encoder.name}") as bar:
         embeddings = encoder.encode(reviews.texts, bar)
     if isinstance(encoder, SentenceEncoder) and encoder.note:
-        console.print(f"note: {encoder.note}")
+        remark(encoder.note)
     model = fit_personas(embeddings, reviews.texts, catalogue, encoder=encoder, k=options.k, seed=options.seed)
     labels, distances = assign(model, embeddings)
     counts = np.bincount(labels, minlength=len(model.names)).tolist()
@@ -84,6 +86,12 @@ def _make(options: Options, schema: Schema, catalogue: Catalogue, reviews: Revie
         if note := model.name_note(number):
             console.print(f"  {'':<{width}} ({note})")
 
+    answer["personas"] = [
+        {"name": name, "reviews": count, "keywords": [*words], "note": model.name_note(number)}
+        for number, (name, count, words) in enumerate(zip(model.names, counts, model.keywords, strict=True))
+    ]
+    answer["silhouettes"] = {str(k): score for k, score in model.silhouettes.items()}
+
     table, ids = read_products(options.dataset, schema)
     category = schema.products.category
     categories = None if category is None else dict(zip(ids, table.column(category), strict=True))
@@ -92,9 +100,9 @@ def _make(options: Options, schema: Schema, catalogue: Catalogue, reviews: Revie
     sources = attribute_sources(reviews, model, labels)
     unused = sources["not used"].most_common()
     for part, count in unused[:10]:
-        console.print(f"note: profile_info: {part!r}, not used, {count:,} times")
+        remark(f"profile_info: {part!r}, not used, {count:,} times")
     if rest := unused[10:]:
-        console.print(f"note: profile_info: and {len(rest):,} more, not used, {sum(n for _, n in rest):,} times")
+        remark(f"profile_info: and {len(rest):,} more, not used, {sum(n for _, n in rest):,} times")
 
     # First they go and last they come, so whatever customers are there lie beside what they were made with.
     runs.claim(out, options.dataset)
@@ -116,6 +124,7 @@ def _make(options: Options, schema: Schema, catalogue: Catalogue, reviews: Revie
         pictures += ", silhouette.png"
     write_file(out / runs.CUSTOMERS, json_text(rows))
     runs.record(out, runs.made_of(out, reviews.fingerprint, options.dataset / (schema.catalogue or "")))
+    remember("personas", replace(options, run=out), out)
     console.print(f"Written to {out}: customers.json, persona_labels.csv, PERSONA_DEFINITION.md, {pictures}, personas/")
     write_set_aside(reviews.validation.set_aside if reviews.validation else (), out, "reviews_set_aside.csv")
     return following("train", *again(options.dataset, out))

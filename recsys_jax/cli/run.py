@@ -19,6 +19,7 @@ from recsys_jax import Dataset, InputError, Recommender, fit, load_model
 from recsys_jax.cli import personas as cluster_personas
 from recsys_jax.cli import train
 from recsys_jax.config import FORMER_RECIPES, Config, parse_recipe, to_table, words
+from recsys_jax.console.options import Common, remember
 from recsys_jax.console.pictures.embedding import Colouring, Space
 from recsys_jax.console.places import (
     MALL,
@@ -53,7 +54,7 @@ FORMER = {f"--recipe={old}": f"--recipe={new}" for old, new in FORMER_RECIPES.it
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Common):
     """The main job, end to end: personas, customers, training, evaluation, pictures, sample recommendations."""
 
     dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = MALL
@@ -76,6 +77,12 @@ class Options:
     """Of report.html: English or Korean."""
     force: bool = False
     """Take over a run folder that has the files of others, or another dataset's run."""
+    examples = (
+        "data/amoremall",
+        "shop --recipe deep --epochs 50",
+        "reviews.json --language ko",
+        "--config runs/shop/run.toml --seed 1 --run runs/shop-1",
+    )
 
     @staticmethod
     def translate(arguments: Sequence[str]) -> list[str]:
@@ -120,6 +127,7 @@ def main(options: Options) -> str:
     _stage(f"Evaluation: {own.recipe} beside {other.recipe} and baselines")
     show(_evaluated(dataset, run, opened, made, own, other, options))
     _samples(run, opened)
+    remember("run", replace(options, dataset=dataset, run=run), run)
     say(
         f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}: open report.html in a browser; all "
         f"tables are in report.md there and in in-sample/ and cross-validation/. Try the other recipe beside this one:"

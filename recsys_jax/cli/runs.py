@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import tyro
 
 from recsys_jax.config import parse_recipe
+from recsys_jax.console.options import Common
 from recsys_jax.console.places import again, following
 from recsys_jax.console.tables import Grid, figure, plus_minus, say, show
 from recsys_jax.console.terminal import console, print_json
@@ -26,13 +27,13 @@ _LARGEST = 2**28
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Common):
     """Lists the runs in a folder with their key figures; of a damaged one, why it can't be used."""
 
     folder: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="FOLDER")]] = RUNS
     """The folder with the runs, or a run itself."""
-    json: bool = False
-    """Print JSON instead of a table."""
+    lists = True
+    examples = ("", "runs/amoremall --json")
 
 
 def main(options: Options) -> str | None:

@@ -1,7 +1,7 @@
 """Trains a recipe on a dataset, such as `recsys-jax train data/amoremall deep --loss infonce --seeds 32 --ensemble`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
@@ -10,15 +10,15 @@ import numpy as np
 import tyro
 
 from recsys_jax import Dataset, DeepConfig, InputError, TrainedModel, WideConfig, fit, stopping
-from recsys_jax.config import FORMER_FIELDS, FORMER_RECIPES, RECIPES, Config, describe
+from recsys_jax.config import FORMER_FIELDS, FORMER_RECIPES, RECIPES, Config, describe, to_table
 from recsys_jax.console import places
+from recsys_jax.console.options import Common, remember
 from recsys_jax.console.recommendations import example
 from recsys_jax.console.reports import write_json
 from recsys_jax.console.tables import Grid, figure, show
-from recsys_jax.console.terminal import console, note, progress, renamed, share_processors
+from recsys_jax.console.terminal import answer, console, note, progress, renamed, share_processors
 from recsys_jax.errors import require
 from recsys_jax.evaluation.engine import ENSEMBLE, KS, in_sample
-from recsys_jax.evaluation.methods import read_config
 from recsys_jax.storage.checkpoints import Checkpoints, Stopped
 from recsys_jax.training.fit import fit_seeds
 
@@ -39,12 +39,12 @@ Recipe = (
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Common):
     """Trains a recipe on a dataset."""
 
     dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = places.MALL
     """The folder with dataset.toml."""
-    config: Recipe = Standard()
+    recipe: Recipe = Standard()
     """The recipe; its options follow it."""
     run: Path | None = None
     """The folder that the model is written to; by default runs/NAME with the dataset's name."""
@@ -60,8 +60,16 @@ class Options:
     """Measure the mean of all these models' scores, too."""
     force: bool = False
     """Take over a run folder that has the files of others, or another dataset's run."""
-    recipe_file: Annotated[Path | None, tyro.conf.arg(name="config")] = None
-    """A TOML file with the table of one recipe, such as tuned.toml of `recsys-jax compare --tune`."""
+    config: Path | None = field(default=None, kw_only=True)
+    """A TOML file with these options, as a run's run.toml, or with one recipe's table, as tuned.toml; the command line
+    wins."""
+    examples = (
+        "data/amoremall",
+        "shop wide --own-l2 30",
+        "shop deep --loss infonce --log-q --epochs 50 --run runs/shop-infonce",
+        "shop deep --seeds 8 --ensemble",
+        "--config runs/shop/run.toml --run runs/again",
+    )
 
     @staticmethod
     def translate(arguments: Sequence[str]) -> list[str]:
@@ -94,7 +102,8 @@ class Options:
 
 def main(options: Options) -> str:
     """Trains and writes the model; of several seeds, measures them all."""
-    config = _recipe(options)
+    own = places.standard(options.dataset)
+    config = own if isinstance(options.recipe, Standard) else options.recipe
     run = places.run_folder(options.dataset, options.run, force=options.force)
     require(options.checkpoint_every >= 0, "checkpoint_every", options.checkpoint_every, "0 or more")
     seeds = places.seeds_from(config, options.seeds, options.ensemble)
@@ -109,6 +118,7 @@ def main(options: Options) -> str:
             except Stopped:
                 stopping.end()
         places.write_model(model, run, options.dataset)
+        remember("train", replace(options, recipe=config, run=run), run)
         checkpoints.remove()
         places.write_set_aside(dataset.set_aside, run)
         if len(seeds) > 1:
@@ -119,18 +129,6 @@ def main(options: Options) -> str:
     folds = ("--folds", customers) if customers < 5 else ()
     several = ("--seeds", options.seeds, *["--ensemble"] * options.ensemble) if len(seeds) > 1 else ()
     return places.following("evaluate", *places.again(options.dataset, run, options.customers), *folds, *several)
-
-
-def _recipe(options: Options) -> Config:
-    """The recipe that is named, the one in the file, or the dataset's own."""
-    own = places.standard(options.dataset)
-    if options.recipe_file is None:
-        return own if isinstance(options.config, Standard) else options.config
-    if not isinstance(options.config, Standard):
-        raise InputError(
-            f"config: found {options.recipe_file} beside the recipe {options.config.recipe}; allowed: one of them"
-        )
-    return read_config(options.recipe_file, note)
 
 
 def _saved(checkpoints: Checkpoints) -> str:
@@ -151,6 +149,8 @@ def _fit(dataset: Dataset, config: Config, checkpoints: Checkpoints) -> TrainedM
                 console.print(f"Epoch {done}/{total} | {word.capitalize().replace(' ', ': ', 1)}")
 
         model = fit(dataset, config, progress=update, checkpoints=checkpoints)
+    losses = [float(loss) for loss in model.losses]
+    answer["training"] = {"recipe": to_table(config), "chosen": dict(model.chosen), "losses": losses}
     if model.chosen:
         chosen = ", ".join(f"{name} {value:g}" for name, value in model.chosen.items())
         console.print(f"Fitted in {len(model.losses)} steps; {chosen}")
@@ -186,6 +186,7 @@ def _measure(model: TrainedModel, dataset: Dataset, seeds: Sequence[int], run: P
     if ensemble:
         document["ensemble"] = means
     write_json(run / "seeds.json", document)
+    answer["seeds"] = document
     title = f"# {result.protocol}: {len(models)} seeds"
     show([title, Grid(headers, rows), "In-sample: asked for what they were trained on. This is memory, not foresight."])
     console.print(f"Written to {run}: seeds.json")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recsys_jax.config import Config, WideConfig
-from recsys_jax.console.terminal import console, progress
+from recsys_jax.console.terminal import answer, console, progress, remark
 from recsys_jax.data.dataset import Dataset, load_dataset, read_schema
 from recsys_jax.data.files import require_folder, sheet_text, write_file
 from recsys_jax.data.splits import SPLITS, DatasetOfFold, Split
@@ -153,6 +153,8 @@ def load(dataset: Path, run: Path | None, customers: Path | None = None) -> tupl
         opened = load_dataset(dataset, customers or made)
     if run is not None:
         runs.claim(run, dataset)
+    counts = len(opened.product_ids), len(opened.customer_ids), len(opened.purchases)
+    answer["data"] = dict(zip(("products", "customers", "purchases"), counts, strict=True))
     return opened, made
 
 
@@ -164,11 +166,11 @@ def open_dataset(dataset: Path, run: Path | None, customers: Path | None) -> Dat
         f"{len(opened.purchases):,} purchases"
     )
     for note in opened.notes:
-        console.print(f"note: {note}")
+        remark(note)
     unsold = len(opened.product_ids) - len(set(opened.purchases[:, 1].tolist()))
     if unsold > MANY and 2 * unsold > len(opened.product_ids):
-        console.print(
-            f"note: nobody bought {unsold:,} of the products, which take most of the time; what is sold no more may be "
+        remark(
+            f"nobody bought {unsold:,} of the products, which take most of the time; what is sold no more may be "
             f"left out of {opened.products.source}"
         )
     return opened

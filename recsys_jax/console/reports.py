@@ -10,7 +10,7 @@ import numpy as np
 from recsys_jax.console.pictures.embedding import Colouring, Space, embedding_space
 from recsys_jax.console.pictures.plots import results_by_segment, segment_numbers
 from recsys_jax.console.tables import Grid, Page, beside, differences, figure, plus_minus, say, write_page
-from recsys_jax.console.terminal import json_text
+from recsys_jax.console.terminal import answer, json_text
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import sheet_text, write_file
 from recsys_jax.data.schema import label_of
@@ -61,7 +61,9 @@ def write(
     runs.forget(run, [protocol], ())
     out = run / protocol
     write_file(out / "results.csv", _results_csv(found.evaluation, dataset))
-    write_json(out / "metrics.json", found.document(said, honest))
+    document = found.document(said, honest)
+    answer[protocol] = {"finding": headline(found), **document}
+    write_json(out / "metrics.json", document)
     write_page(out / "report.md", [headline(found), *asked, *page])
     results_by_segment(out / "results_by_segment.png", found, k, segment_numbers(dataset), derived=derived)
     runs.record(run, {f"{protocol}: model": model, f"{protocol}: data": dataset.fingerprint})

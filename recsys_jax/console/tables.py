@@ -10,7 +10,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from recsys_jax.console.terminal import console, harmless
+from recsys_jax.console.terminal import console, harmless, said
 from recsys_jax.data.files import write_file
 from recsys_jax.evaluation.bootstrap import Interval
 
@@ -76,6 +76,7 @@ def say(sentence: str, indent: str = "", lines: int | None = None) -> None:
 
 def say_notes(notes: Sequence[str], folder: Path) -> None:
     """Prints the notes on the dataset in `folder` on one line, which ends where there are more; report.md has all."""
+    said.extend(notes)
     if notes:
         more = f" (and {len(notes) - 1} more in report.md)" if len(notes) > 1 else ""
         room = WIDTH - len(more)

@@ -1,4 +1,4 @@
-"""What every command shares: options, Ctrl-C, progress, and how mistakes and the next command are told."""
+"""What every command shares: Ctrl-C, progress, JSON, and how mistakes and the next command are told."""
 
 import glob
 import json
@@ -14,7 +14,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from recsys_jax import stopping
 
@@ -44,12 +44,11 @@ def not_installed(error: ModuleNotFoundError) -> str:
 
 
 try:
-    import tyro
     from rich.console import Console, ConsoleOptions, RenderableType
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.segment import Segment
 
-    from recsys_jax.config import RECIPES
+    from recsys_jax.console.options import parse
     from recsys_jax.data.files import cache_folder
     from recsys_jax.errors import InputError
 except ModuleNotFoundError as error:
@@ -94,9 +93,22 @@ console = _Console()
 errors = _Console(stderr=True)
 
 
+answer: dict[str, object] = {}
+"""What a command found, by name: --json prints it."""
+said: list[str] = []
+"""Its notes, which --json prints, too."""
+
+
 def note(sentence: str) -> None:
     """A line beside what is printed, such as on a former name."""
+    said.append(sentence)
     errors.print(f"note: {sentence}")
+
+
+def remark(sentence: str) -> None:
+    """A line within what is printed, such as on the data."""
+    said.append(sentence)
+    console.print(f"note: {sentence}")
 
 
 at_end: dict[str, Callable[[], str]] = {}
@@ -119,7 +131,9 @@ def print_json(document: object) -> None:
     """Prints JSON that any terminal takes: all that is not printed as itself is escaped."""
     text = json_text(document, ascii_only=not console.encoding.startswith("utf"))
     text = text.replace("\x7f", "\\u007f")  # which json leaves as it is
+    quiet, console.quiet = console.quiet, False
     console.print("".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in text))
+    console.quiet = quiet
 
 
 def renamed(word: str, former: Mapping[str, str]) -> str:
@@ -132,25 +146,22 @@ def renamed(word: str, former: Mapping[str, str]) -> str:
     return now + word.removeprefix(name)
 
 
-def parse(main: Callable[..., str | None], name: str, arguments: Sequence[str]) -> Any:
-    """The `options` of a command's `main`, from the arguments: they stand before, between or after its words."""
-    options = get_type_hints(main, include_extras=True)["options"]
-    former = getattr(options, "translate", list)  # replaces former names
-    if not {"-h", "--help"}.isdisjoint(arguments):  # beside words that stand there already, they would not be listed
-        arguments = [*(word for word in arguments if word in RECIPES), "--help"]
-    style = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
-    return tyro.cli(options, prog=f"recsys-jax {name}", args=former(arguments), config=style)
-
-
 def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]) -> None:
     """Runs a command's `main` with its options, and says what to run next: the command that it returns.
 
-    A mistake in the input is one sentence and exit status 2.
+    With --json, one document is all that is printed. A mistake in the input is one sentence and exit status 2.
     """
     keep_what_is_compiled()
-    at_end.clear()
+    for kept in (at_end, answer, said, stopping.written):
+        kept.clear()
+    console.quiet = False
     try:
-        then = main(parse(main, name, arguments))
+        options = parse(main, name, arguments, note)
+        console.quiet = options.json
+        then = main(options)
+    except BrokenPipeError:  # whoever read what is printed, as `head` does, stopped
+        console.on_broken_pipe()
+        sys.exit(0)
     except (InputError, OSError, MemoryError) as error:  # a full disk, and what is too large, are told likewise
         errors.print(f"error: {error}")
         sys.exit(2)
@@ -160,8 +171,12 @@ def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]
         errors.print(not_installed(error))
         sys.exit(2)
     note_at_end()
-    if then:
-        console.print(f"Next: {program()} {then}")
+    next_ = f"{program()} {then}" if then else None
+    if options.json and not options.lists:
+        written = [str(path) for path in stopping.written if path.exists()]
+        print_json({"command": name, **answer, "notes": said, "written": written, "next": next_})
+    elif next_:
+        console.print(f"Next: {next_}")
 
 
 def keep_what_is_compiled() -> None:
@@ -236,7 +251,7 @@ def progress(title: str) -> Iterator[Callable[..., None]]:
     """
     title_column, word_column = (TextColumn(f"{{task.{one}}}", markup=False) for one in ("description", "fields[word]"))
     columns = (title_column, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), word_column)
-    watched, over = console.is_terminal, Event()
+    watched, over = console.is_terminal and not console.quiet, Event()
     # A bar would leave an empty line behind. The time left follows from all that was done, as a fit may take minutes.
     bar = Progress(*columns, console=console, transient=True, disable=not watched, speed_estimate_period=86400.0)
     with bar:

@@ -359,8 +359,32 @@ def toml_text(value: object) -> str:
     '{ returned = ["no", ""] }'
     """
     if isinstance(value, Mapping):
-        pairs = ((key if _BARE.fullmatch(key) else toml_text(key), toml_text(one)) for key, one in value.items())
-        return "{ " + ", ".join(f"{key} = {one}" for key, one in pairs) + " }"
+        return "{ " + ", ".join(f"{_key(key)} = {toml_text(one)}" for key, one in value.items()) + " }"
     if isinstance(value, list):
         return f"[{', '.join(map(toml_text, value))}]"
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def toml_tables(document: Mapping[str, Any], within: Sequence[str] = ()) -> str:
+    """The tables of a document as TOML, each under its heading, without what is None.
+
+    >>> print(toml_tables({"my shop": {"k": 1, "colour": None, "deep": {"seed": 0}}}))
+    ["my shop"]
+    k = 1
+    <BLANKLINE>
+    ["my shop".deep]
+    seed = 0
+    <BLANKLINE>
+    """
+    parts: list[str] = []
+    for name, table in document.items():
+        if isinstance(table, Mapping):
+            values = {key: one for key, one in table.items() if not isinstance(one, Mapping) and one is not None}
+            heading = f"[{'.'.join(map(_key, [*within, name]))}]"
+            parts.append("\n".join([heading, *(f"{_key(key)} = {toml_text(one)}" for key, one in values.items()), ""]))
+            parts += filter(None, [toml_tables(table, [*within, name])])
+    return "\n".join(parts)
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else toml_text(name)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 
 from recsys_jax.config import Config, DeepConfig, Tell, WideConfig, parse_recipe, to_table
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.data.files import read_toml, toml_text
+from recsys_jax.data.files import read_toml, toml_tables
 from recsys_jax.data.splits import Fold, customer_folds
 from recsys_jax.errors import Diverged, InputError
 from recsys_jax.evaluation.queries import Queries, Scorer, Scores, attribute_rows
@@ -200,7 +200,7 @@ def configs_text(configs: Mapping[str, Config]) -> str:
     """The TOML that `read_configs` reads: a table of each recipe, without its seed and what is left to training.
 
     >>> print(configs_text({"few": WideConfig(own_l2=30.0, item_factors=4)}))
-    ["few"]
+    [few]
     recipe = "wide"
     own_l2 = 30.0
     item_factors = 4
@@ -208,12 +208,7 @@ def configs_text(configs: Mapping[str, Config]) -> str:
     output_dim = 64
     <BLANKLINE>
     """
-    tables = []
-    for name, config in configs.items():
-        values = {field: value for field, value in to_table(config).items() if field != "seed" and value is not None}
-        lines = [f"{field} = {toml_text(value)}" for field, value in values.items()]
-        tables.append("\n".join([f"[{toml_text(name)}]", *lines, ""]))
-    return "\n".join(tables)
+    return toml_tables({name: {**to_table(config), "seed": None} for name, config in configs.items()})
 
 
 # Hyper-parameter tuning

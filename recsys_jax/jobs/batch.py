@@ -264,6 +264,7 @@ def _write(source: Source, parts: Parts, out: Path, counts: Counts) -> None:
     else:
         side.unlink(missing_ok=True)
     made[0].replace(out)
+    stopping.written.update(dict.fromkeys([out, side] if counts.rejected else [out]))
     sync_folder(out.parent)
 
 

@@ -251,7 +251,7 @@ def test_a_split_is_measured_without_a_trained_run(tmp_path):
     assert "* No clear signal from attributes" in page
     written = {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()}
     names = ("metrics.json", "report.md", "results.csv", "results_by_segment.png")
-    assert written == {"report.html", "run.json", "set_aside.csv", *(f"hold-out/{name}" for name in names)}
+    assert written == {"report.html", "run.json", "run.toml", "set_aside.csv", *(f"hold-out/{name}" for name in names)}
     assert "* note: " in page
     assert "Asked: wide, as runs/shop has no model" in page
     assert json.loads((out / "hold-out" / "metrics.json").read_text())["split"] == "hold-out"

@@ -16,7 +16,7 @@ from command_line import done
 from recsys_jax import fit, load_dataset, load_model
 from recsys_jax.cli import compare, find
 from recsys_jax.cli import run as main_job
-from recsys_jax.console.terminal import parse
+from recsys_jax.console.options import parse
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.splits import Fold, hold_out_split, product_split
 from recsys_jax.errors import InputError
@@ -333,7 +333,7 @@ def test_a_comparison_is_written_before_it_is_told(folder, tmp_path, monkeypatch
     with pytest.raises(OSError, match="No space left"):
         run(folder, tmp_path, protocol="hold-out", configs=folder / "fixed.toml")
     names = {path.name for path in tmp_path.iterdir()}
-    assert names == {"comparison.csv", "comparison.json", "comparison.png", "report.md", "run.json"}
+    assert names == {"comparison.csv", "comparison.json", "comparison.png", "report.md", "run.json", "run.toml"}
 
 
 @pytest.mark.wild

@@ -12,6 +12,7 @@ from command_line import run, told
 
 from recsys_jax.cli import COMMANDS, find
 from recsys_jax.console import terminal
+from recsys_jax.console.options import parse
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,7 +37,7 @@ def test_the_first_of_two_words_lists_what_may_follow(group):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_has_help(name, capsys):
     with pytest.raises(SystemExit) as stop:
-        terminal.parse(*find([*name.split(), "--help"]))
+        parse(*find([*name.split(), "--help"]))
     assert stop.value.code == 0
     assert capsys.readouterr().out.startswith(f"usage: recsys-jax {name} ")
 
@@ -51,7 +52,7 @@ def test_each_command_has_help(name, capsys):
 )
 def test_help_behind_other_words_is_the_same(words, usage, capsys):
     with pytest.raises(SystemExit):
-        terminal.parse(*find(words.split()))
+        parse(*find(words.split()))
     assert capsys.readouterr().out.startswith(f"usage: recsys-jax {usage}")
 
 

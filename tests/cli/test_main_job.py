@@ -36,6 +36,7 @@ def test_the_main_job(job):
         "customers.json",
         "embedding_space.png",
         "loss.csv",
+        "run.toml",
         "model.json",
         next(out.glob("model-*.safetensors")).name,
         "persona_distribution.png",

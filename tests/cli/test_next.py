@@ -11,8 +11,8 @@ from command_line import done
 from conftest import write_mall
 
 from recsys_jax.cli import find
+from recsys_jax.console.options import parse
 from recsys_jax.console.places import made_customers
-from recsys_jax.console.terminal import parse
 
 MALL = Path(__file__).parents[2] / "data" / "amoremall"
 # Trains in a moment, and is measured and served like any other.

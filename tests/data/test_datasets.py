@@ -11,7 +11,7 @@ import pytest
 from command_line import done, run, told
 
 from recsys_jax import DeepConfig, InputError, Recommender, Schema, TrainedModel, cli, fit, load_dataset, save_model
-from recsys_jax.console.terminal import parse
+from recsys_jax.console.options import parse
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")

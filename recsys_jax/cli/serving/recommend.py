@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import tyro
 
 from recsys_jax import InputError, Recommender
+from recsys_jax.console.options import Common
 from recsys_jax.console.places import trained_runs
 from recsys_jax.console.recommendations import limits, nothing_left_out, shop_of, show
 from recsys_jax.console.terminal import console, note, print_json
@@ -20,7 +21,7 @@ from recsys_jax.serving.history import bought_again
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Common):
     """Recommends products to one customer of whom attributes are known."""
 
     run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
@@ -53,8 +54,12 @@ class Options:
     """Say why each is recommended: what attributes, popularity and rules add."""
     csv: Path | None = None
     """Write the list as CSV to this file, too."""
-    json: bool = False
-    """Print JSON instead of a table."""
+    lists = True
+    examples = (
+        "runs/amoremall age=32 gender=F skin_type=dry skin_concern=moisture",
+        "runs/amoremall skin_type=dry --top-n 5 --at-most brand=1 --explain",
+        "runs/shop --dataset shop --customer 00123 --categories Tea --json",
+    )
 
 
 def main(options: Options) -> None:

@@ -8,15 +8,16 @@ from typing import Annotated, Any
 import tyro
 
 from recsys_jax import InputError
+from recsys_jax.console.options import Common
 from recsys_jax.console.places import trained_runs
 from recsys_jax.console.recommendations import limits, nothing_left_out, shop_of
-from recsys_jax.console.terminal import console, progress
+from recsys_jax.console.terminal import answer, console, progress
 from recsys_jax.jobs.batch import rejected_file, score_file
 from recsys_jax.serving.history import BOUGHT
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Common):
     """Recommends products to every customer in a Parquet file, however many there are, or in a CSV file."""
 
     customers: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="CUSTOMERS")]]
@@ -50,6 +51,10 @@ class Options:
     """Write also what people know the products by: name, brand, category, price."""
     allow_unmatched: bool = False
     """Score even where more than one in ten of the purchases is the id of no product."""
+    examples = (
+        "customers.parquet out.parquet --run runs/shop --dataset shop",
+        "customers.csv out.csv --run runs/shop --top-n 5 --names --available stock.csv",
+    )
 
 
 def main(options: Options) -> None:
@@ -57,11 +62,12 @@ def main(options: Options) -> None:
     began = time.perf_counter()
     run, out = options.run or only_run(), options.out
     with progress("scoring (compiling first)") as bar:
-        own = ("customers", "out", "run", "dataset")
+        own = ("customers", "out", "run", "dataset", *vars(Common()))
         wanted: dict[str, Any] = {name: value for name, value in vars(options).items() if name not in own}
         wanted |= {"dataset": shop_of(options.dataset, run), "at_most": limits(options.at_most)}
         counts, before = score_file(options.customers, out, run, **wanted, progress=bar, tell=console.print)
     seconds = time.perf_counter() - began
+    answer["counts"] = vars(counts)
     if not counts.scored:
         why = "every row was rejected" if counts.rows else "there are no rows in the input"
         console.print(f"No customer was scored: {why}. {out.name} is empty.")

@@ -2,13 +2,15 @@
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from recsys_jax.console.options import Common
 from recsys_jax.console.places import made_customers
-from recsys_jax.console.terminal import console, note
+from recsys_jax.console.terminal import console, note, print_json
 from recsys_jax.data.files import read_file
 from recsys_jax.errors import InputError, require
 from recsys_jax.service.calls import Limits
@@ -20,7 +22,7 @@ TOKEN, LEAST = "RECSYS_JAX_TOKEN", 16
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Common):
     """Serves a run over HTTP, and takes each new model that is trained there."""
 
     run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
@@ -49,6 +51,12 @@ class Options:
     """The seconds between two looks for a new model."""
     drain: float = Settings.drain
     """The seconds that running requests have to end when the service does."""
+    lists = True
+    examples = (
+        "runs/amoremall",
+        "runs/shop --dataset shop --workers 2 --port 8080",
+        "runs/shop --host 0.0.0.0 --token-file token",
+    )
 
 
 def main(options: Options) -> None:
@@ -67,7 +75,9 @@ def main(options: Options) -> None:
         if settings.token is None and not loopback(listener):
             note(f"whoever reaches {where} can ask; --token-file FILE admits those alone who know its token")
         configure_log()
-        serve(settings, listener, options.workers, lambda: console.print(f"Serving {options.run} at {where}"))
+        ready = partial(print_json, {"serving": str(options.run), "at": where})
+        told = partial(console.print, f"Serving {options.run} at {where}")
+        serve(settings, listener, options.workers, ready if options.json else told)
 
 
 def _token(file: Path | None) -> str | None:

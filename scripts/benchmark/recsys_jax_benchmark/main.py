@@ -24,8 +24,9 @@ import tyro
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from recsys_jax.console.options import Common
 from recsys_jax.console.places import MALL
-from recsys_jax.console.terminal import console, errors, progress
+from recsys_jax.console.terminal import answer, console, errors, progress
 from recsys_jax.data.files import require_folder, write_file
 from recsys_jax.errors import InputError
 from recsys_jax_benchmark import process, scaling, scoring, serving, training
@@ -37,7 +38,7 @@ Part = Literal["training", "step", "seeds", "requests", "scoring", "jobs", "scal
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Common):
     """Training and scoring against PyTorch, NumPy and Faiss: same data, same threads, results checked equal first."""
 
     dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = MALL
@@ -56,6 +57,7 @@ class Options:
     """Where models and vectors live."""
     out: Path = Path("runs/benchmark.json")
     """The file for all figures."""
+    examples = ("", "--parts scoring requests --repeats 5", "--threads 2 --out runs/two-threads.json")
 
 
 def main(options: Options) -> str:
@@ -87,6 +89,7 @@ def _main(options: Options) -> str:
                     result[part] = _measure(part, options, limits, result["left_out"], folder, bar)
                 _show(part, options, result[part])
     write_file(options.out, json.dumps(result, indent=1) + "\n")
+    answer["figures"] = result
     console.print(f"Written to {options.out}: every repeat of all this")
     more = len(processors())
     return f"benchmark --threads {more}" if options.threads < more else "run"

@@ -10,8 +10,9 @@ from typing import Annotated
 import tyro
 
 from recsys_jax import InputError
+from recsys_jax.console.options import Common
 from recsys_jax.console.places import following, made_customers, open_dataset
-from recsys_jax.console.terminal import console, progress
+from recsys_jax.console.terminal import answer, console, progress
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.files import require_folder
@@ -19,7 +20,7 @@ from recsys_jax.storage.torch import published_schema
 
 
 @dataclass(frozen=True)
-class Options:
+class Options(Common):
     """Trains the PyTorch reference on the mall's data."""
 
     dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]]
@@ -32,6 +33,7 @@ class Options:
     """Passes over the purchases."""
     seed: int = 0
     """Everything random follows from it."""
+    examples = ("data/amoremall model.pth",)
 
 
 def main(options: Options) -> str:
@@ -56,6 +58,7 @@ def main(options: Options) -> str:
             raise InputError(f"{made}, {options.dataset}: the reference doesn't know the value {error}") from None
     brand_map = reference.brands(products)
     figures = reference.evaluate(model, customers, products, brand_map)
+    answer["training"] = {"loss": float(losses[-1]), "in-sample": {name: float(x) for name, x in figures.items()}}
     console.print(f"Loss {losses[-1]:.4f}; in-sample {', '.join(f'{name} {x:.3f}' for name, x in figures.items())}")
     reference.save(model, brand_map, options.checkpoint)
     console.print(f"Written: {options.checkpoint}")

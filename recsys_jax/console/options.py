@@ -1,0 +1,162 @@
+"""A command's options: from the command line, from a TOML file, and written down for the next time."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
+
+import tyro
+
+from recsys_jax.config import RECIPES, Config, Tell, parse_recipe, to_table
+from recsys_jax.data.files import read_toml, toml_tables, write_file
+from recsys_jax.errors import InputError, choices, require
+
+FILE = "run.toml"
+"""The file in a run's folder that has, by command, the options that repeat it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every command takes."""
+
+    config: Path | None = None
+    """A TOML file with this command's options, such as a run's run.toml, which repeats it; the command line wins."""
+    json: bool = False
+    """Print one JSON document instead of text; notes and progress go to the standard error."""
+    examples: ClassVar[tuple[str, ...]] = ()
+    """Command lines that --help shows, without the program and the command."""
+    lists: ClassVar[bool] = False
+    """Whether the command prints a list of its own as JSON."""
+
+
+_ONCE = {*(field.name for field in fields(Common)), "force", "resume", "yes"}  # what is meant for one time alone
+
+
+def parse(
+    main: Callable[..., str | None], name: str, arguments: Sequence[str], tell: Tell = lambda sentence: None
+) -> Any:
+    """The `options` of a command's `main`, from the arguments: they stand before, between or after its words.
+
+    What they leave out is taken from the file after `--config`; `tell` is called with a line on former names there.
+    """
+    options = get_type_hints(main, include_extras=True)["options"]
+    arguments = getattr(options, "translate", list)(arguments)  # replaces former names
+    asks = not {"-h", "--help"}.isdisjoint(arguments)
+    if asks:  # beside words that stand there already, they would not be listed
+        arguments = [*(word for word in arguments if word in RECIPES), "--help"]
+    file = None if asks else _last(arguments, "--config")
+    default: dict[str, Any] = {} if file is None else {"default": _read(options, name, Path(file), tell)}
+    style = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
+    try:
+        return tyro.cli(options, prog=f"recsys-jax {name}", args=arguments, config=style, **default)
+    except SystemExit:
+        if asks and options.examples:
+            print("\n".join(["examples:", *(f"  recsys-jax {name} {one}".rstrip() for one in options.examples)]))
+        raise
+
+
+def _last(arguments: Sequence[str], option: str) -> str | None:
+    """What was last said for an option, as the next word or behind a sign."""
+    found, words = None, iter(arguments)
+    for word in words:
+        if word == option:
+            found = next(words, None)
+        elif word.startswith(f"{option}="):
+            found = word.partition("=")[2]
+    return found
+
+
+def _read(options: type[Common], name: str, path: Path, tell: Tell) -> Common:
+    """The options that a file has under the command's name; of `train`, also the table of a recipe alone.
+
+    Raises `InputError` for a file without them, and for what no option takes.
+    """
+    content, hints = read_toml(path), get_type_hints(options)
+    values: dict[str, Any] = {}
+    takes_recipe = is_dataclass(next(iter(get_args(hints.get("recipe"))), None))
+    table = content.get(name)
+    if table is None and takes_recipe:
+        from recsys_jax.evaluation.methods import read_config
+
+        values["recipe"] = read_config(path, tell)
+    else:
+        require(isinstance(table, Mapping), f"{path}: [{name}]", table, "a table with this command's options")
+        allowed = [field.name for field in fields(options) if field.name != "config"]
+        for key, found in content[name].items():
+            field, where = key.replace("-", "_"), f"{path}, [{name}]"
+            if field not in allowed:
+                raise InputError(f"{where}: found the option {key!r}; allowed: {choices(allowed, limit=99)}")
+            if field == "recipe" and takes_recipe:
+                values[field] = parse_recipe(found, f"{path}, [{name}.{key}]", tell)
+                continue
+            try:
+                values[field] = _fitting(hints[field], found)
+            except ValueError:
+                require(False, f"{where}: {key}", found, " or ".join(_named(hints[field])))
+    return options(**{field.name: tyro.MISSING for field in fields(options) if _required(field)} | values)
+
+
+def _required(field: Field[Any]) -> bool:
+    return field.default is MISSING and field.default_factory is MISSING
+
+
+def _fitting(hint: Any, found: object) -> object:
+    """A TOML value as an option of that type has it. Raises `ValueError` where it does not fit."""
+    kind, inner = get_origin(hint), get_args(hint)
+    if kind in (Union, UnionType):
+        for one in inner:
+            with suppress(ValueError):
+                return _fitting(one, found)
+    elif kind is tuple and isinstance(found, list):
+        return tuple(_fitting(inner[0], one) for one in found)
+    elif kind is Literal and found in inner:
+        return found
+    elif hint is Path and isinstance(found, str):
+        return Path(found)
+    elif hint is float and type(found) is int:
+        return float(found)
+    elif type(found) is hint:
+        return found
+    raise ValueError
+
+
+def _named(hint: Any) -> Iterator[str]:
+    """What an option of that type takes, in words."""
+    kind, inner = get_origin(hint), get_args(hint)
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
+    if kind in (Union, UnionType):
+        for one in inner:
+            yield from _named(one)
+    elif kind is tuple:
+        yield f"a list of which each is {' or '.join(_named(inner[0]))}"
+    elif kind is Literal:
+        yield choices(inner)
+    elif hint is not NoneType:
+        yield words[hint]
+
+
+def remember(name: str, options: Common, folder: Path) -> None:
+    """Writes the command and its options into the folder's run.toml, beside the other commands there."""
+    path = folder / FILE
+    tables: dict[str, dict[str, Any]] = {}
+    with suppress(InputError):  # what is no longer TOML repeats nothing
+        tables = {title: table for title, table in read_toml(path).items() if isinstance(table, dict)}
+    tables[name] = {field: _plain(value) for field, value in vars(options).items() if field not in _ONCE}
+    said = (
+        "# What was run here. recsys-jax COMMAND --config FILE, with this file, runs it again; paths are as they were\n"
+        f"# typed, from the folder where it was run. Written by recsys_jax {version('recsys_jax')}.\n\n"
+    )
+    write_file(path, said + toml_tables(tables))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, Config):
+        return to_table(value)
+    if is_dataclass(value):  # the dataset's own recipe, which a file names by leaving it out
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,91 @@
+"""With --json, the standard output is one document, whatever the command; and run.toml repeats what was run."""
+
+import json
+
+import pytest
+from command_line import done, run
+from conftest import write_mall
+
+pytestmark = pytest.mark.wild
+
+QUICK = ("deep", "--epochs", 2)
+
+
+def document(*words, cwd):
+    return json.loads(done(*words, "--json", cwd=cwd).stdout)
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A folder with the mall, and what a training of it said and wrote."""
+    cwd = tmp_path_factory.mktemp("json")
+    write_mall(cwd / "mall")
+    return cwd, document("train", "mall", *QUICK, cwd=cwd)
+
+
+def test_a_training(shop):
+    cwd, said = shop
+    assert said["command"] == "train"
+    assert said["data"] == {"products": 8, "customers": 10, "purchases": 10}
+    assert said["training"]["recipe"]["epochs"] == len(said["training"]["losses"]) == 2
+    assert {"runs/mall/model.json", "runs/mall/run.toml", "runs/mall/loss.csv"} <= set(said["written"])
+    assert all((cwd / path).is_file() for path in said["written"])
+    assert said["next"].endswith("evaluate mall")
+
+
+def test_an_evaluation_has_what_is_written(shop):
+    cwd, _ = shop
+    said = document("evaluate", "mall", "--protocol", "in-sample", cwd=cwd)
+    written = json.loads((cwd / "runs" / "mall" / "in-sample" / "metrics.json").read_text("utf-8"))
+    assert said["in-sample"] == {"finding": said["in-sample"]["finding"], **written}
+    assert "MRR" in said["in-sample"]["finding"]
+
+
+def test_a_comparison_and_its_notes(shop):
+    cwd, _ = shop
+    (cwd / "few.toml").write_text('[few]\nrecipe = "wide"\nitem_factors = 1\n', "utf-8")
+    said = document("compare", "mall", "--configs", "few.toml", "--folds", 2, "--seeds", 1, cwd=cwd)
+    assert "few" in said["comparison"]["recipes"]
+    assert (cwd / "runs/mall/comparison/cross-validation/run.toml").is_file()
+
+
+def test_files_that_are_made(shop):
+    cwd, _ = shop
+    said = document("torch", "export", "runs/mall", "model.pth", cwd=cwd)
+    assert said["command"] == "torch export"
+    assert said["written"] == ["model.pth"]
+    made = document("dataset", "synthetic", "--out", "made", cwd=cwd)
+    assert "made/products.json" in made["written"]
+    assert made["next"].endswith("run made")
+
+
+def test_customers_that_are_scored(shop):
+    cwd, _ = shop
+    rows = ["user_id,age,gender,skin_type,skin_concern", "a,30,F,dry,moisture", "b,30,F,dry,x"]
+    (cwd / "c.csv").write_text("\n".join(rows), "utf-8")
+    said = document("score", "c.csv", "o.csv", "--run", "runs/mall", cwd=cwd)
+    assert said["counts"]["rows"] == 2
+    assert said["counts"]["rejected"] == 1
+    assert set(said["written"]) == {"o.csv", "o.rejected.csv"}
+
+
+def test_a_mistake_is_a_sentence_and_no_document(shop):
+    cwd, _ = shop
+    result = run("evaluate", "absent", "--json", cwd=cwd)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("error: ")
+    assert done("runs", cwd=cwd).stdout  # and the next command prints again
+
+
+def test_the_file_of_a_run_repeats_it(shop):
+    """To the same bytes, into another folder; an evaluation likewise."""
+    cwd, _ = shop
+    before = (cwd / "runs" / "mall" / "model.json").read_bytes()
+    done("train", "--config", "runs/mall/run.toml", "--run", "runs/again", cwd=cwd)
+    assert (cwd / "runs" / "again" / "model.json").read_bytes() == before
+    done("evaluate", "mall", "--protocol", "hold-out", "--folds", 3, "--k", 2, "--run", "runs/again", cwd=cwd)
+    measured = cwd / "runs" / "again" / "hold-out" / "metrics.json"
+    first = measured.read_bytes()
+    measured.unlink()
+    done("evaluate", "--config", "runs/again/run.toml", cwd=cwd)
+    assert measured.read_bytes() == first
