@@ -37,7 +37,7 @@ def command_lines(text: str) -> list[str]:
         named = words[0] in cli.COMMANDS or " ".join(words[:2]) in cli.COMMANDS
         if span.startswith("recsys-jax ") or (named and any(word.startswith("-") for word in words)):
             lines.append(span)
-    return [line.split(" #")[0] for line in lines]
+    return [re.split(r" [#|] ?", line)[0] for line in lines]
 
 
 def whole(line: str) -> list[str]:
@@ -64,7 +64,7 @@ def test_every_command_line_parses(name, line):
         if "--config" in options:  # a file that is not here
             place = options.index("--config")
             del options[place : place + 2]
-        if options:  # else it is named, and not called
+        if options and options[-1] != "--help":  # else it is named, and not called
             parse(main, command, options)
 
 
@@ -124,11 +124,16 @@ def test_the_files_that_the_layout_names_are_in_their_rooms():
 
 
 @pytest.mark.parametrize("name", [name for name, text in TEXT.items() if "```toml" in text])
-def test_recipes_in_toml_are_read(name):
+def test_recipes_in_toml_are_read(name, tmp_path):
+    """And the options of commands."""
     for language, content in FENCED.findall(TEXT[name]):
         if language == "toml":
             for title, table in tomllib.loads(content).items():
-                if isinstance(table, dict) and "recipe" in table:
+                if title in cli.COMMANDS:
+                    (tmp_path / "my.toml").write_text(content, "utf-8")
+                    main, command, _ = cli.find([title])
+                    parse(main, command, ["--config", str(tmp_path / "my.toml")], pytest.fail)
+                elif isinstance(table, dict) and "recipe" in table:
                     parse_recipe(table, title, tell=pytest.fail)
 
 
