@@ -6,7 +6,6 @@ whatever the errors, and only these are scored in full.
 """
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -26,7 +25,8 @@ class SingleSearch:
 
     def __init__(self, products: Float32[np.ndarray, "p d"], *, quantised_from: int = QUANTISED_FROM) -> None:
         self._products = np.ascontiguousarray(products)
-        self._quantise = len(products) >= quantised_from and products.shape[1] <= QUANTISED_DIMENSIONS
+        fits = len(products) >= quantised_from and products.shape[1] <= QUANTISED_DIMENSIONS
+        self._quantised = self._bytes() if fits else None
 
     def __call__(
         self,
@@ -40,7 +40,7 @@ class SingleSearch:
 
         Without the rows `exclude`, and of the `allowed` products alone. Where fewer than k remain, fewer come back.
         """
-        rows = self._candidates(customer, k + len(exclude), allowed) if self._quantise else None
+        rows = self._candidates(customer, k + len(exclude), allowed) if self._quantised else None
         values = (self._products if rows is None else self._products[rows]) @ customer
         if allowed is not None:
             values[~(allowed if rows is None else allowed[rows])] = -np.inf
@@ -54,6 +54,7 @@ class SingleSearch:
         self, customer: Float32[np.ndarray, " d"], k: int, allowed: Bool[np.ndarray, " p"] | None
     ) -> Int[np.ndarray, " m"] | None:
         """The rows that can be among the best k; None where that would be too many to be worth it."""
+        assert self._quantised is not None
         numbers, scale, errors = self._quantised
         near = np.asarray(_dot(numbers, scale * customer))[: len(self._products)]
         if allowed is not None:
@@ -64,8 +65,7 @@ class SingleSearch:
         rows = np.flatnonzero(near >= _reached(near, k) - 2 * error)
         return rows if len(rows) < len(near) // 16 else None
 
-    @cached_property
-    def _quantised(self) -> tuple[Int8[Array, "d n"], Float32[np.ndarray, " d"], Float32[np.ndarray, " d"]]:
+    def _bytes(self) -> tuple[Int8[Array, "d n"], Float32[np.ndarray, " d"], Float32[np.ndarray, " d"]]:
         """The products as bytes times a scale per dimension, and the greatest error of each dimension."""
         total, dimensions = self._products.shape
         scale = np.maximum(np.abs(self._products).max(axis=0), 1e-30) / np.float32(127)

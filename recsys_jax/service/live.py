@@ -81,7 +81,7 @@ class Live:
             )
             if model_of(source.run) == fingerprint:  # else another one came meanwhile
                 break
-        warm(rec, self.limits)
+        rec.warmup(self.limits.rows, top_n=min(self.limits.top_n, 8), lists_and_reasons=True)
         return Loaded(rec, fingerprint, written, openapi.document(rec, self.limits, fingerprint, token=self._token))
 
     def look(self) -> bool:
@@ -109,14 +109,3 @@ class Live:
         """Looks that often, until it is over."""
         while not over.wait(seconds):
             self.look()
-
-
-def warm(rec: Recommender, limits: Limits) -> None:
-    """Computes beforehand what requests share, and compiles what batches need: no request waits for it."""
-    first, person = rec.product_ids[0], openapi.somebody(rec)
-    rec.similar(first)
-    rec.customers_like(first)
-    with suppress(InputError):  # two features of one column may allow no value that is made up
-        rec.recommend(attributes=person, diversity=0.5, explain=True)
-        rec.recommend(attributes=person, at_most=dict.fromkeys(rec.columns, 1))
-    rec.warmup(limits.rows, top_n=min(limits.top_n, 8))

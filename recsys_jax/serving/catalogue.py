@@ -107,7 +107,7 @@ class Catalogue:
     def extended(self, new: "Catalogue") -> "Catalogue":
         """These products, then the new ones, with the same cached properties computed."""
         ids = self.ids + new.ids
-        return self._prepared(
+        found = self._prepared(
             Catalogue(
                 self.model,
                 {name: [*column, *new.rows[name]] for name, column in self.rows.items()},
@@ -123,13 +123,15 @@ class Catalogue:
                 max(self.room, _roomy(len(ids))),
             )
         )
+        self.traits.with_more(new.traits, found.traits)
+        return found
 
     def without(self, rows: Sequence[int]) -> "Catalogue":
         """The products but those of the given rows, with the same cached properties computed."""
         left = np.delete(np.arange(len(self.ids)), rows)
         ids = tuple(self.ids[row] for row in left)
         number = {product_id: row for row, product_id in enumerate(ids)}
-        return self._prepared(
+        found = self._prepared(
             Catalogue(
                 self.model,
                 {name: [column[row] for row in left.tolist()] for name, column in self.rows.items()},
@@ -145,6 +147,8 @@ class Catalogue:
                 self.room,
             )
         )
+        self.traits.with_some(left, found.traits)
+        return found
 
     def _prepared(self, other: "Catalogue") -> "Catalogue":
         for prepared in ("search", "on_device"):

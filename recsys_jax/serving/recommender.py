@@ -254,7 +254,15 @@ class Recommender(Stock):
         added = (np.where(products < 0, np.float32(np.nan), one) for one in (boosts, catalogue.bias[products]))
         return Ranking(products, np.clip((1.0 + cosines) / 2.0, 0.0, 1.0), *added)
 
-    def warmup(self, batch: int = 1, *, top_n: int = 3, exclusions: int = 0, categories: bool = False) -> None:
+    def warmup(
+        self,
+        batch: int = 1,
+        *,
+        top_n: int = 3,
+        exclusions: int = 0,
+        categories: bool = False,
+        lists_and_reasons: bool = False,
+    ) -> None:
         """Compiles in advance what `recommend` and `recommend_batch` need, so that no request waits for it.
 
         Batches are padded to powers of two up to 4,096 and larger ones are split, so ten programs serve all sizes.
@@ -264,8 +272,12 @@ class Recommender(Stock):
             top_n: the largest `top_n`.
             exclusions: the most excluded products of a customer; 0: none.
             categories: whether requests may name categories.
+            lists_and_reasons: whether requests may name rules of lists, or ask for reasons or similar products, for
+                which the whole catalogue is read, once.
         """
         catalogue = self._catalogue
+        if lists_and_reasons:
+            catalogue.traits.prepare()
         k = Wanted(top_n).plan(catalogue, "warmup()").k
         # A blank customer: what is compiled depends on shapes alone.
         customer, met = self._tower(self.model.customers.blank(1)), np.zeros((1, len(self.boosts)), bool)

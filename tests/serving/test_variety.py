@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 from list_by_hand import by_hand
 
-from recsys_jax import InputError, Recommender
+from recsys_jax import InputError, Recommender, TrainedModel
 from recsys_jax.serving.boosts import read_boosts
 from recsys_jax.serving.traits import Traits
 
 DRY = {"age": 32, "gender": "F", "skin_type": "dry", "skin_concern": "moisture"}
 OILY = {"age": 45, "gender": "M", "skin_type": "oily", "skin_concern": "texture"}
+SERUM = {"product_id": "n1", "product_name": "New", "brand_name": "Isul", "category": 97, "price": 46000}
+FILM = {"film": "f9", "studio": "New", "genres": "Comedy|Drama|Crime|Opera", "year": 1999}
 WISHES = [
     {"diversity": 0.3},
     {"diversity": 1.0},
@@ -130,6 +132,42 @@ def test_a_column_is_what_its_name_says(model_of):
     assert (
         len(set(Recommender(model)._catalogue.traits.codes("brand")[:, 0])) == 4
     )  # the role, where there is no such column
+
+
+@pytest.mark.parametrize(("shop", "new"), [("mall", SERUM), ("films", FILM)])
+def test_products_that_come_and_go_are_all_that_is_read_of_the_catalogue(model_of, monkeypatch, shop, new):
+    """And what is known then is what reading all of it would tell, with values and several of them that nobody had."""
+    rec = Recommender(model_of(shop, "wide"))
+    rec.warmup(lists_and_reasons=True)
+    read = []
+    coded, parts = Traits._coded, TrainedModel.popularity_parts
+
+    def counted(self, column, known):
+        read.append(len(self.bias))
+        return coded(self, column, known)
+
+    def counted_parts(self, table):
+        read.append(len(table))
+        return parts(self, table)
+
+    monkeypatch.setattr(Traits, "_coded", counted)
+    monkeypatch.setattr(TrainedModel, "popularity_parts", counted_parts)
+    rec.add_products([new])
+    rec.remove_products([rec.product_ids[2]])
+    known = rec._catalogue.traits
+    told = [known.codes(name) for name in known.columns], known.popularity, known.likeness
+    assert {*read} == {1}
+    fresh = Traits(rec.model, known.rows, known.embeddings, known.bias)
+    for one, name in zip(told[0], known.columns, strict=True):
+        other = fresh.codes(name)
+        np.testing.assert_array_equal(one < 0, other < 0)
+        pairs = {*zip(one.ravel(), other.ravel(), strict=True)}
+        assert len(pairs) == len({mine for mine, _ in pairs}) == len({its for _, its in pairs})  # one by one
+    assert told[1].keys() == fresh.popularity.keys()
+    for name, part in fresh.popularity.items():
+        np.testing.assert_allclose(told[1][name], part, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(told[2], fresh.likeness)
+    np.testing.assert_array_equal(known.centre, fresh.centre)
 
 
 @pytest.mark.parametrize(
