@@ -47,7 +47,9 @@ browser: $(VENV)/.dev
 # The version stands in the title and in the path.
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 docs: $(VENV)/.dev
+	@echo "Building the site, which takes a minute"
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --conf-dir docs/site --doctree-dir build/doctrees . build/docs/$(VERSION)
+	@echo "The site is in build/docs/$(VERSION): open index.html there in a browser"
 
 # A folder for each git tag whose sources have a site, and a list of them. Docstrings are those of the tag.
 docs-of-tags: $(VENV)/.dev

@@ -134,11 +134,11 @@ def main(options: Options) -> str:
             f"{FOUND} has what the same tuning finds with all customers"
         )
     page += [f"* note: {one}" for one in dataset.notes]
-    page += _page(result, split.title, counted)
+    if honest is not None:  # first, as the first sentence is of it
+        page += _page(honest, f"{split.title}, without the leak", counted)
+    page += _page(result, split.title if made is None else f"{split.title}, with the leak", counted)
     if made is not None:
         page.append("* Personas were derived from the review of the very purchase that is asked for.")
-    if honest is not None:
-        page += _page(honest, f"{split.title}, without the leak", counted)
     page += [f"* {sentence}" for sentence in problems]
     seconds = time.perf_counter() - began
     document = {
@@ -172,7 +172,11 @@ def main(options: Options) -> str:
     tables.say(headline)
     best = next(row.method for row in ranked.rows if row.method in recipes)
     baseline = next(row.method for row in ranked.rows if row.method in others)
-    tables.beside(best, baseline, {row.method: row.means[METRICS[0]] for row in ranked.rows}, ranked.difference)
+    for shown in (ranked,) if honest is None or not peers else (ranked, result):
+        if shown is not ranked:
+            tables.say("With the leak, as the other recommenders were asked:")
+        mrr = {row.method: row.means[METRICS[0]] for row in shown.rows}
+        tables.beside(best, baseline, mrr, shown.difference, [peer for peer in peers if peer in mrr])
     for sentence in problems:
         tables.say(f"* {sentence}", "  ")
     if options.full:
@@ -193,6 +197,8 @@ def _tune(dataset: Dataset, options: Options, path: Path) -> None:
 
 def _check(options: Options) -> None:
     require(options.tune >= 0, "tune", options.tune, "0 or more")
+    if options.tune and find_spec("optuna") is None:  # told now, not when all else is measured
+        raise ModuleNotFoundError(name="optuna")
     peers, new_products = ", ".join(options.peers), options.protocol == "new-products"
     if peers and find_spec("recsys_jax_benchmark") is None:
         raise InputError(

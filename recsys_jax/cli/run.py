@@ -35,7 +35,7 @@ from recsys_jax.console.places import (
 from recsys_jax.console.recommendations import show as show_recommended
 from recsys_jax.console.reports import draw, write
 from recsys_jax.console.tables import Grid, Page, plus_minus, say, show, write_page
-from recsys_jax.console.terminal import console, note, progress, renamed
+from recsys_jax.console.terminal import console, note, note_at_end, progress, renamed
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import Language, write_file
 from recsys_jax.data.values import split_keys
@@ -127,6 +127,7 @@ def main(options: Options) -> str:
     _stage(f"Evaluation: {own.recipe} beside {other.recipe} and baselines")
     show(_evaluated(dataset, run, opened, made, own, other, options))
     _samples(run, opened)
+    note_at_end()  # before the last sentences, which lead to the next command
     remember("run", replace(options, dataset=dataset, run=run), run)
     say(
         f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}: open report.html in a browser; all "

@@ -57,10 +57,10 @@ def main(options: Options) -> str | None:
     measured = {_name(one, options.folder): one["held_out"] for one in found if one["held_out"]}
     if measured:
         protocols = ", ".join(dict.fromkeys(held["protocol"] for held in measured.values()))
-        say(f"MRR held out ({protocols}), ± half of the 95 % interval. The best baseline is")
+        say(f"MRR held out ({protocols}), ± half of the 95 % interval")
     for best in dict.fromkeys(held["baseline"]["name"] for held in measured.values()):
         of = (name for name, held in measured.items() if held["baseline"]["name"] == best)
-        say(f"* {best}: {', '.join(of)}", "  ")
+        say(f"* best baseline {best}: {', '.join(of)}", "  ")
     for one in found:
         if one["problem"]:
             say(one["problem"])

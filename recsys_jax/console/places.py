@@ -17,7 +17,7 @@ from recsys_jax.data.tables import SetAside
 from recsys_jax.errors import InputError, require
 from recsys_jax.personas.customers import read_reviews
 from recsys_jax.storage import runs
-from recsys_jax.storage.artifacts import MODEL, save_model
+from recsys_jax.storage.artifacts import MODEL, holds, save_model
 from recsys_jax.storage.jobs import only_process
 
 if TYPE_CHECKING:
@@ -210,8 +210,8 @@ def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.
 
 
 def write_model(model: "TrainedModel", run: Path, dataset: Path) -> None:
-    """Writes the model and its losses into the run folder; first, what was said of the one that it replaces goes."""
-    if {path.name for path in runs.forget(run)} - {"loss.csv"}:
+    """Writes the model and its losses into the run folder; first, what was said of another one that was there goes."""
+    if not holds(run, model) and {path.name for path in runs.forget(run)} - {"loss.csv"}:
         console.print("Removed the evaluation of the model that was here before")
     written = [path.name for path in save_model(model, run)]
     if len(model.losses):

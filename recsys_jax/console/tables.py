@@ -84,9 +84,16 @@ def say_notes(notes: Sequence[str], folder: Path) -> None:
         console.print((line if len(line) <= room else line[: room - 2].rstrip() + " …") + more)
 
 
-def beside(ours: str, baseline: str, mrr: Mapping[str, Interval], difference: Callable[[str, str], Interval]) -> None:
-    """Prints a method beside the best baseline and chance: a line each, and how these stand to it."""
-    shown = {ours: ours[:NAME], baseline: f"{baseline[: NAME - 7]} (best)", "random": "chance"}
+def beside(
+    ours: str,
+    baseline: str,
+    mrr: Mapping[str, Interval],
+    difference: Callable[[str, str], Interval],
+    others: Sequence[str] = (),
+) -> None:
+    """Prints a method beside others, the best baseline and chance: a line each, and how these stand to it."""
+    shown = {name: name[:NAME] for name in (ours, *others)}
+    shown |= {baseline: f"{baseline[: NAME - 7]} (best)", "random": "chance"}
     width = max(map(len, shown.values()))
     for name, called in shown.items():
         found = f"MRR {mrr[name].mean:.4f} ({figure(mrr[name].low)} to {figure(mrr[name].high)})"

@@ -36,10 +36,11 @@ EXTRAS = {
 def not_installed(error: ModuleNotFoundError) -> str:
     """A sentence on a package that is missing."""
     package = (error.name or "").partition(".")[0]
-    extra = f"[{EXTRAS[package]}]" if package in EXTRAS else ""
+    if package in EXTRAS:
+        return f"error: {package} is not installed; {sys.executable} -m pip install 'recsys_jax[{EXTRAS[package]}]'"
     return (
         f"error: {package} is not installed for {sys.executable}. After `make run`, the Python to use is "
-        f".venv/bin/python; elsewhere, pip install 'recsys_jax{extra}'"
+        f".venv/bin/python; elsewhere, pip install recsys_jax"
     )
 
 

@@ -24,6 +24,7 @@ from recsys_jax.data.files import (
     is_sealed,
     only_writer,
     open_file,
+    read_file,
     read_json,
     sealed,
     write_file,
@@ -89,6 +90,26 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
     begins = beginning(folder)
     if (folder / MODEL).exists() and not begins:
         raise InputError(f"{folder / MODEL}: found a file that is no model; allowed: a folder without one")
+    content, name, text = _encoded(model, f"{folder}: a model that can't be saved")
+    with only_writer(folder):
+        write_file(folder / name, content)
+        write_file(folder / MODEL, text)
+        for entry in folder.iterdir():
+            former = entry.name == _FORMER and f'"{_FORMER}": "'.encode() in begins
+            if former or (_OURS.fullmatch(entry.name) and entry.name != name):
+                with suppress(OSError):  # where a file that is open can't go, the next save removes it
+                    entry.unlink()
+    return folder / MODEL, folder / name
+
+
+def holds(folder: Path, model: TrainedModel) -> bool:
+    """Whether `save_model` would write what is there."""
+    _, _, text = _encoded(model, str(folder))
+    return (folder / MODEL).exists() and read_file(folder / MODEL, inside=folder) == text.encode()
+
+
+def _encoded(model: TrainedModel, where: str) -> tuple[bytes, str, str]:
+    """The tensors of a model, the name of their file, and what stands in `model.json`."""
     leaves = {
         **validation.flatten(model.variables),
         **validation.popularity_tensors(model.popularity),
@@ -98,7 +119,6 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
         "losses": model.losses,
     }
     tensors = {name: np.array(leaf, order="C") for name, leaf in leaves.items()}
-    where = f"{folder}: a model that can't be saved"
     validation.check_catalogue(model.schema, model.product_ids, model.product_rows, where)
     described = model.config, model.customers, model.products, len(model.product_ids)
     shapes = validation.shapes_of(tensors)
@@ -122,16 +142,7 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
         "product_ids": list(model.product_ids),
         "product_rows": {column: list(values) for column, values in model.product_rows.items()},
     }
-    text = json.dumps(document, indent=1, default=_plain) + "\n"
-    with only_writer(folder):
-        write_file(folder / name, content)
-        write_file(folder / MODEL, sealed(text))
-        for entry in folder.iterdir():
-            former = entry.name == _FORMER and f'"{_FORMER}": "'.encode() in begins
-            if former or (_OURS.fullmatch(entry.name) and entry.name != name):
-                with suppress(OSError):  # where a file that is open can't go, the next save removes it
-                    entry.unlink()
-    return folder / MODEL, folder / name
+    return content, name, sealed(json.dumps(document, indent=1, default=_plain) + "\n")
 
 
 def load_model(folder: str | Path, *, tell: Callable[[str], None] = lambda sentence: None) -> TrainedModel:
