@@ -18,8 +18,8 @@ GRACE = 1.5
 # The last: the terminal was closed.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
-written: dict[Path, None] = {}
-"""The files that this process wrote, in that order."""
+written: dict[Path, bool] = {}
+"""The files that this process wrote, in that order, and whether another one was there before."""
 unfinished: set[Path] = set()
 """The files that go when the process ends: those that are being written under another name, and locks."""
 

@@ -112,6 +112,14 @@ def remark(sentence: str) -> None:
     console.print(f"note: {sentence}")
 
 
+def written(*paths: Path) -> str:
+    """Which files were written, and of each whether it took another one's place."""
+    told = [
+        f"{path} (in place of the one that was there)" if stopping.written.get(path) else str(path) for path in paths
+    ]
+    return f"Written: {', '.join(told)}"
+
+
 at_end: dict[str, Callable[[], str]] = {}
 """What a command notes after all else, by what it is on: a sentence, made then."""
 
@@ -174,8 +182,8 @@ def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]
     note_at_end()
     next_ = f"{program()} {then}" if then else None
     if options.json and not options.lists:
-        written = [str(path) for path in stopping.written if path.exists()]
-        print_json({"command": name, **answer, "notes": said, "written": written, "next": next_})
+        there = [str(path) for path in stopping.written if path.exists()]
+        print_json({"command": name, **answer, "notes": said, "written": there, "next": next_})
     elif next_:
         console.print(f"Next: {next_}")
 

@@ -63,8 +63,8 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
             write(stream)
             stream.flush()
             os.fsync(stream.fileno())
+        stopping.written.setdefault(path, path.exists())
         temporary.replace(path)
-        stopping.written[path] = None
         sync_folder(path.parent)
     except OSError as error:
         if error.errno not in (ENOSPC, EDQUOT, EFBIG):

@@ -259,12 +259,13 @@ def _write(source: Source, parts: Parts, out: Path, counts: Counts) -> None:
                                 write(table)
 
     replace_file(made[0], lambda best: replace_file(made[1], lambda rejected: copy(best, rejected)))
+    for path in (out, side) if counts.rejected else (out,):
+        stopping.written.setdefault(path, path.exists())
     if counts.rejected:
         made[1].replace(side)
     else:
         side.unlink(missing_ok=True)
     made[0].replace(out)
-    stopping.written.update(dict.fromkeys([out, side] if counts.rejected else [out]))
     sync_folder(out.parent)
 
 

@@ -77,7 +77,7 @@ class Explainer:
             reasons = sorted((one for one in reasons if one["adds"]), key=lambda one: -abs(one["adds"]))
             words = [f"{self._words(one)}: {one['adds']:+.2f}" for one in reasons if abs(one["adds"]) >= SHOWN]
             total = sum(one["adds"] for one in reasons)
-            because = "; ".join(words[:MOST])
+            because = "; ".join(words[:MOST]) or f"nothing adds or takes away {SHOWN} or more"
             found.append({"above_average": total, "unit": self.unit, "reasons": reasons, "because": because})
         return found
 

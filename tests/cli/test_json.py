@@ -69,6 +69,13 @@ def test_customers_that_are_scored(shop):
     assert set(said["written"]) == {"o.csv", "o.rejected.csv"}
 
 
+def test_what_takes_the_place_of_a_file_is_told(shop):
+    cwd, _ = shop
+    for told in ("Written: list.csv\n", "Written: list.csv (in place of the one that was there)\n"):
+        known = ("age=30", "gender=F", "skin_type=dry", "skin_concern=moisture")
+        assert told in done("recommend", "runs/mall", *known, "--csv", "list.csv", cwd=cwd).stdout
+
+
 def test_a_mistake_is_a_sentence_and_no_document(shop):
     cwd, _ = shop
     result = run("evaluate", "absent", "--json", cwd=cwd)
