@@ -1,7 +1,5 @@
 """The manuals speak of what exists: every command line parses, every path, name, module and link leads somewhere."""
 
-import ast
-import importlib
 import re
 import shlex
 import subprocess
@@ -105,15 +103,6 @@ def test_every_link_leads_somewhere(name):
             assert not anchor or anchor in anchors(path.read_text("utf-8")), link
 
 
-@pytest.mark.parametrize("name", [name for name, text in TEXT.items() if "```python" in text])
-def test_what_the_examples_import_exists(name):
-    for language, content in FENCED.findall(TEXT[name]):
-        for node in ast.walk(ast.parse(content)) if language == "python" else ():
-            if isinstance(node, ast.ImportFrom):
-                module = importlib.import_module(node.module or "")
-                assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
-
-
 def test_the_files_that_the_layout_names_are_in_their_rooms():
     tree = TEXT["README.md"].split("## Layout")[1].split("```")[1]
     for line in tree.split("recsys_jax/\n")[1].split("\nscripts/")[0].splitlines():
@@ -121,20 +110,6 @@ def test_the_files_that_the_layout_names_are_in_their_rooms():
         room = ROOT / "recsys_jax" / (first if first.endswith("/") else ".")
         files = [word for word in (one.strip("(),;") for one in [first, *said]) if word.endswith(".py")]
         assert [file for file in files if not (room / file).is_file()] == [], line
-
-
-@pytest.mark.parametrize("name", [name for name, text in TEXT.items() if "```toml" in text])
-def test_recipes_in_toml_are_read(name, tmp_path):
-    """And the options of commands."""
-    for language, content in FENCED.findall(TEXT[name]):
-        if language == "toml":
-            for title, table in tomllib.loads(content).items():
-                if name == "docs/commands.md":
-                    (tmp_path / "my.toml").write_text(content, "utf-8")
-                    main, command, _ = cli.find([title])
-                    parse(main, command, ["--config", str(tmp_path / "my.toml")], pytest.fail)
-                elif isinstance(table, dict) and "recipe" in table:
-                    parse_recipe(table, title, tell=pytest.fail)
 
 
 def test_the_recipes_that_docs_compare_are_read():

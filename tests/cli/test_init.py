@@ -1,7 +1,6 @@
 """`recsys-jax init`: what it writes and leaves alone, what it asks, and what follows it."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -12,13 +11,14 @@ from pathlib import Path
 
 import pytest
 from command_line import done, run, told
+from manual import files
 
 from recsys_jax.cli import init
 from recsys_jax.console import terminal
 
 ROOT = Path(__file__).parents[2]
-DOC = (ROOT / "docs" / "datasets.md").read_text("utf-8")
-BLOCKS = dict(re.findall(r"^```csv (\S+)\n(.*?)^```$", DOC, re.MULTILINE | re.DOTALL))
+MANUAL = files("docs/datasets.md")
+BLOCKS = {name: text for name, text in MANUAL.items() if name.endswith(".csv")}
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_each_guess_stands_beside_what_it_saw(shop):
     out = done("init", shop).stdout
     text = (shop / "dataset.toml").read_text("utf-8")
     found = tomllib.loads(text)
-    by_hand = tomllib.loads(re.search(r"^```toml dataset.toml\n(.*?)^```$", DOC, re.MULTILINE | re.DOTALL)[1])
+    by_hand = tomllib.loads(MANUAL["dataset.toml"])
     for part in ("products", "customers"):
         for key in ("kind", "separator"):
             one, other = ({one["name"]: one.get(key) for one in made[part]["features"]} for made in (found, by_hand))

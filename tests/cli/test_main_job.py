@@ -1,8 +1,7 @@
 """The main job, from made reviews to recommendations."""
 
 import json
-import re
-from contextlib import ExitStack, chdir
+from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
 
@@ -76,32 +75,6 @@ def test_the_main_job(job):
     assert f"There is no {Path('data/amoremall')} here" in result.stdout
     for name in ("boosts.toml", "dataset.toml", "personas.toml", "products.json"):
         assert (cwd / "data" / "amoremall" / name).read_bytes() == (MALL / name).read_bytes()
-
-
-@pytest.mark.parametrize("manual", ["docs/recommending.md", "docs/ko/quickstart.md"])
-def test_the_examples_run_on_what_it_wrote(job, manual, capsys):
-    """All blocks of Python, one after the other."""
-    cwd, _ = job
-    blocks, found = re.findall(r"```python\n(.*?)```", (ROOT / manual).read_text("utf-8"), flags=re.S), {}
-    with chdir(cwd):
-        exec("\n".join(blocks), found)
-    assert ": +" in capsys.readouterr().out  # a reason, in words
-    if "values" in found:
-        assert found["values"].shape == found["ids"].shape == (1, 3)
-        assert not {0, 5} & set(found["ids"][0].tolist())
-
-
-def test_the_notebook_runs_from_top_to_bottom(job):
-    """And stands there without results, which would be those of some other day."""
-    cwd, _ = job
-    cells = json.loads((ROOT / "docs" / "tour.ipynb").read_text("utf-8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert len(code) > 8
-    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
-    found: dict[str, object] = {}
-    with chdir(cwd):
-        for cell in code:
-            exec(cell, found)
 
 
 def test_the_files_say_what_they_are(job):

@@ -1,30 +1,19 @@
 """Bring your own shop: what docs/datasets.md says is run; the descriptions in data/ read what they describe."""
 
 import re
-import shlex
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from command_line import done, run, told
+from manual import files
 
-from recsys_jax import DeepConfig, InputError, Recommender, Schema, TrainedModel, cli, fit, load_dataset, save_model
-from recsys_jax.console.options import parse
+from recsys_jax import DeepConfig, InputError, Recommender, TrainedModel, fit, load_dataset, save_model
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "datasets.md").read_text(encoding="utf-8")
-# ```LANGUAGE NAME, the content, ```: the blocks with a name are the files of the example shop.
-BLOCKS = re.findall(r"^```(\w+) ?(\S*)\n(.*?)^```$", DOC, re.MULTILINE | re.DOTALL)
-SHOP = {name: content for _, name, content in BLOCKS if name}
-COMMANDS = [
-    shlex.split(line)[1:]
-    for kind, _, content in BLOCKS
-    if kind == "sh"
-    for line in content.splitlines()
-    if line.startswith("recsys-jax ")
-]
+SHOP = files("docs/datasets.md")
 FEW = DeepConfig(epochs=20, batch_size=8)
 
 
@@ -60,16 +49,6 @@ def test_the_example_shop_trains_and_recommends(shop):
     assert {one["category"] for one in best} == {"black"}
 
 
-def test_the_python_examples_run(shop, trained):
-    save_model(trained, Path("runs/tea"))
-    code = "\n".join(content for kind, _, content in BLOCKS if kind == "python")
-    names: dict[str, Recommender] = {}
-    exec(compile(code, "docs/datasets.md", "exec"), names)
-    every = {one["product_id"]: one for one in names["rec"].recommend(top_n=20)}
-    assert every.keys() == {f"T0{number}" for number in range(1, 10)} - {"T02"}  # one is removed, one added
-    assert (every["T09"]["category"], every["T04"]["price"], every["T08"]["price"]) == ("herbal", 7.8, None)
-
-
 def test_the_boost_rules_do_what_the_manual_says(shop, trained):
     save_model(trained, Path("runs/tea"))
     rec = Recommender.load("runs/tea", boosts="shop/boosts.toml")
@@ -91,36 +70,6 @@ def test_the_values_of_one_attribute_on_the_command_line(shop, trained):
     assert said[0].stderr == said[1].stderr
     assert "does not know" not in said[0].stderr
     assert "the model does not know 'flroal'" in said[2].stderr
-
-
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_is_understood(command):
-    parse(*cli.find(command))
-
-
-def test_the_commands_of_the_example_shop_work(shop):
-    """As they stand in the manual, without the evaluation, whose picture takes long."""
-    chosen = [list(command) for command in COMMANDS if {"shop", "runs/tea"} & set(command)]
-    assert [command[0] for command in chosen] == ["train", "evaluate", "recommend", "recommend"]
-    train, _, recommend, boosted = chosen
-    out = "".join(done(*words).stdout for words in (train, recommend, boosted))
-    assert "Garden Sencha" in out
-    assert "+0.10" in out
-
-
-SNIPPETS = [content for kind, name, content in BLOCKS if kind == "toml" and not name]
-
-
-@pytest.mark.parametrize("snippet", SNIPPETS)
-def test_every_snippet_is_allowed(snippet):
-    feature = {"name": "x", "kind": "numeric", "unknown": "error", "missing": "error"}
-    document = {"name": "snippet"}
-    for side in ("products", "customers"):
-        given = tomllib.loads(snippet).get(side, {})
-        document[side] = {"file": "file.csv", "id": "id", "features": [feature], **given}
-    if "purchases" not in document["customers"]:
-        document["interactions"] = {"file": "file.csv", "customer": "customer", "product": "product"}
-    Schema.parse(document, "snippet")
 
 
 # What is replaced in which file, one mistake at a time.

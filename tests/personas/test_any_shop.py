@@ -2,7 +2,6 @@
 
 import json
 import re
-import shlex
 import shutil
 import tomllib
 from dataclasses import replace
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import done, run, told
+from manual import blocks, files, run_page
 
 from recsys_jax import load_dataset
 from recsys_jax.data.dataset import read_schema
@@ -26,15 +26,16 @@ from recsys_jax.synthetic.headphones import write_headphones
 
 ROOT = Path(__file__).parents[2]
 MALL = ROOT / "data" / "amoremall"
-DOC = (ROOT / "docs" / "personas.md").read_text("utf-8")
-COMMANDS = re.findall(r"^recsys-jax (.*)$", DOC, re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
-def walk(tmp_path_factory) -> tuple[Path, list]:
-    """The folder where the commands of the manual were run, and what they said."""
+def walk(tmp_path_factory) -> tuple[Path, str]:
+    """The folder where the manual was run, and what its commands said."""
     folder = tmp_path_factory.mktemp("walk")
-    return folder, [done(*shlex.split(line), cwd=folder) for line in COMMANDS]
+    (folder / "shop").mkdir()
+    (folder / "products.csv").write_text("sku,name,kind,price\n001,A,over,10\n002,B,in,NA\n", "utf-8")
+    (folder / "reviews.csv").write_text('sku,text,about\n001,"Quiet, good",34 / commuting\n001,Fine,\n', "utf-8")
+    return folder, run_page("docs/personas.md", folder, files_in="shop").said[-1]
 
 
 def written(folder: Path, text: str) -> Catalogue:
@@ -54,15 +55,15 @@ def test_the_example_of_the_manual_finds_who_wrote(walk):
         *("purchased_product_id", "product_category"),
     ]
     assert np.mean([one["persona_name"] == writer for one, writer in zip(customers, truth, strict=True)]) > 0.9
-    table = DOC.split("```text\n")[1].split("```")[0]
-    assert table in said[1].stdout
-    assert said[1].next() == ["train", "headphones"]
+    [table] = blocks("docs/personas.md", "text")
+    assert table.text in said
+    assert " train headphones\n" in said
 
 
 def test_the_dataset_toml_of_the_manual_reads_them(walk, tmp_path):
     folder, _ = walk
     shutil.copytree(folder / "headphones", tmp_path / "shop")
-    (tmp_path / "shop" / "dataset.toml").write_text(DOC.split("```toml dataset.toml\n")[1].split("```")[0], "utf-8")
+    (tmp_path / "shop" / "dataset.toml").write_text(files("docs/personas.md")["dataset.toml"], "utf-8")
     made = folder / "runs" / "headphones" / "customers.json"
     dataset = load_dataset(tmp_path / "shop", made)
     assert [feature.name for feature in dataset.schema.customers.features] == ["occasion", "hours"]
@@ -70,16 +71,13 @@ def test_the_dataset_toml_of_the_manual_reads_them(walk, tmp_path):
     assert dataset.schema.catalogue == "personas.toml"
 
 
-def test_reviews_in_a_table_of_their_own(tmp_path, monkeypatch):
+def test_reviews_in_a_table_of_their_own(walk):
     """By the lines of the manual; ids keep their zeros, and what a text says in quotes stays one."""
-    monkeypatch.chdir(tmp_path)
-    Path("shop").mkdir()
-    Path("products.csv").write_text("sku,name,kind,price\n001,A,over,10\n002,B,in,NA\n", "utf-8")
-    Path("reviews.csv").write_text('sku,text,about\n001,"Quiet, good",34 / commuting\n001,Fine,\n', "utf-8")
-    toml = DOC.split("```toml dataset.toml\n")[1].split("```")[0].replace('brand = "brand"\n', "")
-    Path("shop/dataset.toml").write_text(toml, "utf-8")
-    exec(DOC.split("```python\n")[1].split("```")[0], {})
-    found = read_reviews(Path("shop"), read_schema(Path("shop")))
+    folder, _ = walk
+    shop = folder / "shop"
+    toml = files("docs/personas.md")["dataset.toml"].replace('brand = "brand"\n', "")
+    (shop / "dataset.toml").write_text(toml, "utf-8")
+    found = read_reviews(shop, read_schema(shop))
     assert (found.product_ids, found.texts) == (["001", "001"], ["Quiet, good", "Fine"])
     assert [profile or None for profile in found.profiles] == ["34 / commuting", None]
 
@@ -97,16 +95,25 @@ def test_the_report_says_of_how_many_customers_an_attribute_is_missing(walk):
 
 
 def test_the_catalogue_of_the_manual_is_the_one_that_is_made(walk):
-    shown = re.search(r"^```toml personas.toml\n(.*?)^```$", DOC, re.MULTILINE | re.DOTALL)[1]
-    assert shown == (walk[0] / "headphones" / "personas.toml").read_text("utf-8")
+    assert files("docs/personas.md")["personas.toml"] == (walk[0] / "headphones" / "personas.toml").read_text("utf-8")
 
 
 def test_attributes_lead_to_products_for_them(walk):
     """Commuters are recommended what was made for commuters, by the value or by its alias."""
     folder, said = walk
-    assert said[-1].stdout.count("noise cancelling") == 3
-    plain = [word.replace("occasion=train", "occasion=commute") for word in shlex.split(COMMANDS[-1])]
-    assert done(*plain, cwd=folder).stdout.splitlines()[1:] == said[-1].stdout.splitlines()[1:]
+    for value in ("train", "commute"):
+        words = ["runs/headphones", "age=34", f"occasion={value}", "hours=2", "--top-n", 3]
+        rest = done("recommend", *words, cwd=folder).stdout.partition("\n")[2]
+        assert said.endswith(rest)
+        assert rest.count("noise cancelling") == 3
+
+
+def test_the_review_that_the_manual_shows_states_what_it_seems_to(walk):
+    [shown] = blocks("docs/personas.md", "json")
+    review, catalogue = json.loads(shown.text), read_catalogue(walk[0] / "headphones" / "personas.toml")
+    stated = {"age": 34, "occasion": "commute", "hours": 3}
+    assert parse_profile(review["profile_info"], catalogue.attributes, "en") == (stated, [])
+    assert profile_of_text(review["content"], catalogue.attributes, "en") == stated
 
 
 def test_the_same_seed_gives_the_same_shop(tmp_path):
@@ -363,7 +370,7 @@ def test_without_a_catalogue_the_persona_is_the_one_attribute(tmp_path, walk):
     shop = tmp_path / "headphones"
     write_headphones(shop, 0)
     before = (shop / "dataset.toml").read_text("utf-8").replace('[personas]\ncatalogue = "personas.toml"\n', "")
-    section = DOC.partition("## Without a catalogue")[2].split("```toml\n")[1].split("```")[0]
+    section = blocks("docs/personas.md", "toml")[0].text
     (shop / "dataset.toml").write_text(before.partition("[customers]")[0] + section, "utf-8")
     (shop / "personas.toml").unlink()
     said = done("personas", "headphones", "--k", 4, "--encoder", "lsa", cwd=tmp_path).stdout
