@@ -106,15 +106,15 @@ def near(key: str, ids: Collection[str]) -> str:
     """The end of a sentence on an id that is not among these, where one is that a person or a program takes for it.
 
     >>> near("1", {"00001": 0, "002": 1}), near("00002", {"2"}), near("3", {"00001"})
-    ("; '00001' is: zeros at the front seem lost", "; '2' is: zeros at the front seem lost", '')
+    ("; there is '00001': zeros at the front seem lost", "; there is '2': zeros at the front seem lost", '')
     >>> near("7.0", {"007"})
-    "; '007' is: a program seems to have taken ids for numbers"
+    "; there is '007': a program seems to have taken ids for numbers"
     >>> near("T\u200b1", {"T1"})
-    "; 'T1' is, which looks alike"
+    "; there is 'T1', which looks alike"
     """
     looks, whole = look(key), key.removesuffix(".0")
     if looks != key and looks in ids:
-        return f"; {shown(looks)} is, which looks alike"
+        return f"; there is {shown(looks)}, which looks alike"
     zeros = len(whole) - len(whole.lstrip("0"))
     longer = range(len(whole) + 1, _WIDEST + 1) if whole.isdecimal() else ()
     likely = whole, f"{whole}.0", *(whole[lost:] for lost in range(1, zeros + 1)), *(whole.zfill(n) for n in longer)
@@ -126,7 +126,7 @@ def near(key: str, ids: Collection[str]) -> str:
         if key.endswith(".0") or found.endswith(".0")
         else "zeros at the front seem lost"
     )
-    return f"; {shown(found)} is: {how}"
+    return f"; there is {shown(found)}: {how}"
 
 
 def look(text: str) -> str:

@@ -228,9 +228,12 @@ class Catalogue:
         """The row of the product with this id. Raises `InputError` where none has it."""
         row = self.row_of.get(as_id(product_id) or "")
         if row is None:
-            hint = near(str(product_id), self.row_of)
-            raise InputError(f"{source}: found {shown(product_id)}; allowed: ids of products, and none has that{hint}")
+            raise InputError(f"{source}: found {shown(product_id)}; allowed: {self.ids_near(str(product_id))}")
         return row
+
+    def ids_near(self, unknown: str) -> str:
+        """The end of an error sentence on an id that no product has."""
+        return f"ids of products{near(unknown, self.row_of) or f', such as {shown(self.ids[0])}'}"
 
     def excluded(self, table: Table, *, strict: bool) -> list[list[int]]:
         """The indices of the products to exclude for each row of a table with the column `purchased_products`.

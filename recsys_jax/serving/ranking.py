@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32
 
 from recsys_jax.data.tables import Table, answered, only_column
-from recsys_jax.data.values import as_ids, as_key, as_list, composed, near
+from recsys_jax.data.values import as_ids, as_key, as_list, composed
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.models.trained import TrainedModel, bucket
 from recsys_jax.retrieval.lists import Rules, arrange
@@ -176,8 +176,7 @@ def _ids(given: object, where: str) -> list[str]:
 def _refuse_unknown(catalogue: Catalogue, ids: Sequence[str], where: str) -> None:
     unknown = next((one for one in ids if one not in catalogue.row_of), None)
     if unknown is not None:
-        hint = near(unknown, catalogue.row_of)
-        raise InputError(f"{where}: found {shown(unknown)}; allowed: ids of products, and none has that{hint}")
+        raise InputError(f"{where}: found {shown(unknown)}; allowed: {catalogue.ids_near(unknown)}")
 
 
 def as_rows(catalogue: Catalogue, rows: object, table: Table, lists: Sequence[Sequence[Mapping[str, Any]]]) -> Any:

@@ -105,8 +105,7 @@ class Stock:
         require(ids is not None, "remove_products()", product_ids, "a list of ids")
         with self._changing:
             old, rows, unknown = self._catalogue, self._catalogue.known(ids or ()), self.unmatched(ids or ())
-            hint = near(str(unknown[0]), old.row_of) if unknown else ""
-            require(not unknown, "remove_products()", unknown[:1], f"ids of products{hint}")
+            require(not unknown, "remove_products()", unknown[:1], old.ids_near(str(unknown[0])) if unknown else "")
             require(len(rows) < len(old.ids), "remove_products()", "all products", "some, so that one is left")
             self._catalogue = old.without(rows) if rows else old
 

@@ -49,7 +49,7 @@ def test_ids_that_lost_their_zeros_are_pointed_out(films):
     """As in a table whose ids a program took for numbers: all are strangers then, and it must be told why."""
     viewers = films / "viewers.csv"
     viewers.write_text(viewers.read_text(encoding="utf-8").replace("v1", "1").replace("v2", "2"), encoding="utf-8")
-    hint = f"whose who is not in {viewers}; '1' is: zeros at the front seem lost"
+    hint = f"whose who is not in {viewers}; there is '1': zeros at the front seem lost"
     rows = "who,what\nguest,f1\n00001,f1\n00001,f2\n00002,f3\n"
     said = refused(lambda: load_dataset(described(films, 'unknown_customers = "ignore"\n', rows)))
     assert "nobody bought anything" in said
@@ -77,7 +77,7 @@ def test_an_id_that_looks_like_another_is_pointed_out(films, policy):
     rows = "who,what\n" + "v1,f1\n" * 30 + "v2\u200b,f1\nv\uff12,f2\n"
     dataset = load_dataset(described(films, f'unknown_customers = "{policy}"\n', rows))
     told = " ".join([*dataset.notes, *map(str, dataset.set_aside)])
-    assert "'v2' is, which looks alike" in told
+    assert "there is 'v2', which looks alike" in told
 
 
 def test_a_stranger_or_a_lost_product_names_what_would_pass_over_it(films):

@@ -253,7 +253,7 @@ def test_many_rules_of_which_a_customer_meets_few_are_as_few(mall_model, monkeyp
     assert [entry["price"] for entry in found] == sorted(entry["price"] for entry in found)
 
 
-LOST = "; 'f2' is: zeros at the front seem lost"
+LOST = "; there is 'f2': zeros at the front seem lost"
 
 
 @pytest.mark.parametrize(
@@ -305,6 +305,6 @@ def test_whatever_the_widths_of_ids(films_model, known, asked):
             [{"film": film, "genres": "Drama", "year": "", "studio": "Big"} for film in ("8", "08")]
         ),
     ):
-        with pytest.raises(InputError, match=r"; '.+' is: (zeros at the front|a program seems)"):
+        with pytest.raises(InputError, match=r"; there is '.+': (zeros at the front|a program seems)"):
             call()
     assert rec.product_ids == (*films_model.product_ids, "5", known)

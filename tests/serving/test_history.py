@@ -368,7 +368,9 @@ def test_stock_of_no_product_is_noted(films, films_model, tmp_path, capsys):
     """Whole or in part, as where a program took ids for numbers: else such products would not be sold, unsaid."""
     save_model(films_model, tmp_path / "run")
     (tmp_path / "stock.csv").write_text("film,left\nf2,3\n0f3,1\nf4\u200b,1\n")
-    sentence = "available: 2 of 3 ids are those of no product; the first, '0f3'; 'f3' is: zeros at the front seem lost"
+    sentence = (
+        "available: 2 of 3 ids are those of no product; the first, '0f3'; there is 'f3': zeros at the front seem lost"
+    )
     assert sentence in lines(tmp_path, tmp_path / "run", ["v1"], capsys, available=tmp_path / "stock.csv")
     recommend.main(recommend.Options(tmp_path / "run", ("age=30",), available=tmp_path / "stock.csv"))
     assert sentence in " ".join(capsys.readouterr().err.split())
@@ -483,11 +485,11 @@ def test_another_spelling_of_a_known_id_is_refused(films, films_model, tmp_path,
     said = " ".join(capsys.readouterr().out.split())
     assert "1 rows rejected" in said
     assert f"The first rejected one, row 1: viewer: found {str(asked)!r}; allowed: an id as in " in said
-    assert f"'{key}' is" in said
+    assert f"; there is '{key}'" in said
     rec = Recommender.load(tmp_path / "run", **how)
     rows = [{"viewer": asked, "age": 30}]
     for call in (lambda: rec.recommend(customer_id=asked, age=30), lambda: rec.recommend_batch(rows)):
-        assert f"'{key}' is" in refused(call)
+        assert f"; there is '{key}'" in refused(call)
         assert hint in refused(call)
     assert rec.recommend_batch([{"viewer": "v99", "age": 30}])  # somebody new
 
