@@ -19,10 +19,11 @@ from recsys_jax.data.dataset import load_dataset, read_products, read_schema
 from recsys_jax.data.files import read_file, require_folder, write_file
 from recsys_jax.data.readers import ENDINGS, read_table
 from recsys_jax.data.tables import separated
-from recsys_jax.errors import InputError, choices, require
+from recsys_jax.data.values import composed
+from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.schema_inference.arranging import MADE, arrange
 from recsys_jax.schema_inference.guesses import describe
-from recsys_jax.schema_inference.linking import Role, Sheet
+from recsys_jax.schema_inference.linking import Role, Sheet, roles
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,12 @@ class Options(Common):
 
 def main(options: Options) -> str:
     """Reads, guesses, writes, and reads what was written."""
-    roles: dict[Role, Path | None] = {
+    said: dict[Role, Path | None] = {
         "products": options.products,
         "customers": options.customers,
         "purchases": options.purchases,
     }
-    given = {role: path for role, path in roles.items() if path is not None}
+    given = {role: path for role, path in said.items() if path is not None}
     paths = _paths([*options.tables, *given.values()])
     folder = options.out or Path(os.path.commonpath([path.absolute().parent for path in paths]))
     if options.out is None and Path.cwd() in (folder, *folder.parents):
@@ -63,8 +64,10 @@ def main(options: Options) -> str:
     _require_new(toml, options.force)
     with progress("looking at the tables"):
         sheets = {path.resolve(): _sheet(path, folder) for path in paths}
-        shop = arrange([*sheets.values()], {role: sheets[path.resolve()] for role, path in given.items()})
-    draft = describe(shop, _name(folder), _ask if _asks(options) else lambda _, __, guess: guess)
+        found = roles([*sheets.values()], {role: sheets[path.resolve()] for role, path in given.items()})
+    ask = _ask if _asks(options) else lambda _, __, guess: guess
+    shop = arrange(found, ask)
+    draft = describe(shop, _name(folder), ask)
     sides = (shop.products, shop.customers, None if shop.own else shop.purchases)
     used = {side.file for side in sides if side is not None}
     contents: dict[str, bytes | str] = {**shop.made, **draft.files}
@@ -126,16 +129,18 @@ def _asks(options: Options) -> bool:
 
 
 def _ask(question: str, allowed: Sequence[str], guess: str) -> str:
-    """Asks on a line; nothing said is the guess."""
+    """Asks on a line; nothing said, or the end of what is said, is the guess. The beginning of an answer will do."""
     while True:
-        console.print(f"{question} ({'/'.join(allowed)}) [{guess}] ", end="")
+        console.print(f"{question} ({', '.join(allowed)}) [{guess}] ", end="")
         try:
-            said = input().strip().casefold() or guess
+            said = composed(input().strip()).casefold() or guess.casefold()
         except EOFError:
             return guess
-        fitting = [one for one in allowed if one.startswith(said)]
+        begun = [one for one in allowed if one.casefold().startswith(said)]
+        fitting = [one for one in begun if one.casefold() == said] or begun
         if len(fitting) == 1:
             return fitting[0]
+        console.print(f"found {shown(said)}; allowed: {choices(fitting or allowed)}, or the beginning of one")
 
 
 def _write(folder: Path, contents: dict[str, bytes | str], toml: str) -> None:

@@ -4,18 +4,16 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from recsys_jax.data.files import csv_text
 from recsys_jax.data.tables import free
 from recsys_jax.data.values import as_plain
 from recsys_jax.errors import InputError
-from recsys_jax.schema_inference.columns import FEATURES, Column, says
-from recsys_jax.schema_inference.linking import Role, Sheet, explained, roles
+from recsys_jax.schema_inference.columns import FEATURES, Ask, Column, says
+from recsys_jax.schema_inference.linking import NONE, Roles, Sheet, chosen, explained, pick
 
 MADE = "-products", "-customers", "-with-reviews"
 """How the names of tables end that are made of others, behind those of these."""
-DATED = "when it was bought"
 FOLLOWS = 0.98
 """From which on a column follows from another one, but for slips."""
 _NAMED = 0.05  # the same, where the name says so, such as that of a division
@@ -33,12 +31,12 @@ class Side:
 
     file: str
     id: str
+    ids: Sequence[str | None]
+    """The id in each row."""
     columns: Mapping[str, Column]
     saw: str
     left_out: Mapping[str, str] = field(default_factory=dict)
     """The other columns, each with the reason."""
-    ids: Sequence[str | None] = ()
-    """The id in each row."""
 
     @property
     def repeated(self) -> bool:
@@ -54,8 +52,8 @@ class Shop:
     customers: Side | None
     """None: they are to be made of reviews."""
     purchases: Sheet
-    customer: str
-    product: str
+    customer: str = ""
+    product: str = ""
     separator: str | None = None
     own: bool = True
     """Whether the purchases stand in the customers' table."""
@@ -67,154 +65,141 @@ class Shop:
     """The contents of tables that were made of others, by their names."""
 
 
-def arrange(sheets: Sequence[Sheet], given: Mapping[Role, Sheet]) -> Shop:
-    """What stands where. Raises `InputError` where no table says who bought what, or nothing is said of products."""
-    for sheet in sheets:
-        sheet.table.require_rows("rows")
-    nested = next((name for name, one in sheets[0].columns.items() if one.guessed.kind == "reviews"), None)
-    if len(sheets) == 1 and nested is not None:
-        return _of_reviews(sheets[0], nested)
-    found = roles(sheets, given)
-    bought, made = found.purchases, dict[str, str]()
-    columns = bought.columns
-    product = found.product.column if found.product else _product(bought)
-    customer = found.customer.column if found.customer else _customer(bought, product)
-    separator = found.product.separator if found.product else None
+def arrange(found: Sequence[Roles], ask: Ask) -> Shop:
+    """What stands where. Asks which table and which column is which, where there is a choice.
+
+    Raises `InputError` where no table says who bought what, or nothing is said of products.
+    """
+    one = chosen(found, ask)
+    bought, columns, made = one.purchases, one.purchases.columns, dict[str, str]()
+    nested = next((name for name, column in columns.items() if column.guessed.kind == "reviews"), None)
+    if one.product is None and one.customer is None and nested is not None:
+        return Shop(_side(bought, _id(bought, ask)), None, bought, reviews=nested)
+    product = one.product.column if one.product else _product(bought, ask)
+    customer = one.customer.column if one.customer else _customer(bought, product, ask)
+    separator = one.product.separator if one.product else None
     bags = columns[product].parts(separator)
     keys = [bag[0] if len(bag) == 1 else None for bag in bags]
-    # What follows from the product is the product's, wherever it stands.
-    others = [name for name in columns if name not in (product, customer)]
-    follows = [name for name in others if _of_product(columns[name], keys)]
+    # What follows from the product is the product's, wherever it stands: all of it, or by its name the most of it.
+    follows, others = list[Column](), list[Column]()
+    for name in (name for name in columns if name not in (product, customer)):
+        least = _NAMED if says(name, "brand") or says(name, "category") else FOLLOWS
+        (follows if explained(columns[name].keys, keys) >= least else others).append(columns[name])
 
-    if found.products is not None and found.product is not None:
-        products = _side(found.products, found.product.id)
+    if one.product:
+        products = _side(one.product.sheet, one.product.id)
     else:
-        ids = list(dict.fromkeys(key for key in keys if key is not None))
-        products, made[f"{bought.path.stem}{MADE[0]}.csv"] = _products(bought, product, keys, ids, follows)
-    row_of = {key: row for row, key in enumerate(products.ids)}
-
-    if found.customers is not None and found.customer is not None:
-        customers = _side(found.customers, found.customer.id)
+        products = _products(bought, product, keys, follows)
+        made[products.file] = _csv(products.id, products.ids, [*products.columns.values()])
+    if one.customer:
+        customers = _side(one.customer.sheet, one.customer.id)
         known = {key: row for row, key in enumerate(customers.ids)}
-        at = [known.get(key) if key is not None else None for key in columns[customer or ""].keys]
+        at = [known.get(key) if key is not None else None for key in columns[one.customer.column].keys]
     else:
-        customers = _customers(bought, customer, product, [name for name in others if name not in follows], follows)
-        at = list(range(len(bought.table)))
-        if not customers.columns:
-            return _with_reviews(bought, product, keys, products)
+        customers = _customers(bought, customer, product, others, follows)
+        at = [*range(len(bought.table))]
+        if not any(column.guessed.kind in FEATURES for column in customers.columns.values()):
+            return _with_reviews(bought, keys, products)
         if customer is None:
-            customer, dates = customers.id, [name for name, why in customers.left_out.items() if why == DATED]
-            names = [*customers.columns, product, *dates]
-            cells = zip(*(columns[name].cells for name in names), strict=True)
-            rows = [[row, *map(_cell, found)] for row, found in enumerate(cells, 1)]
-            made[customers.file] = csv_text([[customer, *names], *rows])
+            customer = customers.id
+            of_each = [*customers.columns.values(), columns[product], *filter(dates_purchase, others)]
+            made[customers.file] = _csv(customer, range(1, len(bought.table) + 1), of_each)
+    row_of = {key: row for row, key in enumerate(products.ids)}
     pairs = [(c, row_of[key]) for c, bag in zip(at, bags, strict=True) if c is not None for key in bag if key in row_of]
-    own = found.customers is None
+    own = one.customer is None
     return Shop(products, customers, bought, customer or "", product, separator, own, None, pairs, made)
 
 
 def _side(sheet: Sheet, id: str) -> Side:
     columns = {name: column for name, column in sheet.columns.items() if name != id}
-    ids = sheet.columns[id]
-    return Side(sheet.file, id, columns, f"{sheet.file}, {len(sheet.table):,} rows", {}, ids.keys)
+    return Side(sheet.file, id, sheet.columns[id].keys, columns, f"{sheet.file}, {len(sheet.table):,} rows")
 
 
-def _of_reviews(sheet: Sheet, reviews: str) -> Shop:
-    """Products with nested reviews: customers are to be made of these."""
-    ids = sorted(sheet.ids, key=lambda column: not says(column.name, "id"))
+def _id(sheet: Sheet, ask: Ask) -> str:
+    """The column of a table of products with the id."""
+    ids = [column.name for column in sorted(sheet.ids, key=lambda column: not says(column.name, "id"))]
     if not ids:
         raise InputError(f"{sheet.path}: found no column with another id in each row; allowed: products with one")
-    products = _side(sheet, ids[0].name)
-    return Shop(products, None, sheet, "", "", reviews=reviews)
+    return pick(f"Which column of {sheet.file} has the id in each row?", ids, ask)
 
 
-def _of_product(column: Column, keys: Sequence[str | None]) -> bool:
-    """Whether a column of the purchases says something of the product: all of it, or by its name the most of it."""
-    named = any(says(column.name, what) for what in ("brand", "category"))
-    return explained(column.keys, keys) >= (_NAMED if named else FOLLOWS)
-
-
-def _product(sheet: Sheet) -> str:
+def _product(sheet: Sheet, ask: Ask) -> str:
     """The column of a table of purchases with the product: other columns follow from it."""
-    best: tuple[float, str] | None = None
+    found: dict[str, float] = {}
     for column in sheet.columns.values():
         recurs = column.may_be_id and len(column.counts) * 1.5 <= column.filled
         named = says(column.name, "product") + says(column.name, "id") - 2 * says(column.name, "customer")
         if recurs and named > 0:
             others = [one for one in sheet.columns.values() if one is not column and one.counts]
-            following = sum(explained(one.keys, column.keys) >= FOLLOWS for one in others)
-            best = max(filter(None, (best, (named + following / 4, column.name))))
-    if best is None:
-        found = ", ".join(sheet.columns)
+            found[column.name] = named + sum(explained(one.keys, column.keys) >= FOLLOWS for one in others) / 4
+    if not found:
         raise InputError(
-            f"{sheet.path}: found no column with the ids of products, among {found}; allowed: one with such a name, "
-            f"whose values come again"
+            f"{sheet.path}: found no column with the ids of products, among {', '.join(sheet.columns)}; allowed: one "
+            f"with such a name, whose values come again"
         )
-    return best[1]
+    names = sorted(found, key=lambda name: (found[name], name), reverse=True)
+    return pick(f"Which column of {sheet.file} has the ids of products?", names, ask)
 
 
-def _customer(sheet: Sheet, product: str) -> str | None:
+def _customer(sheet: Sheet, product: str, ask: Ask) -> str | None:
     """The column of a table of purchases with the customer."""
     columns = [column for column in sheet.columns.values() if column.name != product and column.may_be_id]
     named = [column for column in columns if says(column.name, "customer") and len(column.counts) > 2]
     named.sort(key=lambda column: (not says(column.name, "id"), -len(column.counts)))
     ids = [column for column in columns if column.unique and says(column.name, "id")]
-    return next((column.name for column in [*named, *ids]), None)
+    names = dict.fromkeys(column.name for column in (*named, *ids))
+    name = pick(f"Which column of {sheet.file} has the ids of customers?", [*names, NONE], ask)
+    return name if name in names else None
 
 
-def _products(
-    sheet: Sheet, product: str, keys: Sequence[str | None], ids: Sequence[str], names: Sequence[str]
-) -> tuple[Side, str]:
+def _products(sheet: Sheet, product: str, keys: Sequence[str | None], follows: Sequence[Column]) -> Side:
     """Products out of purchases: of each the most frequent value of what follows from it."""
-    if not names:
+    if not follows:
         raise InputError(
             f"{sheet.path}: found nothing that is said of products, as no column follows from {product!r}; allowed: a "
             f"table of products beside it, or such columns"
         )
-    columns = {}
-    for name in names:
+    ids, columns = [*dict.fromkeys(key for key in keys if key is not None)], {}
+    for column in follows:
         said: dict[str | None, Counter[str]] = defaultdict(Counter)
-        for key, value in zip(keys, sheet.columns[name].keys, strict=True):
+        for key, value in zip(keys, column.keys, strict=True):
             said[key].update([] if value is None else [value])
-        usual = [said[key].most_common(1) for key in ids]
-        columns[name] = Column(name, [found[0][0] if found else None for found in usual], sheet.nothing)
-    file = f"{sheet.path.stem}{MADE[0]}.csv"
-    rows = zip(ids, *(column.cells for column in columns.values()), strict=True)
+        usual = [max(said[key], key=said[key].__getitem__, default=None) for key in ids]
+        columns[column.name] = Column(column.name, usual, sheet.nothing)
     saw = f"made of {sheet.file}: what is the same wherever {product} is, {len(ids):,} products"
-    return Side(file, product, columns, saw, {}, ids), csv_text([[product, *names], *rows])
-
-
-def _cell(value: object) -> object:
-    return value if isinstance(value, list) else as_plain(value)
+    return Side(f"{sheet.path.stem}{MADE[0]}.csv", product, ids, columns, saw)
 
 
 def _customers(
-    sheet: Sheet, customer: str | None, product: str, names: Sequence[str], of_products: Sequence[str]
+    sheet: Sheet, customer: str | None, product: str, others: Sequence[Column], follows: Sequence[Column]
 ) -> Side:
     """Customers in the rows of purchases: by their id, or a customer in each row."""
-    left_out = dict.fromkeys(of_products, following(product))
+    left_out = {column.name: following(product) for column in follows}
     ids = sheet.columns[customer].keys if customer is not None else []
-    repeated = len({*ids}) < len(ids)
-    for name in names:
-        own = explained(sheet.columns[name].keys, ids) if repeated else 1.0
-        if sheet.columns[name].guessed.kind == "date" and not says(name, "about_customer"):
-            left_out[name] = DATED
-        elif says(name, "afterwards"):
-            left_out[name] = "by its name it is known after a purchase alone"
-        elif own < _OWN:
-            left_out[name] = "it differs between the purchases of one customer"
-    columns = {name: sheet.columns[name] for name in names if name not in left_out}
-    if not any(one.guessed.kind in FEATURES for one in columns.values()):
-        columns = {}
+    columns = {}
+    for column in others:
+        if dates_purchase(column):
+            continue
+        if says(column.name, "afterwards"):
+            left_out[column.name] = "by its name it is known after a purchase alone"
+        elif len({*ids}) < len(ids) and explained(column.keys, ids) < _OWN:
+            left_out[column.name] = "it differs between the purchases of one customer"
+        else:
+            columns[column.name] = column
     rows = len(sheet.table)
     if customer is None:
-        made = f"made of {sheet.file}, which names no customers: each of its {rows:,} rows is one"
-        return Side(f"{sheet.path.stem}{MADE[1]}.csv", free("row", sheet.columns), columns, made, left_out)
+        saw = f"made of {sheet.file}, which names no customers: each of its {rows:,} rows is one"
+        return Side(f"{sheet.path.stem}{MADE[1]}.csv", free("row", sheet.columns), ids, columns, saw, left_out)
     saw = f"{sheet.file}, {rows:,} rows of {len({*ids} - {None}):,} customers"
-    return Side(sheet.file, customer, columns, saw, left_out, ids)
+    return Side(sheet.file, customer, ids, columns, saw, left_out)
 
 
-def _with_reviews(sheet: Sheet, product: str, keys: Sequence[str | None], products: Side) -> Shop:
+def dates_purchase(column: Column) -> bool:
+    """Whether it is a date, and not one of the customer's, such as that of birth."""
+    return column.guessed.kind == "date" and not says(column.name, "about_customer")
+
+
+def _with_reviews(sheet: Sheet, keys: Sequence[str | None], products: Side) -> Shop:
     """Products with the texts of their reviews, where nothing is said of who wrote them."""
     texts = [one for one in sheet.columns.values() if one.guessed.saw.startswith("texts of")]
     if not texts:
@@ -223,16 +208,27 @@ def _with_reviews(sheet: Sheet, product: str, keys: Sequence[str | None], produc
             f"table of customers, columns such as their age, or the texts of reviews"
         )
     text = max(texts, key=lambda one: sum(map(len, one.counts)))
-    lists: dict[str, list[dict[str, str]]] = {}
+    reviews: dict[str | None, list[dict[str, str]]] = defaultdict(list)
     for key, said in zip(keys, text.keys, strict=True):
-        if key is not None and said is not None:
-            lists.setdefault(key, []).append({"content": said})
-    names, cells = [*products.columns], [one.cells for one in products.columns.values()]
+        if said is not None:
+            reviews[key].append({"content": said})
+    cells = zip(*map(_plain, products.columns.values()), strict=True)
     rows = [
-        {products.id: key, **dict(zip(names, map(_cell, row), strict=True)), "reviews": lists.get(key or "", [])}
-        for key, *row in zip(products.ids, *cells, strict=True)
+        {products.id: key, **dict(zip(products.columns, row, strict=True)), "reviews": reviews[key]}
+        for key, row in zip(products.ids, cells, strict=True)
     ]
-    file = f"{Path(products.file).stem}{MADE[2]}.json"
+    file = f"{products.file.rpartition('.')[0]}{MADE[2]}.json"
     saw = f"made of {products.file} and the column {text.name} of {sheet.file}"
     made = {file: json.dumps(rows, ensure_ascii=False, indent=1)}
-    return Shop(Side(file, products.id, products.columns, saw), None, sheet, "", "", reviews="reviews", made=made)
+    side = Side(file, products.id, products.ids, products.columns, saw)
+    return Shop(side, None, sheet, reviews="reviews", made=made)
+
+
+def _csv(id: str, ids: Sequence[object], columns: Sequence[Column]) -> str:
+    """A table of ids and columns."""
+    rows = zip(ids, *map(_plain, columns), strict=True)
+    return csv_text([[id, *(column.name for column in columns)], *rows])
+
+
+def _plain(column: Column) -> list[object]:
+    return [cell if isinstance(cell, list) else as_plain(cell) for cell in column.cells]

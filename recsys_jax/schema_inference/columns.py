@@ -10,17 +10,8 @@ from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
 from recsys_jax.data.tables import Table, converted
-from recsys_jax.data.values import (
-    as_id,
-    as_key,
-    as_list,
-    composed,
-    is_scalar,
-    parse_date,
-    parse_number,
-    plain,
-    split_keys,
-)
+from recsys_jax.data.values import as_id, as_key, as_list, composed, is_scalar, parse_date, parse_number, plain
+from recsys_jax.data.values import split_keys as split
 
 Ask = Callable[[str, Sequence[str], str], str]
 """Asks a question: what may be answered, and the guess."""
@@ -43,8 +34,7 @@ _INDEX = 20  # rows from which on rising whole numbers are no accident
 @cache
 def words(what: str) -> tuple[str, ...]:
     """What people call something, as words.toml lists it."""
-    listed = tomllib.loads(files(__package__).joinpath("words.toml").read_text("utf-8"))
-    return tuple(listed[what])
+    return tuple(tomllib.loads(files(__package__).joinpath("words.toml").read_text("utf-8"))[what])
 
 
 @cache
@@ -54,11 +44,11 @@ def place(name: str, what: str) -> int | None:
     >>> place("Clothing ID", "id"), place("userid", "id"), says("상품코드", "product"), place("image", "age")
     (0, 0, True, None)
     """
-    found = _WORD.findall(composed(_CAMEL.sub(" ", name)).casefold().replace("_", " "))
-    joined = [word for word in found if word.endswith("id") and word[:-2] in {*words("product"), *words("customer")}]
-    found += [part for word in joined for part in (word[:-2], "id")]
+    found = _WORD.findall(composed(_CAMEL.sub(" ", name)).casefold())
+    whose = {*words("product"), *words("customer")}
+    found += [part for word in found if word[-2:] == "id" and word[:-2] in whose for part in (word[:-2], "id")]
     for number, word in enumerate(words(what)):
-        spelt = _LATIN.match(word) is not None
+        spelt = _LATIN.match(word)
         if any(one == word or (len(word) > 3 and one.startswith(word)) if spelt else word in one for one in found):
             return number
     return None
@@ -75,8 +65,6 @@ class Content(NamedTuple):
     kind: Kind
     saw: str
     separator: str | None = None
-    whole: bool = True
-    """Whether each cell that is not empty is of this kind."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +78,17 @@ class Column:
     @cached_property
     def keys(self) -> list[str | None]:
         """The text of each cell; None where it is empty or holds no single value."""
-        found = converted(as_key, self.cells)
-        return [None if key in self.nothing else key for key in found] if self.nothing else found
+        return [None if key in self.nothing else key for key in converted(as_key, self.cells)]
 
     @cached_property
     def counts(self) -> Counter[str]:
         """How often each text occurs."""
         return Counter(key for key in self.keys if key is not None)
+
+    @cached_property
+    def numbers(self) -> dict[str, float]:
+        """The texts that are numbers."""
+        return {key: number for key in self.counts if (number := parse_number(key)) is not None}
 
     @cached_property
     def filled(self) -> int:
@@ -107,43 +99,39 @@ class Column:
         """The share of the filled cells whose text is so."""
         return sum(count for key, count in self.counts.items() if holds(key)) / max(self.filled, 1)
 
-    @property
-    def recurring(self) -> float:
-        """The share of the filled cells whose text stands in another one, too."""
-        return self.share(lambda key: self.counts[key] > 1)
-
-    @property
-    def empty(self) -> str:
-        """The end of a sentence on the cells without a value."""
-        empty = len(self.cells) - self.filled
-        return f"; {empty:,} of {len(self.cells):,} rows without" if empty else ""
+    @cached_property
+    def dated(self) -> float:
+        """The share of the filled cells that are dates; a number is one where the column's name says so."""
+        named = says(self.name, "date")
+        return self.share(lambda key: named and 1e7 <= self.numbers[key] < 1e10 if key in self.numbers
+                          else parse_date(key) is not None)  # fmt: skip
 
     @cached_property
     def may_be_id(self) -> bool:
         """Whether its values are ids: short texts or whole numbers, and more than a few."""
-        plausible = self.share(lambda key: len(key) <= 80 and not _decimal(key) and as_id(key) is not None)
-        return len(self.counts) > 1 and plausible >= _PART and not any(map(_is_date, self.cells[:100]))
+        plausible = self.share(lambda key: len(key) <= 80 and not ("." in key and key in self.numbers) and as_id(key))
+        return len(self.counts) > 1 and plausible >= _PART > self.dated
 
     @cached_property
     def unique(self) -> bool:
         """Whether each row, but for slips, has an id of its own."""
         return self.may_be_id and len(self.counts) >= _PART * len(self.cells)
 
+    @cached_property
+    def lists(self) -> bool:
+        """Whether it has lists or objects, also lists that were written as a text."""
+        written = self.share(lambda key: key[:1] == "[" and len(split(key, None) or ()) > 1)
+        return written > 0.2 or not all(map(is_scalar, self.cells))
+
     def parts(self, separator: str | None) -> list[list[str]]:
         """The values in each cell that may hold several."""
-        listed = converted(lambda cell: split_keys(cell, separator) or [], self.cells)
+        listed = converted(lambda cell: split(cell, separator) or [], self.cells)
         return [[key for key in found or () if key not in self.nothing] for found in listed]
 
     @cached_property
     def guessed(self) -> Content:
         """What it holds as far as nobody is asked."""
         return content(self, lambda _, __, guess: guess)
-
-    @cached_property
-    def lists(self) -> bool:
-        """Whether it has lists, also those that were written as a text."""
-        written = self.share(lambda key: key[:1] == "[" and len(split_keys(key, None) or ()) > 1)
-        return written > 0.2 or any(not is_scalar(cell) and as_list(cell) is not None for cell in self.cells)
 
 
 def columns_of(table: Table, nothing: Iterable[str] = ()) -> dict[str, Column]:
@@ -160,67 +148,63 @@ def missing_words(column: Column, what: str = "missing") -> list[str]:
 
 def content(column: Column, ask: Ask) -> Content:
     """What the column holds. Asks where it could as well be something else."""
-    if any(isinstance(cell, dict) or not is_scalar(cell) for cell in column.cells) or column.lists:
-        return _of_lists(column)
     counts, rows = column.counts, len(column.cells)
+    without = f"; {rows - column.filled:,} of {rows:,} rows without" if rows > column.filled else ""
+    if column.lists:
+        return _of_lists(column)
     if not counts:
         return Content("useless", "nothing stands in it")
-    if len(counts) == 1 and column.filled == rows:
+    if len(counts) == 1 and not without:
         return Content("useless", f"{_shown(next(iter(counts)))} in each row")
-    if _dates(column) >= _PART:
-        return Content("date", f"dates from {min(counts)} to {max(counts)}{column.empty}", whole=_dates(column) == 1)
-    if column.share(lambda key: parse_number(key) is not None and not _CODE.fullmatch(key)) >= _PART:
-        return _of_numbers(column, ask)
-    saw = f"{len(counts):,} values in {rows:,} rows: {_most(counts)}{column.empty}"
-    separator = _separator(column, ask)
-    if separator is not None:
+    if column.dated >= _PART:
+        return Content("date", f"dates from {min(counts)} to {max(counts)}{without}")
+    what = "values"
+    if column.share(lambda key: key in column.numbers and not _CODE.fullmatch(key)) >= _PART:
+        found = _of_numbers(column, without, ask)
+        if found is not None:
+            return found
+        what = "codes"
+    elif (separator := _separator(column, ask)) is not None:
         parts = Counter(part for found in column.parts(separator) for part in found)
-        return Content("multi-categorical", f"{len(parts):,} values, several with {separator!r} between: {_most(parts)}"
-                       f"{column.empty}", separator)  # fmt: skip
-    length = sum(len(key) * count for key, count in counts.items()) / column.filled
-    spaces = sum(len(key.split()) * count for key, count in counts.items()) / column.filled
-    if length > _LONG or (spaces > _MANY and len(counts) > column.filled / 2):
-        return Content("useless", f"texts of {length:.0f} characters on average{column.empty}")
-    if column.recurring < 0.5:
-        return Content("useless", f"{len(counts):,} values in {column.filled:,} rows, most of them once")
-    return Content("categorical", saw)
+        saw = f"{len(parts):,} values, several with {separator!r} between: {_most(parts)}{without}"
+        return Content("multi-categorical", saw, separator)
+    else:
+        length, spaces = (sum(many(key) * count for key, count in counts.items()) / column.filled
+                          for many in (len, lambda key: len(key.split())))  # fmt: skip
+        if length > _LONG or (spaces > _MANY and len(counts) > column.filled / 2):
+            return Content("useless", f"texts of {length:.0f} characters on average{without}")
+    if column.share(lambda key: counts[key] > 1) < 0.5:
+        return Content("useless", f"{len(counts):,} {what} in {column.filled:,} rows, most of them once")
+    return Content("categorical", f"{len(counts):,} {what} in {rows:,} rows: {_most(counts)}{without}")
 
 
-def _of_numbers(column: Column, ask: Ask) -> Content:
-    numbers = {key: parse_number(key) for key in column.counts}
-    found = [number for number in numbers.values() if number is not None]
-    others = [key for key, number in numbers.items() if number is None]
-    whole = not others and all(number.is_integer() for number in found)
-    rising = [number for key in column.keys if key is not None and (number := numbers[key]) is not None]
-    rows = len(column.cells)
-    if whole and len(column.counts) == rows >= _INDEX and not says(column.name, "number") and rising == sorted(rising):
-        return Content("useless", f"another whole number in each of {rows:,} rows, in rising order, as an index has")
-    saw = f"{len(found):,} numbers from {min(found):g} to {max(found):g}{column.empty}"
-    few = whole and len(found) <= 12
-    kind: Kind = "numeric"
+def _of_numbers(column: Column, without: str, ask: Ask) -> Content | None:
+    """What the column holds whose cells are numbers; None of codes."""
+    found, number = [*column.numbers.values()], says(column.name, "number")
+    other = next((key for key in column.counts if key not in column.numbers), None)
+    whole = other is None and all(one.is_integer() for one in found)
+    if whole and len(found) == len(column.cells) >= _INDEX and not number and found == sorted(found):
+        return Content(
+            "useless", f"another whole number in each of {len(found):,} rows, in rising order, as an index has"
+        )
     if len(found) == 2 or (whole and says(column.name, "code")):
-        kind = "categorical"
-    elif few and len(found) * 5 <= column.filled and not says(column.name, "number"):
+        return None
+    saw = f"{len(found):,} numbers from {min(found):g} to {max(found):g}{without}"
+    if whole and len(found) <= 12 and len(found) * 5 <= column.filled and not number:
         question = f"{column.name}: {saw}. Are they codes (categorical), or is more of it more (numeric)?"
-        kind = ask(question, ("categorical", "numeric"), "numeric")  # type: ignore[assignment]
-    if kind == "categorical":
-        if len(column.counts) > column.filled / 2 and rows >= _INDEX:
-            return Content("useless", f"{len(column.counts):,} codes in {column.filled:,} rows, most of them once")
-        return Content(kind, f"{len(found):,} codes in {rows:,} rows: {_most(column.counts)}{column.empty}")
-    said = f"; and {_shown(others[0])}, which is no number" if others else ""
-    return Content("numeric", saw + said, whole=not others)
+        if ask(question, ("categorical", "numeric"), "numeric") == "categorical":
+            return None
+    return Content("numeric", saw + (f"; and {_shown(other)}, which is no number" if other is not None else ""))
 
 
 def _of_lists(column: Column) -> Content:
     objects = [item for cell in column.cells for item in (as_list(cell) or ()) if isinstance(item, dict)]
-    if objects:
-        texts = sum(isinstance(one.get("content"), str) for one in objects)
-        if texts > len(objects) / 2:
-            return Content("reviews", f"{len(objects):,} reviews, {texts:,} of them with a text in 'content'")
-        return Content("useless", "lists of objects")
+    texts = sum(isinstance(one.get("content"), str) for one in objects)
+    if texts > len(objects) / 2:
+        return Content("reviews", f"{len(objects):,} reviews, {texts:,} of them with a text in 'content'")
     parts = column.parts(None)
     counts = Counter(part for found in parts for part in found)
-    if not counts or any(isinstance(cell, dict) for cell in column.cells):
+    if objects or not counts:
         return Content("useless", "objects, or lists of nothing")
     if len(counts) > counts.total() / 2 and counts.total() >= _INDEX:
         return Content("useless", f"lists of {len(counts):,} values, most of them once")
@@ -232,38 +216,14 @@ def _separator(column: Column, ask: Ask) -> str | None:
     """What separates several values in a text: split by it, the same parts come back in other company."""
     for separator, often in SEPARATORS.items():
         wholes = [key for key in column.counts if separator in key]
-        if len(wholes) * 20 < len(column.counts) or len(wholes) < 2:
+        if len(wholes) < max(2, len(column.counts) / 20):
             continue
         parts = Counter(part for key in column.counts for part in {one.strip() for one in key.split(separator)} if part)
         recurring = sum(count > 1 for count in parts.values())
-        if recurring < often * len(parts) or sum(map(len, parts)) > _PHRASE * len(parts):
-            continue
-        if separator in "|;":
-            return separator
-        example = f"{column.name}: {_shown(wholes[0])}. Are these several values, with {separator!r} between them?"
-        return separator if ask(example, ("yes", "no"), "yes") == "yes" else None
+        if recurring >= often * len(parts) and sum(map(len, parts)) <= _PHRASE * len(parts):
+            question = f"{column.name}: {_shown(wholes[0])}. Are these several values, with {separator!r} between them?"
+            return separator if separator in "|;" or ask(question, ("yes", "no"), "yes") == "yes" else None
     return None
-
-
-def _dates(column: Column) -> float:
-    """The share of cells that are dates; a number is one where the column's name says so."""
-    if any(map(_is_date, column.cells[:100])):
-        return 1.0
-    named = says(column.name, "date")
-
-    def date(key: str) -> bool:
-        number = parse_number(key)
-        return parse_date(key) is not None if number is None else named and 1e7 <= number < 1e10
-
-    return column.share(date)
-
-
-def _is_date(cell: object) -> bool:
-    return type(cell).__name__ in ("date", "datetime", "Timestamp", "datetime64")
-
-
-def _decimal(key: str) -> bool:
-    return "." in key and parse_number(key) is not None
 
 
 def _most(counts: Counter[str]) -> str:

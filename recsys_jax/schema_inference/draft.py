@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from recsys_jax.data.files import toml_text
-from recsys_jax.data.values import parse_number, plain
+from recsys_jax.data.values import plain
 from recsys_jax.schema_inference.columns import Column, Content, says
 
 _SENTINELS = {"-1", "-9", "-99", "-999"}
@@ -17,8 +17,6 @@ class Draft:
     told: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     """The contents of files beside it, by their names."""
-    side: str = "products"
-    """Of which features are said."""
 
     def section(self, title: str, saw: str) -> None:
         """Begins a section."""
@@ -34,40 +32,40 @@ class Draft:
         self.lines.append(f"# {plain(sentence)}")
         self.told.append(f"  {plain(sentence)}")
 
-    def feature(self, column: Column, name: str, found: Content) -> None:
-        """A feature with its policies."""
-        self.lines += ["", f"# {plain(found.saw)}", f"[[{self.side}.features]]"]
+    def feature(self, side: str, column: Column, name: str, found: Content) -> None:
+        """A feature of one side, with its policies."""
+        self.lines += ["", f"# {plain(found.saw)}", f"[[{side}.features]]"]
         self.told.append(f"  {plain(column.name)}: {found.kind}; {plain(found.saw)}")
         self.say("name", name)
         if name != column.name:
             self.say("column", column.name)
         self.say("kind", found.kind)
         if found.kind == "numeric":
-            self._number(column, found)
+            self._number(column)
             return
-        several = found.kind == "multi-categorical"
         self.say("values", "learned", "or a list of those that there may be")
         if found.separator is not None:
             self.say("separator", found.separator)
-        if several:
+        if found.kind == "multi-categorical":
             self.say("unknown", "ignore", "new ones are left out; the others count")
         else:
             self.say("unknown", "extra-row", 'new ones share a row; "error" refuses them')
         self.say("missing", "extra-row", 'a row of its own; { as = VALUE } where empty means something; or "error"')
 
-    def _number(self, column: Column, found: Content) -> None:
-        numbers = {key: number for key in column.counts if (number := parse_number(key)) is not None}
-        below = [key for key, number in numbers.items() if number < 0]
-        if len(below) == 1 and below[0] in _SENTINELS and column.counts[below[0]] > 1:
-            self.say("missing_values", [int(below[0])], "the one number below 0")
-            del numbers[below[0]]
+    def _number(self, column: Column) -> None:
+        below = [key for key, number in column.numbers.items() if number < 0]
+        nothing = below if len(below) == 1 and below[0] in _SENTINELS and column.counts[below[0]] > 1 else []
+        if nothing:
+            self.say("missing_values", [int(nothing[0])], "the one number below 0")
         self.say("standardise", True, "minus the mean, by the standard deviation; or scale = a natural size")
-        least, most = min(numbers.values(), default=-1), max(numbers.values(), default=0)
-        if says(column.name, "age") and least >= 1 and most <= 120:
+        numbers = [number for key, number in column.numbers.items() if key not in nothing] or [-1.0]
+        if says(column.name, "age") and min(numbers) >= 1 and max(numbers) <= 120:
             self.say("min", 1)
             self.say("max", 120, "an age that can be true")
-        elif least >= 0:
+        elif min(numbers) >= 0:
             self.say("min", 0, "what can't be true is unknown; max likewise")
-        unknown = 'or "missing"' if found.whole else 'what is no number counts as missing; or "error"'
-        self.say("unknown", "error" if found.whole else "missing", unknown)
+        if len(column.numbers) == len(column.counts):
+            self.say("unknown", "error", 'or "missing"')
+        else:
+            self.say("unknown", "missing", 'what is no number counts as missing; or "error"')
         self.say("missing", "flag", "the mean, and a flag; { as = NUMBER } where empty means something")

@@ -1,24 +1,28 @@
 """Which table is which: products, customers and who bought what, by the ids that they share."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, permutations, product
+from operator import attrgetter
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import near, split_keys
 from recsys_jax.errors import InputError
-from recsys_jax.schema_inference.columns import SEPARATORS, Column, columns_of, missing_words, says
+from recsys_jax.schema_inference.columns import SEPARATORS, Ask, Column, columns_of, missing_words, says
 
-Role = Literal["products", "customers", "purchases"]
+Role = Literal["purchases", "products", "customers"]
+NONE = "none"
+"""The answer that no column has it."""
 _LEAST = 0.3  # of a column's different ids, from which on they are those of another table
 _MANY, _COVERED = 10, 0.2  # of the other's ids, from which on it is no accident, such as ratings among ids from 1 on
 _TRIED = 2000  # different texts that are split, to see whether they hold ids
+_WAYS = 40  # of the links from a table, those that are combined
 _REPEATED = 30  # rows from which on it is no accident that one column follows from another
 
 
@@ -49,12 +53,12 @@ class Sheet:
     @cached_property
     def leaning(self) -> float:
         """From -0.5, a table of customers by its names, to 0.5, one of products."""
-
-        def said(*kinds: str) -> int:
-            return sum(any(says(name, kind) for kind in kinds) for name in (self.path.stem, *self.columns))
-
-        difference = said("product", "brand", "price") - said("customer", "about_customer")
-        return max(-0.5, min(0.5, difference / 4))
+        names = self.path.stem, *self.columns
+        product, customer = (
+            sum(any(says(name, kind) for kind in kinds) for name in names)
+            for kinds in (("product", "brand", "price"), ("customer", "about_customer"))
+        )
+        return max(-0.5, min(0.5, (product - customer) / 4))
 
 
 @dataclass(frozen=True)
@@ -62,30 +66,38 @@ class Link:
     """A column whose values are the ids in a column of another table."""
 
     column: str
+    sheet: Sheet
     id: str
     separator: str | None
     score: float
+    sure: bool
+    """Whether so many are that it is no accident."""
 
 
 @dataclass(frozen=True)
 class Roles:
-    """The table of the purchases, and those of products and customers, where they stand in one of their own."""
+    """The table of the purchases, and how it leads to those of products and customers, where they have their own."""
 
     purchases: Sheet
-    products: Sheet | None = None
-    customers: Sheet | None = None
     product: Link | None = None
     customer: Link | None = None
 
+    def sheet(self, role: Role) -> Sheet:
+        """The table of a role: that of the purchases where it has none of its own."""
+        link = self.product if role == "products" else self.customer
+        return self.purchases if role == "purchases" or link is None else link.sheet
+
     @property
-    def score(self) -> float:
+    def score(self) -> tuple[bool, float]:
         """How well the parts fit."""
-        sides = ((self.products, self.product, "product", 1), (self.customers, self.customer, "customer", -1))
-        return -0.1 * self.purchases.leaning + sum(
-            link.score + sign * sheet.leaning + 0.3 * says(link.column, word)
-            for sheet, link, word, sign in sides
-            if sheet is not None and link is not None
-        )
+        found = [(self.product, 1, "product"), (self.customer, -1, "customer")]
+        parts = [
+            link.score + sign * link.sheet.leaning + 0.3 * says(link.column, word)
+            for link, sign, word in found
+            if link is not None
+        ]
+        sure = all(link is None or link.sure for link, _, _ in found)
+        return sure, sum(parts) - 0.1 * self.purchases.leaning
 
 
 def links(sheet: Sheet, other: Sheet) -> Iterator[Link]:
@@ -93,46 +105,72 @@ def links(sheet: Sheet, other: Sheet) -> Iterator[Link]:
     for column, own in product(sheet.columns.values(), other.ids):
         found = []
         for sign in (None, *SEPARATORS, " "):
-            if sign is None:
-                keys = (
-                    set(column.counts) if not column.lists else {key for parts in column.parts(None) for key in parts}
-                )
-            else:
+            if sign is not None:
                 texts = islice((key for key in column.counts if sign in key), _TRIED)
                 keys = {part for text in texts for part in split_keys(text, sign) or ()}
+            else:
+                keys = {key for parts in column.parts(None) for key in parts} if column.lists else {*column.counts}
             shared = len(keys & own.counts.keys())
-            found.append((shared / max(len(keys), 1), shared / len(own.counts), shared, sign))
-        contained, covered, shared, separator = max(found, key=lambda one: one[0])
-        if contained >= _LEAST and (shared >= _MANY or covered >= _COVERED):
+            found.append((shared / max(len(keys), 1), shared, sign))
+        contained, shared, separator = max(found, key=lambda one: one[0])
+        if shared:
+            covered = shared / len(own.counts)
             alike = 0.5 * (column.name.casefold() == own.name.casefold()) + 0.1 * says(own.name, "id")
-            score = contained * (0.5 + 0.5 * covered**0.5) + alike
-            yield Link(column.name, own.name, separator, score)
+            sure = contained >= _LEAST and (shared >= _MANY or covered >= _COVERED)
+            yield Link(column.name, other, own.name, separator, contained * (0.5 + 0.5 * covered**0.5) + alike, sure)
 
 
-def roles(sheets: Sequence[Sheet], given: Mapping[Role, Sheet]) -> Roles:
-    """The likeliest parts of the tables, of which some may be `given`.
+def roles(sheets: Sequence[Sheet], given: Mapping[Role, Sheet]) -> list[Roles]:
+    """What the tables may be, of which some may be `given`, the likeliest first.
 
-    Raises `InputError` where no table has the ids of another one.
+    Raises `InputError` where a table is empty, or none has the ids of another one.
     """
+    for sheet in sheets:
+        sheet.table.require_rows("rows")
     if len(sheets) == 1:
-        return Roles(sheets[0])
-    known = {pair: list(links(*pair)) for pair in permutations(sheets, 2)}
+        return [Roles(sheets[0])]
     found = []
-    others: list[Sheet | None] = [None, *sheets]
-    for bought, products, customers in product(sheets, others, others):
-        if bought in (products, customers) or products is customers:
-            continue
-        # A customer table with a column of purchases is both.
-        parts = {"purchases": bought, "products": products, "customers": customers or bought}
-        if any(parts[role] is not sheet for role, sheet in given.items()):
-            continue
-        sides = [[None] if one is None else known[bought, one] for one in (products, customers)]
-        for one, other in product(*sides):
-            if (one or other) and (one is None or other is None or one.column != other.column):
-                found.append(Roles(bought, products, customers, one, other))
-    if not found:
+    for bought in sheets:
+        led = [link for other in sheets if other is not bought for link in links(bought, other)]
+        ways = [None, *sorted(led, key=lambda link: (link.sure, link.score), reverse=True)[:_WAYS]]
+        for one, other in product(ways, ways):
+            differ = one is None or other is None or (one.column != other.column and one.sheet is not other.sheet)
+            made = Roles(bought, one, other)
+            if (one or other) and differ and all(sheet is made.sheet(role) for role, sheet in given.items()):
+                found.append(made)
+    found.sort(key=lambda one: one.score, reverse=True)
+    if not found or not found[0].score[0]:
         raise InputError(_unlinked(sheets))
-    return max(found, key=lambda one: one.score)
+    return found
+
+
+def chosen(found: Sequence[Roles], ask: Ask) -> Roles:
+    """What the tables are. Asks which is which, and for the columns that have the ids, where there is a choice."""
+
+    def narrowed(question: str, answers: Iterable[str]) -> list[Roles]:
+        options: dict[str, list[Roles]] = {}
+        for answer, one in zip(answers, found, strict=True):
+            options.setdefault(answer, []).append(one)
+        return options[pick(question, [*options], ask)]
+
+    for role in get_args(Role):
+        found = narrowed(f"Which table has the {role}?", [one.sheet(role).file for one in found])
+    for side in ("product", "customer"):
+        link = getattr(found[0], side)
+        if link is not None:
+            found = narrowed(
+                f"Which column of {link.sheet.file} has the id in each row?", map(attrgetter(f"{side}.id"), found)
+            )
+            bought = found[0].purchases.file
+            found = narrowed(
+                f"Which column of {bought} has the ids of {side}s?", map(attrgetter(f"{side}.column"), found)
+            )
+    return found[0]
+
+
+def pick(question: str, options: Sequence[str], ask: Ask) -> str:
+    """One of some answers, the first of which is the guess; asks where there are several."""
+    return ask(question, options, options[0]) if len(options) > 1 else options[0]
 
 
 def _unlinked(sheets: Sequence[Sheet]) -> str:
@@ -155,22 +193,19 @@ def explained(values: Sequence[object], groups: Sequence[str | None]) -> float:
     (right - chance) / (1 - chance), where `right` are the rows with the most frequent value of their group, and
     `chance` those of the same values in any order; 0 where too few rows share a group.
     """
-    pairs = [(value, group) for value, group in zip(values, groups, strict=True) if group is not None]
-    size = Counter(group for _, group in pairs)
-    pairs = [(value, group) for value, group in pairs if size[group] > 1]
+    size = Counter(groups)
+    pairs = [pair for pair in zip(values, groups, strict=True) if pair[1] is not None and size[pair[1]] > 1]
     if len(pairs) < _REPEATED:
         return 0.0
     order = np.random.default_rng(0).permutation(len(pairs))
-    right, chance = (
-        _most_frequent([pairs[row][0] for row in rows], [group for _, group in pairs]) / len(pairs)
-        for rows in (range(len(pairs)), order)
-    )
+    shuffled = [(pairs[row][0], group) for row, (_, group) in zip(order, pairs, strict=True)]
+    right, chance = map(_most_frequent, (pairs, shuffled))
     return (right - chance) / (1 - chance) if chance < 1 else 0.0
 
 
-def _most_frequent(values: Sequence[object], groups: Sequence[str]) -> int:
-    """The rows with the most frequent value of their group."""
-    most: dict[str, int] = {}
-    for (group, _), count in Counter(zip(groups, values, strict=True)).items():
+def _most_frequent(pairs: Sequence[tuple[object, str | None]]) -> float:
+    """The share of the pairs whose value is the most frequent of their group."""
+    most: dict[str | None, int] = {}
+    for (_, group), count in Counter(pairs).items():
         most[group] = max(most.get(group, 0), count)
-    return sum(most.values())
+    return sum(most.values()) / len(pairs)

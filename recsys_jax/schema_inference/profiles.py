@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 from recsys_jax.data.files import toml_text
@@ -26,25 +27,22 @@ class Stated(NamedTuple):
 
 def stated(reviews: Sequence[object]) -> list[Stated]:
     """What the `profile_info` of nested reviews states, place by place: 40대/남성/복합성, 34 / commuting / 3 hours."""
-    profiles = [as_key(review.get("profile_info")) for review in _each(reviews)]
-    signs = [sign for sign in "/|," if any(sign in profile for profile in profiles if profile)]
-    split = [[part.strip() for part in profile.split(signs[0] if signs else "/")] for profile in profiles if profile]
-    if not split:
-        return []
-    lengths = Counter(map(len, split))
-    places = max(length for length, count in lengths.items() if 10 * count >= len(split))
+    profiles = [key for review in _each(reviews) if (key := as_key(review.get("profile_info"))) is not None]
+    sign = next((sign for sign in "/|," if any(sign in profile for profile in profiles)), "/")
+    places = zip_longest(*([part.strip() for part in profile.split(sign)] for profile in profiles))
     found: list[Stated] = []
-    for place in range(places):
-        counts = Counter(parts[place] for parts in split if len(parts) > place and parts[place])
-        numbers = [match[1] for part in counts.elements() if (match := _NUMBER.fullmatch(part))]
-        values = [part for part, count in counts.most_common(50) if count > 1]
-        name = f"stated_{place + 1}"
-        if 2 * len(numbers) > counts.total():
-            [(unit, _)] = Counter(numbers).most_common(1)
+    for number, parts in enumerate(places, 1):
+        filled = [part for part in parts if part]
+        if 10 * sum(part is not None for part in parts) < len(profiles):
+            break
+        units = [match[1] for part in filled if (match := _NUMBER.fullmatch(part))]
+        values = [part for part, count in Counter(filled).most_common(50) if count > 1]
+        if 2 * len(units) > len(filled):
+            unit = Counter(units).most_common(1)[0][0]
             age = unit in _AGES and all(one.name != "age" for one in found)
-            found.append(Stated("age" if age else name, "age" if age else "numeric", [], unit))
+            found.append(Stated("age", "age", [], unit) if age else Stated(f"stated_{number}", "numeric", [], unit))
         elif values:
-            found.append(Stated(name, "categorical", values, ""))
+            found.append(Stated(f"stated_{number}", "categorical", values, ""))
     return found
 
 

@@ -1,5 +1,6 @@
 """`recsys-jax init`: what it writes and leaves alone, what it asks, and what follows it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -99,20 +100,83 @@ def test_a_table_that_is_not_used_is_told(shop):
     assert f"{shop / 'weather.csv'} is not used" in done("init", shop).stdout
 
 
+def answering(monkeypatch, answers: list[str]) -> None:
+    """At a terminal people say these, one after the other, and then end it."""
+    left = iter(answers)
+
+    def answer() -> str:
+        with suppress(StopIteration):
+            return next(left)
+        raise EOFError
+
+    monkeypatch.setattr("builtins.input", answer)
+    monkeypatch.setattr(init, "_asks", lambda options: not options.yes)
+
+
+def numbered(folder: Path) -> Path:
+    """Tables that do not say which is which: things and people have the same ids, and no name that helps."""
+    folder.mkdir()
+    for name, other, values in (("a", "colour", ["red", "blue", "grey"]), ("b", "shape", ["round", "flat", "long"])):
+        rows = [f"{n},n{n},{values[n % 3]}" for n in range(1, 31)]
+        (folder / f"{name}.csv").write_text("\n".join([f"key,word,{other}", *rows]))
+    pairs = [f"{1 + n % 30},{1 + (n * n + n // 30) % 30},n{1 + (n * 7 + n // 30) % 30}" for n in range(90)]
+    (folder / "c.csv").write_text("\n".join(["x,y,z", *pairs]))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("answers", "parts"),
+    [
+        (["c.csv", "A", "b", "key", "x", "key"], ("a.csv", "key", "x", "b.csv", "key", "y")),
+        (["c", "b.csv", "a.csv", "key", "y", "word"], ("b.csv", "key", "y", "a.csv", "word", "z")),
+        (["c", "b.csv", "a.csv", "word", "x"], ("b.csv", "word", "z", "a.csv", "key", "x")),
+    ],
+)
+def test_it_asks_which_is_which(tmp_path, monkeypatch, capsys, answers, parts):
+    folder = numbered(tmp_path / "shop")
+    answering(monkeypatch, answers)
+    init.main(init.Options((folder,)))
+    found = tomllib.loads((folder / "dataset.toml").read_text("utf-8"))
+    products, customers, bought = found["products"], found["customers"], found["interactions"]
+    assert parts == (
+        products["file"], products["id"], bought["product"], customers["file"], customers["id"], bought["customer"]
+    )  # fmt: skip
+    asked = re.findall(r"(Which .*?)\? \(", capsys.readouterr().out)
+    assert asked[:4] == [
+        *(f"Which table has the {part}" for part in ("purchases", "products", "customers")),
+        f"Which column of {products['file']} has the id in each row",
+    ]
+    assert len(asked) == len(answers)  # none with one possible answer
+
+
+def test_a_wrong_answer_is_asked_for_again(tmp_path, monkeypatch, capsys):
+    folder = numbered(tmp_path / "shop")
+    (folder / "c.csv").rename(folder / "bought.csv")
+    answering(monkeypatch, ["weather.csv", "b", "Bought.csv"])
+    init.main(init.Options((folder,)))
+    out = capsys.readouterr().out
+    assert "found 'weather.csv'; allowed: " in out
+    assert "found 'b'; allowed: " in out
+    assert out.count("Which table has the purchases? (") == 3
+    assert tomllib.loads((folder / "dataset.toml").read_text("utf-8"))["interactions"]["file"] == "bought.csv"
+
+
+def test_it_asks_for_the_id_of_products_with_reviews(tmp_path, monkeypatch, capsys):
+    """A table alone; the guess is the column that is called an id."""
+    rows = [{"title": f"Tea {n}", "sku": f"T{n}", "reviews": [{"content": "Fine."}], "kind": n % 3} for n in range(30)]
+    (tmp_path / "teas.json").write_text(json.dumps(rows))
+    answering(monkeypatch, ["T"])
+    init.main(init.Options((tmp_path,)))
+    assert "Which column of teas.json has the id in each row? (sku, title) [sku]" in capsys.readouterr().out
+    assert tomllib.loads((tmp_path / "dataset.toml").read_text("utf-8"))["products"]["id"] == "title"
+
+
 @pytest.mark.parametrize(("said", "kind"), [("", None), ("n", "categorical"), ("what\nyes", None), (None, None)])
 def test_it_asks_what_is_doubtful(shop, monkeypatch, capsys, said, kind):
     """A name that speaks of purchases; nothing said, and the end of what is said, are the guess."""
     path = shop / "customers.csv"
     path.write_text(path.read_text("utf-8").replace("newsletter", "bought newsletter"), "utf-8")
-    answers = iter([] if said is None else said.split("\n"))
-
-    def answer() -> str:
-        with suppress(StopIteration):
-            return next(answers)
-        raise EOFError
-
-    monkeypatch.setattr("builtins.input", answer)
-    monkeypatch.setattr(init, "_asks", lambda options: not options.yes)
+    answering(monkeypatch, [] if said is None else ["", "", *said.split("\n")])  # the first two: which table is which
     init.main(init.Options((shop,)))
     found = tomllib.loads((shop / "dataset.toml").read_text("utf-8"))
     features = {one.get("column", one["name"]): one["kind"] for one in found["customers"]["features"]}
@@ -144,7 +208,7 @@ def test_stopped_while_it_asks_it_leaves_nothing(shop):
         os.close(terminal_end)
         seen = b""
         until = time.monotonic() + 120
-        while b"[yes]" not in seen and time.monotonic() < until:
+        while b"[products.csv]" not in seen and time.monotonic() < until:
             seen += os.read(main, 1000)
         process.send_signal(signal.SIGINT)
         with suppress(OSError):  # Linux says so when the other end is closed
