@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -63,16 +64,22 @@ def nothing_left_out(
     return f"Nothing that customers bought was left out: {why}"
 
 
-def show(found: Sequence[dict[str, Any]], title: str) -> None:
-    """Recommendations as a table; columns that the dataset does not have are left out."""
+def show(found: Sequence[dict[str, Any]], title: str, but: str = "") -> None:
+    """Recommendations as a table, and what its order and figures mean, `but` for what else orders them.
+
+    Columns that the dataset does not have are left out.
+    """
     columns = [name for name in ("brand", "category", "price") if any(one[name] is not None for one in found)]
     # What would be shown as nothing is not shown.
     added = [name for name in ("popularity", "boost") if any(abs(one[name]) >= 0.005 for one in found)]
     whole = all(isinstance(one["price"], int | None) for one in found)
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    narrow: dict[str, Any] = {"padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD, **narrow)
     table.add_column("")
-    # Names may wrap; an id must stay in one piece, to be copied.
-    table.add_column("product", overflow="fold", min_width=max((len(one["product_id"]) for one in found), default=0))
+    # Names may wrap where they are long; an id must stay in one piece, to be copied.
+    short = all(cell_len(str(one["name"])) <= console.width // 4 for one in found)
+    longest = max((len(one["product_id"]) for one in found), default=0)
+    table.add_column("product", overflow="fold", min_width=longest, no_wrap=short)
     standing = {"percentile": "percentile"} if found and "percentile" in found[0] else {}
     if standing and found[0]["times_average"] is not None:
         standing = {"times_average": "× avg"}
@@ -85,6 +92,14 @@ def show(found: Sequence[dict[str, Any]], title: str) -> None:
         numbers += [f"{one[name]:+.2f}" for name in added]
         table.add_row(str(place), product, *(_shown(one[name], whole) for name in columns), *numbers)
     console.print(table)
+    if found:
+        means = f"Highest {' + '.join(['score', *added])} first{but}."
+        if "× avg" in standing.values():
+            apart = ", the shop's rules apart" if "boost" in added else ""
+            means += f" × avg: how many times as likely to be bought next as the average product{apart}."
+        elif standing:
+            means += " percentile: how many of 100 products stand below."
+        console.print(Text(means, "dim"))
     for place, one in enumerate(found, 1):
         if "because" in one:
             console.print(

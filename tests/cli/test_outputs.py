@@ -124,6 +124,33 @@ def test_names_are_no_markup_and_no_emoji(capsys):
     assert WORDS in said.err
 
 
+@pytest.mark.parametrize(
+    ("more", "but", "words"),
+    [
+        ({}, "", "Highest score + popularity first. × avg: how many times as likely to be bought next as the average"),
+        ({"boost": 0.2}, ", so", "Highest score + popularity + boost first, so. × avg: how many times as likely to be"),
+        (
+            {"times_average": None, "popularity": 0.0},
+            "",
+            "Highest score first. percentile: how many of 100 products stand",
+        ),
+    ],
+)
+def test_a_list_says_what_orders_it(more, but, words, monkeypatch):
+    """And where there is room, no name of a product is cut."""
+    screen = io.StringIO()
+    monkeypatch.setattr(recommendations, "console", terminal._Console(file=screen, width=80))
+    names = "Bekleidung Nr. 00080", "Schläuche Nr. 00094"
+    one = {"brand": "Alpencross", "category": "Bekleidung", "price": 45.87, "score": 0.5, "popularity": 0.1}
+    one |= {"boost": 0.0, "times_average": 2.0, "percentile": 97.5, **more}
+    recommendations.show([{**one, "name": name, "product_id": name[-5:]} for name in names], "for", but)
+    assert words in screen.getvalue()
+    assert max(map(len, screen.getvalue().splitlines()[:-1])) <= 80
+    for name in names:
+        assert name in screen.getvalue()
+    assert ("the shop's rules apart" in screen.getvalue()) == ("boost" in more)
+
+
 def test_names_in_a_progress_bar_are_no_markup(monkeypatch):
     screen = io.StringIO()
     monkeypatch.setattr(terminal, "console", terminal._Console(file=screen, force_terminal=True, width=200))

@@ -108,7 +108,9 @@ def main(options: Options) -> None:
     if options.json:
         print_json(found)
     else:
-        show(found, ", ".join([*([options.customer] if options.customer else []), *options.attributes]))
+        rules = [f"--{name.replace('_', '-')}" for name in ("diversity", "at_most", "pinned") if vars(options)[name]]
+        title = ", ".join([*([options.customer] if options.customer else []), *options.attributes])
+        show(found, title, f", as far as {' and '.join(rules)} let it" if rules else "")
         if len(found) < options.top_n:
             console.print(f"Only {len(found)} products remain.")
         taken = [_taken(one.feature) for one in rec.model.customers if is_empty(attributes.get(one.feature.column))]
