@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import tyro
 
@@ -49,12 +49,7 @@ class Options(Common):
 
 def main(options: Options) -> str:
     """Reads, guesses, writes, and reads what was written."""
-    said: dict[Role, Path | None] = {
-        "products": options.products,
-        "customers": options.customers,
-        "purchases": options.purchases,
-    }
-    given = {role: path for role, path in said.items() if path is not None}
+    given: dict[Role, Path] = {role: path for role in get_args(Role) if (path := getattr(options, role)) is not None}
     paths = _paths([*options.tables, *given.values()])
     folder = options.out or Path(os.path.commonpath([path.absolute().parent for path in paths]))
     if options.out is None and Path.cwd() in (folder, *folder.parents):
@@ -68,9 +63,9 @@ def main(options: Options) -> str:
     ask = _ask if _asks(options) else lambda _, __, guess: guess
     shop = arrange(found, ask)
     draft = describe(shop, _name(folder), ask)
-    sides = (shop.products, shop.customers, None if shop.own else shop.purchases)
-    used = {side.file for side in sides if side is not None}
     contents: dict[str, bytes | str] = {**shop.made, **draft.files}
+    used = {side.sheet.file for side in (shop.products, shop.customers) if side is not None}
+    used |= set() if shop.own else {shop.purchases.file}
     for sheet in sheets.values():
         if sheet.file in used and not (folder / sheet.file).exists():
             contents[sheet.file] = read_file(sheet.path)

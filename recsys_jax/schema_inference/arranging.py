@@ -4,9 +4,11 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
 
 from recsys_jax.data.files import csv_text
-from recsys_jax.data.tables import free
+from recsys_jax.data.tables import Table, free
 from recsys_jax.data.values import as_plain
 from recsys_jax.errors import InputError
 from recsys_jax.schema_inference.columns import FEATURES, Ask, Column, says
@@ -27,16 +29,23 @@ def following(product: str) -> str:
 
 @dataclass(frozen=True)
 class Side:
-    """Products or customers: where they stand, and the columns that say something of them."""
+    """Products or customers: where they stand, and what is said of them."""
 
-    file: str
+    sheet: Sheet
     id: str
-    ids: Sequence[str | None]
-    """The id in each row."""
-    columns: Mapping[str, Column]
     saw: str
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """The other columns, each with the reason."""
+    """Columns that say nothing of them, each with the reason; "" where nobody would ask for it."""
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """The columns that say something of them."""
+        return {name: one for name, one in self.sheet.columns.items() if name != self.id and name not in self.left_out}
+
+    @property
+    def ids(self) -> Sequence[str | None]:
+        """The id in each row."""
+        return self.sheet.columns[self.id].keys
 
     @property
     def repeated(self) -> bool:
@@ -61,8 +70,12 @@ class Shop:
     """The products' column of nested reviews."""
     pairs: Sequence[tuple[int, int]] = ()
     """(customer row, product row) of each purchase of which both are known."""
-    made: Mapping[str, str] = field(default_factory=dict)
-    """The contents of tables that were made of others, by their names."""
+
+    @property
+    def made(self) -> dict[str, str]:
+        """The contents of tables that were made of others, by their names."""
+        sides = [side.sheet for side in (self.products, self.customers) if side is not None]
+        return {sheet.file: _text(sheet) for sheet in sides if sheet.made}
 
 
 def arrange(found: Sequence[Roles], ask: Ask) -> Shop:
@@ -71,7 +84,7 @@ def arrange(found: Sequence[Roles], ask: Ask) -> Shop:
     Raises `InputError` where no table says who bought what, or nothing is said of products.
     """
     one = chosen(found, ask)
-    bought, columns, made = one.purchases, one.purchases.columns, dict[str, str]()
+    bought, columns = one.purchases, one.purchases.columns
     nested = next((name for name, column in columns.items() if column.guessed.kind == "reviews"), None)
     if one.product is None and one.customer is None and nested is not None:
         return Shop(_side(bought, _id(bought, ask)), None, bought, reviews=nested)
@@ -86,33 +99,42 @@ def arrange(found: Sequence[Roles], ask: Ask) -> Shop:
         least = _NAMED if says(name, "brand") or says(name, "category") else FOLLOWS
         (follows if explained(columns[name].keys, keys) >= least else others).append(columns[name])
 
-    if one.product:
-        products = _side(one.product.sheet, one.product.id)
-    else:
-        products = _products(bought, product, keys, follows)
-        made[products.file] = _csv(products.id, products.ids, [*products.columns.values()])
+    products = _side(one.product.sheet, one.product.id) if one.product else _products(bought, product, keys, follows)
     if one.customer:
         customers = _side(one.customer.sheet, one.customer.id)
-        known = {key: row for row, key in enumerate(customers.ids)}
-        at = [known.get(key) if key is not None else None for key in columns[one.customer.column].keys]
+        known = {key: row for row, key in enumerate(customers.ids) if key is not None}
+        at = [known.get(key or "") for key in columns[one.customer.column].keys]
     else:
-        customers = _customers(bought, customer, product, others, follows)
+        left_out = {product: "", **{column.name: following(product) for column in follows}}
+        customers = _customers(bought, customer, left_out, others)
         at = [*range(len(bought.table))]
         if not any(column.guessed.kind in FEATURES for column in customers.columns.values()):
             return _with_reviews(bought, keys, products)
-        if customer is None:
-            customer = customers.id
-            of_each = [*customers.columns.values(), columns[product], *filter(dates_purchase, others)]
-            made[customers.file] = _csv(customer, range(1, len(bought.table) + 1), of_each)
     row_of = {key: row for row, key in enumerate(products.ids)}
     pairs = [(c, row_of[key]) for c, bag in zip(at, bags, strict=True) if c is not None for key in bag if key in row_of]
     own = one.customer is None
-    return Shop(products, customers, bought, customer or "", product, separator, own, None, pairs, made)
+    return Shop(products, customers, bought, customer or customers.id, product, separator, own, None, pairs)
 
 
 def _side(sheet: Sheet, id: str) -> Side:
-    columns = {name: column for name, column in sheet.columns.items() if name != id}
-    return Side(sheet.file, id, sheet.columns[id].keys, columns, f"{sheet.file}, {len(sheet.table):,} rows")
+    return Side(sheet, id, f"{sheet.file}, {len(sheet.table):,} rows")
+
+
+def _made(sheet: Sheet, ending: str, columns: Mapping[str, Sequence[object]]) -> Sheet:
+    """A table out of another one."""
+    file = f"{Path(sheet.file).stem}{ending}"
+    return Sheet(sheet.path.with_name(file), Table(file, columns), file, made=True)
+
+
+def _text(sheet: Sheet) -> str:
+    """A table as the content of its file."""
+    columns = [
+        [cell if isinstance(cell, list) else as_plain(cell) for cell in one] for one in sheet.table.columns.values()
+    ]
+    rows = [*zip(*columns, strict=True)]
+    if sheet.file.endswith(".json"):
+        return json.dumps([dict(zip(sheet.columns, row, strict=True)) for row in rows], ensure_ascii=False, indent=1)
+    return csv_text([sheet.columns, *rows])
 
 
 def _id(sheet: Sheet, ask: Ask) -> str:
@@ -159,39 +181,37 @@ def _products(sheet: Sheet, product: str, keys: Sequence[str | None], follows: S
             f"{sheet.path}: found nothing that is said of products, as no column follows from {product!r}; allowed: a "
             f"table of products beside it, or such columns"
         )
-    ids, columns = [*dict.fromkeys(key for key in keys if key is not None)], {}
+    ids = [*dict.fromkeys(key for key in keys if key is not None)]
+    columns: dict[str, Sequence[object]] = {product: ids}
     for column in follows:
         said: dict[str | None, Counter[str]] = defaultdict(Counter)
         for key, value in zip(keys, column.keys, strict=True):
             said[key].update([] if value is None else [value])
-        usual = [max(said[key], key=said[key].__getitem__, default=None) for key in ids]
-        columns[column.name] = Column(column.name, usual, sheet.nothing)
+        columns[column.name] = [max(said[key], key=said[key].__getitem__, default=None) for key in ids]
     saw = f"made of {sheet.file}: what is the same wherever {product} is, {len(ids):,} products"
-    return Side(f"{sheet.path.stem}{MADE[0]}.csv", product, ids, columns, saw)
+    return Side(_made(sheet, f"{MADE[0]}.csv", columns), product, saw)
 
 
-def _customers(
-    sheet: Sheet, customer: str | None, product: str, others: Sequence[Column], follows: Sequence[Column]
-) -> Side:
+def _customers(sheet: Sheet, customer: str | None, left_out: Mapping[str, str], others: Sequence[Column]) -> Side:
     """Customers in the rows of purchases: by their id, or a customer in each row."""
-    left_out = {column.name: following(product) for column in follows}
+    left_out, rows = dict(left_out), len(sheet.table)
     ids = sheet.columns[customer].keys if customer is not None else []
-    columns = {}
     for column in others:
         if dates_purchase(column):
-            continue
-        if says(column.name, "afterwards"):
+            left_out[column.name] = ""
+        elif says(column.name, "afterwards"):
             left_out[column.name] = "by its name it is known after a purchase alone"
         elif len({*ids}) < len(ids) and explained(column.keys, ids) < _OWN:
             left_out[column.name] = "it differs between the purchases of one customer"
-        else:
-            columns[column.name] = column
-    rows = len(sheet.table)
-    if customer is None:
-        saw = f"made of {sheet.file}, which names no customers: each of its {rows:,} rows is one"
-        return Side(f"{sheet.path.stem}{MADE[1]}.csv", free("row", sheet.columns), ids, columns, saw, left_out)
-    saw = f"{sheet.file}, {rows:,} rows of {len({*ids} - {None}):,} customers"
-    return Side(sheet.file, customer, ids, columns, saw, left_out)
+    if customer is not None:
+        saw = f"{sheet.file}, {rows:,} rows of {len({*ids} - {None}):,} customers"
+        return Side(sheet, customer, saw, left_out)
+    row = free("row", sheet.columns)
+    kept = [name for name in sheet.columns if name not in left_out]
+    kept += [name for name, why in left_out.items() if not why]  # the product, and dates
+    table = {row: range(1, rows + 1), **{name: sheet.columns[name].cells for name in kept}}
+    saw = f"made of {sheet.file}, which names no customers: each of its {rows:,} rows is one"
+    return Side(_made(sheet, f"{MADE[1]}.csv", table), row, saw, left_out)
 
 
 def dates_purchase(column: Column) -> bool:
@@ -212,23 +232,7 @@ def _with_reviews(sheet: Sheet, keys: Sequence[str | None], products: Side) -> S
     for key, said in zip(keys, text.keys, strict=True):
         if said is not None:
             reviews[key].append({"content": said})
-    cells = zip(*map(_plain, products.columns.values()), strict=True)
-    rows = [
-        {products.id: key, **dict(zip(products.columns, row, strict=True)), "reviews": reviews[key]}
-        for key, row in zip(products.ids, cells, strict=True)
-    ]
-    file = f"{products.file.rpartition('.')[0]}{MADE[2]}.json"
-    saw = f"made of {products.file} and the column {text.name} of {sheet.file}"
-    made = {file: json.dumps(rows, ensure_ascii=False, indent=1)}
-    side = Side(file, products.id, products.ids, products.columns, saw)
-    return Shop(side, None, sheet, reviews="reviews", made=made)
-
-
-def _csv(id: str, ids: Sequence[object], columns: Sequence[Column]) -> str:
-    """A table of ids and columns."""
-    rows = zip(ids, *map(_plain, columns), strict=True)
-    return csv_text([[id, *(column.name for column in columns)], *rows])
-
-
-def _plain(column: Column) -> list[object]:
-    return [cell if isinstance(cell, list) else as_plain(cell) for cell in column.cells]
+    columns = {**products.sheet.table.columns, "reviews": [reviews[key] for key in products.ids]}
+    saw = f"made of {products.sheet.file} and the column {text.name} of {sheet.file}"
+    side = Side(_made(products.sheet, f"{MADE[2]}.json", columns), products.id, saw)
+    return Shop(side, None, sheet, reviews="reviews")

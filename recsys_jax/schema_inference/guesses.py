@@ -69,7 +69,7 @@ def _missing(draft: Draft, shop: Shop, ask: Ask) -> None:
 def _products(draft: Draft, shop: Shop, ask: Ask) -> None:
     side = shop.products
     draft.section("[products]", side.saw)
-    draft.say("file", side.file)
+    draft.say("file", side.sheet.file)
     draft.say("id", side.id, "another one in each row")
     found = {name: content(column, ask) for name, column in side.columns.items()}
     texts = [
@@ -112,14 +112,17 @@ def _features(draft: Draft, title: str, side: Side, bought: Mapping[int, int], f
         elif one.kind == "numeric" and _counts_purchases(side.columns[name], bought):
             left_out[name] = "it counts the purchases that are to be foretold"
     for name, why in left_out.items():
-        draft.remark(f"left out: {name}: {why}")
+        if why:
+            draft.remark(f"left out: {name}: {why}")
     for name, one in found.items():
         if name not in left_out:
             names.append(free(re.sub(r"\W+", "_", name).strip("_") or "feature", names))
             draft.feature(title, side.columns[name], names[-1], one)
     if len(names) == 1:
         said = "; ".join(f"{name}: {why}" for name, why in left_out.items()) or "none"
-        raise InputError(f"{side.file}: found no column that a tower could learn from ({said}); allowed: one or more")
+        raise InputError(
+            f"{side.sheet.file}: found no column that a tower could learn from ({said}); allowed: one or more"
+        )
 
 
 def _counts_purchases(column: Column, bought: Mapping[int, int]) -> bool:
@@ -152,7 +155,7 @@ def _made_of_reviews(draft: Draft, shop: Shop) -> None:
 
 def _customers(draft: Draft, shop: Shop, side: Side, ask: Ask) -> None:
     draft.section("[customers]", side.saw)
-    draft.say("file", side.file)
+    draft.say("file", side.sheet.file)
     draft.say("id", side.id, "the same in several rows" if side.repeated else "another one in each row")
     if side.repeated:
         draft.say("repeated", "first", "attributes are those of a customer's first row, purchases those of all")
@@ -162,7 +165,7 @@ def _customers(draft: Draft, shop: Shop, side: Side, ask: Ask) -> None:
     for name in _named(found, "segment", "categorical")[:1]:
         draft.say("segment", name, "results are broken down by it")
     if shop.own:
-        draft.say("purchases", shop.product, f"ids of {shop.products.file}")
+        draft.say("purchases", shop.product, f"ids of {shop.products.sheet.file}")
         if shop.separator is not None:
             draft.say("separator", shop.separator)
         _when(draft, shop, ask)
@@ -226,11 +229,11 @@ def _purchases(draft: Draft, shop: Shop, customers: Side) -> None:
     draft.say("file", sheet.file)
     sides = (("customer", shop.customer, customers), ("product", shop.product, shop.products))
     for key, name, side in sides:
-        draft.say(key, name, f"the ids of {side.id} in {side.file}")
+        draft.say(key, name, f"the ids of {side.id} in {side.sheet.file}")
     for key, name, side in sides:
         keys, ids = sheet.columns[name].keys, {*side.ids}
         empty, others = keys.count(None), sum(key is not None and key not in ids for key in keys)
-        seen = f"of {len(keys):,} rows, {empty:,} have none and {others:,} one that {side.file} lacks"
+        seen = f"of {len(keys):,} rows, {empty:,} have none and {others:,} one that {side.sheet.file} lacks"
         draft.say(f"unknown_{key}s", "ignore" if empty + others > _FEW * len(keys) else "error", seen)
     conditions, saw = dict[str, object](), []
     for name, column in sheet.columns.items():

@@ -34,6 +34,8 @@ class Sheet:
     table: Table
     file: str
     """Its name in the dataset's folder."""
+    made: bool = False
+    """Whether it was made of others."""
 
     @cached_property
     def nothing(self) -> frozenset[str]:
