@@ -139,9 +139,9 @@ def columns_of(table: Table, nothing: Iterable[str] = ()) -> dict[str, Column]:
     return {name: Column(name, cells, frozenset(nothing)) for name, cells in table.columns.items() if name.strip()}
 
 
-def missing_words(column: Column, what: str = "missing") -> list[str]:
+def missing_words(column: Column) -> list[str]:
     """The values of a column by which people say that nothing is known; NA among codes of countries is one."""
-    found = [key for key in column.counts if key.casefold() in words(what) or (what == "missing" and key == "None")]
+    found = [key for key in column.counts if key.casefold() in words("missing") or key == "None"]
     countries = column.share(lambda key: len(key) == 2 and key.isalpha() and key.isupper())
     return [key for key in found if not (key == "NA" and countries >= 0.9 and len(column.counts) > 2)]
 

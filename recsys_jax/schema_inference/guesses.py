@@ -10,17 +10,8 @@ from recsys_jax.data.files import toml_text
 from recsys_jax.data.tables import free
 from recsys_jax.errors import InputError
 from recsys_jax.schema_inference.arranging import FOLLOWS, Shop, Side, dates_purchase, following
-from recsys_jax.schema_inference.columns import (
-    FEATURES,
-    Ask,
-    Column,
-    Content,
-    content,
-    missing_words,
-    place,
-    says,
-    words,
-)
+from recsys_jax.schema_inference.columns import FEATURES, Ask, Column, Content, content, missing_words, place, says
+from recsys_jax.schema_inference.columns import words as called
 from recsys_jax.schema_inference.draft import Draft
 from recsys_jax.schema_inference.linking import explained
 from recsys_jax.schema_inference.profiles import catalogue, stated
@@ -36,7 +27,7 @@ def describe(shop: Shop, name: str, ask: Ask) -> Draft:
     """
     draft = Draft(["# Guessed by recsys-jax init: each line says what it saw. docs/datasets.md explains every key."])
     draft.say("name", name)
-    _missing(draft, shop, ask)
+    _missing(draft, shop)
     _products(draft, shop, ask)
     if shop.customers is None:
         _made_of_reviews(draft, shop)
@@ -48,20 +39,12 @@ def describe(shop: Shop, name: str, ask: Ask) -> Draft:
     return draft
 
 
-def _missing(draft: Draft, shop: Shop, ask: Ask) -> None:
+def _missing(draft: Draft, shop: Shop) -> None:
     """What says in any column that nothing is known."""
     columns = [column for side in (shop.products, shop.customers) if side for column in side.columns.values()]
     columns += [column for name, column in shop.purchases.columns.items() if name in (shop.customer, shop.product)]
-    found: dict[str, None] = {}
-    for column in columns:
-        raw = Column(column.name, column.cells)
-        found |= dict.fromkeys(missing_words(raw))
-        for word in missing_words(raw, "perhaps_missing") if raw.guessed.kind != "useless" else ():
-            seen = f"{word!r} in {raw.counts[word]:,} rows of {raw.name}"
-            if ask(f"{seen}. Does it say that nothing is known?", ("yes", "no"), "no") == "yes":
-                found[word] = None
-            else:
-                draft.remark(f"{seen} counts as a value; missing_values may have it, if it says that nothing is known")
+    raw = [Column(column.name, column.cells) for column in columns]
+    found = dict.fromkeys(word for column in raw for word in missing_words(column))
     if found:
         draft.say("missing_values", list(found), "seen in cells, as if they were empty")
 
@@ -72,22 +55,13 @@ def _products(draft: Draft, shop: Shop, ask: Ask) -> None:
     draft.say("file", side.sheet.file)
     draft.say("id", side.id, "another one in each row")
     found = {name: content(column, ask) for name, column in side.columns.items()}
-    texts = [
-        name
-        for name, column in side.columns.items()
-        if found[name].kind == "useless"
-        and 2 * len(column.counts) > column.filled > 0
-        and column.share(column.numbers.__contains__) < 0.5
-    ]
-    titles = [name for name in _named(found, "name", "useless") if name in texts] or texts
+    different = [one for one in side.columns.values() if 2 * len(one.counts) > one.filled > 2 * len(one.numbers)]
+    texts = {one.name: found[one.name] for one in different if found[one.name].kind == "useless"}
+    titles = _named(texts, "name", "useless") or [*texts]
     roles = {key: _named(found, key, "categorical") for key in ("brand", "category")}
-    roles["price"] = _named(found, "price", "numeric")
-    used: set[str] = set()
-    for key, names in {"name": titles, **roles}.items():
-        left = [name for name in names if name not in used]
-        used.update(left[:1])
-        if left:
-            draft.say(key, left[0], "shown to people" + (f"; or {', '.join(left[1:])}" if left[1:] else ""))
+    for key, names in {"name": titles, **roles, "price": _named(found, "price", "numeric")}.items():
+        if names:
+            draft.say(key, names[0], "shown to people" + (f"; or {', '.join(names[1:])}" if names[1:] else ""))
         elif key == "category":
             draft.remark("no category: no column of one value is named so; category = COLUMN would be shown to people")
     if shop.reviews is not None:
@@ -137,16 +111,15 @@ def _made_of_reviews(draft: Draft, shop: Shop) -> None:
     draft.section("[customers]", "no file: recsys-jax personas makes a customer of each review; docs/personas.md")
     for key, value in (("id", "user_id"), ("segment", "persona_name"), ("purchases", "purchased_product_id")):
         draft.say(key, value)
-    nested = shop.products.columns.get(shop.reviews or "")
-    cells = nested.cells if nested is not None else ()
-    attributes = stated(cells)
+    nested = shop.products.columns[shop.reviews or ""].cells
+    attributes = stated(nested)
     for one in attributes:
-        saw = f"in profiles: {', '.join(one.values[:6]) or f'numbers{one.unit}'}"
-        found = Content("categorical" if one.values else "numeric", saw)
-        draft.feature("customers", Column(one.name, ()), one.name, found)
+        seen = one.get("values") or one.get("profile") or ["ages"]
+        found = Content("categorical" if "values" in one else "numeric", f"in profiles: {', '.join(seen[:6])}")
+        draft.feature("customers", Column(one["name"], ()), one["name"], found)
     if attributes:
         draft.lines += ["", "[personas]", 'catalogue = "personas.toml"  # begun with what profiles state']
-        draft.files["personas.toml"] = catalogue(cells, attributes)
+        draft.files["personas.toml"] = catalogue(nested, attributes)
     else:
         found = Content("categorical", "the cluster of a review")
         draft.feature("customers", Column("persona_name", ()), "persona_name", found)
@@ -159,9 +132,7 @@ def _customers(draft: Draft, shop: Shop, side: Side, ask: Ask) -> None:
     draft.say("id", side.id, "the same in several rows" if side.repeated else "another one in each row")
     if side.repeated:
         draft.say("repeated", "first", "attributes are those of a customer's first row, purchases those of all")
-    found = {
-        name: content(column, ask) for name, column in side.columns.items() if not shop.own or name != shop.product
-    }
+    found = {name: content(column, ask) for name, column in side.columns.items()}
     for name in _named(found, "segment", "categorical")[:1]:
         draft.say("segment", name, "results are broken down by it")
     if shop.own:
@@ -239,7 +210,7 @@ def _purchases(draft: Draft, shop: Shop, customers: Side) -> None:
     for name, column in sheet.columns.items():
         if name in (shop.product, shop.customer) or not 2 <= len(column.counts) <= 50:
             continue
-        numbers, no = column.numbers.values(), [key for key in column.counts if key.casefold() in words("no")]
+        numbers, no = column.numbers.values(), [key for key in column.counts if key.casefold() in called("no")]
         seen = f"{name}: {', '.join(f'{key} ({count:,})' for key, count in column.counts.most_common(6))}"
         if says(name, "returned") and no and len(column.counts) <= 3:
             conditions[name] = [*no, *([""] if column.filled < len(column.cells) else [])]

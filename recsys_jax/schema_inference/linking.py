@@ -181,10 +181,9 @@ def _unlinked(sheets: Sequence[Sheet]) -> str:
     for one, other in permutations(sheets, 2):
         columns = [column for column in one.columns.values() if column.may_be_id]
         for own in other.ids[:1] if columns else ():
-            keys = (key for column in columns for key in islice(column.counts, _TRIED))
-            hint = next(filter(None, (near(key, own.counts) for key in keys)), "")
+            hints = (near(key, own.counts) for column in columns for key in islice(column.counts, _TRIED))
             names = ", ".join(column.name for column in columns[:6])
-            said.append(f"{names} of {one.path} with {own.name} of {other.path}{hint}")
+            said.append(f"{names} of {one.path} with {own.name} of {other.path}{next(filter(None, hints), '')}")
     compared = "; ".join(said) or "nothing, as no table has a column with another id in each row"
     return f"no table has the ids of another one; compared: {compared}; allowed: purchases with the ids of the products"
 
