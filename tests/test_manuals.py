@@ -9,7 +9,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +41,13 @@ def test_each_page_has_its_run():
 
 
 def write_amoremall(folder: Path) -> None:
-    """data/amoremall with a third of its products, those that manuals name among them."""
+    """data/amoremall with a third of its products, those that manuals name among them, and short trainings."""
     shutil.copytree(ROOT / "data" / "amoremall", folder / "data" / "amoremall")
     path = folder / "data" / "amoremall" / "products.json"
     products = json.loads(path.read_text("utf-8"))
     path.write_text(json.dumps([*products[:8], *products[20:45]], ensure_ascii=False), "utf-8")
+    toml = path.with_name("dataset.toml")
+    toml.write_text(toml.read_text("utf-8").replace('recipe = "deep"', 'recipe = "deep"\nepochs = 20'), "utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def mall(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "customers.csv").write_text("user_id,age,gender,skin_type\na,30,F,dry\nb,41,M,oily\n", "utf-8")
     write_mall(folder / "DATASET")
     done("personas", "--encoder", "lsa", cwd=folder)
-    done("train", "data/amoremall", "deep", "--epochs", 20, cwd=folder)
+    done("train", cwd=folder)
     done("torch", "export", "runs/amoremall", "model.pth", cwd=folder)
     return folder
 
@@ -159,27 +160,20 @@ def test_manuals_of_recipes(page, tmp_path):
 # The service
 
 
-@contextmanager
-def serving(run: Path, *options: str) -> Iterator[str]:
-    """`serve RUN` at a free port; its address."""
-    words = [sys.executable, "-m", "recsys_jax", "serve", str(run), "--port", "0", *options]
-    with subprocess.Popen(words, text=True, stdout=subprocess.PIPE) as process:
+@pytest.fixture(scope="module")
+def service(mall: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of `serve runs/amoremall` at a free port, which asks for a token."""
+    pytest.importorskip("uvicorn")
+    token = tmp_path_factory.mktemp("secret") / "token"
+    token.write_text(TOKEN)
+    words = ["serve", "runs/amoremall", "--port", "0", "--token-file", str(token)]
+    command = [sys.executable, "-m", "recsys_jax", *words]
+    with subprocess.Popen(command, cwd=mall, text=True, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:
             yield process.stdout.readline().split()[-1]
         finally:
             process.terminate()
-
-
-@pytest.fixture(scope="module")
-def services(mall: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """The addresses of a service of the mall, and of one that asks for a token."""
-    pytest.importorskip("uvicorn")
-    token = tmp_path_factory.mktemp("secret") / "token"
-    token.write_text(TOKEN)
-    run = mall / "runs" / "amoremall"
-    with serving(run) as free, serving(run, "--token-file", str(token)) as guarded:
-        yield free, guarded
 
 
 def program(name: str, *words: str, **options: Any) -> Result:
@@ -190,14 +184,14 @@ def program(name: str, *words: str, **options: Any) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
-def test_the_manual_of_the_service(mall, services, monkeypatch):
-    """Each line of curl is answered, by the service that asks for a token where it brings one."""
+def test_the_manual_of_the_service(mall, service, monkeypatch):
+    """Each line of curl is answered; the token is added where the manual has no need of one."""
     answers = []
 
     def curl(folder: Path, words: list[str]) -> Result:
-        address = services["-H" in words]
-        at = [word.replace(ADDRESS, address) for word in words]
-        result = program("curl", "--silent", "--show-error", "--fail-with-body", *at)
+        at = [word.replace(ADDRESS, service) for word in words]
+        token = [] if "-H" in words else ["-H", f"Authorization: Bearer {TOKEN}"]
+        result = program("curl", "--silent", "--show-error", "--fail-with-body", *token, *at)
         answers.append(result.stdout)
         return result._replace(stderr=result.stderr + result.stdout if result.returncode else "")
 
@@ -222,11 +216,13 @@ def test_the_manual_of_the_service(mall, services, monkeypatch):
 PERSON = {"age": 32, "gender": "F", "skin_type": "dry", "skin_concern": "moisture"}
 
 
-def test_the_javascript_asks_the_service(services):
+def test_the_javascript_asks_the_service(service):
     [code] = blocks("docs/serving.md", "js")
     ask = f"""
+const plain = fetch, token = {{ authorization: "Bearer {TOKEN}" }};
+globalThis.fetch = (url, asked) => plain(url, {{ ...asked, headers: {{ ...asked.headers, ...token }} }});
 (async () => {{
-  const base = {json.dumps(services[0])};
+  const base = {json.dumps(service)};
   const found = await recommend({json.dumps(PERSON)}, {{ top_n: 2 }}, base);
   let said = "";
   try {{ await recommend({{ skin_type: "scaly" }}, {{}}, base); }} catch (error) {{ said = error.message; }}
@@ -244,12 +240,12 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-def test_nginx_passes_requests_on(services, tmp_path):
+def test_nginx_passes_requests_on(service, tmp_path):
     """The example as it stands, but for ports and places of files; the service asks for the token that nginx adds."""
     [block] = blocks("docs/serving.md", "nginx")
     port = free_port()
     places = {
-        ADDRESS.removeprefix("http://"): services[1].removeprefix("http://"),
+        ADDRESS.removeprefix("http://"): service.removeprefix("http://"),
         "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
         "/etc/ssl/shop.example": f"{tmp_path}/shop.example",
         "/etc/nginx/": f"{tmp_path}/",
@@ -282,7 +278,7 @@ def test_nginx_passes_requests_on(services, tmp_path):
     assert len(json.loads(result.stdout)["products"]) == 2
 
 
-def test_the_container_file_says_what_is_so(services):
+def test_the_container_file_says_what_is_so(service):
     """What it installs and begins with is this program's; its check of health passes."""
     [block] = blocks("docs/serving.md", "dockerfile")
     told = dict(line.split(" ", 1) for line in block.text.splitlines())
@@ -295,6 +291,6 @@ def test_the_container_file_says_what_is_so(services):
     program_, *words = json.loads(told["ENTRYPOINT"])
     assert program_ == "recsys-jax"
     parse(*cli.find(words))
-    health = told["HEALTHCHECK"].removeprefix("CMD ").replace(ADDRESS, services[0])
+    health = told["HEALTHCHECK"].removeprefix("CMD ").replace(ADDRESS, service)
     assert f":{told['EXPOSE']}/health" in told["HEALTHCHECK"]
     assert subprocess.run([sys.executable, *shlex.split(health)[1:]], check=False).returncode == 0
