@@ -33,6 +33,13 @@ PAGES = sorted(
 INSTEAD = {
     "run": ("", "tests/cli/test_main_job.py runs it whole, which takes long"),
     "run --language ko": ("", "likewise; tests/report/test_page.py has pages in Korean"),
+    "run shop": ("train shop", "likewise"),
+    "run shop --language ko": ("train shop", "likewise"),
+    "init products.csv reviews.csv --out shop": (
+        "init products.csv reviews.csv --out shop-of-reviews",
+        "it is for another shop than the line before it",
+    ),
+    "serve runs/shop --dataset shop": ("", "it ends by a signal alone, as the next one"),
     "serve runs/amoremall": ("", "it ends by a signal alone: tests/test_manuals.py has it run at a free port"),
     "compare DATASET --protocol hold-out --tune 20 --peers lightfm rectools": (
         "compare DATASET --protocol hold-out --tune 1 --seeds 1",

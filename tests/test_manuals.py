@@ -1,5 +1,6 @@
 """Every block of the manuals is run as it stands, one after the other; what cannot be is parsed, and says why."""
 
+import csv
 import json
 import os
 import re
@@ -55,16 +56,28 @@ def mall(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with what the main job makes of it, trained for a moment."""
     folder = tmp_path_factory.mktemp("mall")
     write_amoremall(folder)
-    (folder / "customers.csv").write_text("user_id,age,gender,skin_type\na,30,F,dry\nb,41,M,oily\n", "utf-8")
     write_mall(folder / "DATASET")
     done("personas", "--encoder", "lsa", cwd=folder)
     done("train", cwd=folder)
     done("torch", "export", "runs/amoremall", "model.pth", cwd=folder)
+    products = json.loads((folder / "data" / "amoremall" / "products.json").read_text("utf-8"))
+    customers = json.loads((folder / "runs" / "amoremall" / "customers.json").read_text("utf-8"))
+    reviews = [{"product_id": one["product_id"], **review} for one in products for review in one["reviews"]]
+    for name, rows, columns in (
+        ("products", products, ("product_id", "product_name", "brand_name", "category", "price")),
+        ("customers", customers, ("user_id", "age", "gender", "skin_type", "skin_concern")),
+        ("purchases", customers, ("user_id", "purchased_product_id")),
+        ("reviews", reviews, ("product_id", "content")),
+    ):
+        with (folder / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([columns, *([row[column] for column in columns] for row in rows)])
     return folder
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/ko/quickstart.md", "docs/recommending.md", "docs/commands.md"])
 def test_manuals_of_the_mall(page, mall):
+    shutil.rmtree(mall / "shop", ignore_errors=True)
+    shutil.rmtree(mall / "shop-of-reviews", ignore_errors=True)
     ran = run_page(page, mall)
     said = "".join(ran.said)
     assert ": +" in said or "the model is" in said  # a reason, in words; or the finding

@@ -229,7 +229,8 @@ def test_purchases_in_a_column_of_the_customers(tmp_path, separator):
 def test_reviews_without_customers_become_personas(tmp_path):
     rows = reviews()
     texts = [{"product_id": row["product_id"], "stars": row["rating"], "text": row["review"]} for row in rows]
-    folder = write(tmp_path / "shop", products=catalogue(rows), reviews=texts)
+    products = [{**one, "price": 10 + number} for number, one in enumerate(catalogue(rows))]
+    folder = write(tmp_path / "shop", products=products, reviews=texts)
     assert done("init", folder).next() == ["personas", str(folder)]
     found = tomllib.loads((folder / "dataset.toml").read_text("utf-8"))
     assert found["products"]["reviews"] == "reviews"
