@@ -10,8 +10,17 @@ from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
 from recsys_jax.data.tables import Table, converted
-from recsys_jax.data.values import as_id, as_key, as_list, composed, is_scalar, parse_date, parse_number, plain
-from recsys_jax.data.values import split_keys as split
+from recsys_jax.data.values import (
+    as_id,
+    as_key,
+    as_list,
+    composed,
+    is_scalar,
+    parse_date,
+    parse_number,
+    plain,
+    split_keys,
+)
 
 Ask = Callable[[str, Sequence[str], str], str]
 """Asks a question: what may be answered, and the guess."""
@@ -120,12 +129,14 @@ class Column:
     @cached_property
     def lists(self) -> bool:
         """Whether it has lists or objects, also lists that were written as a text."""
-        written = self.share(lambda key: key[:1] == "[" and len(split(key, None) or ()) > 1)
+        written = self.share(lambda key: key[:1] == "[" and len(split_keys(key, None) or ()) > 1)
         return written > 0.2 or not all(map(is_scalar, self.cells))
 
     def parts(self, separator: str | None) -> list[list[str]]:
         """The values in each cell that may hold several."""
-        listed = converted(lambda cell: split(cell, separator) or [], self.cells)
+        if separator is None and not self.lists:
+            return [[] if key is None else [key] for key in self.keys]
+        listed = converted(lambda cell: split_keys(cell, separator) or [], self.cells)
         return [[key for key in found or () if key not in self.nothing] for found in listed]
 
     @cached_property

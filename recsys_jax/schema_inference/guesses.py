@@ -10,8 +10,17 @@ from recsys_jax.data.files import toml_text
 from recsys_jax.data.tables import free
 from recsys_jax.errors import InputError
 from recsys_jax.schema_inference.arranging import FOLLOWS, Shop, Side, dates_purchase, following
-from recsys_jax.schema_inference.columns import FEATURES, Ask, Column, Content, content, missing_words, place, says
-from recsys_jax.schema_inference.columns import words as called
+from recsys_jax.schema_inference.columns import (
+    FEATURES,
+    Ask,
+    Column,
+    Content,
+    content,
+    missing_words,
+    place,
+    says,
+    words,
+)
 from recsys_jax.schema_inference.draft import Draft
 from recsys_jax.schema_inference.linking import explained
 from recsys_jax.schema_inference.profiles import catalogue, stated
@@ -210,7 +219,7 @@ def _purchases(draft: Draft, shop: Shop, customers: Side) -> None:
     for name, column in sheet.columns.items():
         if name in (shop.product, shop.customer) or not 2 <= len(column.counts) <= 50:
             continue
-        numbers, no = column.numbers.values(), [key for key in column.counts if key.casefold() in called("no")]
+        numbers, no = column.numbers.values(), [key for key in column.counts if key.casefold() in words("no")]
         seen = f"{name}: {', '.join(f'{key} ({count:,})' for key, count in column.counts.most_common(6))}"
         if says(name, "returned") and no and len(column.counts) <= 3:
             conditions[name] = [*no, *([""] if column.filled < len(column.cells) else [])]

@@ -104,22 +104,20 @@ class Roles:
 
 def links(sheet: Sheet, other: Sheet) -> Iterator[Link]:
     """The columns of a table that lead to the ids of another one, and how well."""
-    for column, own in product(sheet.columns.values(), other.ids):
-        found = []
-        for sign in (None, *SEPARATORS, " "):
-            if sign is not None:
-                texts = islice((key for key in column.counts if sign in key), _TRIED)
-                keys = {part for text in texts for part in split_keys(text, sign) or ()}
-            else:
-                keys = {key for parts in column.parts(None) for key in parts} if column.lists else {*column.counts}
-            shared = len(keys & own.counts.keys())
-            found.append((shared / max(len(keys), 1), shared, sign))
-        contained, shared, separator = max(found, key=lambda one: one[0])
-        if shared:
-            covered = shared / len(own.counts)
+    for column in sheet.columns.values():
+        ways: dict[str | None, set[str]] = {None: {key for parts in column.parts(None) for key in parts}}
+        for sign in (*SEPARATORS, " "):
+            texts = islice((key for key in column.counts if sign in key), _TRIED)
+            ways[sign] = {part for text in texts for part in split_keys(text, sign) or ()}
+        for own in other.ids:
+            found = [(len(keys & own.counts.keys()), len(keys) or 1, sign) for sign, keys in ways.items()]
+            shared, keys, separator = max(found, key=lambda one: one[0] / one[1])
+            contained, covered = shared / keys, shared / len(own.counts)
             alike = 0.5 * (column.name.casefold() == own.name.casefold()) + 0.1 * says(own.name, "id")
             sure = contained >= _LEAST and (shared >= _MANY or covered >= _COVERED)
-            yield Link(column.name, other, own.name, separator, contained * (0.5 + 0.5 * covered**0.5) + alike, sure)
+            if shared:
+                score = contained * (0.5 + 0.5 * covered**0.5) + alike
+                yield Link(column.name, other, own.name, separator, score, sure)
 
 
 def roles(sheets: Sequence[Sheet], given: Mapping[Role, Sheet]) -> list[Roles]:

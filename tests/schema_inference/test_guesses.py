@@ -327,6 +327,13 @@ def test_a_column_of_each_kind(tmp_path, values, kind):
         assert "NA" not in load_dataset(tmp_path).schema.missing_values.texts or "NA" in str(found)
 
 
+def test_a_column_that_is_called_a_tier_is_the_segment(tmp_path):
+    tables = tea()
+    for number, one in enumerate(tables["customers"]):
+        one["等級ランク"] = "金銀銅"[number % 3]
+    assert guess(write(tmp_path, **tables))["customers"]["segment"] == "等級ランク"
+
+
 def test_a_number_below_zero_that_says_nothing(tmp_path):
     found = guess(write(tmp_path, **customers_with([5, 8, -1, 30, 2, 77, 13])))
     assert features(found, "customers")["column"]["missing_values"] == [-1]
