@@ -117,8 +117,8 @@ class DeepConfig:
     def __post_init__(self) -> None:
         """Refuses what makes no sense with a sentence."""
         _require_types(self)
-        _require(self, choices(get_args(Loss)), get_args(Loss).__contains__, "loss")
-        _require(self, choices(get_args(Negatives)), get_args(Negatives).__contains__, "negatives")
+        for name, allowed in (("loss", get_args(Loss)), ("negatives", get_args(Negatives))):
+            _require(self, choices(allowed, found=getattr(self, name)), allowed.__contains__, name)
         _require(self, "1 or more", lambda size: size >= 1, "epochs", "embedding_dim", "hidden_dim", "output_dim")
         # The batch's own mean and variance normalise: a batch of one always comes out as zeros, whatever went in.
         _require(self, "2 or more", lambda size: size >= 2, "batch_size")
@@ -197,7 +197,7 @@ def parse_recipe(table: object, where: str, tell: Tell = lambda sentence: None) 
     recipe = FORMER_RECIPES.get(asked, asked) if isinstance(asked, str) else ""
     if recipe not in RECIPES:
         found = "none" if asked is None else shown(asked)
-        raise InputError(f"{where}: recipe: found {found}; allowed: {choices(RECIPES)}")
+        raise InputError(f"{where}: recipe: found {found}; allowed: {choices(RECIPES, found=asked)}")
     kind = RECIPES[recipe]
     hints = get_type_hints(kind)
     allowed = [field.name for field in fields(kind)]
@@ -206,7 +206,8 @@ def parse_recipe(table: object, where: str, tell: Tell = lambda sentence: None) 
     for key, name in names.items():
         if name not in allowed:
             raise InputError(
-                f"{where}: found the field {shown(key)}; allowed with recipe = {recipe!r}: {choices(allowed, limit=99)}"
+                f"{where}: found the field {shown(key)}; allowed with recipe = {recipe!r}: "
+                f"{choices(allowed, limit=99, found=key)}"
             )
         value = table[key]
         values[name] = inf if value == "inf" and hints[name] not in (Loss, Negatives) else _number(value, hints[name])

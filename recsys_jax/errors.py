@@ -1,6 +1,8 @@
 """The one exception for what a person gave and can correct."""
 
 from collections.abc import Iterable
+from difflib import get_close_matches
+from unicodedata import normalize
 
 import numpy as np
 
@@ -49,17 +51,53 @@ def require_parts(where: str, found: int, most: int, what: str) -> None:
     require(2 <= found <= most, where, found, f"2 to {most}, the number of {what}")
 
 
-def choices(values: Iterable[object], limit: int = 12) -> str:
-    """The allowed values as a sentence's end, shortened when there are many.
+def choices(values: Iterable[object], limit: int = 12, *, found: object = None) -> str:
+    """The allowed values as a sentence's end, shortened when there are many; then the one that `found` may stand for.
 
     >>> choices(["F", "M"])
     "'F', 'M'"
     >>> choices(range(100), limit=3)
     '0, 1, 2 and 97 more'
+    >>> choices(["dry", "oily"], found="dyr")
+    "'dry', 'oily'; did you mean 'dry'?"
     """
     listed = list(values)
-    first = ", ".join(map(shown, listed[:limit]))
-    return first if len(listed) <= limit else f"{first} and {len(listed) - limit} more"
+    first = ", ".join(map(shown, listed[:limit])) + (f" and {len(listed) - limit} more" if len(listed) > limit else "")
+    return first + did_you_mean(found, listed)
+
+
+MANY = 1000
+"""Of more values, only one that differs in case or in what nobody sees is looked for: all others would take long."""
+
+
+def nearest(found: object, values: Iterable[object]) -> str | None:
+    """The value that a person may have meant who typed what was found, which is none of them; None where none is near.
+
+    Letters are compared apart, Hangul by its sounds.
+
+    >>> nearest("건셩", ["지성", "건성", "복합성"]), nearest("AGE ", ["age"]), nearest("32", ["F", "M"])
+    ('건성', 'age', None)
+    """
+    folded: dict[str, str] = {}
+    for value in values:
+        folded.setdefault(_folded(value), str(value))
+    typed = _folded(found)
+    if not isinstance(found, str) or not typed or len(typed) > 100:
+        return None
+    if typed not in folded:
+        near = get_close_matches(typed, folded, 1, cutoff=0.65) if len(folded) <= MANY else []
+        return folded[near[0]] if near else None
+    return folded[typed] if folded[typed] != found else None
+
+
+def did_you_mean(found: object, values: Iterable[object]) -> str:
+    """The end of a sentence on what is none of these values: the nearest one, if there is any."""
+    near = nearest(found, values)
+    return "" if near is None else f"; did you mean {shown(near)}?"
+
+
+def _folded(value: object) -> str:
+    return normalize("NFD", str(value).strip()).casefold()
 
 
 def shown(value: object, limit: int = 80) -> str:

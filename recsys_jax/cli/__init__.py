@@ -4,7 +4,6 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from importlib.metadata import version
 from typing import NoReturn
@@ -100,9 +99,9 @@ def _unknown(words: Sequence[str]) -> NoReturn:
         sys.exit(0)
     if not allowed:
         said, allowed = words[0], list(COMMANDS)
-    near = get_close_matches(said, allowed, 1)
-    ask = f"; did you mean {near[0]}?" if near else ""
-    _stop(f"error: command: found {said!r}; allowed: {', '.join(allowed)}{ask}")
+    from recsys_jax.errors import did_you_mean
+
+    _stop(f"error: command: found {said!r}; allowed: {', '.join(allowed)}{did_you_mean(said, allowed)}")
 
 
 def _stop(sentence: str) -> NoReturn:

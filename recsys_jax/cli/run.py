@@ -37,7 +37,7 @@ from recsys_jax.console.reports import draw, write
 from recsys_jax.console.tables import Grid, Page, plus_minus, say, show, write_page
 from recsys_jax.console.terminal import console, note, note_at_end, progress, renamed
 from recsys_jax.data.dataset import read_schema
-from recsys_jax.data.files import Language, write_file
+from recsys_jax.data.files import Language, absent, write_file
 from recsys_jax.data.values import split_keys
 from recsys_jax.evaluation.baselines import baselines, popularities
 from recsys_jax.evaluation.engine import CONTROL, KS, MODEL, evaluate, in_sample
@@ -102,7 +102,7 @@ def main(options: Options) -> str:
     """Runs every stage; what each one says stands in its own command."""
     started = time.monotonic()
     if options.dataset.suffix.lower() in PRODUCT_FILES and not options.dataset.exists():
-        raise InputError(f"{options.dataset}: there is no such file")
+        raise InputError(absent(options.dataset))
     with ExitStack() as undo:  # the folder of a product file goes where its reviews make no personas
         dataset = (folder_of(options, undo) if options.dataset.is_file() else options.dataset).resolve()
         if Path.cwd() in dataset.parents:  # as a person would type it

@@ -1,9 +1,11 @@
 """A command's options: from the command line, from a TOML file, and written down for the next time."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -12,7 +14,7 @@ import tyro
 
 from recsys_jax.config import RECIPES, Config, Tell, parse_recipe, to_table
 from recsys_jax.data.files import read_toml, toml_tables, write_file
-from recsys_jax.errors import InputError, choices, require
+from recsys_jax.errors import InputError, choices, nearest, require
 
 FILE = "run.toml"
 """The file in a run's folder that has, by command, the options that repeat it."""
@@ -52,10 +54,25 @@ def parse(
     style = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
     try:
         return tyro.cli(options, prog=f"recsys-jax {name}", args=arguments, config=style, **default)
-    except SystemExit:
+    except SystemExit as ended:
+        if ended.code:
+            for said in _meant(options, arguments):
+                print(said, file=sys.stderr)
         if asks and options.examples:
             print("\n".join(["examples:", *(f"  recsys-jax {name} {one}".rstrip() for one in options.examples)]))
         raise
+
+
+def _meant(options: type[Common], arguments: Sequence[str]) -> Iterator[str]:
+    """What may have been meant by a word that an option doesn't take."""
+    hints = {**get_type_hints(options)}
+    for kind in RECIPES.values():
+        hints |= {name: hint for name, hint in get_type_hints(kind).items() if name not in hints}
+    for option, word in pairwise(arguments):
+        hint = hints.get(option.removeprefix("--").replace("-", "_"))
+        near = nearest(word, get_args(hint)) if get_origin(hint) is Literal else None
+        if near is not None:
+            yield f"did you mean {option} {near}?"
 
 
 def _last(arguments: Sequence[str], option: str) -> str | None:
@@ -88,14 +105,16 @@ def _read(options: type[Common], name: str, path: Path, tell: Tell) -> Common:
         for key, found in content[name].items():
             field, where = key.replace("-", "_"), f"{path}, [{name}]"
             if field not in allowed:
-                raise InputError(f"{where}: found the option {key!r}; allowed: {choices(allowed, limit=99)}")
+                raise InputError(
+                    f"{where}: found the option {key!r}; allowed: {choices(allowed, limit=99, found=field)}"
+                )
             if field == "recipe" and takes_recipe:
                 values[field] = parse_recipe(found, f"{path}, [{name}.{key}]", tell)
                 continue
             try:
                 values[field] = _fitting(hints[field], found)
             except ValueError:
-                require(False, f"{where}: {key}", found, " or ".join(_named(hints[field])))
+                require(False, f"{where}: {key}", found, " or ".join(_named(hints[field], found)))
     return options(**{field.name: tyro.MISSING for field in fields(options) if _required(field)} | values)
 
 
@@ -123,17 +142,17 @@ def _fitting(hint: Any, found: object) -> object:
     raise ValueError
 
 
-def _named(hint: Any) -> Iterator[str]:
+def _named(hint: Any, found: object) -> Iterator[str]:
     """What an option of that type takes, in words."""
     kind, inner = get_origin(hint), get_args(hint)
     words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
     if kind in (Union, UnionType):
         for one in inner:
-            yield from _named(one)
+            yield from _named(one, found)
     elif kind is tuple:
-        yield f"a list of which each is {' or '.join(_named(inner[0]))}"
+        yield f"a list of which each is {' or '.join(_named(inner[0], found))}"
     elif kind is Literal:
-        yield choices(inner)
+        yield choices(inner, found=found)
     elif hint is not NoneType:
         yield words[hint]
 

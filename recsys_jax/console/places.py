@@ -8,13 +8,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from recsys_jax.config import Config, WideConfig
+from recsys_jax.config import RECIPES, Config, WideConfig
 from recsys_jax.console.terminal import answer, console, progress, remark
 from recsys_jax.data.dataset import Dataset, load_dataset, read_schema
 from recsys_jax.data.files import require_folder, sheet_text, write_file
 from recsys_jax.data.splits import SPLITS, DatasetOfFold, Split
 from recsys_jax.data.tables import SetAside
-from recsys_jax.errors import InputError, require
+from recsys_jax.errors import InputError, did_you_mean, nearest, require
 from recsys_jax.personas.customers import read_reviews
 from recsys_jax.storage import runs
 from recsys_jax.storage.artifacts import MODEL, holds, save_model
@@ -46,6 +46,10 @@ def require_dataset(dataset: Path) -> None:
             f"dataset: found none, and no {MALL} here; allowed: a folder with dataset.toml; "
             f"recsys-jax dataset synthetic writes {MALL}"
         )
+    word = str(dataset)
+    if not dataset.exists() and nearest(word, RECIPES):
+        allowed = f"a folder with dataset.toml, or a recipe{did_you_mean(word, RECIPES)}"
+        raise InputError(f"dataset: found {word!r}; allowed: {allowed}")
 
 
 def standard(dataset: Path) -> Config:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Int
 
 from recsys_jax.data.features import doubtful, refuse_unreadable, refuse_unusable
+from recsys_jax.data.files import absent
 from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
 from recsys_jax.data.tables import SetAside, Table, Validation
@@ -118,8 +119,10 @@ def _labels(table: Table, name: str | None, features: Sequence[Feature], schema:
 def read_schema(folder: Path) -> Schema:
     """The schema of the dataset in `folder`. Raises `InputError` where there is no such folder or file."""
     if not folder.is_dir():
-        found = "a file" if folder.exists() else "nothing"
-        raise InputError(f"{folder}: found {found}; allowed: the folder that holds a dataset.toml")
+        allowed = "allowed: the folder that holds a dataset.toml"
+        raise InputError(
+            f"{folder}: found a file; {allowed}" if folder.exists() else absent(folder, f"found nothing; {allowed}")
+        )
     return Schema.read(folder / "dataset.toml")
 
 

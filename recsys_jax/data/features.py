@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int, Int32
 from recsys_jax.data.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import ONE, as_key, has_lone_surrogate, is_scalar
-from recsys_jax.errors import InputError, choices, shown
+from recsys_jax.errors import MANY, InputError, choices, did_you_mean, shown
 
 Features = dict[str, Any]
 """Arrays by feature name, with one row per customer or product: int32 rows of an embedding table (n,); several of them
@@ -92,10 +92,10 @@ class FittedFeature:
         assert isinstance(self.feature, Numeric)
         return (x * self.deviation + self.mean if self.feature.standardise else x) * self.feature.scale
 
-    def allowed(self) -> str:
-        """The values that are understood, for the end of an error sentence."""
+    def allowed(self, found: object = None) -> str:
+        """The values that are understood, for the end of an error sentence, and the one that `found` may stand for."""
         if not isinstance(self.feature, Numeric):
-            return choices(self.feature.labels or self.values)
+            return choices(self.feature.labels or self.values) + did_you_mean(found, [*filter(None, self._row_of)])
         low, high = self.feature.minimum, self.feature.maximum
         words = [f"from {low:g}"] if math.isfinite(low) else []
         words += [f"{'to' if words else 'up to'} {high:g}"] if math.isfinite(high) else []
@@ -173,7 +173,8 @@ class FittedFeature:
         if extra is not None:
             return extra
         if policy != "ignore":
-            table.refuse(row, self.feature.column, self.allowed() + _if_missing(item))
+            few = len(table.problems or ()) < MANY  # what is looked for in each of a million bad rows takes too long
+            table.refuse(row, self.feature.column, self.allowed(item if few else None) + _if_missing(item))
         return -1
 
     def blank(self, count: int) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:

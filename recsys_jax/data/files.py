@@ -21,7 +21,7 @@ import numpy as np
 
 from recsys_jax import stopping
 from recsys_jax.data.values import as_key, as_number, composed, parse_number, plain
-from recsys_jax.errors import InputError, choices, require, shown
+from recsys_jax.errors import InputError, choices, nearest, require, shown
 
 T = TypeVar("T")
 Language = Literal["en", "ko"]
@@ -172,13 +172,24 @@ def require_inside(folder: Path, file: str, where: str) -> None:
     followed(folder / file, folder)
 
 
+def absent(path: Path, what: str = "there is no such file") -> str:
+    """A sentence on a file or folder that is not there: the name near it that is, or near the folder that isn't."""
+    place = path
+    while not place.parent.is_dir() and place.parent != place:
+        place = place.parent
+    with suppress(OSError):
+        near = nearest(place.name, os.listdir(place.parent))
+        what += f"; did you mean {place.with_name(near)}?" if near else ""
+    return f"{plain(str(path))}: {what}"
+
+
 def read_file(path: Path, *, inside: Path | None = None, largest: float = inf) -> bytes:
     """The content of a file. Raises `InputError` where it is absent, and as `open_file` does."""
     try:
         with open_file(path, inside=inside, largest=largest) as stream:
             return stream.read()
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
+        raise InputError(absent(path)) from None
     except OSError as error:
         raise InputError(f"{path}: can't be read: {error}") from None
 
@@ -316,7 +327,7 @@ class Section:
     def choice(self, key: str, allowed: Sequence[str], default: str | None = None) -> Any:
         """One of the allowed texts."""
         value = self.get(key, default)
-        self.require(value in allowed, key, choices(allowed))
+        self.require(value in allowed, key, choices(allowed, found=value))
         return value
 
     def keys(self, key: str, allowed: str = "a list of different texts or numbers") -> tuple[str, ...]:
@@ -344,9 +355,8 @@ class Section:
         """Raises `InputError` for a key that was never read."""
         for key in self._content:
             if key not in self._known:
-                raise InputError(
-                    f"{self.where}: found the key {shown(key)}; allowed: {choices(dict.fromkeys(self._known))}"
-                )
+                allowed = choices(dict.fromkeys(self._known), found=key)
+                raise InputError(f"{self.where}: found the key {shown(key)}; allowed: {allowed}")
 
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from recsys_jax.data.files import open_file, read_file
+from recsys_jax.data.files import absent, open_file, read_file
 from recsys_jax.data.tables import Table, different
-from recsys_jax.data.values import composed, plain
+from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError, shown
 
 
@@ -30,7 +30,7 @@ def read_table(path: Path) -> Table:
         with open_file(path) as file:
             head = file.read(64)
     except FileNotFoundError:
-        raise InputError(f"{plain(str(path))}: there is no such file") from None
+        raise InputError(absent(path)) from None
     read, allowed = _READERS[ending]
     start = re.sub(rb"^(\xef\xbb\xbf)?\s*\[\s*", b"[", head)
     empty = "" if head else "an empty file"

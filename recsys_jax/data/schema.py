@@ -21,7 +21,7 @@ from recsys_jax.data.values import (
     parse_number,
     split_keys,
 )
-from recsys_jax.errors import InputError, choices, require, require_different, shown
+from recsys_jax.errors import InputError, choices, did_you_mean, require, require_different, shown
 
 
 @dataclass(frozen=True)
@@ -350,7 +350,9 @@ def _categorical(part: Section, name: str, column: str, kind: str) -> Categorica
     known = {as_key(alias) or "": as_key(value) or "" for alias, value in aliases.items()}
     for alias, value in known.items():
         if values is not None and value not in values:
-            raise InputError(f"{part.where}: the alias {shown(alias)} means {shown(value)}; allowed: {choices(values)}")
+            raise InputError(
+                f"{part.where}: the alias {shown(alias)} means {shown(value)}; allowed: {choices(values, found=value)}"
+            )
     words = ("error", "extra-row", "ignore")[: 2 if kind == "categorical" else 3]
     allowed = f"one of {choices(values or ())}"
 
@@ -393,5 +395,5 @@ def _policy(part: Section, key: str, words: tuple[str, ...], admits: Callable[[o
     if isinstance(value, Mapping) and set(value) == {"as"} and isinstance(value["as"], str | int | float):
         part.require(admits(value["as"]), key, f"{{ as = {allowed} }}")
         return As(value["as"])
-    part.require(value in words, key, f"{choices(words)} or {{ as = VALUE }}")
+    part.require(value in words, key, f"{choices(words)} or {{ as = VALUE }}{did_you_mean(value, words)}")
     return value  # type: ignore[no-any-return]

@@ -23,7 +23,7 @@ from recsys_jax.data.values import (
     plain,
     split_keys,
 )
-from recsys_jax.errors import InputError, shown
+from recsys_jax.errors import InputError, did_you_mean, shown
 
 T = TypeVar("T")
 IDS = "a list of product ids", "a product id, or a list of them"
@@ -162,8 +162,10 @@ class Table:
     def column(self, name: str) -> Sequence[Any]:
         """The column `name`. Raises `InputError` where the table has none."""
         if name not in self.columns:
-            found = ", ".join(map(plain, self.columns)) or "no columns"
-            raise InputError(f"{self.source}: the column {name!r} is missing; found: {found}{separated(self.columns)}")
+            found, near = ", ".join(map(plain, self.columns)) or "no columns", did_you_mean(name, self.columns)
+            raise InputError(
+                f"{self.source}: the column {name!r} is missing; found: {found}{separated(self.columns)}{near}"
+            )
         return self.columns[name]
 
     def read(self, name: str, convert: Callable[[Any], T | None], allowed: str) -> list[T | None]:

@@ -17,7 +17,7 @@ from jaxtyping import Int
 
 from recsys_jax import stopping
 from recsys_jax.data.dataset import read_ids
-from recsys_jax.data.files import replace_file, sheet_text, sync_folder
+from recsys_jax.data.files import absent, replace_file, sheet_text, sync_folder
 from recsys_jax.data.tables import Table, free
 from recsys_jax.data.values import near
 from recsys_jax.errors import InputError, shown
@@ -177,7 +177,7 @@ def _check_places(customers: Path, out: Path) -> None:
         if path.suffix.lower() not in (".parquet", ".csv"):
             raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .parquet, .csv")
     if not customers.is_file():
-        raise InputError(f"{customers}: there is no such file")
+        raise InputError(absent(customers))
     for path in (out, rejected_file(out)):
         if path.is_dir():
             raise InputError(f"{path}: found a folder; allowed: a file to write, there or not yet")

@@ -99,7 +99,7 @@ class App:
             if path != "/recommend/batch" and len(content) <= SHORT:
                 return self._call(loaded, path, content)
             return await asyncio.get_running_loop().run_in_executor(self._threads, self._call, loaded, path, content)
-        _require(path in GET, 404, f"path: found {shown(path)}; allowed: {choices([*CALLS, *GET])}")
+        _require(path in GET, 404, f"path: found {shown(path)}; allowed: {choices([*CALLS, *GET], found=path)}")
         _require(method in ("GET", "HEAD"), 405, f"{path}: found {method}; allowed: GET", (b"allow", b"GET, HEAD"))
         if path == "/health":
             return Answer(_json({"status": "ready", "model": loaded.fingerprint}))

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from recsys_jax.errors import InputError, choices, require, shown
@@ -122,6 +121,4 @@ def _customers(rec: Recommender, rows: object, path: str, limits: Limits) -> lis
 def _refuse_unknown(found: Mapping[str, object], allowed: tuple[str, ...], where: str) -> None:
     for name in found:
         if name not in allowed:
-            close = get_close_matches(name[:80], allowed, 1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise InputError(f"{where}: found the key {shown(name)}; allowed: {choices(allowed)}{hint}")
+            raise InputError(f"{where}: found the key {shown(name)}; allowed: {choices(allowed, found=name)}")

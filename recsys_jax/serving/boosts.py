@@ -47,7 +47,8 @@ def read_boosts(
         where = f"{path}, boost {number}"
         require(isinstance(rule, dict), where, rule, "a [[boost]] table")
         for key in sorted(set(rule) - {"name", "customer", "product", "add"}):
-            raise InputError(f"{where}: found the key {shown(key)}; allowed: 'name', 'customer', 'product', 'add'")
+            allowed = choices(("name", "customer", "product", "add"), found=key)
+            raise InputError(f"{where}: found the key {shown(key)}; allowed: {allowed}")
         add = rule.get("add")
         small = isinstance(add, int | float) and not isinstance(add, bool) and -1 <= add <= 1
         require(small, f"{where}, add", add, "a number from -1 to 1, since scores are 0 to 1")
@@ -76,7 +77,8 @@ def _condition(space: FeatureSpace, ids: Mapping[str, Sequence[str]], name: str,
             )
         return {as_id(item) for item in listed}
     if name not in space.names:
-        raise InputError(f"{where}: found the feature {shown(name)}; allowed: {choices((*space.names, *ids))}")
+        allowed = choices((*space.names, *ids), found=name)
+        raise InputError(f"{where}: found the feature {shown(name)}; allowed: {allowed}")
     fitted = space[name]
     if isinstance(fitted.feature, Numeric):
         bounds = value if isinstance(value, dict) else {"min": value, "max": value}
@@ -90,7 +92,7 @@ def _condition(space: FeatureSpace, ids: Mapping[str, Sequence[str]], name: str,
     for item in listed:
         known = fitted.canonical(item)
         if known is None:
-            raise InputError(f"{where}, {name}: found {shown(item)}; allowed: {fitted.allowed()}")
+            raise InputError(f"{where}, {name}: found {shown(item)}; allowed: {fitted.allowed(item)}")
         wanted.add(known)
     return wanted
 

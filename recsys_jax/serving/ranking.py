@@ -98,7 +98,8 @@ class Wanted(NamedTuple):
         allowed = np.zeros(len(catalogue.ids), bool)
         for category in [categories] if several is None else several:
             key = catalogue.meanings.get(as_key(category) or "")
-            require(key is not None, f"{source}, categories", category, choices(catalogue.meanings))
+            if key is None:
+                require(False, f"{source}, categories", category, choices(catalogue.meanings, found=category))
             allowed |= of_product == numbers.get(key, -1)  # all of it may be gone
         return allowed
 
@@ -114,7 +115,9 @@ class Wanted(NamedTuple):
         require(bool(fits), f"{source}, diversity", diversity, "a number from 0 to 1")
         require(isinstance(limits, Mapping), f"{source}, at_most", limits, "a dict, such as {'brand': 2}")
         for name, most in limits.items():
-            require(name in catalogue.traits.columns, f"{source}, at_most", name, choices(catalogue.traits.columns))
+            columns = catalogue.traits.columns
+            if name not in columns:
+                require(False, f"{source}, at_most", name, choices(columns, found=name))
             whole = isinstance(most, int | np.integer) and not isinstance(most, bool) and most >= 1
             require(bool(whole), f"{source}, at_most, {name}", most, "a whole number from 1")
         ids = [] if self.pinned is None else _ids(self.pinned, f"{source}, pinned")
@@ -136,7 +139,7 @@ def stated_once(
         name = composed(told) if isinstance(told, str) else told
         twice = name in stated
         if twice or name not in columns:
-            found, allowed = shown(name) + " twice" * twice, choices(columns) + ", each once" * twice
+            found, allowed = shown(name) + " twice" * twice, choices(columns, found=name) + ", each once" * twice
             raise InputError(f"{source}: found the attribute {found}; allowed: {allowed}")
         stated[name] = value
     return stated

@@ -20,6 +20,7 @@ from recsys_jax.config import parse_recipe, to_table
 from recsys_jax.data.features import FeatureSpace, FittedFeature, with_product_id
 from recsys_jax.data.files import (
     UNSEALED,
+    absent,
     first_bytes,
     is_sealed,
     only_writer,
@@ -160,7 +161,7 @@ def load_model(folder: str | Path, *, tell: Callable[[str], None] = lambda sente
         try:
             stream = open_file(path, inside=folder, largest=_LARGEST[MODEL])
         except FileNotFoundError:
-            raise InputError(f"{path}: there is no such file; recsys-jax train writes it") from None
+            raise InputError(absent(path, "there is no such file; recsys-jax train writes it")) from None
         with stream:
             try:
                 return _load(folder, stream.read(), tell)

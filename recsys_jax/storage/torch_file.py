@@ -13,7 +13,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 from typing import IO, Any
 
-from recsys_jax.data.files import open_file
+from recsys_jax.data.files import absent, open_file
 from recsys_jax.errors import InputError, choices
 
 _ALLOWED = "a file by torch.save that holds plain tensors, dictionaries, lists, texts and numbers alone"
@@ -43,7 +43,7 @@ def open_torch_file(path: Path) -> Mapping[Any, Any]:
             stream.seek(0)
             found = torch.load(stream, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file") from None
+        raise InputError(absent(path)) from None
     except InputError:
         raise
     except UnpicklingError:

@@ -144,6 +144,6 @@ def _values(rec: Recommender, name: str, value: str) -> object:
         for item in items:
             unseen = fitted.canonical(item) is None and not feature.missing_values.met(item)
             if feature.unknown != "error" and unseen:
-                note(f"{name}: the model does not know {item!r}; it knows {fitted.allowed()}")
+                note(f"{name}: the model does not know {item!r}; it knows {fitted.allowed(item)}")
         return items if isinstance(feature, MultiCategorical) else value
     return value

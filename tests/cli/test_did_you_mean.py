@@ -1,0 +1,117 @@
+"""What is misspelt is answered by what was meant, wherever a person types; what is near nothing is not guessed at."""
+
+import shutil
+import time
+
+import pytest
+from command_line import run
+from conftest import write_mall
+
+from recsys_jax import InputError, Recommender
+from recsys_jax.config import parse_recipe
+from recsys_jax.data.dataset import load_dataset
+from recsys_jax.errors import did_you_mean, nearest
+
+KNOWN = ("age=30", "gender=F", "skin_type=dry", "skin_concern=moisture")
+
+
+@pytest.mark.parametrize(
+    ("found", "values", "near"),
+    [
+        ("건셩", ["지성", "건성", "복합성"], "건성"),
+        ("나아", ["나이", "성별", "피부타입"], "나이"),
+        ("CAFÉ", ["cafe\u0301", "tea"], "cafe\u0301"),
+        ("skin type ", ["skin_type", "skin type"], "skin type"),
+        ("dry", ["dry", "oily"], None),  # it is one of them
+        ("dry", [], None),
+        ("", ["dry"], None),
+        ("zebra", ["dry", "oily"], None),
+        (3, [1, 2, 3], None),
+        ("x" * 5000, ["x" * 4999], None),
+    ],
+)
+def test_the_nearest(found, values, near):
+    assert nearest(found, values) == near
+    assert did_you_mean(found, values) == ("" if near is None else f"; did you mean {near!r}?")
+
+
+def test_among_a_hundred_thousand_only_what_looks_the_same_is_looked_for():
+    brands = [f"brand {number}" for number in range(100_000)]
+    began = time.process_time()
+    assert nearest("BRAND 99999", brands) == "brand 99999"
+    assert nearest("brnd 99999", brands) is None
+    assert time.process_time() - began < 5
+
+
+@pytest.fixture(scope="module")
+def shop(mall_run, tmp_path_factory):
+    cwd = tmp_path_factory.mktemp("shop")
+    write_mall(cwd / "mall")
+    shutil.copytree(mall_run, cwd / "runs" / "mall")
+    return cwd
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (("recommend", "runs/mall", "skin_tpye=dry"), "'skin_type'"),
+        (("recommend", "runs/mall", "age=30", "gender=F", "skin_type=dyr", "skin_concern=moisture"), "'dry'"),
+        (("recommend", "runs/mall", "age=30", "gender=F", "skin_type=dry", "skin_concern=moistrue"), "'moisture'"),
+        (("recommend", "runs/mal", *KNOWN), "runs/mall"),
+        (("recommend", "runs/mall", *KNOWN, "--categories", "makeup"), "'Makeup'"),
+        (("recommend", "runs/mall", *KNOWN, "--at-most", "brnad=1"), "'brand'"),
+        (("evaluate", "mal"), "mall"),
+        (("train", "wyde"), "'wide'"),
+        (("evaluate", "mall", "--protocol", "tmie"), "--protocol time"),
+        (("train", "mall", "deep", "--loss", "infonec"), "--loss infonce"),
+        (("trian", "mall"), "'train'"),
+        (("score", "custmers.csv", "out.csv", "--run", "runs/mall"), "customers.csv"),
+    ],
+)
+def test_on_the_command_line(shop, words, meant):
+    (shop / "customers.csv").write_text("age\n30\n")
+    result = run(*words, cwd=shop)
+    assert result.returncode == 2
+    assert f"did you mean {meant}?" in result.stderr
+
+
+def test_options_that_do_not_exist(shop):
+    result = run("train", "mall", "deep", "--epohcs", 3, cwd=shop)
+    assert result.returncode == 2
+    assert "--epochs" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "meant"),
+    [
+        ('kind = "numeric"', 'kind = "numerical"', "'numeric'"),
+        ('unknown = "extra-row"', 'unknown = "extra_row"', "'extra-row'"),
+        ('category = "category"', 'catgory = "category"', "'category'"),
+        ('id = "user_id"', 'id = "userid"', "'user_id'"),
+        ('file = "products.json"', 'file = "product.json"', "products.json"),
+        ('aliases = { mature = "sensitive"', 'aliases = { mature = "sensitiv"', "'sensitive'"),
+    ],
+)
+def test_in_the_description_of_a_dataset(mall, old, new, meant):
+    toml = mall / "dataset.toml"
+    text = toml.read_text("utf-8")
+    assert old in text
+    toml.write_text(text.replace(old, new, 1), "utf-8")
+    with pytest.raises(InputError, match="did you mean") as told:
+        load_dataset(mall)
+    assert f"{meant}?" in str(told.value)
+
+
+def test_in_a_recipe_and_in_rules(shop, tmp_path):
+    with pytest.raises(InputError, match=r"did you mean 'item_factors'\?"):
+        parse_recipe({"recipe": "wide", "item_factor": 3}, "my.toml")
+    with pytest.raises(InputError, match=r"did you mean 'wide'\?"):
+        parse_recipe({"recipe": "Wide"}, "my.toml")
+    for content, meant in (
+        ("customr = {}\nadd = 0.1", "'customer'"),
+        ("customer = { skin_tpye = 'dry' }\nadd = 0.1", "'skin_type'"),
+        ("customer = { skin_type = 'dyr' }\nadd = 0.1", "'dry'"),
+    ):
+        (tmp_path / "boosts.toml").write_text(f"[[boost]]\n{content}\n", "utf-8")
+        with pytest.raises(InputError, match=f"did you mean {meant}"):
+            Recommender.load(shop / "runs" / "mall", tmp_path / "boosts.toml")
