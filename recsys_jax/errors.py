@@ -78,12 +78,12 @@ def nearest(found: object, values: Iterable[object]) -> str | None:
     >>> nearest("건셩", ["지성", "건성", "복합성"]), nearest("AGE ", ["age"]), nearest("32", ["F", "M"])
     ('건성', 'age', None)
     """
+    if not isinstance(found, str) or not found.strip() or len(found) > 100:
+        return None
     folded: dict[str, str] = {}
     for value in values:
         folded.setdefault(_folded(value), str(value))
     typed = _folded(found)
-    if not isinstance(found, str) or not typed or len(typed) > 100:
-        return None
     if typed not in folded:
         near = get_close_matches(typed, folded, 1, cutoff=0.65) if len(folded) <= MANY else []
         return folded[near[0]] if near else None

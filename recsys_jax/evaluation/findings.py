@@ -55,7 +55,12 @@ def headline(found: Report, language: Language = "en") -> str:
         other=found.means[yardstick]["mrr"],
         interval=say.interval(difference, "difference"),
     )
-    return f"{said} {_remark_on(found, say)}".rstrip()
+    best = best_baseline(found)
+    against = found.differences[best]["mrr"]
+    if found.evaluation.split != "in-sample" and reading(difference) == "better" != reading(against):
+        interval = say.interval(against, "difference")
+        said += f" {say('headline.but', best=say.name(best), mrr=found.means[best]['mrr'].mean, interval=interval)}"
+    return f"{said} {_remark_on(found, say, better=reading(difference) == 'better')}".rstrip()
 
 
 def most_important(found: Report, language: Language = "en") -> str:
@@ -86,11 +91,14 @@ def better_recipe(found: Report, own: str, other: str, language: Language = "en"
     against = found.difference(methods[better], methods[worse])
     beyond = {name: found.difference(method, yardstick) for name, method in methods.items()}
     beating = [name for name, one in beyond.items() if one.reading == "better"]
+    best = best_baseline(found)
+    stands = {name: reading(found.difference(method, best)) for name, method in methods.items()}
+    which = ("neither", "one", "both")[len(beating)] + "-but" * (bool(beating) and "better" not in stands.values())
     said = [
         say(
             "recipes.sentence",
             which=say("recipes.clear" if against.clear else "recipes.noise", better=better, worse=worse),
-            who=say(f"recipes.{('neither', 'one', 'both')[len(beating)]}", one=(*beating, "")[0]),
+            who=say(f"recipes.{which}", one=(*beating, "")[0], best=say.name(best)),
             better=better,
             Better=better.capitalize(),
             worse=worse,
@@ -101,13 +109,11 @@ def better_recipe(found: Report, own: str, other: str, language: Language = "en"
     ]
     for name, one in beyond.items():
         said.append(say("recipes.beats", name=name, Name=name.capitalize(), beats=_beats(one, called, say)))
-    best = best_baseline(found)
     if best != yardstick:
-        stands = {name: reading(found.difference(method, best)) for name, method in methods.items()}
         each = (say("recipes.each", name=name, reading=say(f"reading.{one}")) for name, one in stands.items())
         mrr = found.means[best]["mrr"].mean
         said.append(say("recipes.best", best=say.name(best), mrr=mrr, each=", ".join(each)))
-    return " ".join([*said, _remark_on(found, say)]).rstrip()
+    return " ".join([*said, _remark_on(found, say, better=bool(beating))]).rstrip()
 
 
 def ranking(result: Comparison, split: str, recipes: Collection[str]) -> str:
@@ -210,10 +216,11 @@ def _no_signal(found: Report) -> bool:
     return CONTROL in found.differences and len(_not_better(found, CONTROL)) == len(_judged(found))
 
 
-def _remark_on(found: Report, say: Sentences) -> str:
-    """The findings that qualify the headline, if there are any."""
+def _remark_on(found: Report, say: Sentences, *, better: bool) -> str:
+    """The findings that qualify the headline, if there are any; it says `better`, or something worse."""
     said = _remark(found.inverse, found.customers, say)
-    return f"{say('remark.no-signal')} {said}".rstrip() if _no_signal(found) else said
+    no_signal = say(f"remark.no-signal{'' if better else '-either'}")
+    return f"{no_signal} {said}".rstrip() if _no_signal(found) else said
 
 
 def _remark(inverse: Interval | None, customers: int, say: Sentences) -> str:

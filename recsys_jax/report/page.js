@@ -129,7 +129,7 @@
   const table = document.getElementById("plane-table");
   const rows = () => things.flatMap((one) => one.products.map(([name, brand, price]) => {
     const kinds = labelled(data.kinds, one.counts).map(([kind]) => kind).join(", ");
-    const cells = [name, brand, typeof price === "number" ? number.format(price) : price, kinds, one.near];
+    const cells = [name, brand, typeof price === "number" ? number.format(price) : price, kinds, ...(data.groups.length > 1 ? [one.near] : [])];
     const row = document.createElement("tr");
     row.append(...cells.map((text, place) => {
       const cell = document.createElement(place ? "td" : "th");

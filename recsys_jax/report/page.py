@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import re
+import shlex
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -16,6 +17,7 @@ from markupsafe import Markup
 
 from recsys_jax.console.pictures.embedding import Colouring, Space
 from recsys_jax.console.pictures.plots import FEW
+from recsys_jax.console.recommendations import example
 from recsys_jax.console.terminal import harmless
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import Language, write_file
@@ -73,6 +75,11 @@ def write(
         title=dataset.schema.name,
         word=label_of(customers.segment or "", customers.features, language, say.name(dataset.segment_word)),
         word_of_plane=say.name(colouring.word),
+        attributes=[label_of(one.column, customers.features, language) for one in customers.features],
+        run=shlex.quote(str(run)),
+        example=example(run, dataset),
+        places=[f"{one.evaluation.split}/metrics.json" for one in (found, memory) if one is not None],
+        found_anew=shown is not found,
         verdicts=contents.verdicts(shown, say),
         headline=(*re.split(r"(?<=\.) ", headline, maxsplit=1), "")[:2],
         k=k,

@@ -60,8 +60,8 @@ def test_help_behind_other_words_is_the_same(words, usage, capsys):
     ("words", "sentence"),
     [
         ("trian shop", "command: found 'trian'; allowed: init, run, personas, train, "),
-        ("trian shop", "; did you mean train?"),
-        ("cluster_personas", "; did you mean personas?"),
+        ("trian shop", "; did you mean 'train'?"),
+        ("cluster_personas", "; did you mean 'personas'?"),
         ("torch improt x", "command: found 'torch improt'; allowed: torch import, torch export, torch train; did you"),
         ("qqq", "dataset movielens, benchmark\n"),
     ],

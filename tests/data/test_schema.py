@@ -224,8 +224,9 @@ def test_allowed_keys_are_listed_once(mall):
     path.write_text(path.read_text(encoding="utf-8").replace("labels =", "lables =", 1), encoding="utf-8")
     said = sentence(path)
     assert "'lables'" in said
+    assert said.endswith("; did you mean 'labels'?")
     for key in ("name", "column", "kind", "values", "labels", "aliases", "unknown", "missing"):
-        assert said.count(f"'{key}'") == 1
+        assert said.partition("; did you mean 'labels'?")[0].count(f"'{key}'") == 1
 
 
 def paths(node, at=()):

@@ -653,6 +653,7 @@ def test_script_writes_customers_that_the_dataset_takes(tmp_path, capsys):
         "PERSONA_DEFINITION.md",
         "persona_distribution.png",
         "run.json",
+        "run.toml",
         "silhouette.png",
     }
     dataset = load_dataset(MALL, tmp_path / "out" / "customers.json")

@@ -111,6 +111,9 @@ def test_each_label_is_used():
     for key in keys(labels("en")):
         group, _, name = key.partition(".")
         # A few groups are chosen from by what was found, the heading of a section by its id.
+        if group == "glossary":
+            assert "t.glossary.items()" in sources
+            continue
         assert re.search(rf"\b(t\.{group}|words)\.{name}\b|\bt\[id\]\.{name}\b|\bt\.{group}\[\w", sources), key
 
 
@@ -198,7 +201,8 @@ def test_the_same_run_gives_the_same_bytes_but_for_the_time(tmp_path):
     found = []
     for name in ("a", "b"):
         text, _ = page_of(write_mall(tmp_path / name / "mall"), tmp_path / name / "run")
-        found.append(re.sub(r"<time .*?</time>", "", text))
+        # Its own folder stands in the commands that it shows.
+        found.append(re.sub(r"<time .*?</time>", "", text).replace(str(tmp_path / name), ""))
     assert found[0] == found[1]
 
 

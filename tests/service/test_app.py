@@ -58,7 +58,7 @@ def test_the_librarys_sentence(app, rec, wrong):
 @pytest.mark.parametrize(
     ("path", "wrong", "words"),
     [
-        ("/recommend", {"attributes": DRY, "topn": 3}, ["found the key 'topn'", "'top_n'", "did you mean top_n?"]),
+        ("/recommend", {"attributes": DRY, "topn": 3}, ["found the key 'topn'", "'top_n'", "did you mean 'top_n'?"]),
         ("/recommend", [DRY], ["/recommend: found [", "allowed: an object with some of 'attributes'"]),
         ("/recommend", {"attributes": DRY, "explain": "yes"}, ["explain: found 'yes'; allowed: true or false"]),
         ("/recommend", {"attributes": DRY, "top_n": 101}, ["top_n: found 101; allowed: a whole number from 1 to 100"]),
@@ -73,7 +73,7 @@ def test_the_librarys_sentence(app, rec, wrong):
         ("/recommend/batch", {"customers": DRY}, ["customers: found {", "a list of objects"]),
         ("/recommend/batch", {"customers": [1]}, ["customers: found [1]; allowed: a list of objects"]),
         ("/recommend/batch", {"customers": [DRY] * 9}, ["found '9 customers'; allowed: 8 at once"]),
-        ("/recommend/batch", {"customers": [DRY, {**DRY, "Age": 3}]}, ["row 2: found the key 'Age'", "mean age?"]),
+        ("/recommend/batch", {"customers": [DRY, {**DRY, "Age": 3}]}, ["row 2: found the key 'Age'", "mean 'age'?"]),
         ("/recommend/batch", {"customers": [DRY, {**DRY, "age": 0}]}, ["row 2, age: found 0"]),
         ("/recommend/batch", {"customers": [DRY], "purchased_products": []}, ["found 0 lists"]),
     ],
