@@ -186,6 +186,7 @@ def _components(rec: Recommender) -> dict[str, Schema]:
     whole = _object(product | scored)
     whole["properties"] = whole["properties"] | optional
     drawn = {"attribute": _TEXT, "value": _PLAIN, "adds": _NUMBER, "share": {"type": ["number", "null"]}}
+    drawn["range"] = {"type": ["array", "null"], "items": _NUMBER}
     return {
         "Attributes": stated | {"description": "What is known of a customer.", "example": somebody(rec)},
         "Customer": stated | {"properties": known | attributes},

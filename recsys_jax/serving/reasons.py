@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from recsys_jax.data.features import FittedFeature
-from recsys_jax.data.schema import As, label_of
+from recsys_jax.data.schema import As, Numeric, label_of
 from recsys_jax.data.tables import Table
 from recsys_jax.models.basis import Average, knots_of
 from recsys_jax.models.single import SingleTower
@@ -84,18 +84,28 @@ class Explainer:
     def drawn(self, catalogue: Catalogue, row: int) -> list[dict[str, Any]]:
         """The values of attributes that a product draws more than the average customer does, in the same unit.
 
-        Dicts of `attribute`, `value`, `adds` and `share`: how many of the training purchases are by customers with it,
-        None of numbers, which are tried at their knots, and where that is not known.
+        Dicts of `attribute`, `value`, `adds`, `share`, how many of the training purchases are by customers with it,
+        None of numbers and where that is not known, and `range`, None but of numbers. These are tried at their
+        knots: neighbours that draw are one range, of which `value` draws most.
         """
         relative = (catalogue.embeddings[row] - catalogue.traits.centre) / (2.0 * self.scale)
-        found = []
+        found: list[dict[str, Any]] = []
         for fitted in self.model.customers:
+            number, before = isinstance(fitted.feature, Numeric), None
             for value, encoded, share in self._values(fitted):
                 adds = float(self.tower.of_value(fitted.feature.name, encoded) @ relative)
-                if adds >= SHOWN:
-                    one = {"attribute": fitted.feature.column, "value": value, "adds": adds}
-                    found.append(one | {"share": share if self.model.average else None})
-        return sorted(found, key=lambda one: -float(one["adds"]))
+                one: dict[str, Any] = {"attribute": fitted.feature.column, "value": value, "adds": adds, "range": None}
+                one |= {"share": share if self.model.average else None}
+                if adds < SHOWN:
+                    before = None
+                elif before is None:
+                    found.append(one | ({"range": [value, value]} if number else {}))
+                    before = found[-1] if number else None
+                else:
+                    before["range"][1] = value
+                    if adds > before["adds"]:
+                        before |= {"value": value, "adds": adds}
+        return sorted(found, key=lambda one: -one["adds"])
 
     def _values(self, fitted: FittedFeature) -> list[tuple[object, Any, float | None]]:
         """The values that a feature is tried at: as people state them, as the tower reads them, and how frequent."""

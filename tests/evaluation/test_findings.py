@@ -236,6 +236,21 @@ def test_two_recipes_that_both_beat_a_bestseller_list():
     assert said.startswith("For customers never seen, deep is better than wide, and both beat a bestseller list. ")
 
 
+def test_the_best_simple_method_is_named_where_nothing_beats_it():
+    """In the first sentence of two recipes, and right after that of one; not where it is beaten, or nothing is sold."""
+    level = evaluation(popularity=0.3, wide=0.4, bayes=0.55)
+    first, *_ = better_recipe(report(level), "deep", "wide").split(". ")
+    assert first.endswith("both beat a bestseller list, but neither beats naive Bayes, the best simple method")
+    one = evaluation(popularity=0.45, wide=0.4, bayes=0.55)
+    first, *_ = better_recipe(report(one), "deep", "wide").split(". ")
+    assert first.endswith("only deep beats a bestseller list, and neither beats naive Bayes, the best simple method")
+    said = "But the best simple method, naive Bayes, does as well or better: MRR 0.55"
+    assert said in headline(report(level))
+    assert "naive Bayes" not in headline(report(evaluation(popularity=0.3, bayes=0.2)))
+    assert "naive Bayes" not in headline(report(evaluation(popularity=0.6, bayes=0.7)))
+    assert "naive Bayes" not in headline(report(evaluation(popularity=0.3, bayes=0.55, split="in-sample")))
+
+
 @pytest.mark.parametrize("split", ["cross-validation", "in-sample", "new-products", "time", "new-combinations"])
 @pytest.mark.parametrize("model", [0.5, 0.3, 0.1])
 def test_korean_says_the_same_figures(model, split):

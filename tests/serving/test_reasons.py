@@ -11,6 +11,7 @@ import pytest
 from conftest import MALL_CUSTOMERS, RECIPES, SHOPS
 
 from recsys_jax import InputError, Recommender, fit, load_dataset, save_model
+from recsys_jax.data.schema import Numeric
 from recsys_jax.serving.boosts import read_boosts
 
 ATTRIBUTES = ("age", "gender", "skin_type", "skin_concern")
@@ -264,6 +265,11 @@ def test_who_is_drawn(rec, tmp_path):
     found = rec.customers_like(product)
     assert [one["adds"] for one in found] == sorted((one["adds"] for one in found), reverse=True)
     assert all(one["adds"] > 0 for one in found)
+    numbers = {one.feature.column for one in rec.model.customers if isinstance(one.feature, Numeric)}
+    for one in found:
+        number = one["attribute"] in numbers
+        assert (one["range"] is not None) == number
+        assert not number or one["range"][0] <= one["value"] <= one["range"][1]
     buyers = dataset.purchases[:, 0]
     if shop == "mall":
         counted = Counter(dataset.customers.column("gender")[row] for row in buyers)
