@@ -148,10 +148,10 @@ def _id(sheet: Sheet, ask: Ask) -> str:
 def _product(sheet: Sheet, ask: Ask) -> str:
     """The column of a table of purchases with the product: other columns follow from it."""
     found: dict[str, float] = {}
-    for column in sheet.columns.values():
-        recurs = column.may_be_id and len(column.counts) * 1.5 <= column.filled
+    recurring = [one for one in sheet.columns.values() if one.may_be_id and len(one.counts) * 1.5 <= one.filled]
+    for column in recurring:
         named = says(column.name, "product") + says(column.name, "id") - 2 * says(column.name, "customer")
-        if recurs and named > 0:
+        if named > 0:
             others = [one for one in sheet.columns.values() if one is not column and one.counts]
             found[column.name] = named + sum(explained(one.keys, column.keys) >= FOLLOWS for one in others) / 4
     if not found:
@@ -160,6 +160,7 @@ def _product(sheet: Sheet, ask: Ask) -> str:
             f"with such a name, whose values come again"
         )
     names = sorted(found, key=lambda name: (found[name], name), reverse=True)
+    names += [column.name for column in recurring if column.name not in found]
     return pick(f"Which column of {sheet.file} has the ids of products?", names, ask)
 
 
@@ -169,9 +170,9 @@ def _customer(sheet: Sheet, product: str, ask: Ask) -> str | None:
     named = [column for column in columns if says(column.name, "customer") and len(column.counts) > 2]
     named.sort(key=lambda column: (not says(column.name, "id"), -len(column.counts)))
     ids = [column for column in columns if column.unique and says(column.name, "id")]
-    names = dict.fromkeys(column.name for column in (*named, *ids))
-    name = pick(f"Which column of {sheet.file} has the ids of customers?", [*names, NONE], ask)
-    return name if name in names else None
+    names = [*(column.name for column in (*named, *ids)), NONE, *(column.name for column in columns)]
+    name = pick(f"Which column of {sheet.file} has the ids of customers?", [*dict.fromkeys(names)], ask)
+    return name if name != NONE else None
 
 
 def _products(sheet: Sheet, product: str, keys: Sequence[str | None], follows: Sequence[Column]) -> Side:

@@ -162,6 +162,21 @@ def test_a_wrong_answer_is_asked_for_again(tmp_path, monkeypatch, capsys):
     assert tomllib.loads((folder / "dataset.toml").read_text("utf-8"))["interactions"]["file"] == "bought.csv"
 
 
+@pytest.mark.parametrize(("said", "file", "id"), [("", "sales-customers.csv", "row"), ("wer", "sales.csv", "wer")])
+def test_it_asks_who_bought_in_a_table_of_everything(tmp_path, monkeypatch, capsys, said, file, id):
+    """No name says who: by the guess each row is a customer, and any column of ids may be the answer."""
+    sales = [
+        f"p{n % 10},{['red', 'blue'][n % 10 % 2]},w{n * n % 17},{['city', 'shore', 'hill'][n * n % 17 % 3]}"
+        for n in range(90)
+    ]
+    (tmp_path / "sales.csv").write_text("\n".join(["item id,colour,wer,wo", *sales]))
+    answering(monkeypatch, ["item id", said])
+    init.main(init.Options((tmp_path,)))
+    assert "Which column of sales.csv has the ids of customers? (none, " in capsys.readouterr().out
+    customers = tomllib.loads((tmp_path / "dataset.toml").read_text("utf-8"))["customers"]
+    assert (customers["file"], customers["id"]) == (file, id)
+
+
 def test_it_asks_for_the_id_of_products_with_reviews(tmp_path, monkeypatch, capsys):
     """A table alone; the guess is the column that is called an id."""
     rows = [{"title": f"Tea {n}", "sku": f"T{n}", "reviews": [{"content": "Fine."}], "kind": n % 3} for n in range(30)]
