@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from recsys_jax.data.files import absent, open_file, read_file
-from recsys_jax.data.tables import Table, different
+from recsys_jax.data.tables import Table, different, separated
 from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError, shown
 
@@ -131,6 +131,8 @@ def _read_csv(path: Path) -> Table:
         csv.field_size_limit(before)
     different(header, str(path))
     wrong = [(row, len(values)) for row, values in enumerate(rows) if len(values) != len(header)]
+    if wrong and (advice := separated(dict.fromkeys(header))):  # where a number has a comma, its rows look longer
+        raise InputError(f"{path}: found one column{advice}")
     problems = {row: f": found {count} values; the header has {len(header)}" for row, count in wrong}
     for row in problems:
         rows[row] = [""] * len(header)

@@ -34,6 +34,9 @@ _WORD = re.compile(r"[^\W\d_]+")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LATIN = re.compile(r"[a-zа-яё]+")
 _CODE = re.compile(r"-?0\d+")  # a number has no zeros in front
+# As people write numbers and dates, which nothing here reads: 45,38 or 88,000원 or 46세; 23.07.2023 or 2025년 6월 2일.
+_WRITTEN_NUMBER = re.compile(r"[₩$€£¥]?\s?-?\d{1,3}(?:[.,' ]?\d{3})*(?:[.,]\d{1,2})?\s?[^\W\d_]{0,4}[€$%]?")
+_WRITTEN_DATE = re.compile(r"\d{1,4}\s?[./년-]\s?\d{1,2}\s?[./월-]\s?\d{1,4}\s?일?\.?(?:[ T,].*)?")
 _LONG, _MANY = 50, 6  # characters and words, on average, from which on a text is prose
 _PHRASE = 25  # characters, on average, from which on parts are phrases of a text
 _PART = 0.95  # of the cells, from which on the others are mistakes
@@ -175,6 +178,8 @@ def content(column: Column, ask: Ask) -> Content:
         if found is not None:
             return found
         what = "codes"
+    elif (written := _written(column)) is not None:
+        return Content("useless", written + without)
     elif (separator := _separator(column, ask)) is not None:
         parts = Counter(part for found in column.parts(separator) for part in found)
         saw = f"{len(parts):,} values, several with {separator!r} between: {_most(parts)}{without}"
@@ -206,6 +211,15 @@ def _of_numbers(column: Column, without: str, ask: Ask) -> Content | None:
         if ask(question, ("categorical", "numeric"), "numeric") == "categorical":
             return None
     return Content("numeric", saw + (f"; and {_shown(other)}, which is no number" if other is not None else ""))
+
+
+def _written(column: Column) -> str | None:
+    """That a column has dates or numbers which are not written so that they can be read; None where it has none."""
+    example = _shown(next(iter(column.counts)))
+    if column.share(_WRITTEN_DATE.fullmatch) >= _PART:
+        return f"dates such as {example}, which can't be read; written as 2025-06-27 they could"
+    numbers = len(column.counts) > _INDEX and column.share(_WRITTEN_NUMBER.fullmatch) >= _PART
+    return f"numbers such as {example}, which can't be read; written as 1234.5 they could" if numbers else None
 
 
 def _of_lists(column: Column) -> Content:

@@ -6,6 +6,18 @@ from recsys_jax.data.files import toml_text
 from recsys_jax.data.values import plain
 from recsys_jax.schema_inference.columns import Column, Content, says
 
+
+def spellings(column: Column) -> dict[str, str]:
+    """The values that differ from a more frequent one in case or in spaces around them alone, and that one."""
+    first: dict[str, str] = {}
+    found = {}
+    for key, _ in column.counts.most_common():
+        known = first.setdefault(key.strip().casefold(), key)
+        if known != key:
+            found[key] = known
+    return found
+
+
 _SENTINELS = {"-1", "-9", "-99", "-999"}
 
 
@@ -23,9 +35,11 @@ class Draft:
         self.lines += ["", f"# {plain(saw)}", title]
         self.told.append(f"{title} {plain(saw)}")
 
-    def say(self, key: str, value: object, saw: str = "") -> None:
+    def say(self, key: str, value: object, saw: str = "", *, tell: bool = False) -> None:
         """A key, and what its value is guessed from."""
         self.lines.append(f"{key} = {toml_text(value)}" + (f"  # {plain(saw)}" if saw else ""))
+        if tell:
+            self.told.append(f"  {key} = {toml_text(value)}: {plain(saw)}")
 
     def remark(self, sentence: str) -> None:
         """A line of its own, for people."""
@@ -50,6 +64,8 @@ class Draft:
             self.say("unknown", "ignore", "new ones are left out; the others count")
         else:
             self.say("unknown", "extra-row", 'new ones share a row; "error" refuses them')
+        if found.kind == "categorical" and (spelt := spellings(column)):
+            self.remark(f"aliases = {toml_text(spelt)} would join what differs in case alone")
         self.say("missing", "extra-row", 'a row of its own; { as = VALUE } where empty means something; or "error"')
 
     def _number(self, column: Column) -> None:

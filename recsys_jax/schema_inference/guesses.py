@@ -181,11 +181,14 @@ def _when(draft: Draft, shop: Shop, ask: Ask) -> None:
     columns = shop.purchases.columns
     dates = sorted(filter(dates_purchase, columns.values()), key=lambda column: not says(column.name, "date"))
     when: Sequence[str | None] = [None] * len(columns[shop.product].keys)
+    for column in columns.values():
+        if not dates and says(column.name, "date") and column.guessed.kind == "useless":
+            draft.remark(f"left out: {column.name}: {column.guessed.saw}")
     for date in dates[:1]:
         if date.dated < 1 or date.filled < (1 - 10 * _FEW) * len(date.cells):
             draft.remark(f"left out: {date.name}: {date.guessed.saw}; each purchase needs a date")
         else:
-            draft.say("date", date.name, date.guessed.saw)
+            draft.say("date", date.name, date.guessed.saw, tell=True)
             when = date.keys
     if shop.customer not in columns:
         return
@@ -199,7 +202,7 @@ def _when(draft: Draft, shop: Shop, ask: Ask) -> None:
     if _FEW < share < 10 * _FEW:
         answer = ask(f"{seen}. Do customers buy products again, as tea, and not once, as films?", ("yes", "no"), answer)
     if known:
-        draft.say("repeat", "allowed" if answer == "yes" else "never", seen)
+        draft.say("repeat", "allowed" if answer == "yes" else "never", seen, tell=True)
 
 
 def _purchases(draft: Draft, shop: Shop, customers: Side) -> None:
@@ -214,7 +217,7 @@ def _purchases(draft: Draft, shop: Shop, customers: Side) -> None:
         keys, ids = sheet.columns[name].keys, {*side.ids}
         empty, others = keys.count(None), sum(key is not None and key not in ids for key in keys)
         seen = f"of {len(keys):,} rows, {empty:,} have none and {others:,} one that {side.sheet.file} lacks"
-        draft.say(f"unknown_{key}s", "ignore" if empty + others > _FEW * len(keys) else "error", seen)
+        draft.say(f"unknown_{key}s", "ignore" if empty + others > _FEW * len(keys) else "error", seen, tell=True)
     conditions, saw = dict[str, object](), []
     for name, column in sheet.columns.items():
         if name in (shop.product, shop.customer) or not 2 <= len(column.counts) <= 50:
@@ -232,4 +235,4 @@ def _purchases(draft: Draft, shop: Shop, customers: Side) -> None:
             draft.remark(f"where = {good} would make poor ratings no purchases; {seen}")
         saw += [seen] if name in conditions else []
     if conditions:
-        draft.say("where", conditions, f"other rows are no purchases; {'; '.join(saw)}")
+        draft.say("where", conditions, f"other rows are no purchases; {'; '.join(saw)}", tell=True)

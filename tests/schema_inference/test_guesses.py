@@ -327,6 +327,50 @@ def test_a_column_of_each_kind(tmp_path, values, kind):
         assert "NA" not in load_dataset(tmp_path).schema.missing_values.texts or "NA" in str(found)
 
 
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ([f"{n},{n % 90 + 10}" for n in range(10, 60)], "numbers"),
+        ([f"1.{n}" for n in range(100, 160)] + ["999"], None),  # plain numbers
+        ([f"{n},500원" for n in range(10, 60)], "numbers"),
+        ([f"₩ {n},500" for n in range(10, 60)], "numbers"),
+        ([f"{n}세" for n in range(10, 60)], "numbers"),
+        (["20대", "30대", "40대"], None),  # a few bands are values
+        ([f"{n % 28 + 1:02}.07.2023" for n in range(60)], "dates"),
+        ([f"2025년 {n % 12 + 1}월 2일" for n in range(60)], "dates"),
+        ([f"2025. {n % 12 + 1:02}. 27" for n in range(60)], "dates"),
+        (["a1", "b2", "c3"], None),
+    ],
+    ids=lambda one: one if isinstance(one, str | None) else one[0],
+)
+def test_what_is_not_written_to_be_read_is_named(tmp_path, values, what):
+    """Not taken for many values, or for several values with commas between them."""
+    folder = write(tmp_path, **customers_with(values))
+    said = done("init", folder, "--yes").stdout
+    assert (f"left out: column: {what} such as {values[0]}, which can't be read" in said) == (what is not None)
+    if what is None:
+        assert "which can't be read" not in said
+
+
+def test_what_differs_in_case_alone_is_pointed_out(tmp_path):
+    said = done("init", write(tmp_path, **customers_with(["m", "w", "w", "M", "w "])), "--yes").stdout
+    assert 'aliases = { M = "m" } would join what differs in case alone' in said
+
+
+def test_guesses_on_purchases_are_told(tmp_path):
+    tables = tea()
+    for number, one in enumerate(tables["purchases"]):
+        one["bought on"] = f"{number % 28 + 1:02}.07.2023"
+    said = done("init", write(tmp_path, **tables), "--yes").stdout
+    for key in ("unknown_customers", "repeat", "where"):
+        assert f"  {key} = " in said
+
+
+def test_a_spreadsheet_of_semicolons_and_decimal_commas_says_so(tmp_path):
+    (tmp_path / "products.csv").write_text("id;price\n1;45,38\n2;9,90\n", "utf-8")
+    told(run("init", tmp_path / "products.csv"), "found one column; the file is separated by semicolons")
+
+
 def test_a_column_that_is_called_a_tier_is_the_segment(tmp_path):
     tables = tea()
     for number, one in enumerate(tables["customers"]):
