@@ -13,7 +13,7 @@ from recsys_jax.console.options import Common
 from recsys_jax.console.places import again, following
 from recsys_jax.console.tables import Grid, figure, plus_minus, say, show
 from recsys_jax.console.terminal import console, print_json
-from recsys_jax.data.files import open_file, read_json
+from recsys_jax.data.files import absent, open_file, read_json
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import SPLITS
 from recsys_jax.errors import InputError, require
@@ -38,6 +38,8 @@ class Options(Common):
 
 def main(options: Options) -> str | None:
     """Reads what each run says of itself, and prints it."""
+    if options.folder != RUNS and not options.folder.exists():
+        raise InputError(absent(options.folder, "found nothing; allowed: a folder with runs"))
     require(options.folder == RUNS or options.folder.is_dir(), "folder", str(options.folder), "a folder with runs")
     alone = any((options.folder / name).exists() for name in (runs.MANIFEST, artifacts.MODEL))
     inside = sorted(options.folder.iterdir()) if options.folder.is_dir() else []

@@ -66,9 +66,10 @@ def parse(
 def _meant(options: type[Common], arguments: Sequence[str]) -> Iterator[str]:
     """What may have been meant by a word that an option doesn't take."""
     hints = {**get_type_hints(options)}
-    for kind in RECIPES.values():
+    for kind in filter(is_dataclass, get_args(hints.get("recipe"))):  # whose options the command takes, too
         hints |= {name: hint for name, hint in get_type_hints(kind).items() if name not in hints}
-    for option, word in pairwise(arguments):
+    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
+    for option, word in pairwise(words):
         hint = hints.get(option.removeprefix("--").replace("-", "_"))
         near = nearest(word, get_args(hint)) if get_origin(hint) is Literal else None
         if near is not None:

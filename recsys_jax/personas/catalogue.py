@@ -13,7 +13,7 @@ import numpy as np
 
 from recsys_jax.data.files import Section, read_toml
 from recsys_jax.data.values import as_number
-from recsys_jax.errors import InputError, choices, require_different
+from recsys_jax.errors import InputError, choices, did_you_mean, require_different
 from recsys_jax.personas.profiles import Attribute, Draw, Phrase, Value, ages, languages, phrase
 
 _OF_PERSONAS = ("name", "description", "keywords")
@@ -56,14 +56,12 @@ def read_catalogue(path: Path) -> Catalogue:
     document = read_toml(path)
     tables = document.get("persona", [])
     listed = isinstance(tables, list) and all(isinstance(table, dict) for table in tables)
-    if (
-        not listed
-        or not set(document) <= {"language", "attribute", "persona"}
-        or not (tables or "attribute" in document)
-    ):
+    keys = ("persona", "attribute", "language")
+    other = [key for key in document if key not in keys]
+    if not listed or other or not (tables or "attribute" in document):
         raise InputError(
             f"{path}: found {choices(document) or 'nothing'}; allowed: one or more [[persona]] tables, [[attribute]] "
-            "tables, a language"
+            f"tables, a language{did_you_mean(next(iter(other), None), keys)}"
         )
     of_former = {"female_share", *(one.name for one in shipped().attributes)}
     former = "attribute" not in document and any(of_former & set(table) for table in tables)
@@ -201,7 +199,7 @@ def _draw(part: Section, key: str, attribute: Attribute, *, required: bool = Fal
             right = right and abs(math.fsum(x or 0 for x in numbers) - 1) < 1e-6
             part.require(right, key, f"shares of {choices(attribute.values)} that sum to 1")
             return {value: found[value] for value in attribute.values if value in found}
-        part.require(isinstance(found, str) and found in attribute.values, key, choices(attribute.values))
+        part.require(isinstance(found, str) and found in attribute.values, key, choices(attribute.values, found=found))
         return str(found)
     ends = [as_number(one) for one in found] if isinstance(found, list) else []
     low, high = [math.inf if one is None else one for one in ends] if len(ends) == 2 else (math.inf, math.inf)

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from recsys_jax.data.files import cache_folder, read_arrays, read_file, replace_file
-from recsys_jax.errors import InputError, require
+from recsys_jax.errors import InputError, did_you_mean, require
 
 Progress = Callable[[int, int], None]
 """Called with the number of texts done and the number of all."""
@@ -170,7 +170,7 @@ def _load_pretrained(name: str) -> Model:
     except ImportError:
         raise InputError(
             f"encoder: {name!r} needs sentence-transformers: pip install 'recsys_jax[sentence-transformers]', or "
-            "choose --encoder use or lsa"
+            f"choose --encoder use or lsa{did_you_mean(name, BUILT_IN)}"
         ) from None
     try:
         model = SentenceTransformer(name)
@@ -179,7 +179,7 @@ def _load_pretrained(name: str) -> Model:
         reason = str(error).strip().split("\n")[0][:200]
         raise InputError(
             f"encoder: {name!r} can't be loaded (tried {tried} {name!r}: {type(error).__name__}: {reason}); "
-            f"allowed: {CHOICES}"
+            f"allowed: {CHOICES}{did_you_mean(name, BUILT_IN)}"
         ) from None
 
     # One text at a time: padding to the longest of a batch would let a text's last digits depend on its neighbours.

@@ -1,6 +1,7 @@
 """What is misspelt is answered by what was meant, wherever a person types; what is near nothing is not guessed at."""
 
 import shutil
+import sys
 import time
 
 import pytest
@@ -11,7 +12,18 @@ from recsys_jax import InputError, Recommender
 from recsys_jax.config import parse_recipe
 from recsys_jax.data.dataset import load_dataset
 from recsys_jax.errors import did_you_mean, nearest
+from recsys_jax.personas.catalogue import read_catalogue
+from recsys_jax.personas.encoders import get_encoder
 
+PERSONA = """[[attribute]]
+name = "skin_type"
+kind = "categorical"
+values = ["dry", "oily"]
+[[persona]]
+name = "A"
+description = "B"
+keywords = ["c"]
+"""
 KNOWN = ("age=30", "gender=F", "skin_type=dry", "skin_concern=moisture")
 
 
@@ -63,7 +75,9 @@ def shop(mall_run, tmp_path_factory):
         (("evaluate", "mal"), "mall"),
         (("train", "wyde"), "'wide'"),
         (("evaluate", "mall", "--protocol", "tmie"), "--protocol time"),
+        (("evaluate", "mall", "--protocol=tmie"), "--protocol time"),
         (("train", "mall", "deep", "--loss", "infonec"), "--loss infonce"),
+        (("runs", "rns"), "runs"),
         (("trian", "mall"), "'train'"),
         (("score", "custmers.csv", "out.csv", "--run", "runs/mall"), "customers.csv"),
     ],
@@ -73,6 +87,13 @@ def test_on_the_command_line(shop, words, meant):
     result = run(*words, cwd=shop)
     assert result.returncode == 2
     assert f"did you mean {meant}?" in result.stderr
+
+
+def test_no_option_of_another_command_is_meant(shop):
+    for command in ("evaluate", "run"):
+        result = run(command, "mall", "--loss", "infonec", cwd=shop)
+        assert result.returncode == 2
+        assert "did you mean" not in result.stderr
 
 
 def test_options_that_do_not_exist(shop):
@@ -100,6 +121,31 @@ def test_in_the_description_of_a_dataset(mall, old, new, meant):
     with pytest.raises(InputError, match="did you mean") as told:
         load_dataset(mall)
     assert f"{meant}?" in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "end"),
+    [
+        ("[[persnoa]]", "; did you mean 'persona'?"),
+        ("[[zebra]]", "tables, a language"),
+        (f"{PERSONA}skin_type = 'dyr'", "; did you mean 'dry'?"),
+        (f"{PERSONA}skin_type = 'zebra'", "'oily'"),
+    ],
+)
+def test_in_a_persona_catalogue(tmp_path, content, end):
+    path = tmp_path / "personas.toml"
+    path.write_text(content, "utf-8")
+    with pytest.raises(InputError) as told:
+        read_catalogue(path)
+    assert str(told.value).endswith(end)
+
+
+@pytest.mark.parametrize(("name", "end"), [("lsaa", "; did you mean 'lsa'?"), ("nobody/no-such-model", None)])
+def test_of_an_encoder(tmp_path, monkeypatch, name, end):
+    monkeypatch.setitem(sys.modules, "sentence_transformers", None)
+    with pytest.raises(InputError) as told:
+        get_encoder(name, cache=tmp_path).encode(["hello"])
+    assert str(told.value).endswith(end or "use or lsa")
 
 
 def test_in_a_recipe_and_in_rules(shop, tmp_path):

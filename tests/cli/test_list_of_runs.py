@@ -112,7 +112,7 @@ def test_a_folder_without_runs(tmp_path):
     assert done("runs", cwd=tmp_path).next() == ["run"]
     (tmp_path / "runs" / "pictures").mkdir(parents=True)
     assert listed(tmp_path) == {}
-    told(run("runs", "nowhere", cwd=tmp_path), "folder: found 'nowhere'; allowed: a folder with runs")
+    told(run("runs", "nowhere", cwd=tmp_path), "nowhere: found nothing; allowed: a folder with runs")
 
 
 def test_a_leak_is_left_out(shop, tmp_path):
