@@ -40,12 +40,19 @@ def highest(mrr: Mapping[str, float]) -> str:
 
 
 def headline(found: Report, language: Language = "en") -> str:
-    """Whether the model is better than a bestseller list, by how much, and how sure that is.
+    """Whether the model is better than what it must beat, by how much, and how sure that is.
 
-    Where attributes were derived from the purchases asked for, it is of the figures without that leak.
+    That is a bestseller list, or the best baseline where only the bestseller list is beaten. Where attributes were
+    derived from the purchases asked for, it is of the figures without that leak.
     """
     found, say = found.leak_free or found, Sentences(language)
     yardstick, called = bestsellers(found.means, say)
+    beyond, best = found.differences[yardstick]["mrr"], best_baseline(found)
+    unbeaten = reading(beyond) == "better" != reading(found.differences[best]["mrr"])
+    also = ""
+    if found.evaluation.split != "in-sample" and unbeaten:
+        also = f" {say('headline.also', beats=_beats(beyond, called, say))}"
+        yardstick, called = best, say("yardstick.best", best=say.name(best))
     difference = found.differences[yardstick]["mrr"]
     said = say(
         f"headline.{reading(difference)}",
@@ -55,12 +62,7 @@ def headline(found: Report, language: Language = "en") -> str:
         other=found.means[yardstick]["mrr"],
         interval=say.interval(difference, "difference"),
     )
-    best = best_baseline(found)
-    against = found.differences[best]["mrr"]
-    if found.evaluation.split != "in-sample" and reading(difference) == "better" != reading(against):
-        interval = say.interval(against, "difference")
-        said += f" {say('headline.but', best=say.name(best), mrr=found.means[best]['mrr'].mean, interval=interval)}"
-    return f"{said} {_remark_on(found, say, better=reading(difference) == 'better')}".rstrip()
+    return f"{said}{also} {_remark_on(found, say, better=reading(beyond) == 'better')}".rstrip()
 
 
 def most_important(found: Report, language: Language = "en") -> str:
@@ -93,12 +95,20 @@ def better_recipe(found: Report, own: str, other: str, language: Language = "en"
     beating = [name for name, one in beyond.items() if one.reading == "better"]
     best = best_baseline(found)
     stands = {name: reading(found.difference(method, best)) for name, method in methods.items()}
-    which = ("neither", "one", "both")[len(beating)] + "-but" * (bool(beating) and "better" not in stands.values())
+    unbeaten = bool(beating) and "better" not in stands.values()
+    which = "unbeaten" if unbeaten else ("neither", "one", "both")[len(beating)]
+    lead = found.difference(methods[better], best) if unbeaten else beyond[better]
     said = [
         say(
             "recipes.sentence",
             which=say("recipes.clear" if against.clear else "recipes.noise", better=better, worse=worse),
-            who=say(f"recipes.{which}", one=(*beating, "")[0], best=say.name(best)),
+            who=say(
+                f"recipes.{which}",
+                one=(*beating, "")[0],
+                best=say.name(best),
+                better=better,
+                by=say.interval(lead, "difference"),
+            ),
             better=better,
             Better=better.capitalize(),
             worse=worse,

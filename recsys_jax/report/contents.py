@@ -79,14 +79,14 @@ def methods(found: Report, called: Mapping[str, str], say: Sentences) -> list[di
 
 
 def verdicts(found: Report, say: Sentences) -> list[tuple[str, str]]:
-    """How the model stands to the bestseller list, and to the best baseline where that is another one.
+    """How the model stands to the best baseline, and to the bestseller list where that is another one.
 
     Nothing of what is in-sample: what is remembered is no merit.
     """
     if found.evaluation.split == "in-sample":
         return []
     best, (yardstick, called) = best_baseline(found), bestsellers(found.means, say)
-    names = {yardstick: called} | ({} if best == yardstick else {best: say.name(best)})
+    names = ({} if best == yardstick else {best: say.name(best)}) | {yardstick: called}
     return [(reading(found.differences[method]["mrr"]), name) for method, name in names.items()]
 
 
