@@ -51,7 +51,9 @@ def headline(found: Report, language: Language = "en") -> str:
     unbeaten = reading(beyond) == "better" != reading(found.differences[best]["mrr"])
     also = ""
     if found.evaluation.split != "in-sample" and unbeaten:
-        also = f" {say('headline.also', beats=_beats(beyond, called, say))}"
+        # Where its inverse beats it, to beat a bestseller list is no merit.
+        merit = found.inverse is None or found.inverse.low <= 0
+        also = f" {say('headline.also', beats=_beats(beyond, called, say))}" if merit else ""
         yardstick, called = best, say("yardstick.best", best=say.name(best))
     difference = found.differences[yardstick]["mrr"]
     said = say(
@@ -62,7 +64,8 @@ def headline(found: Report, language: Language = "en") -> str:
         other=found.means[yardstick]["mrr"],
         interval=say.interval(difference, "difference"),
     )
-    return f"{said}{also} {_remark_on(found, say, better=reading(beyond) == 'better')}".rstrip()
+    better, inverse = bool(also) or reading(difference) == "better", found.inverse if yardstick != best else None
+    return f"{said}{also} {_remark_on(found, inverse, say, better=better)}".rstrip()
 
 
 def most_important(found: Report, language: Language = "en") -> str:
@@ -119,11 +122,11 @@ def better_recipe(found: Report, own: str, other: str, language: Language = "en"
     ]
     for name, one in beyond.items():
         said.append(say("recipes.beats", name=name, Name=name.capitalize(), beats=_beats(one, called, say)))
-    if best != yardstick:
+    if best != yardstick and not unbeaten:
         each = (say("recipes.each", name=name, reading=say(f"reading.{one}")) for name, one in stands.items())
         mrr = found.means[best]["mrr"].mean
         said.append(say("recipes.best", best=say.name(best), mrr=mrr, each=", ".join(each)))
-    return " ".join([*said, _remark_on(found, say, better=bool(beating))]).rstrip()
+    return " ".join([*said, _remark_on(found, found.inverse, say, better=bool(beating))]).rstrip()
 
 
 def ranking(result: Comparison, split: str, recipes: Collection[str]) -> str:
@@ -226,9 +229,9 @@ def _no_signal(found: Report) -> bool:
     return CONTROL in found.differences and len(_not_better(found, CONTROL)) == len(_judged(found))
 
 
-def _remark_on(found: Report, say: Sentences, *, better: bool) -> str:
+def _remark_on(found: Report, inverse: Interval | None, say: Sentences, *, better: bool) -> str:
     """The findings that qualify the headline, if there are any; it says `better`, or something worse."""
-    said = _remark(found.inverse, found.customers, say)
+    said = _remark(inverse, found.customers, say)
     no_signal = say(f"remark.no-signal{'' if better else '-either'}")
     return f"{no_signal} {said}".rstrip() if _no_signal(found) else said
 

@@ -206,9 +206,17 @@ def test_the_headline_is_of_the_figures_without_the_leak():
 
 
 def test_the_headline_names_both_that_qualify_it():
-    said = headline(report(evaluation(popularity=0.3, inverse=0.6, control=0.5)))
+    said = headline(report(evaluation(popularity=0.3, inverse=0.4, control=0.5)))
+    assert "the model is better than a bestseller list" in said
     assert "But it is not sure that attributes help" in said
     assert said.endswith(" A bestseller list is a poor yardstick here: its inverse beats it.")
+
+
+def test_a_poor_yardstick_is_not_spoken_of_where_another_one_is_taken():
+    said = headline(report(evaluation(popularity=0.3, inverse=0.6, control=0.5)))
+    assert "the model is worse than inverse popularity, the best simple method" in said
+    assert "bestseller" not in said
+    assert said.endswith(" Nor is it sure that attributes help: other customers' do about as well.")
 
 
 @pytest.mark.parametrize(
