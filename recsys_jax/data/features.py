@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32
+from jaxtyping import Float32, Int32
 
 from recsys_jax.data.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
 from recsys_jax.data.tables import Table
@@ -107,13 +107,26 @@ class FittedFeature:
         return labels[self.values.index(value)] if labels and value in self.values else value
 
     def told(self, value: object) -> object:
-        """What people read of a value: a number, or labels, with what the vocabulary lacks marked; None for nothing."""
+        """What people read of a value: a number, or labels, with what is unknown marked; None for nothing."""
         feature = self.feature
         if isinstance(feature, Numeric):
             number = feature.number(value)
+            if self.unknown(value):
+                return f"{value} (unknown)"
             return number if number is None or not number.is_integer() else int(number)
         known = {item: self.canonical(item) for item in feature.items(value) or ()}
         return ", ".join(f"{item} (unknown)" if key is None else self.label(key) for item, key in known.items()) or None
+
+    def unknown(self, value: object) -> list[Any]:
+        """What the policy for unknown values is for: items that the vocabulary lacks, no number, one out of bounds."""
+        feature = self.feature
+        if not isinstance(feature, Numeric):
+            return [item for item in feature.items(value) or () if self.canonical(item) is None]
+        if isinstance(value, float) and feature.minimum <= value <= feature.maximum and math.isfinite(value):
+            return []  # at once, as of millions in a job
+        number = feature.number(value)
+        known = feature.is_missing(value) or (number is not None and feature.minimum <= number <= feature.maximum)
+        return [] if known else [value]
 
     def canonical(self, value: object) -> str | None:
         """The vocabulary's spelling of a value, label or alias; None where it is unseen."""
@@ -337,20 +350,6 @@ def _vocabulary(feature: Categorical, bags: Iterable[Iterable[str]]) -> tuple[st
     whole = (item for bag in bags for item in bag if not has_lone_surrogate(item))
     learned = dict.fromkeys(feature.aliases.get(item, item) for item in whole)
     return feature.values or tuple(learned)
-
-
-def combinations(space: FeatureSpace, features: Features) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " n"]]:
-    """The different combinations of features: the first row of each, and the combination of each of the n rows.
-
-    Rows that a tower cannot tell apart are one combination; the order of several values does not matter.
-    """
-    codes = []
-    for name, kind, _ in space.inputs:
-        column = features[name].reshape(len(features[name]), -1)
-        values = np.sort(column, axis=1) if kind == "multi-categorical" else column
-        codes.append(np.unique(values, axis=0, return_inverse=True)[1].reshape(-1))
-    _, first, combination = np.unique(np.stack(codes, axis=1), axis=0, return_index=True, return_inverse=True)
-    return first, combination.reshape(-1)
 
 
 def with_product_id(features: Sequence[Feature], column: str) -> tuple[Feature, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.data.features import FeatureSpace, combinations
+from recsys_jax.data.features import Features, FeatureSpace
 from recsys_jax.errors import InputError, require, require_parts, require_seed
 
 
@@ -225,3 +225,17 @@ def _rng(seed: int) -> np.random.Generator:
 def _checked(folds: int) -> int:
     require(folds >= 2, "folds", folds, "2 or more")
     return folds
+
+
+def combinations(space: FeatureSpace, features: Features) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " n"]]:
+    """The different combinations of features: the first row of each, and the combination of each of the n rows.
+
+    Rows that a tower cannot tell apart are one combination; the order of several values does not matter.
+    """
+    codes = []
+    for name, kind, _ in space.inputs:
+        column = features[name].reshape(len(features[name]), -1)
+        values = np.sort(column, axis=1) if kind == "multi-categorical" else column
+        codes.append(np.unique(values, axis=0, return_inverse=True)[1].reshape(-1))
+    _, first, combination = np.unique(np.stack(codes, axis=1), axis=0, return_index=True, return_inverse=True)
+    return first, combination.reshape(-1)

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
@@ -20,7 +20,7 @@ from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.files import absent, replace_file, sheet_text, sync_folder
 from recsys_jax.data.tables import Table, free
 from recsys_jax.data.values import near
-from recsys_jax.errors import InputError, shown
+from recsys_jax.errors import InputError, choices, shown
 from recsys_jax.jobs.customer_file import Source, values
 from recsys_jax.serving.history import History, bought_again
 from recsys_jax.serving.ranking import RECOMMENDED, Ranking
@@ -60,6 +60,8 @@ class Counts:
     first_stranger: str = ""
     first: str = ""
     """The first rejected row and its reason."""
+    unknown: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """By attribute, the customers with a value that the model does not know, and a sentence on the first."""
 
     @property
     def scored(self) -> int:
@@ -122,6 +124,8 @@ def score_file(
         tell(f"note: {said}")
     request = {"top_n": top_n, "categories": categories or None, "available": stock, **rules}
     source.check(request)
+    if source.absent:
+        tell(f"note: {customers}: found no column {choices(source.absent)}: taken as not stated by anybody")
     if not allow_unmatched:
         _check_history(rec)
     busy = f"{out}: found another process that is writing this file; allowed: one at a time"
@@ -305,6 +309,9 @@ def rank(
             raise  # it is not about rows
         reasons = {**more, **reasons}
         rows, ranking = of_the_others()
+    for name, (lost, said) in source.unknown(table, rows).items():
+        before, first = counts.unknown.get(name, (0, said))
+        counts.unknown[name] = before + lost, first
     history = source.rec.history
     for row in rows:
         nowhere = source.rec.unmatched(bought[row])

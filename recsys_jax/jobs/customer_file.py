@@ -1,15 +1,16 @@
 """The file with the customers to be scored: Parquet, read front to back in small portions, or CSV, read whole."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from recsys_jax.data.readers import read_table
-from recsys_jax.data.tables import Table, different, listed
+from recsys_jax.data.tables import Table, converted, different, listed
 from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError
 from recsys_jax.serving.history import bought, bought_columns
+from recsys_jax.serving.ranking import not_known
 from recsys_jax.serving.recommender import Recommender
 
 try:
@@ -59,6 +60,24 @@ class Source:
         for name in self.attributes:
             if name not in self.rec.model.customers.optional:
                 nobody.column(name)
+
+    @property
+    def absent(self) -> list[str]:
+        """The attributes that the file has no column for."""
+        return [name for name in self.attributes if name not in self.names]
+
+    def unknown(self, table: Table, rows: Sequence[int]) -> dict[str, tuple[int, str]]:
+        """By attribute, how many of the rows have a value that the model does not know, and a sentence on the first."""
+        found = {}
+        for fitted in self.rec.model.customers:
+            if fitted.feature.unknown != "error":
+                column = table.columns[fitted.feature.column]
+                items = converted(fitted.unknown, (column[row] for row in rows))
+                lost = [row for row, own in zip(rows, items, strict=True) if own]
+                if lost:
+                    (said, *_) = not_known([fitted], {fitted.feature.column: column[lost[0]]})
+                    found[fitted.feature.column] = len(lost), f"row {table.number(lost[0]):,}, {said}"
+        return found
 
     def portions(self, size: int) -> Iterator[Any]:
         """Arrow tables of `size` rows, the last one shorter."""

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.serving.history import bought_columns
+from recsys_jax.serving.ranking import not_known
 from recsys_jax.serving.recommender import Recommender
 
 
@@ -88,15 +89,20 @@ def answer(rec: Recommender, path: str, asked: object, limits: Limits) -> dict[s
     if path == "/explain":
         return rec.explain(given.pop("product_id"), **given)
     found: object
+    notes: list[str] = []
     if path == "/recommend":
         found = rec.recommend(**given)
+        notes = not_known(rec.model.customers, given.get("attributes", {}))
     elif path == "/recommend/batch":
-        found = rec.recommend_batch(_customers(rec, given.pop("customers"), path, limits), **given)
+        rows = _customers(rec, given.pop("customers"), path, limits)
+        found = rec.recommend_batch(rows, **given)
+        for number, row in enumerate(rows, 1):
+            notes += [f"row {number}, {note}" for note in not_known(rec.model.customers, row)]
     elif path == "/similar":
         found = rec.similar(given.pop("product_id"), **given)
     else:
         found = rec.customers_like(**given)
-    return {call.answer: found}
+    return {call.answer: found} | ({"notes": notes} if notes else {})
 
 
 def columns(rec: Recommender) -> dict[str, str]:

@@ -15,6 +15,7 @@ MANY = 500
 """A vocabulary of more values is not enumerated."""
 _ID: Schema = {"type": ["string", "number"], "description": "The id of a product."}
 _IDS: Schema = {"type": "array", "items": {"type": ["string", "number", "null"]}}
+_NOTES = "A sentence on each stated value that the model does not know; absent where it knows them all."
 _NUMBER: Schema = {"type": "number"}
 _TEXT: Schema = {"type": "string"}
 _PLAIN: Schema = {"type": ["string", "number", "boolean", "null"]}
@@ -45,6 +46,8 @@ def document(rec: Recommender, limits: Limits, fingerprint: str, *, token: bool)
         answered = answers[path]
         if call.answer:
             answered = {"type": "object", "properties": {call.answer: answered}, "required": [call.answer]}
+        if path.startswith("/recommend"):
+            answered["properties"]["notes"] = {"type": "array", "items": _TEXT, "description": _NOTES}
         paths[path] = {
             "post": {
                 "summary": call.says,

@@ -1,6 +1,6 @@
 """What is asked, and the products that answer it: for one customer, or for many at once."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from operator import index
@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32
 
+from recsys_jax.data.features import FittedFeature
+from recsys_jax.data.schema import As, Numeric
 from recsys_jax.data.tables import Table, answered, only_column
-from recsys_jax.data.values import as_ids, as_key, as_list, composed
-from recsys_jax.errors import InputError, choices, require, shown
+from recsys_jax.data.values import as_ids, as_key, as_list, composed, parse_number
+from recsys_jax.errors import InputError, choices, did_you_mean, require, shown
 from recsys_jax.models.trained import TrainedModel, bucket
 from recsys_jax.retrieval.lists import Rules, arrange
 from recsys_jax.retrieval.search import search_batch
 from recsys_jax.serving.catalogue import Catalogue
-from recsys_jax.serving.history import BOUGHT
+from recsys_jax.serving.history import BOUGHT, bought_columns
 
 CANDIDATES, DIFFERENT, AT_ONCE = 32, 256, 2**20
 """The fewest products of which a list is made, of different ones, and the most for all customers of a step: memory is
@@ -145,16 +147,39 @@ def stated_once(
     return stated
 
 
+def not_known(customers: Iterable[FittedFeature], stated: Mapping[str, object]) -> list[str]:
+    """A sentence on each value that is stated of a customer, by column, and unknown, where a policy lets it pass."""
+    said = []
+    for fitted in customers:
+        feature = fitted.feature
+        for item in fitted.unknown(stated.get(feature.column)) if feature.unknown != "error" else ():
+            knows = f"; it knows {fitted.allowed(item)}"
+            if isinstance(feature, Numeric):
+                counts = feature.unknown.value if isinstance(feature.unknown, As) else "not stated"
+                meant = parse_number(str(item).replace(",", "."))
+                hint = "" if meant is None or fitted.unknown(meant) else f"; did you mean {meant:g}?"
+                knows = f", which counts as {counts}; allowed: {fitted.allowed()}{hint}"
+            said.append(f"{feature.column}: the model does not know {shown(item)}{knows}")
+    return said
+
+
 def with_optional_columns(table: Table, model: TrainedModel) -> Table:
-    """The table with a column for each attribute that may be missing. Raises `InputError` for a misspelt one."""
-    part, columns = model.schema.customers, {fitted.feature.column for fitted in model.customers}
+    """The table with a column for each attribute that may be missing.
+
+    Raises `InputError` for a misspelt one, and where columns are named and none is an attribute: it is another file.
+    """
+    part, columns = model.schema.customers, dict.fromkeys(fitted.feature.column for fitted in model.customers)
     known = {*columns, part.id, part.segment, part.purchases, BOUGHT}
-    absent = {name.casefold(): name for name in sorted(columns - set(table.columns))}
+    absent = {name.casefold(): name for name in sorted(set(columns) - set(table.columns))}
     for column in table.columns:
         close = [] if column in known else get_close_matches(column.casefold(), absent, 1, cutoff=0.8)
         if close:
             found = f"the column {column!r} and none of the name {absent[close[0]]!r}"
             raise InputError(f"{table.source}: found {found}; allowed: that name, or both columns")
+    if set(table.columns) - set(bought_columns(model.schema)) and not columns.keys() & table.columns:
+        found = f"the columns {choices(table.columns, 6)}, none of which is an attribute of customers"
+        hint = next(filter(None, (did_you_mean(name, columns) for name in table.columns)), "")
+        raise InputError(f"{table.source}: found {found}; allowed: columns named {choices(columns)}{hint}")
     empty = {name: [None] * len(table) for name in sorted(model.customers.optional - set(table.columns))}
     return replace(table, columns={**table.columns, **empty})
 

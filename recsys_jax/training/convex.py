@@ -19,7 +19,8 @@ from jaxtyping import Array, Bool, Float, Float32, Float64, Int
 from scipy.sparse import csr_array
 from scipy.special import softmax
 
-from recsys_jax.data.features import FeatureSpace, combinations
+from recsys_jax.data.features import FeatureSpace
+from recsys_jax.data.splits import combinations
 from recsys_jax.errors import InputError
 from recsys_jax.models.basis import Design
 from recsys_jax.models.settings import full_precision, own_settings

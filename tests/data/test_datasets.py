@@ -120,6 +120,7 @@ def test_the_manual_lists_each_mistake_with_its_sentence(shop, trained):
     for call in (
         lambda: Recommender.load("runs/tea"),
         lambda: rec.recommend_batch([{"agee": 30}]),
+        lambda: rec.recommend_batch([{"sku": "T01", "name": "Breakfast", "price": 4}]),
         lambda: rec.recommend_batch([{"age": 30}], purchased_products=7),
         lambda: load_dataset(shop / "dataset.toml"),
     ):

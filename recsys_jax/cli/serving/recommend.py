@@ -1,5 +1,6 @@
 """Recommends to one customer, such as `recsys-jax recommend runs/amoremall age=32 gender=F skin_type=dry`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -13,11 +14,13 @@ from recsys_jax.console.places import trained_runs
 from recsys_jax.console.recommendations import limits, nothing_left_out, shop_of, show
 from recsys_jax.console.terminal import console, note, print_json, written
 from recsys_jax.data.dataset import read_ids
+from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.files import sheet_text, write_file
-from recsys_jax.data.schema import As, Categorical, Feature, MultiCategorical
+from recsys_jax.data.schema import As, Feature, MultiCategorical, Numeric
 from recsys_jax.data.values import as_id, composed, is_empty, near
 from recsys_jax.errors import require
 from recsys_jax.serving.history import bought_again
+from recsys_jax.serving.ranking import not_known
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,8 @@ def main(options: Options) -> None:
         if not sign or name in attributes:
             raise InputError(f"attributes: found {word!r}; allowed: each attribute once, as NAME=VALUE")
         attributes[name] = _values(rec, name, value)
+    for said in not_known(rec.model.customers, attributes):
+        note(said)
     for product in rec.unmatched(options.purchased):
         note(f"purchased: the catalogue has no product {product!r}{near(str(product), rec.product_ids)}")
     stock = None if options.available is None else read_ids(options.available, rec.model.schema)
@@ -113,7 +118,7 @@ def main(options: Options) -> None:
         show(found, title, f", as far as {' and '.join(rules)} let it" if rules else "")
         if len(found) < options.top_n:
             console.print(f"Only {len(found)} products remain.")
-        taken = [_taken(one.feature) for one in rec.model.customers if is_empty(attributes.get(one.feature.column))]
+        taken = [_taken(one.feature) for one in rec.model.customers if _nothing(one, attributes)]
         if taken and options.customer is None:
             console.print(f"Not stated, so taken as dataset.toml says: {', '.join(taken)}")
     if options.csv is not None:
@@ -130,20 +135,22 @@ def _taken(feature: Feature) -> str:
     return f"{feature.column} {feature.missing.value}" if isinstance(feature.missing, As) else feature.column
 
 
+def _nothing(fitted: FittedFeature, stated: Mapping[str, object]) -> bool:
+    """Whether an attribute counts as not stated."""
+    feature, value = fitted.feature, stated.get(fitted.feature.column)
+    number = isinstance(feature, Numeric) and feature.unknown == "missing"
+    return is_empty(value) or (number and bool(fitted.unknown(value)))
+
+
 def _values(rec: Recommender, name: str, value: str) -> object:
-    """An attribute's value or values; says which ones the model does not know, where a policy lets them pass."""
+    """An attribute's value or values."""
     for fitted in rec.model.customers:
         feature = fitted.feature
-        if feature.column != name or not isinstance(feature, Categorical):
+        if feature.column != name or not isinstance(feature, MultiCategorical):
             continue
-        items = [value]
         # A value may hold a comma itself: only what is no value as a whole is taken apart.
-        if isinstance(feature, MultiCategorical) and fitted.canonical(value) is None:
-            items = feature.items(value) or [value]
-            items = value.split(",") if len(items) < 2 else items
-        for item in items:
-            unseen = fitted.canonical(item) is None and not feature.missing_values.met(item)
-            if feature.unknown != "error" and unseen:
-                note(f"{name}: the model does not know {item!r}; it knows {fitted.allowed(item)}")
-        return items if isinstance(feature, MultiCategorical) else value
+        if fitted.canonical(value) is not None:
+            return [value]
+        items = feature.items(value) or [value]
+        return value.split(",") if len(items) < 2 else items
     return value

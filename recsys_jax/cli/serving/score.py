@@ -77,6 +77,8 @@ def main(options: Options) -> None:
         f"{counts.scored:,} customers, {counts.recommendations:,} recommendations, {counts.rejected:,} rows rejected, "
         f"in {seconds:,.1f} s{rate}"
     )
+    for name, (lost, first) in counts.unknown.items():
+        console.print(f"note: {lost:,} of {counts.scored:,} customers have an unknown {name}; the first, {first}")
     if counts.unmatched:
         found = f"{counts.unmatched:,} of {counts.bought:,} purchases are the id of no product, so nothing was left out"
         console.print(f"{found} for them; the first, {counts.first_unmatched}")
