@@ -258,7 +258,7 @@ def trained(tmp_path_factory):
 def test_train_with_seeds_writes_the_same_model(trained):
     alone, run = trained.root / "alone", trained.root / "run"
     names = {path.name for path in alone.iterdir()}
-    assert len(names) == 4 and {"model.json", "loss.csv", "run.json"} < names  # noqa: PT018
+    assert len(names) == 5 and {"model.json", "loss.csv", "run.json", "run.toml"} < names  # noqa: PT018
     for name in names:
         assert (run / name).read_bytes() == (alone / name).read_bytes()
     assert {path.name for path in run.iterdir()} - names == {"seeds.json"}
@@ -330,7 +330,7 @@ def test_evaluate_with_seeds_shows_mean_and_spread(trained, monkeypatch):
         (evaluate, {"ensemble": True}, r"^ensemble: found one seed; allowed: with 2 seeds or more"),
         (
             train,
-            {"config": DeepConfig(seed=2**32 - 2), "seeds": 3},
+            {"recipe": DeepConfig(seed=2**32 - 2), "seeds": 3},
             r"^seed: found 4294967296; allowed: ",
         ),
         (evaluate, {"seeds": 2, "protocol": "in-sample"}, r"^seeds: found 2; allowed: with held-out protocols alone"),
