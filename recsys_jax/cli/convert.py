@@ -12,7 +12,7 @@ from recsys_jax import DeepConfig, InputError, load_checkpoint, load_model, save
 from recsys_jax.config import words
 from recsys_jax.console import places
 from recsys_jax.console.options import Common, remember
-from recsys_jax.console.terminal import console, note, remark, written
+from recsys_jax.console.terminal import console, note, remark
 from recsys_jax.data.dataset import read_products, read_schema
 from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.files import csv_text, read_file, require_folder, write_file
@@ -96,7 +96,7 @@ def export_torch(options: Export) -> str | None:
     """Exports. What to run next is known where the model's dataset is where a command looks by default."""
     model = load_model(options.run, tell=note)
     save_checkpoint(model, options.checkpoint)
-    console.print(f"{written(options.checkpoint)}; torch.load reads it with weights_only=True")
+    console.print(f"Written: {options.checkpoint}; torch.load reads it with weights_only=True")
     known = places.MALL.is_dir() and read_schema(places.MALL).source == model.schema.source
     return places.following("torch import", options.checkpoint, places.MALL) if known else None
 

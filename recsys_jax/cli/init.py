@@ -66,10 +66,11 @@ def main(options: Options) -> str:
     contents: dict[str, bytes | str] = {**shop.made, **draft.files}
     used = {side.sheet.file for side in (shop.products, shop.customers) if side is not None}
     used |= set() if shop.own else {shop.purchases.file}
+    made_of = [side.saw for side in (shop.products, shop.customers) if side is not None]
     for sheet in sheets.values():
         if sheet.file in used and not (folder / sheet.file).exists():
             contents[sheet.file] = read_file(sheet.path)
-        elif sheet.file not in used and sheet is not shop.purchases:
+        elif not (sheet.file in used or sheet is shop.purchases or any(sheet.file in saw for saw in made_of)):
             console.print(f"{sheet.path} is not used: it shares no ids with the others")
     for name in (*shop.made, *draft.files):
         _require_new(folder / name, options.force)

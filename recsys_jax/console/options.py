@@ -96,12 +96,15 @@ def _read(options: type[Common], name: str, path: Path, tell: Tell) -> Common:
     values: dict[str, Any] = {}
     takes_recipe = is_dataclass(next(iter(get_args(hints.get("recipe"))), None))
     table = content.get(name)
-    if table is None and takes_recipe:
+    recipes = [one for one in content.values() if isinstance(one, Mapping) and "recipe" in one]
+    if table is None and takes_recipe and recipes:
         from recsys_jax.evaluation.methods import read_config
 
         values["recipe"] = read_config(path, tell)
     else:
-        require(isinstance(table, Mapping), f"{path}: [{name}]", table, "a table with this command's options")
+        near = nearest(name, content) if table is None else None
+        hint = f", and not [{near}]" if near else ""
+        require(isinstance(table, Mapping), f"{path}: [{name}]", table, f"a table with this command's options{hint}")
         allowed = [field.name for field in fields(options) if field.name != "config"]
         for key, found in content[name].items():
             field, where = key.replace("-", "_"), f"{path}, [{name}]"

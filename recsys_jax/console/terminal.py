@@ -49,9 +49,10 @@ try:
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
     from rich.segment import Segment
 
-    from recsys_jax.console.options import parse
+    from recsys_jax.console.options import FILE, parse
     from recsys_jax.data.files import cache_folder
     from recsys_jax.errors import InputError
+    from recsys_jax.storage.runs import MANIFEST
 except ModuleNotFoundError as error:
     print(not_installed(error), file=sys.stderr)
     sys.exit(2)
@@ -112,12 +113,10 @@ def remark(sentence: str) -> None:
     console.print(f"note: {sentence}")
 
 
-def written(*paths: Path) -> str:
-    """Which files were written, and of each whether it took another one's place."""
-    told = [
-        f"{path} (in place of the one that was there)" if stopping.written.get(path) else str(path) for path in paths
-    ]
-    return f"Written: {', '.join(told)}"
+def replaced() -> list[str]:
+    """The files that took the place of others, without those in which each command notes what it did."""
+    there = (path for path, before in stopping.written.items() if before and path.exists())
+    return [str(path) for path in there if path.name not in (MANIFEST, FILE)]
 
 
 at_end: dict[str, Callable[[], str]] = {}
@@ -180,11 +179,15 @@ def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]
         errors.print(not_installed(error))
         sys.exit(2)
     note_at_end()
-    next_ = f"{program()} {then}" if then else None
+    next_, gone = f"{program()} {then}" if then else None, replaced()
     if options.json and not options.lists:
         there = [str(path) for path in stopping.written if path.exists()]
-        print_json({"command": name, **answer, "notes": said, "written": there, "next": next_})
-    elif next_:
+        print_json({"command": name, **answer, "notes": said, "written": there, "replaced": gone, "next": next_})
+        return
+    if gone:
+        more = f" and {len(gone) - NAMED} more" if len(gone) > NAMED else ""
+        (note if options.json else console.print)(f"In place of what was there: {', '.join(gone[:NAMED])}{more}")
+    if next_:
         console.print(f"Next: {next_}")
 
 
@@ -248,6 +251,9 @@ def program() -> str:
     return shlex.quote(str(path) if here.startswith("..") else here) + module
 
 
+NAMED = 3
+"""The files that are named of those that took the place of others."""
+
 FIRST_LINE = 1.0
 """The seconds after which progress is told where nobody watches."""
 
@@ -278,10 +284,13 @@ def progress(title: str) -> Iterator[Callable[..., None]]:
 
 
 def _tell(bar: Progress, over: Event) -> None:
-    wait = FIRST_LINE
+    wait, told = FIRST_LINE, ""
     while not over.wait(wait):
         [task] = bar.tasks
         done = "" if task.total is None else f"{task.percentage:.0f} %"
         left = "" if task.time_remaining is None else f"{timedelta(seconds=task.time_remaining)} left"
-        errors.print(", ".join(filter(None, [task.description, done, left, task.fields["word"]])))
+        line = ", ".join(filter(None, [task.description, done, left, task.fields["word"]]))
+        if line != told:  # else it would tell nothing
+            errors.print(line)
+            told = line
         wait = min(2.0 * wait, 60.0)

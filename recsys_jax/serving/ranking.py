@@ -141,7 +141,8 @@ def stated_once(
         name = composed(told) if isinstance(told, str) else told
         twice = name in stated
         if twice or name not in columns:
-            found, allowed = shown(name) + " twice" * twice, choices(columns, found=name) + ", each once" * twice
+            found, allowed = shown(name) + " twice" * twice, choices(columns) + ", each once" * twice
+            allowed += did_you_mean(None if twice else name, [*columns, *Wanted._fields])
             raise InputError(f"{source}: found the attribute {found}; allowed: {allowed}")
         stated[name] = value
     return stated

@@ -71,9 +71,17 @@ def test_customers_that_are_scored(shop):
 
 def test_what_takes_the_place_of_a_file_is_told(shop):
     cwd, _ = shop
-    for told in ("Written: list.csv\n", "Written: list.csv (in place of the one that was there)\n"):
-        known = ("age=30", "gender=F", "skin_type=dry", "skin_concern=moisture")
-        assert told in done("recommend", "runs/mall", *known, "--csv", "list.csv", cwd=cwd).stdout
+    known = ("age=30", "gender=F", "skin_type=dry", "skin_concern=moisture")
+    for there in (False, True):
+        said = done("recommend", "runs/mall", *known, "--csv", "list.csv", cwd=cwd).stdout
+        assert "Written: list.csv\n" in said
+        assert ("In place of what was there: list.csv\n" in said) == there
+    exported = ("torch", "export", "runs/mall", "again.pth")
+    assert [document(*exported, cwd=cwd)["replaced"] for _ in range(2)] == [[], ["again.pth"]]
+    # What each command notes anew in a run is no loss; a model that another one replaces is told.
+    train = ("train", "mall", "--run", "runs/other", *QUICK)
+    assert "In place of" not in done(*train, cwd=cwd).stdout
+    assert "In place of what was there: runs/other/model.json" in done(*train, "--seed", 5, cwd=cwd).stdout
 
 
 def test_a_mistake_is_a_sentence_and_no_document(shop):

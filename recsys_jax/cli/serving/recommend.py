@@ -12,7 +12,7 @@ from recsys_jax import InputError, Recommender
 from recsys_jax.console.options import Common
 from recsys_jax.console.places import trained_runs
 from recsys_jax.console.recommendations import limits, nothing_left_out, shop_of, show
-from recsys_jax.console.terminal import console, note, print_json, written
+from recsys_jax.console.terminal import console, note, print_json
 from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.files import sheet_text, write_file
@@ -122,7 +122,7 @@ def main(options: Options) -> None:
         if taken and options.customer is None:
             console.print(f"Not stated, so taken as dataset.toml says: {', '.join(taken)}")
     if options.csv is not None:
-        say(written(options.csv))
+        say(f"Written: {options.csv}")
     bought = [*options.purchased, *chain(*(rec.history.of_ids([options.customer]) if rec.history else ()))]
     if len(rec.unmatched(bought)) == len(bought):
         repeats = bought_again(rec.model.schema, rec.history) and not options.purchased

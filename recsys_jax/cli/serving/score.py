@@ -11,7 +11,7 @@ from recsys_jax import InputError
 from recsys_jax.console.options import Common
 from recsys_jax.console.places import trained_runs
 from recsys_jax.console.recommendations import limits, nothing_left_out, shop_of
-from recsys_jax.console.terminal import answer, console, progress, written
+from recsys_jax.console.terminal import answer, console, progress
 from recsys_jax.jobs.batch import rejected_file, score_file
 from recsys_jax.serving.history import BOUGHT
 
@@ -84,7 +84,7 @@ def main(options: Options) -> None:
         console.print(f"{found} for them; the first, {counts.first_unmatched}")
     if counts.rejected:
         console.print(f"The first rejected one, {counts.first}")
-    console.print(written(*[out, rejected_file(out)] if counts.rejected else [out]))
+    console.print(f"Written: {', '.join(map(str, [out, rejected_file(out)] if counts.rejected else [out]))}")
     if counts.strangers:
         found = f"{counts.strangers:,} of {counts.scored:,} customers are not in {options.dataset}"
         console.print(f"{found}; the first, {counts.first_stranger}")

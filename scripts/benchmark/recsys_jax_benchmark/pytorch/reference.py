@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 import torch.nn.functional as F
@@ -165,7 +165,7 @@ def train(
     return model, losses
 
 
-def save(model: TwoTower, brand_map: Mapping[str, int], path: Path) -> None:
+def save(model: TwoTower, brand_map: Mapping[str, int], path: Path | IO[bytes]) -> None:
     """Writes the checkpoint as such systems publish it."""
     torch.save({"model_state_dict": model.state_dict(), "brand_map": dict(brand_map)}, path)
 

@@ -15,7 +15,7 @@ from recsys_jax.console.places import following, made_customers, open_dataset
 from recsys_jax.console.terminal import answer, console, progress
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.features import FeatureSpace
-from recsys_jax.data.files import require_folder
+from recsys_jax.data.files import replace_file, require_folder
 from recsys_jax.storage.torch import published_schema
 
 
@@ -60,7 +60,7 @@ def main(options: Options) -> str:
     figures = reference.evaluate(model, customers, products, brand_map)
     answer["training"] = {"loss": float(losses[-1]), "in-sample": {name: float(x) for name, x in figures.items()}}
     console.print(f"Loss {losses[-1]:.4f}; in-sample {', '.join(f'{name} {x:.3f}' for name, x in figures.items())}")
-    reference.save(model, brand_map, options.checkpoint)
+    replace_file(options.checkpoint, lambda stream: reference.save(model, brand_map, stream))
     console.print(f"Written: {options.checkpoint}")
     return following("torch import", options.checkpoint, options.dataset, "--customers", made)
 
