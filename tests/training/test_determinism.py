@@ -61,5 +61,5 @@ def test_the_main_job_writes_the_same_bytes(recipe, tmp_path):
         run(cwd, tmp_path / f"cache {number}", number, ("run", MALL, "--recipe", recipe))
         found.append(written(cwd))
     endings = {Path(name).suffix for name in found[0]}
-    assert endings == {".csv", ".html", ".json", ".md", ".npz", ".png", ".safetensors"}
+    assert endings == {".csv", ".html", ".json", ".md", ".npz", ".png", ".safetensors", ".toml"}
     assert found[0] == found[1]
