@@ -14,7 +14,7 @@ import tyro
 from recsys_jax import stopping
 from recsys_jax.console.options import Common
 from recsys_jax.console.places import following
-from recsys_jax.console.terminal import console, progress
+from recsys_jax.console.terminal import console, progress, remark
 from recsys_jax.data.dataset import load_dataset, read_products, read_schema
 from recsys_jax.data.files import read_file, require_folder, write_file
 from recsys_jax.data.readers import ENDINGS, read_table
@@ -166,5 +166,5 @@ def _check(folder: Path, *, personas: bool) -> str:
         )
         notes = dataset.notes
     for note in notes:
-        console.print(f"note: {note}")
+        remark(note)
     return following("personas" if personas else "train", folder)

@@ -111,7 +111,7 @@ def score_file(
     options = {"top_n": top_n, "categories": categories, "include_purchased": include_purchased, "names": names}
     job = _job(run, files, **options, **rules)
     known: dict[str, Any] = {} if include_purchased else {"dataset": dataset, "purchases": purchases}
-    rec = Recommender.load(run, boosts, **known, tell=lambda sentence: tell(f"note: {sentence}"))
+    rec = Recommender.load(run, boosts, **known, tell=tell)
     parts = Parts(out.with_name(f".{out.name}.parts"), job | {"history": rec.history and rec.history.fingerprint})
     source = Source(customers, rec, include_purchased=include_purchased, names=names)
     if rec.history is not None and rec.history.bought and source.id is None:
@@ -121,17 +121,17 @@ def score_file(
         )
     stock = None if available is None else read_ids(available, rec.model.schema)
     if said := rec.unmatched_note("available", stock or ()):
-        tell(f"note: {said}")
+        tell(said)
     request = {"top_n": top_n, "categories": categories or None, "available": stock, **rules}
     source.check(request)
     if source.absent:
-        tell(f"note: {customers}: found no column {choices(source.absent)}: taken as not stated by anybody")
+        tell(f"{customers}: found no column {choices(source.absent)}: taken as not stated by anybody")
     if not allow_unmatched:
         _check_history(rec)
     busy = f"{out}: found another process that is writing this file; allowed: one at a time"
     with parts.alone(busy) as said, stopping.saying(lambda: stopped(parts, source.total)):
         if said:
-            tell(f"note: {said}")
+            tell(said)
         counts = Counts(**parts.state)
         counts.repeats = bought_again(rec.model.schema, rec.history)
         before = counts.scored

@@ -11,7 +11,7 @@ from recsys_jax import InputError
 from recsys_jax.console.options import Common
 from recsys_jax.console.places import trained_runs
 from recsys_jax.console.recommendations import limits, nothing_left_out, shop_of
-from recsys_jax.console.terminal import answer, console, progress
+from recsys_jax.console.terminal import answer, console, progress, remark
 from recsys_jax.jobs.batch import rejected_file, score_file
 from recsys_jax.serving.history import BOUGHT
 
@@ -65,7 +65,7 @@ def main(options: Options) -> None:
         own = ("customers", "out", "run", "dataset", *vars(Common()))
         wanted: dict[str, Any] = {name: value for name, value in vars(options).items() if name not in own}
         wanted |= {"dataset": shop_of(options.dataset, run), "at_most": limits(options.at_most)}
-        counts, before = score_file(options.customers, out, run, **wanted, progress=bar, tell=console.print)
+        counts, before = score_file(options.customers, out, run, **wanted, progress=bar, tell=remark)
     seconds = time.perf_counter() - began
     answer["counts"] = vars(counts)
     if not counts.scored:
@@ -78,7 +78,7 @@ def main(options: Options) -> None:
         f"in {seconds:,.1f} s{rate}"
     )
     for name, (lost, first) in counts.unknown.items():
-        console.print(f"note: {lost:,} of {counts.scored:,} customers have an unknown {name}; the first, {first}")
+        remark(f"{lost:,} of {counts.scored:,} customers have an unknown {name}; the first, {first}")
     if counts.unmatched:
         found = f"{counts.unmatched:,} of {counts.bought:,} purchases are the id of no product, so nothing was left out"
         console.print(f"{found} for them; the first, {counts.first_unmatched}")
