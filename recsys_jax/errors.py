@@ -1,7 +1,8 @@
 """The one exception for what a person gave and can correct."""
 
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Callable, Iterable, Mapping, Set
+from itertools import islice
+from typing import Any
 from unicodedata import normalize
 
 import numpy as np
@@ -63,31 +64,80 @@ def choices(values: Iterable[object], limit: int = 12, *, found: object = None) 
     """
     listed = list(values)
     first = ", ".join(map(shown, listed[:limit])) + (f" and {len(listed) - limit} more" if len(listed) > limit else "")
-    return first + did_you_mean(found, listed)
+    return first + did_you_mean(found, values if isinstance(values, Set | Mapping) else listed)
 
 
 MANY = 1000
-"""Of more values, only one that differs in case or in what nobody sees is looked for: all others would take long."""
+"""Of more values, only one that a single slip of the hand makes of what was typed is looked for: all take long."""
+LONGEST = 64
+"""Letters, Hangul by its sounds, of what is compared: a service answers others meanwhile."""
+NEAR = 0.65
+"""How alike, from 0 to 1, is near."""
 
 
 def nearest(found: object, values: Iterable[object]) -> str | None:
     """The value that a person may have meant who typed what was found, which is none of them; None where none is near.
 
-    Letters are compared apart, Hangul by its sounds.
+    Letters are compared apart, Hangul by its sounds, and 0 and O are the same, and 1, I and l.
 
     >>> nearest("건셩", ["지성", "건성", "복합성"]), nearest("AGE ", ["age"]), nearest("32", ["F", "M"])
     ('건성', 'age', None)
     """
-    if not isinstance(found, str) or not found.strip() or len(found) > 100:
+    if not isinstance(found, str) or not 0 < len(typed := _folded(found)) <= LONGEST:
         return None
+    known = values if isinstance(values, Set | Mapping) else [*values]
+    if len(known) > MANY:
+        return _slipped(found.strip(), known if isinstance(known, Set | Mapping) else set(map(str, known)))
     folded: dict[str, str] = {}
-    for value in values:
+    for value in filter(None, known):
         folded.setdefault(_folded(value), str(value))
-    typed = _folded(found)
-    if typed not in folded:
-        near = get_close_matches(typed, folded, 1, cutoff=0.65) if len(folded) <= MANY else []
-        return folded[near[0]] if near else None
-    return folded[typed] if folded[typed] != found else None
+    if typed in folded:
+        return folded[typed] if folded[typed] != found else None
+    best = max(folded, key=_alike(typed), default="")
+    return folded[best] if folded and _alike(typed)(best) >= NEAR else None
+
+
+def _alike(text: str) -> Callable[[str], float]:
+    """How alike another text is, from 0 to 1: twice the longest common subsequence, by the sum of the lengths.
+
+    Hyyrö's bits, a row of the table at a time, so that the time is known.
+
+    >>> _alike("brand")("brnad"), _alike("age")("gender")
+    (0.8, 0.4444444444444444)
+    """
+    places: dict[str, int] = {}
+    for place, letter in enumerate(text):
+        places[letter] = places.get(letter, 0) | 1 << place
+
+    def ratio(other: str) -> float:
+        length = len(text) + len(other)
+        if 2 * min(len(text), len(other)) < NEAR * length:  # too long or too short, whatever it holds
+            return 0.0
+        row = whole = (1 << len(text)) - 1
+        for letter in other:
+            if here := row & places.get(letter, 0):
+                row = (row + here) | (row - here)
+        return 2.0 * (len(text) - (row & whole).bit_count()) / length
+
+    return ratio
+
+
+def _slipped(typed: str, values: Set[Any] | Mapping[Any, object]) -> str | None:
+    """The value that is what was typed in another case, with look-alikes or two letters exchanged, or but for a letter.
+
+    Of several that are but for a letter, none is nearer. Each is looked up: how many values there are costs nothing.
+    """
+    pairs = range(len(typed) - 1)
+    likely = [typed, typed.upper(), typed.lower(), typed.title()]
+    likely += [f"{typed[:n]}{other}{typed[n + 1 :]}" for n, one in enumerate(typed) for other in _TWINS.get(one, "")]
+    likely += [f"{typed[:n]}{typed[n + 1]}{typed[n]}{typed[n + 2 :]}" for n in pairs]
+    for one in likely:
+        if one in values:
+            return one
+    letters = ["", *dict.fromkeys("".join(map(str, islice(values, 100))))][:LONGEST]
+    ends = [(typed[:n], typed[n + replaced :]) for n in range(len(typed) + 1) for replaced in (0, 1)]
+    near = [one for one in {f"{head}{letter}{tail}" for head, tail in ends for letter in letters} if one in values]
+    return near[0] if len(near) == 1 else None
 
 
 def did_you_mean(found: object, values: Iterable[object]) -> str:
@@ -96,8 +146,12 @@ def did_you_mean(found: object, values: Iterable[object]) -> str:
     return "" if near is None else f"; did you mean {shown(near)}?"
 
 
+_TWINS = {"0": "Oo", "O": "0", "o": "0", "1": "Il", "I": "1l", "l": "1I"}
+_SAME = str.maketrans("oil", "011")
+
+
 def _folded(value: object) -> str:
-    return normalize("NFD", str(value).strip()).casefold()
+    return normalize("NFD", str(value).strip()).casefold().translate(_SAME)
 
 
 def shown(value: object, limit: int = 80) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from recsys_jax.data.files import absent
 from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
 from recsys_jax.data.tables import SetAside, Table, Validation
-from recsys_jax.data.values import DATE, ID, as_key, look_alikes, near, parse_date
+from recsys_jax.data.values import DATE, ID, as_key, look_alikes, near, nearest_id, parse_date
 from recsys_jax.errors import InputError, shown
 
 
@@ -251,12 +251,17 @@ def _bought(
         date = 0.0 if part.date is None or not keys else None if customers.says_nothing(said) else parse_date(said)
         unknown = [key for key in keys if key not in product_row]
         if unknown:
-            allowed = f"the id of a product {products.holding(unknown[0])}{near(unknown[0], product_row)}"
+            allowed = f"the id of a product {products.holding(unknown[0])}{_hint(customers)(unknown[0], product_row)}"
             customers.refuse(row, name, allowed)
         elif date is None:
             customers.refuse(row, part.date or "", DATE)
         bought.append([(product_row.get(key, -1), date or 0.0) for key in keys])
     return bought
+
+
+def _hint(table: Table) -> Callable[[str, Mapping[str, int]], str]:
+    """What tells the id that may have been meant; in a table with many mistakes, only what takes no time."""
+    return nearest_id if len(table.problems or ()) < 10 else near
 
 
 def _interactions(
@@ -274,7 +279,7 @@ def _interactions(
         keys = table.ids(name)
         for row, key in enumerate(keys):
             if key and key not in row_of:
-                allowed = f"an id {other.holding(key)}{near(key, row_of)}"
+                allowed = f"an id {other.holding(key)}{_hint(table)(key, row_of)}"
                 table.refuse(row, name, f'{allowed}; or [interactions] unknown_{side} = "ignore" passes over such rows')
         sides.append([row_of.get(key, -1) for key in keys])
     dates = [0.0] * len(table) if part.date is None else table.dates(part.date)

@@ -95,7 +95,7 @@ class FittedFeature:
     def allowed(self, found: object = None) -> str:
         """The values that are understood, for the end of an error sentence, and the one that `found` may stand for."""
         if not isinstance(self.feature, Numeric):
-            return choices(self.feature.labels or self.values) + did_you_mean(found, [*filter(None, self._row_of)])
+            return choices(self.feature.labels or self.values) + did_you_mean(found, self._row_of)
         low, high = self.feature.minimum, self.feature.maximum
         words = [f"from {low:g}"] if math.isfinite(low) else []
         words += [f"{'to' if words else 'up to'} {high:g}"] if math.isfinite(high) else []

@@ -17,7 +17,7 @@ from uuid import UUID
 
 import numpy as np
 
-from recsys_jax.errors import require, shown
+from recsys_jax.errors import nearest, require, shown
 
 ID = "an id, a text or a number that is not empty; floats are rounded from 2^53 on"
 """What `as_id` admits, for the end of an error sentence."""
@@ -40,6 +40,7 @@ _ITEM = r"""\s*(?:'([^'\\]*)'|"([^"\\]*)"|([^\s'"\[\],]+))\s*"""
 _ITEMS = re.compile(_ITEM)
 _LIST = re.compile(rf"\[(?:{_ITEM}(?:,{_ITEM})*+|\s*)\]")
 _WHOLE = re.compile(r"^(-?\d+)\.0$")  # as a list of floats is written
+_DIGITS = re.compile(r"\d")
 _DAY, _UTC = re.compile(r"(?:19|20)\d{6}(?:\.0)?"), re.compile(r"\s*(?:UTC|GMT)$")
 
 
@@ -127,6 +128,17 @@ def near(key: str, ids: Collection[str]) -> str:
         else "zeros at the front seem lost"
     )
     return f"; there is {shown(found)}: {how}"
+
+
+def nearest_id(key: str, ids: Collection[str]) -> str:
+    """`near`, else the id that a person may have meant, unless only digits differ: any other number is as near.
+
+    >>> nearest_id("headphne-1", {"headphone-1", "headphone-2"}), nearest_id("headphone-3", {"headphone-1"})
+    ("; did you mean 'headphone-1'?", '')
+    """
+    said, meant = near(key, ids), nearest(key, ids)
+    number = meant is None or _DIGITS.sub("", meant) == _DIGITS.sub("", key)
+    return said or ("" if number else f"; did you mean {shown(meant)}?")
 
 
 def look(text: str) -> str:

@@ -19,7 +19,7 @@ from recsys_jax import stopping
 from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.files import absent, replace_file, sheet_text, sync_folder
 from recsys_jax.data.tables import Table, free
-from recsys_jax.data.values import near
+from recsys_jax.data.values import nearest_id
 from recsys_jax.errors import InputError, choices, shown
 from recsys_jax.jobs.customer_file import Source, values
 from recsys_jax.serving.history import History, bought_again
@@ -171,7 +171,7 @@ def _check_history(rec: Recommender) -> None:
     unmatched, bought = sum(times[str(one)] for one in lost), times.total()
     if unmatched * 10 > bought:
         found = f"found {unmatched:,} of {bought:,} purchases that are the id of no product"
-        first = f"{shown(lost[0])}{near(str(lost[0]), rec.product_ids)}"
+        first = f"{shown(lost[0])}{nearest_id(str(lost[0]), rec.product_ids)}"
         raise InputError(f"{history.source}: {found}, such as {first}; {_FEW}")
 
 
@@ -320,7 +320,7 @@ def rank(
         counts.known += len(nowhere) < len(bought[row])
         counts.unmatched += len(unmatched)
         if unmatched and not counts.first_unmatched:
-            first = f"{shown(unmatched[0])}{near(str(unmatched[0]), source.rec.product_ids)}"
+            first = f"{shown(unmatched[0])}{nearest_id(str(unmatched[0]), source.rec.product_ids)}"
             counts.first_unmatched = f"row {table.number(row):,}: {first}"
         stranger = history.stranger(table.columns[source.id][row]) if history is not None and source.id else ""
         counts.strangers += bool(stranger)

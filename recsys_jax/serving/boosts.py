@@ -13,7 +13,7 @@ from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.files import read_toml
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, as_number, near
+from recsys_jax.data.values import as_id, as_number, nearest_id
 from recsys_jax.errors import InputError, choices, require, shown
 
 NO_IDS: Mapping[str, Sequence[str]] = MappingProxyType({})
@@ -71,10 +71,9 @@ def _condition(space: FeatureSpace, ids: Mapping[str, Sequence[str]], name: str,
     if name in ids and name not in space.names:
         of_products = {as_id(one) or "": one for one in ids[name]}
         for item in listed:
-            hint = near(as_id(item) or "", of_products)
-            require(
-                as_id(item) in of_products, f"{where}, {name}", item, f"the id of a product, or a list of such{hint}"
-            )
+            if as_id(item) not in of_products:
+                hint = nearest_id(str(item), of_products)
+                require(False, f"{where}, {name}", item, f"the id of a product, or a list of such{hint}")
         return {as_id(item) for item in listed}
     if name not in space.names:
         allowed = choices((*space.names, *ids), found=name)

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Float32, Float64, Int, Int32
 
 from recsys_jax.data.schema import Categorical, Numeric
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, as_key, as_plain, near, parse_number
+from recsys_jax.data.values import as_id, as_key, as_plain, nearest_id, parse_number
 from recsys_jax.errors import InputError, shown
 from recsys_jax.models.trained import TrainedModel, product_rows
 from recsys_jax.retrieval.search import SingleSearch
@@ -233,7 +233,7 @@ class Catalogue:
 
     def ids_near(self, unknown: str) -> str:
         """The end of an error sentence on an id that no product has."""
-        return f"ids of products{near(unknown, self.row_of) or f', such as {shown(self.ids[0])}'}"
+        return f"ids of products{nearest_id(unknown, self.row_of) or f', such as {shown(self.ids[0])}'}"
 
     def excluded(self, table: Table, *, strict: bool) -> list[list[int]]:
         """The indices of the products to exclude for each row of a table with the column `purchased_products`.
@@ -244,7 +244,7 @@ class Catalogue:
         for row, ids in enumerate(table.id_lists(BOUGHT)):
             unknown = [product_id for product_id in ids if product_id not in self.row_of] if strict else []
             if unknown:
-                hint = near(unknown[0], self.row_of)
+                hint = nearest_id(unknown[0], self.row_of)
                 table.refuse(row, BOUGHT, f"ids of products, and none has {shown(unknown[0])}{hint}")
             out.append(self.known(ids))
         return out

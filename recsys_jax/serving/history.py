@@ -11,7 +11,7 @@ from typing import Any
 from recsys_jax.data.dataset import Dataset, load_dataset, read_purchases
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import ID, as_id, near
+from recsys_jax.data.values import ID, as_id, near, nearest_id
 from recsys_jax.errors import InputError, require, shown
 
 BOUGHT = "purchased_products"  # the argument of `recommend`, and the column of a batch
@@ -105,7 +105,7 @@ class History:
         if row is None:
             raise InputError(
                 f"customer_id: found {shown(customer_id)}; allowed: one of the {len(self.row_of):,} customers in "
-                f"{self.source}; of others, attributes"
+                f"{self.source}; of others, attributes{nearest_id(str(customer_id), self.row_of)}"
             )
         return {name: self.customers.columns[name][row] for name in columns if name in self.customers.columns}
 

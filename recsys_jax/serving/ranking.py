@@ -23,6 +23,8 @@ from recsys_jax.serving.history import BOUGHT, bought_columns
 CANDIDATES, DIFFERENT, AT_ONCE = 32, 256, 2**20
 """The fewest products of which a list is made, of different ones, and the most for all customers of a step: memory is
 bounded."""
+FEW = 3
+"""How many unknown values of an attribute are told with what may have been meant."""
 
 
 class Ranking(NamedTuple):
@@ -153,8 +155,9 @@ def not_known(customers: Iterable[FittedFeature], stated: Mapping[str, object]) 
     said = []
     for fitted in customers:
         feature = fitted.feature
-        for item in fitted.unknown(stated.get(feature.column)) if feature.unknown != "error" else ():
-            knows = f"; it knows {fitted.allowed(item)}"
+        unknown = fitted.unknown(stated.get(feature.column)) if feature.unknown != "error" else ()
+        for number, item in enumerate(unknown):  # of a long list, what is meant would take long to find
+            knows = f"; it knows {fitted.allowed(item if number < FEW else None)}"
             if isinstance(feature, Numeric):
                 counts = feature.unknown.value if isinstance(feature.unknown, As) else "not stated"
                 meant = parse_number(str(item).replace(",", "."))

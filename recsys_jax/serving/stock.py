@@ -9,7 +9,7 @@ import numpy as np
 
 from recsys_jax.data.features import refuse_unreadable
 from recsys_jax.data.tables import Table, only_column
-from recsys_jax.data.values import as_id, as_list, near
+from recsys_jax.data.values import as_id, as_list, near, nearest_id
 from recsys_jax.errors import require, shown
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.serving.boosts import BoostRule
@@ -63,7 +63,7 @@ class Stock:
     def unmatched_note(self, what: str, ids: Sequence[object]) -> str:
         """A sentence on those of the ids that no product has; empty where each is a product's."""
         lost = self.unmatched(ids)
-        first = f"{shown(lost[0])}{near(str(lost[0]), self.product_ids)}" if lost else ""
+        first = f"{shown(lost[0])}{nearest_id(str(lost[0]), self._catalogue.row_of)}" if lost else ""
         return f"{what}: {len(lost):,} of {len(ids):,} ids are those of no product; the first, {first}" if lost else ""
 
     def add_products(self, rows: object) -> None:

@@ -17,7 +17,7 @@ from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.files import sheet_text, write_file
 from recsys_jax.data.schema import As, Feature, MultiCategorical, Numeric
-from recsys_jax.data.values import as_id, composed, is_empty, near
+from recsys_jax.data.values import as_id, composed, is_empty, nearest_id
 from recsys_jax.errors import require
 from recsys_jax.serving.history import bought_again
 from recsys_jax.serving.ranking import not_known
@@ -84,7 +84,7 @@ def main(options: Options) -> None:
     for said in not_known(rec.model.customers, attributes):
         note(said)
     for product in rec.unmatched(options.purchased):
-        note(f"purchased: the catalogue has no product {product!r}{near(str(product), rec.product_ids)}")
+        note(f"purchased: the catalogue has no product {product!r}{nearest_id(str(product), rec.product_ids)}")
     stock = None if options.available is None else read_ids(options.available, rec.model.schema)
     if said := rec.unmatched_note("available", stock or ()):
         note(said)
