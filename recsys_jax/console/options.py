@@ -1,5 +1,6 @@
 """A command's options: from the command line, from a TOML file, and written down for the next time."""
 
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -14,7 +15,7 @@ import tyro
 
 from recsys_jax.config import RECIPES, Config, Tell, parse_recipe, to_table
 from recsys_jax.data.files import read_toml, toml_tables, write_file
-from recsys_jax.errors import InputError, choices, nearest, require
+from recsys_jax.errors import InputError, choices, did_you_mean, nearest, require
 
 FILE = "run.toml"
 """The file in a run's folder that has, by command, the options that repeat it."""
@@ -51,6 +52,8 @@ def parse(
         arguments = [*(word for word in arguments if word in RECIPES), "--help"]
     file = None if asks else _last(arguments, "--config")
     default: dict[str, Any] = {} if file is None else {"default": _read(options, name, Path(file), tell)}
+    if not asks:
+        _refuse_misspelt(options, name, arguments)
     style = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
     try:
         return tyro.cli(options, prog=f"recsys-jax {name}", args=arguments, config=style, **default)
@@ -63,11 +66,37 @@ def parse(
         raise
 
 
+def _hints(options: type[Common]) -> dict[str, Any]:
+    """The type of each option, those of the recipes that the command takes too."""
+    kinds = (options, *filter(is_dataclass, get_args(get_type_hints(options).get("recipe"))))
+    each = [(field.name, get_type_hints(kind)[field.name]) for kind in kinds for field in fields(kind)]
+    return dict(reversed(each))
+
+
+def _refuse_misspelt(options: type[Common], name: str, arguments: Sequence[str]) -> None:
+    """Raises `InputError` for an option that there is none of, and for a word that should be a recipe."""
+    hints, words = _hints(options), list[str]()
+    known = [*hints, *(f"no_{field}" for field, hint in hints.items() if hint is bool)]
+    allowed, taken = [f"--{one.replace('_', '-')}" for one in known], False
+    for word in arguments:
+        option, sign, _ = word.partition("=")
+        if not re.match("--?[A-Za-z]", option):  # numbers may begin with a sign
+            words += [] if taken else [word]
+            taken = False
+            continue
+        field = option[2:].replace("-", "_")
+        if field not in known:
+            near = did_you_mean(option.replace("_", "-"), allowed)
+            raise InputError(f"{name}: found the option {option!r}; allowed: what {name} --help lists{near}")
+        taken = not sign and hints.get(field, bool) is not bool
+    recipes = [*RECIPES, "standard"]
+    if is_dataclass(next(iter(get_args(get_type_hints(options).get("recipe"))), None)) and words[1:]:
+        require(not {*words}.isdisjoint(recipes), f"{name}: recipe", words[1], choices(recipes, found=words[1]))
+
+
 def _meant(options: type[Common], arguments: Sequence[str]) -> Iterator[str]:
     """What may have been meant by a word that an option doesn't take."""
-    hints = {**get_type_hints(options)}
-    for kind in filter(is_dataclass, get_args(hints.get("recipe"))):  # whose options the command takes, too
-        hints |= {name: hint for name, hint in get_type_hints(kind).items() if name not in hints}
+    hints = _hints(options)
     words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
     for option, word in pairwise(words):
         hint = hints.get(option.removeprefix("--").replace("-", "_"))
