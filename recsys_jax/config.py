@@ -11,7 +11,7 @@ from math import inf, isnan
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
-from recsys_jax.errors import InputError, choices, require, require_seed, shown
+from recsys_jax.errors import InputError, choices, require, require_seed, shown, spelt
 
 Loss = Literal["triplet", "infonce", "softmax"]
 Negatives = Literal["random", "hard", "semi-hard"]
@@ -161,6 +161,8 @@ Config = WideConfig | DeepConfig
 
 RECIPES: Mapping[str, type[Config]] = {kind.recipe: kind for kind in (DeepConfig, WideConfig)}
 """By name."""
+for _kind in RECIPES.values():
+    _kind.__init__ = spelt(_kind.__init__)  # type: ignore[method-assign]
 
 FORMER_RECIPES: Mapping[str, str] = {"linear": "wide", "towers": "deep"}
 """The names of recipes by those that they had before."""

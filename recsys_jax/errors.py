@@ -1,11 +1,16 @@
 """The one exception for what a person gave and can correct."""
 
 from collections.abc import Callable, Iterable, Mapping, Set
+from functools import wraps
+from inspect import signature
 from itertools import islice
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from unicodedata import normalize
 
 import numpy as np
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -148,6 +153,25 @@ def did_you_mean(found: object, values: Iterable[object]) -> str:
 
 _TWINS = {"0": "Oo", "O": "0", "o": "0", "1": "Il", "I": "1l", "l": "1I"}
 _SAME = str.maketrans("oil", "011")
+
+
+def spelt(method: Callable[P, T]) -> Callable[P, T]:
+    """The method, which raises `InputError` where it has no argument of a name, with the one that was meant."""
+
+    @wraps(method)
+    def call(*args: P.args, **named: P.kwargs) -> T:
+        try:
+            return method(*args, **named)
+        except TypeError:
+            allowed = [*signature(method).parameters][1:]
+            for name in (one for one in named if one not in allowed):
+                where = method.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+                raise InputError(
+                    f"{where}(): found the argument {name!r}; allowed: {choices(allowed, 99, found=name)}"
+                ) from None
+            raise
+
+    return call
 
 
 def _folded(value: object) -> str:

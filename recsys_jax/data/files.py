@@ -221,8 +221,7 @@ def read_toml(path: Path, *, inside: Path | None = None) -> dict[str, Any]:
     beyond what can be shown.
     """
     try:
-        text = read_file(path, inside=inside, largest=_LARGEST_TOML).decode()
-        text = composed(text)
+        text = composed(read_file(path, inside=inside, largest=_LARGEST_TOML).decode())
         if _DEEP_KEY.search(text):  # of which tomllib would keep all beginnings
             raise ValueError(f"found a key of {_DEEPEST} parts; allowed: fewer")
         document = tomllib.loads(text)
@@ -285,7 +284,9 @@ class Section:
 
     def error(self, key: str, allowed: str) -> InputError:
         """The error for a key: where it is, what was found, what is allowed."""
-        found = f"found {shown(self._content[key], 200)}" if key in self._content else "it is not given"
+        near = nearest(key, [other for other in self._content if other not in self._known])
+        missing = f"it is not given{f', but {shown(near)} is' if near else ''}"
+        found = f"found {shown(self._content[key], 200)}" if key in self._content else missing
         return InputError(f"{self.where}: {key}: {found}; allowed: {allowed}")
 
     def require(self, ok: bool, key: str, allowed: str) -> None:
@@ -353,10 +354,9 @@ class Section:
 
     def end(self) -> None:
         """Raises `InputError` for a key that was never read."""
-        for key in self._content:
-            if key not in self._known:
-                allowed = choices(dict.fromkeys(self._known), found=key)
-                raise InputError(f"{self.where}: found the key {shown(key)}; allowed: {allowed}")
+        for key in (one for one in self._content if one not in self._known):
+            allowed = choices(dict.fromkeys(self._known), found=key)
+            raise InputError(f"{self.where}: found the key {shown(key)}; allowed: {allowed}")
 
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32, Int32
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
-from recsys_jax.errors import InputError, shown
+from recsys_jax.errors import InputError, shown, spelt
 from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import BLOCK, TrainedModel, bucket, buckets
 from recsys_jax.serving.boosts import BoostRule, meets, read_boosts
@@ -187,6 +187,7 @@ class Recommender(Stock):
         require_finite(customer[None], table)
         return customer, meets(self._conditions, self.model.customers, table)[0]
 
+    @spelt
     def recommend_batch(
         self,
         rows: object,
@@ -229,6 +230,7 @@ class Recommender(Stock):
         ]
         return as_rows(catalogue, rows, table, lists) if as_frame else lists
 
+    @spelt
     def rank_batch(
         self,
         rows: object,

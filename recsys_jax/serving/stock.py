@@ -10,7 +10,7 @@ import numpy as np
 from recsys_jax.data.features import refuse_unreadable
 from recsys_jax.data.tables import Table, only_column
 from recsys_jax.data.values import as_id, as_list, near, nearest_id
-from recsys_jax.errors import require, shown
+from recsys_jax.errors import require, shown, spelt
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.serving.boosts import BoostRule
 from recsys_jax.serving.catalogue import Catalogue
@@ -109,6 +109,7 @@ class Stock:
             require(len(rows) < len(old.ids), "remove_products()", "all products", "some, so that one is left")
             self._catalogue = old.without(rows) if rows else old
 
+    @spelt
     def similar(
         self,
         product_id: object,

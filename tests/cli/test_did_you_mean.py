@@ -5,12 +5,13 @@ import shutil
 import string
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 from command_line import run, told
 from conftest import write_mall
 
-from recsys_jax import InputError, Recommender
+from recsys_jax import DeepConfig, InputError, Recommender, WideConfig
 from recsys_jax.config import parse_recipe
 from recsys_jax.data.dataset import load_dataset
 from recsys_jax.errors import LONGEST, MANY, did_you_mean, nearest
@@ -139,8 +140,11 @@ def test_options_that_do_not_exist(shop):
         run("train", "mall", "deep", "--epohcs", 3, cwd=shop),
         "train: found the option '--epohcs'; allowed: what train --help lists; did you mean '--epochs'?",
     )
-    told(run("evaluate", "mall", "-z", cwd=shop), "evaluate: found the option '-z'; allowed: what evaluate --help lists")
-    told(run("train", "mall", "wide", "--own-l2", "-1", cwd=shop), "own_l2: found -1.0; allowed: above 0")
+    told(
+        run("evaluate", "mall", "-z", cwd=shop), "evaluate: found the option '-z'; allowed: what evaluate --help lists"
+    )
+    said = run("train", "mall", "wide", "--own-l2", "-1", cwd=shop).stderr  # a value, and no option
+    assert "own_l2: found -1.0; allowed: above 0" in said
 
 
 @pytest.mark.parametrize(
@@ -169,6 +173,16 @@ def test_in_the_description_of_a_dataset(mall, old, new, meant):
     [
         ("[[persnoa]]", "; did you mean 'persona'?"),
         ("[[zebra]]", "tables, a language"),
+        (
+            PERSONA.replace("keywords", "keywrods"),
+            "keywords: it is not given, but 'keywrods' is; allowed: a list of different texts",
+        ),
+        (PERSONA.replace('name = "A"', 'nmae = "A"'), "name: it is not given, but 'nmae' is; allowed: a text"),
+        (
+            PERSONA.replace("kind", "knid"),
+            "kind: it is not given, but 'knid' is; allowed: 'categorical', 'numeric', 'age'",
+        ),
+        (PERSONA.replace('name = "A"', 'title = "A"'), "name: it is not given; allowed: a text"),
         (f"{PERSONA}skin_type = 'dyr'", "; did you mean 'dry'?"),
         (f"{PERSONA}skin_type = 'zebra'", "'oily'"),
     ],
@@ -229,6 +243,28 @@ def test_of_the_id_of_a_product_or_a_customer(shop, tmp_path):
     assert "no product 'pp1'; did you mean 'p1'?" in said
     result = run("recommend", "runs/mall", "--dataset", "mall", "--customer", "uu1", cwd=shop)
     assert (result.returncode, "did you mean 'u1'?" in result.stderr) == (2, True)
+
+
+def test_of_an_argument_in_python(shop):
+    rec = Recommender.load(shop / "runs" / "mall")
+    for ask, sentence in (
+        (lambda: rec.recommend_batch([{"age": 3}], atmost=2), r"recommend_batch\(\): .* 'atmost'.* 'at_most'\?"),
+        (lambda: rec.rank_batch([{"age": 3}], topn=2), r"rank_batch\(\): .* 'topn'.* 'top_n'\?"),
+        (
+            lambda: rec.similar("p1", topn=2),
+            r"similar\(\): found the argument 'topn'; allowed: 'product_id', .* 'top_n'\?",
+        ),
+        (lambda: rec.explain("p1", agee=30), r"explain\(\): found the attribute 'agee'.* 'age'\?"),
+        (
+            lambda: WideConfig(item_factor=3),
+            r"WideConfig\(\): .* 'item_factor'; allowed: 'own_l2', .* 'item_factors'\?",
+        ),
+        (lambda: replace(DeepConfig(), epohcs=3), r"DeepConfig\(\): .* 'epohcs'.* 'epochs'\?"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            ask()
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'product_id'"):
+        rec.similar(top_n=2)
 
 
 def test_of_a_purchase_of_an_unknown_product(mall):
