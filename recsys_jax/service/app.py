@@ -7,6 +7,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from shlex import quote
 from typing import Any, NamedTuple
 
 from recsys_jax.data.files import read_file, read_json
@@ -14,6 +16,7 @@ from recsys_jax.errors import InputError, choices, shown
 from recsys_jax.service.calls import CALLS, answer
 from recsys_jax.service.live import Live, Loaded
 from recsys_jax.service.metrics import Metrics
+from recsys_jax.service.openapi import example
 
 log = logging.getLogger("recsys_jax.service")
 Message = MutableMapping[str, Any]
@@ -93,7 +96,11 @@ class App:
         if path != "/health":
             self._admit(headers)
         if path in CALLS:
-            _require(method == "POST", 405, f"{path}: found {method}; allowed: POST", (b"allow", b"POST"))
+            if method != "POST":
+                token = "" if self._token is None else " -H 'authorization: Bearer TOKEN'"
+                asked = quote(json.dumps(example(loaded.rec, path), ensure_ascii=False))
+                how = f"POST, such as curl{token} --json {asked} http://127.0.0.1:8000{path}"
+                raise Refused(405, f"{path}: found {method}; allowed: {how}", (b"allow", b"POST"))
             _require_json(headers)
             content = await self._body(headers, receive)
             if path != "/recommend/batch" and len(content) <= SHORT:
@@ -135,9 +142,11 @@ class App:
 
     def _call(self, loaded: Loaded, path: str, content: bytes) -> Answer:
         try:
-            asked = read_json(content)
+            asked = read_json(content, partial(_no_number, path))
+        except InputError:
+            raise
         except (ValueError, RecursionError) as error:
-            raise Refused(400, f"body: allowed: JSON in UTF-8; found {str(error) or type(error).__name__}") from None
+            raise Refused(400, f"body: found {_no_json(error, content)}; allowed: JSON in UTF-8") from None
         return Answer(_json(answer(loaded.rec, path, asked, self.live.limits)))
 
     def _report(self) -> bytes:
@@ -158,6 +167,22 @@ PAGE = """<!doctype html>
 The manual is docs/serving.md of recsys_jax.</p>
 </html>
 """
+
+
+def _no_number(path: str, word: str) -> None:
+    raise InputError(f"{path}: found {word}, which JSON lacks; allowed: a number, or null for what is not stated")
+
+
+def _no_json(error: Exception, content: bytes) -> str:
+    """Why a body is no JSON, in words."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"no UTF-8: byte {error.start + 1} is none"
+    if isinstance(error, json.JSONDecodeError):
+        return f"no JSON at line {error.lineno}, column {error.colno}" if content.strip() else "nothing"
+    if isinstance(error, RecursionError):
+        return "lists or objects too deep in each other"
+    said = str(error).removeprefix("found ").partition(";")[0]  # of `read_json`, or Python's on long numbers
+    return said if said.startswith("little") else "a number of too many digits"
 
 
 def _json(document: object) -> bytes:

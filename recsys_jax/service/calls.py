@@ -86,6 +86,19 @@ def answer(rec: Recommender, path: str, asked: object, limits: Limits) -> dict[s
     top_n = given.get("top_n")
     if isinstance(top_n, int):  # what is no number, the recommender refuses
         require(top_n <= limits.top_n, f"{path}, top_n", top_n, f"a whole number from 1 to {limits.top_n:,}")
+    if "customer_id" in given and rec.history is None:
+        allowed = "none, as the service was started without --dataset or --purchases; attributes"
+        require(False, f"{path}, customer_id", given["customer_id"], allowed)
+    try:
+        return _answered(rec, path, given, limits)
+    except InputError as error:  # in the words of who asks over HTTP
+        call_of = f"{path[1:].replace('/', '_').replace('-', '_')}()"
+        said = str(error)
+        raise InputError(path + said.removeprefix(call_of) if said.startswith(call_of) else said) from None
+
+
+def _answered(rec: Recommender, path: str, given: dict[str, Any], limits: Limits) -> dict[str, Any]:
+    """What the recommender answers to what is given."""
     if path == "/explain":
         return rec.explain(given.pop("product_id"), **given)
     found: object
@@ -102,7 +115,7 @@ def answer(rec: Recommender, path: str, asked: object, limits: Limits) -> dict[s
         found = rec.similar(given.pop("product_id"), **given)
     else:
         found = rec.customers_like(**given)
-    return {call.answer: found} | ({"notes": notes} if notes else {})
+    return {CALLS[path].answer: found} | ({"notes": notes} if notes else {})
 
 
 def columns(rec: Recommender) -> dict[str, str]:

@@ -233,6 +233,12 @@ def _attribute(fitted: FittedFeature) -> Schema:
     return found | {"title": title} | ({"description": "; ".join(told)} if told else {})
 
 
+def example(rec: Recommender, path: str) -> dict[str, Any]:
+    """A request of a path that is answered."""
+    known = {"attributes": (one := somebody(rec)), "customers": [one], "product_id": rec.product_ids[0]}
+    return {key: known[key] for key in CALLS[path].keys if key in known}
+
+
 def somebody(rec: Recommender) -> dict[str, Any]:
     """A customer of whom each attribute is stated, to try things with."""
     found: dict[str, Any] = {}

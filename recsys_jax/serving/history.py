@@ -91,20 +91,20 @@ class History:
         """A checksum of who bought what."""
         return sha256(json.dumps(self.bought, sort_keys=True).encode(errors="surrogatepass")).hexdigest()
 
-    def attributes(self, customer_id: object, columns: Iterable[str]) -> dict[str, Any]:
-        """What these columns say of a customer.
+    def attributes(self, customer_id: object, columns: Iterable[str], where: str) -> dict[str, Any]:
+        """What these columns say of a customer, whose id stands `where`.
 
         Raises `InputError` for what is no id, and where attributes are known, and not of this one.
         """
-        require(as_id(customer_id) is not None, "customer_id", customer_id, ID)
+        require(as_id(customer_id) is not None, where, customer_id, ID)
         if mistaken := self.mistaken(customer_id):
-            raise InputError(f"customer_id: found {shown(customer_id)}; allowed: an id as in {self.source}{mistaken}")
+            raise InputError(f"{where}: found {shown(customer_id)}; allowed: an id as in {self.source}{mistaken}")
         if self.customers is None or self.row_of is None:
             return {}
         row = self.row_of.get(as_id(customer_id) or "")
         if row is None:
             raise InputError(
-                f"customer_id: found {shown(customer_id)}; allowed: one of the {len(self.row_of):,} customers in "
+                f"{where}: found {shown(customer_id)}; allowed: one of the {len(self.row_of):,} customers in "
                 f"{self.source}; of others, attributes{nearest_id(str(customer_id), self.row_of)}"
             )
         return {name: self.customers.columns[name][row] for name in columns if name in self.customers.columns}

@@ -176,7 +176,7 @@ class Recommender(Stock):
                     "where the recommender was given a dataset or purchases: Recommender.load(RUN, dataset=FOLDER)"
                 )
                 raise InputError(f"{source}, customer_id: found {shown(customer_id)}; allowed: {allowed}")
-            known = self.history.attributes(customer_id, self._columns)
+            known = self.history.attributes(customer_id, self._columns, f"{source}, customer_id")
         stated = {**known, **stated_once(attributes, more, self._columns, source)}
         values = {name: [stated.get(name)] for name in self._columns} | {BOUGHT: [purchased]}
         return Table(source, values, single=True, nothing=self._nothing)

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shlex
 
 import pytest
 from asgi import JSON, application, ask
@@ -44,15 +45,16 @@ def rec(mall_run):
         {"attributes": DRY, "at_most": {"colour": 1}},
         {"attributes": DRY, "at_most": ["brand"]},
         {"attributes": DRY, "pinned": ["p99"]},
-        {"customer_id": "u1"},
     ],
     ids=str,
 )
-def test_the_librarys_sentence(app, rec, wrong):
+def test_the_librarys_sentence_with_the_path_for_the_call(app, rec, wrong):
     with pytest.raises(InputError) as caught:
         rec.recommend(**wrong)
     got = ask(app, "/recommend", wrong)
-    assert (got.status, got.sentence) == (422, str(caught.value))
+    said = str(caught.value)
+    assert said.startswith("recommend()")
+    assert (got.status, got.sentence) == (422, said.replace("recommend()", "/recommend", 1))
 
 
 @pytest.mark.parametrize(
@@ -67,14 +69,23 @@ def test_the_librarys_sentence(app, rec, wrong):
         ("/similar", {"product_id": "p99"}, ["found 'p99'; allowed: ids of products"]),
         ("/similar", {"product_id": ["p1"]}, ["found ['p1']; allowed: ids of products"]),
         ("/similar", {"product_id": "p1", "explain": True}, ["found the key 'explain'"]),
-        ("/explain", {"product_id": "p1", "attributes": {}}, ["allowed:"]),
+        ("/explain", {"product_id": "p1", "attributes": {}}, ["/explain, skin_type: found nothing; allowed:"]),
+        ("/explain", {"product_id": "p1", "attributes": {"agee": 3}}, ["/explain: found the attribute 'agee'"]),
+        ("/similar", {"product_id": "pp1"}, ["/similar: found 'pp1'", "; did you mean 'p1'?"]),
+        ("/customers-like", {"product_id": "p99"}, ["/customers-like: found 'p99'"]),
+        (
+            "/recommend",
+            {"customer_id": "u1"},
+            ["/recommend, customer_id: found 'u1'", "without --dataset or --purchase"],
+        ),
+        ("/explain", {"product_id": "p1", "customer_id": "u1"}, ["/explain, customer_id: found 'u1'; allowed: none"]),
         ("/customers-like", {"product_id": None}, ["product_id, which is needed"]),
         ("/recommend/batch", {}, ["customers, which is needed"]),
         ("/recommend/batch", {"customers": DRY}, ["customers: found {", "a list of objects"]),
         ("/recommend/batch", {"customers": [1]}, ["customers: found [1]; allowed: a list of objects"]),
         ("/recommend/batch", {"customers": [DRY] * 9}, ["found '9 customers'; allowed: 8 at once"]),
         ("/recommend/batch", {"customers": [DRY, {**DRY, "Age": 3}]}, ["row 2: found the key 'Age'", "mean 'age'?"]),
-        ("/recommend/batch", {"customers": [DRY, {**DRY, "age": 0}]}, ["row 2, age: found 0"]),
+        ("/recommend/batch", {"customers": [DRY, {**DRY, "age": 0}]}, ["/recommend/batch, row 2, age: found 0"]),
         ("/recommend/batch", {"customers": [DRY], "purchased_products": []}, ["found 0 lists"]),
     ],
     ids=str,
@@ -87,14 +98,33 @@ def test_what_python_would_not_ask(app, path, wrong, words):
 
 
 @pytest.mark.parametrize(
-    "body",
-    [b"", b"{", b'{"a": 1,}', b"\xff\xfe", b"[" * 1999, "{}".encode("utf-16")],
+    ("body", "found"),
+    [
+        (b" ", "found nothing"),
+        (b"{", "found no JSON at line 1, column 2"),
+        (b'{"a":\n1,}', "found no JSON at line 2, column 3"),
+        (b"{\xff\xfe", "found no UTF-8: byte 2 is none"),
+        (b"[" * 1999, "found lists or objects too deep in each other"),
+        (b'{"a": %s}' % (b"1" * 1500 * 4), "found a number of too many digits"),
+        ("{}".encode("utf-16"), "found no UTF-8: byte 1 is none"),
+    ],
     ids=lambda body: repr(body[:9]),
 )
-def test_no_json(app, body):
+def test_no_json(mall_run, body, found):
+    app = application(mall_run, body=7000)
     got = ask(app, "/recommend", body, method="POST")
     assert got.status == 400
-    assert "body: allowed: JSON in UTF-8; found " in got.sentence
+    assert re.fullmatch("body: found .+; allowed: JSON in UTF-8", got.sentence)
+    assert found in got.sentence
+
+
+@pytest.mark.parametrize("word", ["NaN", "Infinity", "-Infinity"])
+def test_a_number_that_json_lacks(app, word):
+    """It is not taken for an attribute that is not stated."""
+    body = json.dumps({"attributes": DRY}).replace("32", word).encode()
+    got = ask(app, "/recommend", body, method="POST")
+    assert got.status == 422
+    assert got.sentence.startswith(f"/recommend: found {word}, which JSON lacks; allowed: a number, or null")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +159,10 @@ def test_paths_and_methods(app):
     assert "found '/nowhere'; allowed: '/recommend'" in ask(app, "/nowhere").sentence
     for path in CALLS:
         got = ask(app, path, method="GET")
-        assert (got.status, got.headers["allow"], got.sentence) == (405, "POST", f"{path}: found GET; allowed: POST")
+        assert (got.status, got.headers["allow"]) == (405, "POST")
+        words = shlex.split(got.sentence.removeprefix(f"{path}: found GET; allowed: POST, such as "))
+        assert (words[:2], words[3]) == (["curl", "--json"], f"http://127.0.0.1:8000{path}")
+        assert ask(app, path, words[2].encode(), method="POST").status == 200
     for path in ("/", "/health", "/metrics", "/openapi.json"):
         assert ask(app, path, {}, method="POST").headers["allow"] == "GET, HEAD"
         assert ask(app, path, method="HEAD").status == 200
