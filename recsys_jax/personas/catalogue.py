@@ -15,10 +15,9 @@ from recsys_jax.data.files import Section, read_toml
 from recsys_jax.data.values import as_number
 from recsys_jax.errors import InputError, choices, did_you_mean, require_different
 from recsys_jax.personas.profiles import Attribute, Draw, Phrase, Value, ages, languages, phrase
+from recsys_jax.schema_inference.profiles import TAKEN
 
 _OF_PERSONAS = ("name", "description", "keywords")
-# What other columns of the customers, and arguments of a recommendation, are called.
-_TAKEN = (*_OF_PERSONAS, "user_id", "persona_id", "persona_name", "purchased_product_id", "product_category")
 
 
 @dataclass(frozen=True)
@@ -100,9 +99,7 @@ def parse_catalogue(document: Mapping[str, Any], where: str) -> Catalogue:
 def _attribute(table: object, language: str | None, where: str) -> Attribute:
     part = Section(table, where)
     name = part.text("name")
-    part.require(
-        name.isidentifier() and name not in _TAKEN, "name", f"letters, digits and _, and not {choices(_TAKEN)}"
-    )
+    part.require(name.isidentifier() and name not in TAKEN, "name", f"letters, digits and _, and not {choices(TAKEN)}")
     part.where = f"{where} ({name})"
     kind = part.choice("kind", ("categorical", "numeric", "age"))
     lowest, highest = (1.0, 120.0) if kind == "age" else (-math.inf, math.inf)

@@ -3,7 +3,7 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -11,14 +11,16 @@ from recsys_jax.data.files import csv_text
 from recsys_jax.data.tables import Table, free
 from recsys_jax.data.values import as_plain
 from recsys_jax.errors import InputError
-from recsys_jax.schema_inference.columns import FEATURES, Ask, Column, says
+from recsys_jax.schema_inference.columns import FEATURES, Ask, Column, says, words
 from recsys_jax.schema_inference.linking import NONE, Roles, Sheet, chosen, explained, pick
+from recsys_jax.schema_inference.profiles import Stated, attributes, language, nested, places, profiles
 
-MADE = "-products", "-customers", "-with-reviews"
+MADE = "-products", "-customers", "-with-reviews", "-products-with-reviews"
 """How the names of tables end that are made of others, behind those of these."""
 FOLLOWS = 0.98
 """From which on a column follows from another one, but for slips."""
 _NAMED = 0.05  # the same, where the name says so, such as that of a division
+_AGAIN = 0.95  # different ids among those in rows, below which customers come again by more than slips
 _OWN = 0.5  # from which on a column is the customer's and not the purchase's
 
 
@@ -50,7 +52,7 @@ class Side:
     @property
     def repeated(self) -> bool:
         """Whether an id stands in several rows, by more than slips."""
-        return len({*self.ids}) < 0.95 * len(self.ids)
+        return len({*self.ids}) < _AGAIN * len(self.ids)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,15 @@ class Shop:
     own: bool = True
     """Whether the purchases stand in the customers' table."""
     reviews: str | None = None
-    """The products' column of nested reviews."""
+    """The products' column of nested reviews, of which customers are made."""
+    language: str = ""
+    """That of the reviews."""
+    stated: Sequence[Stated] = ()
+    """What reviewers state."""
+    saw: str = ""
+    """Why customers are made of reviews."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """What the table of reviews has beside, as a side has it."""
     pairs: Sequence[tuple[int, int]] = ()
     """(customer row, product row) of each purchase of which both are known."""
 
@@ -85,18 +95,24 @@ def arrange(found: Sequence[Roles], ask: Ask) -> Shop:
     """
     one = chosen(found, ask)
     bought, columns = one.purchases, one.purchases.columns
-    nested = next((name for name, column in columns.items() if column.guessed.kind == "reviews"), None)
-    if one.product is None and one.customer is None and nested is not None:
-        return Shop(_side(bought, _id(bought, ask)), None, bought, reviews=nested)
+    lists = next((name for name, column in columns.items() if column.guessed.kind == "reviews"), None)
+    if one.product is None and one.customer is None and lists is not None:
+        said = columns[lists].cells
+        spoken = language(nested(said, "content"))
+        stated = attributes(places(nested(said, "profile_info")), spoken)
+        saw = "no file: recsys-jax personas makes a customer of each review"
+        side = _side(bought, _id(bought, ask))
+        return Shop(side, None, bought, reviews=lists, language=spoken, stated=stated, saw=saw)
     product = one.product.column if one.product else _product(bought, ask)
-    customer = one.customer.column if one.customer else _customer(bought, product, ask)
     separator = one.product.separator if one.product else None
     bags = columns[product].parts(separator)
     keys = [bag[0] if len(bag) == 1 else None for bag in bags]
     # What follows from the product is the product's, wherever it stands: all of it, or by its name the most of it.
+    customer = one.customer.column if one.customer else None
     follows, others = list[Column](), list[Column]()
     for name in (name for name in columns if name not in (product, customer)):
-        least = _NAMED if says(name, "brand") or says(name, "category") else FOLLOWS
+        whose = says(name, "customer") or says(name, "about_customer")
+        least = _NAMED if not whose and (says(name, "brand") or says(name, "category")) else FOLLOWS
         (follows if explained(columns[name].keys, keys) >= least else others).append(columns[name])
 
     products = _side(one.product.sheet, one.product.id) if one.product else _products(bought, product, keys, follows)
@@ -105,15 +121,20 @@ def arrange(found: Sequence[Roles], ask: Ask) -> Shop:
         known = {key: row for row, key in enumerate(customers.ids) if key is not None}
         at = [known.get(key or "") for key in columns[one.customer.column].keys]
     else:
+        customer = _customer(bought, others, ask)
+        others = [column for column in others if column.name != customer]
         left_out = {product: "", **{column.name: following(product) for column in follows}}
         customers = _customers(bought, customer, left_out, others)
+        text, saw = _text_of_reviews(bought, customer, customers, others, ask)
+        if text is not None:  # of each review a customer, whatever else was stated by the same
+            reviewers = _customers(bought, None, {**left_out, **({customer: ""} if customer else {})}, others)
+            return _with_reviews(bought, text, keys, products, reviewers, saw)
+        customers = replace(customers, saw=customers.saw + saw)
         at = [*range(len(bought.table))]
-        if not any(column.guessed.kind in FEATURES for column in customers.columns.values()):
-            return _with_reviews(bought, keys, products)
     row_of = {key: row for row, key in enumerate(products.ids)}
     pairs = [(c, row_of[key]) for c, bag in zip(at, bags, strict=True) if c is not None for key in bag if key in row_of]
     own = one.customer is None
-    return Shop(products, customers, bought, customer or customers.id, product, separator, own, None, pairs)
+    return Shop(products, customers, bought, customer or customers.id, product, separator, own, pairs=pairs)
 
 
 def _side(sheet: Sheet, id: str) -> Side:
@@ -164,9 +185,9 @@ def _product(sheet: Sheet, ask: Ask) -> str:
     return pick(f"Which column of {sheet.file} has the ids of products?", names, ask)
 
 
-def _customer(sheet: Sheet, product: str, ask: Ask) -> str | None:
-    """The column of a table of purchases with the customer."""
-    columns = [column for column in sheet.columns.values() if column.name != product and column.may_be_id]
+def _customer(sheet: Sheet, others: Sequence[Column], ask: Ask) -> str | None:
+    """The column of a table of purchases with the customer, among those that do not follow from the product."""
+    columns = [column for column in others if column.may_be_id]
     named = [column for column in columns if says(column.name, "customer") and len(column.counts) > 2]
     named.sort(key=lambda column: (not says(column.name, "id"), -len(column.counts)))
     ids = [column for column in columns if column.unique and says(column.name, "id")]
@@ -220,20 +241,59 @@ def dates_purchase(column: Column) -> bool:
     return column.guessed.kind == "date" and not says(column.name, "about_customer")
 
 
-def _with_reviews(sheet: Sheet, keys: Sequence[str | None], products: Side) -> Shop:
-    """Products with the texts of their reviews, where nothing is said of who wrote them."""
-    texts = [one for one in sheet.columns.values() if one.guessed.saw.startswith("texts of")]
+def _text_of_reviews(
+    sheet: Sheet, customer: str | None, customers: Side, others: Sequence[Column], ask: Ask
+) -> tuple[Column | None, str]:
+    """The column with texts of which personas are to be made, None where the rows are to be customers; and why.
+
+    Raises `InputError` where nothing is said of customers either way.
+    """
+    known = any(column.guessed.kind in FEATURES for column in customers.columns.values())
+    texts = [column for column in others if column.guessed.kind == "text"]
     if not texts:
+        if known:
+            return None, ""
         raise InputError(
             f"{sheet.path}: found nothing that is said of customers, among {', '.join(sheet.columns)}; allowed: a "
             f"table of customers, columns such as their age, or the texts of reviews"
         )
-    text = max(texts, key=lambda one: sum(map(len, one.counts)))
+    text = max(texts, key=lambda one: (says(one.name, "review"), sum(map(len, one.counts))))
+    if not known:
+        return text, "nothing else is said of who wrote them"
+    ids = None if customer is None else sheet.columns[customer]
+    again = ids is not None and len(ids.counts) < _AGAIN * ids.filled
+    why = f"{customer} comes again" if again else f"no customer comes again in {sheet.file}"
+    question = f"{sheet.file} has texts of reviews ({text.name}). {why}. Are personas made of the texts?"
+    if ask(question, ("yes", "no"), "no" if again else "yes") == "yes":
+        return text, f"{why}; at a terminal, init asks whether rows are to be customers"
+    return None, f"; {why}; at a terminal, init asks whether personas are to be made of {text.name}"
+
+
+def _with_reviews(
+    sheet: Sheet, text: Column, keys: Sequence[str | None], products: Side, customers: Side, why: str
+) -> Shop:
+    """Products with the texts of their reviews, and with what these state of who wrote them."""
+    columns, left_out = list[Column](), {**customers.left_out, text.name: ""}
+    for name in (name for name in customers.columns if name != text.name):
+        column, found = sheet.columns[name], sheet.columns[name].guessed
+        if name.casefold() in words("profile"):
+            columns += places(column.keys)
+        elif found.kind == "multi-categorical":
+            columns.append(Column(name, [next(iter(parts), None) for parts in column.parts(found.separator)]))
+            left_out[name] = "all but the first of several values, since a profile states one"
+        elif found.kind in FEATURES or says(name, "age"):
+            columns.append(column)
+        else:
+            left_out[name] = found.saw
+    spoken = language([*text.counts])
+    stated = attributes(columns, spoken)
     reviews: dict[str | None, list[dict[str, str]]] = defaultdict(list)
-    for key, said in zip(keys, text.keys, strict=True):
+    for key, said, profile in zip(keys, text.keys, profiles(stated, len(keys)), strict=True):
         if said is not None:
-            reviews[key].append({"content": said})
-    columns = {**products.sheet.table.columns, "reviews": [reviews[key] for key in products.ids]}
-    saw = f"made of {products.sheet.file} and the column {text.name} of {sheet.file}"
-    side = Side(_made(products.sheet, f"{MADE[2]}.json", columns), products.id, saw)
-    return Shop(side, None, sheet, reviews="reviews")
+            reviews[key].append({"content": said} if profile is None else {"content": said, "profile_info": profile})
+    made = {**products.sheet.table.columns, "reviews": [reviews[key] for key in products.ids]}
+    count = sum(map(len, made["reviews"]))
+    saw = f"made of {products.sheet.file} and {count:,} texts in {len(keys):,} rows of {sheet.file}, column {text.name}"
+    side = Side(_made(products.sheet, f"{MADE[2]}.json", made), products.id, saw, products.left_out)
+    why = f"no file: recsys-jax personas makes a customer of each text in {text.name}; {why}"
+    return Shop(side, None, sheet, reviews="reviews", language=spoken, stated=stated, saw=why, left_out=left_out)

@@ -24,7 +24,7 @@ from recsys_jax.data.values import (
 
 Ask = Callable[[str, Sequence[str], str], str]
 """Asks a question: what may be answered, and the guess."""
-Kind = Literal["categorical", "multi-categorical", "numeric", "date", "reviews", "useless"]
+Kind = Literal["categorical", "multi-categorical", "numeric", "date", "reviews", "text", "useless"]
 
 FEATURES = "categorical", "multi-categorical", "numeric"
 """The kinds that a tower learns from."""
@@ -37,7 +37,7 @@ _CODE = re.compile(r"-?0\d+")  # a number has no zeros in front
 # As people write numbers and dates, which nothing here reads: 45,38 or 88,000원 or 46세; 23.07.2023 or 2025년 6월 2일.
 _WRITTEN_NUMBER = re.compile(r"[₩$€£¥]?\s?-?\d{1,3}(?:[.,' ]?\d{3})*(?:[.,]\d{1,2})?\s?[^\W\d_]{0,4}[€$%]?")
 _WRITTEN_DATE = re.compile(r"\d{1,4}\s?[./년-]\s?\d{1,2}\s?[./월-]\s?\d{1,4}\s?일?\.?(?:[ T,].*)?")
-_LONG, _MANY = 50, 6  # characters and words, on average, from which on a text is prose
+_LONG, _MANY, _SHORT = 50, 6, 8  # characters and words, on average, from which on a text is prose; by its name
 _PHRASE = 25  # characters, on average, from which on parts are phrases of a text
 _PART = 0.95  # of the cells, from which on the others are mistakes
 _INDEX = 20  # rows from which on rising whole numbers are no accident
@@ -59,6 +59,7 @@ def place(name: str, what: str) -> int | None:
     found = _WORD.findall(composed(_CAMEL.sub(" ", name)).casefold())
     whose = {*words("product"), *words("customer")}
     found += [part for word in found if word[-2:] == "id" and word[:-2] in whose for part in (word[:-2], "id")]
+    found += ["user"] if found == ["uid"] else []
     for number, word in enumerate(words(what)):
         spelt = _LATIN.match(word)
         if any(one == word or (len(word) > 3 and one.startswith(word)) if spelt else word in one for one in found):
@@ -180,15 +181,14 @@ def content(column: Column, ask: Ask) -> Content:
         what = "codes"
     elif (written := _written(column)) is not None:
         return Content("useless", written + without)
+    elif (length := _prose(column)) and says(column.name, "review"):
+        return Content("text", f"texts of {length:.0f} characters on average{without}")
     elif (separator := _separator(column, ask)) is not None:
         parts = Counter(part for found in column.parts(separator) for part in found)
         saw = f"{len(parts):,} values, several with {separator!r} between: {_most(parts)}{without}"
         return Content("multi-categorical", saw, separator)
-    else:
-        length, spaces = (sum(many(key) * count for key, count in counts.items()) / column.filled
-                          for many in (len, lambda key: len(key.split())))  # fmt: skip
-        if length > _LONG or (spaces > _MANY and len(counts) > column.filled / 2):
-            return Content("useless", f"texts of {length:.0f} characters on average{without}")
+    elif length:
+        return Content("text", f"texts of {length:.0f} characters on average{without}")
     if column.share(lambda key: counts[key] > 1) < 0.5:
         return Content("useless", f"{len(counts):,} {what} in {column.filled:,} rows, most of them once")
     return Content("categorical", f"{len(counts):,} {what} in {rows:,} rows: {_most(counts)}{without}")
@@ -220,6 +220,16 @@ def _written(column: Column) -> str | None:
         return f"dates such as {example}, which can't be read; written as 2025-06-27 they could"
     numbers = len(column.counts) > _INDEX and column.share(_WRITTEN_NUMBER.fullmatch) >= _PART
     return f"numbers such as {example}, which can't be read; written as 1234.5 they could" if numbers else None
+
+
+def _prose(column: Column) -> float | None:
+    """The average length of a column's texts; None where they are no prose."""
+    length, spaces = (sum(many(key) * count for key, count in column.counts.items()) / column.filled
+                      for many in (len, lambda key: len(key.split())))  # fmt: skip
+    differing, named = len(column.counts), length >= _SHORT and says(column.name, "review")
+    named = named and column.share(lambda key: " " in key or not key.isascii()) > 0.5  # no codes
+    long = length > _LONG or (spaces > _MANY and differing > column.filled / 2)
+    return length if long or (named and differing > min(50, column.filled / 2)) else None
 
 
 def _of_lists(column: Column) -> Content:

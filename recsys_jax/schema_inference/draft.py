@@ -1,5 +1,6 @@
 """A dataset.toml while it is guessed: a line for each key, with what was seen beside it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from recsys_jax.data.files import toml_text
@@ -45,6 +46,12 @@ class Draft:
         """A line of its own, for people."""
         self.lines.append(f"# {plain(sentence)}")
         self.told.append(f"  {plain(sentence)}")
+
+    def leave_out(self, columns: Mapping[str, str]) -> None:
+        """Columns that nothing learns from, with the reasons; of "" nobody would ask."""
+        for name, why in columns.items():
+            if why:
+                self.remark(f"left out: {name}: {why}")
 
     def feature(self, side: str, column: Column, name: str, found: Content) -> None:
         """A feature of one side, with its policies."""

@@ -15,6 +15,7 @@ from recsys_jax.schema_inference.columns import (
     Ask,
     Column,
     Content,
+    Kind,
     content,
     missing_words,
     place,
@@ -23,7 +24,7 @@ from recsys_jax.schema_inference.columns import (
 )
 from recsys_jax.schema_inference.draft import Draft
 from recsys_jax.schema_inference.linking import explained
-from recsys_jax.schema_inference.profiles import catalogue, stated
+from recsys_jax.schema_inference.profiles import catalogue
 
 _FEW = 0.01  # of the rows, up to which they are slips
 _ECHOES = 0.95  # of customers, from which on an attribute repeats what they bought
@@ -65,8 +66,8 @@ def _products(draft: Draft, shop: Shop, ask: Ask) -> None:
     draft.say("id", side.id, "another one in each row")
     found = {name: content(column, ask) for name, column in side.columns.items()}
     different = [one for one in side.columns.values() if 2 * len(one.counts) > one.filled > 2 * len(one.numbers)]
-    texts = {one.name: found[one.name] for one in different if found[one.name].kind == "useless"}
-    titles = _named(texts, "name", "useless") or [*texts]
+    texts = {one.name: found[one.name] for one in different if found[one.name].kind in ("text", "useless")}
+    titles = _named(texts, "name") or [*texts]
     roles = {key: _named(found, key, "categorical") for key in ("brand", "category")}
     for key, names in {"name": titles, **roles, "price": _named(found, "price", "numeric")}.items():
         if names:
@@ -80,9 +81,11 @@ def _products(draft: Draft, shop: Shop, ask: Ask) -> None:
     _features(draft, "products", side, bought, {name: one for name, one in found.items() if name not in shown})
 
 
-def _named(found: Mapping[str, Content], key: str, kind: str) -> list[str]:
-    """The columns of a kind whose names say something, by the order of its words."""
-    ranked = [(at, name) for name, one in found.items() if one.kind == kind and (at := place(name, key)) is not None]
+def _named(found: Mapping[str, Content], key: str, kind: str = "") -> list[str]:
+    """The columns, of a kind or any, whose names say something, by the order of its words."""
+    ranked = [
+        (at, name) for name, one in found.items() if kind in ("", one.kind) and (at := place(name, key)) is not None
+    ]
     return [name for _, name in sorted(ranked, key=lambda one: one[0])]
 
 
@@ -94,9 +97,7 @@ def _features(draft: Draft, title: str, side: Side, bought: Mapping[int, int], f
             left_out[name] = one.saw
         elif one.kind == "numeric" and _counts_purchases(side.columns[name], bought):
             left_out[name] = "it counts the purchases that are to be foretold"
-    for name, why in left_out.items():
-        if why:
-            draft.remark(f"left out: {name}: {why}")
+    draft.leave_out(left_out)
     for name, one in found.items():
         if name not in left_out:
             names.append(free(re.sub(r"\W+", "_", name).strip("_") or "feature", names))
@@ -116,19 +117,19 @@ def _counts_purchases(column: Column, bought: Mapping[int, int]) -> bool:
 
 
 def _made_of_reviews(draft: Draft, shop: Shop) -> None:
-    """Customers that `personas` makes of reviews, and the beginning of its catalogue where profiles state something."""
-    draft.section("[customers]", "no file: recsys-jax personas makes a customer of each review; docs/personas.md")
+    """Customers that `personas` makes of reviews, and the beginning of its catalogue where these state something."""
+    draft.section("[customers]", f"{shop.saw}; docs/personas.md")
     for key, value in (("id", "user_id"), ("segment", "persona_name"), ("purchases", "purchased_product_id")):
         draft.say(key, value)
-    nested = shop.products.columns[shop.reviews or ""].cells
-    attributes = stated(nested)
-    for one in attributes:
-        seen = one.get("values") or one.get("profile") or ["ages"]
-        found = Content("categorical" if "values" in one else "numeric", f"in profiles: {', '.join(seen[:6])}")
-        draft.feature("customers", Column(one["name"], ()), one["name"], found)
-    if attributes:
-        draft.lines += ["", "[personas]", 'catalogue = "personas.toml"  # begun with what profiles state']
-        draft.files["personas.toml"] = catalogue(nested, attributes)
+    draft.leave_out(shop.left_out)
+    for one in shop.stated:
+        where = f"the column {one.column.name}" if one.column.name else "profiles"
+        saw = f"in {where}: {', '.join(key for key, _ in one.column.counts.most_common(6))}"
+        kind: Kind = "categorical" if one.table["kind"] == "categorical" else "numeric"
+        draft.feature("customers", one.numbers, one.table["name"], Content(kind, saw))
+    if shop.stated:
+        draft.lines += ["", "[personas]", 'catalogue = "personas.toml"  # begun with what reviewers state']
+        draft.files["personas.toml"] = catalogue(shop.stated, shop.language)
     else:
         found = Content("categorical", "the cluster of a review")
         draft.feature("customers", Column("persona_name", ()), "persona_name", found)
@@ -150,7 +151,7 @@ def _customers(draft: Draft, shop: Shop, side: Side, ask: Ask) -> None:
             draft.say("separator", shop.separator)
         _when(draft, shop, ask)
     for name, one in found.items():
-        why = _leak(shop, side.columns[name], one, ask) if one.kind != "useless" else None
+        why = _leak(shop, side.columns[name], one, ask) if one.kind in FEATURES else None
         if why is not None:
             found[name] = Content("useless", why)
     _features(draft, "customers", side, Counter(customer for customer, _ in shop.pairs), found)

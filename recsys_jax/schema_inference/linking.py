@@ -179,11 +179,18 @@ def _unlinked(sheets: Sequence[Sheet]) -> str:
     for one, other in permutations(sheets, 2):
         columns = [column for column in one.columns.values() if column.may_be_id]
         for own in other.ids[:1] if columns else ():
-            hints = (near(key, own.counts) for column in columns for key in islice(column.counts, _TRIED))
+            near_by = (_nearly(column, own) for column in columns if not says(column.name, "number"))
             names = ", ".join(column.name for column in columns[:6])
-            said.append(f"{names} of {one.path} with {own.name} of {other.path}{next(filter(None, hints), '')}")
+            said.append(f"{names} of {one.path} with {own.name} of {other.path}{next(filter(None, near_by), '')}")
     compared = "; ".join(said) or "nothing, as no table has a column with another id in each row"
     return f"no table has the ids of another one; compared: {compared}; allowed: purchases with the ids of the products"
+
+
+def _nearly(column: Column, own: Column) -> str:
+    """How the ids of another table are written otherwise in a column; "" where most of it are none of them."""
+    keys = [*islice(column.counts, _TRIED)]
+    hints = [hint for key in keys if (hint := near(key, own.counts))]
+    return hints[0] if len(hints) > len(keys) / 2 else ""
 
 
 def explained(values: Sequence[object], groups: Sequence[str | None]) -> float:

@@ -1,57 +1,132 @@
-"""The beginning of a persona catalogue: what reviewers state of themselves in their profiles."""
+"""The beginning of a persona catalogue: what reviewers state of themselves, in profiles or in columns of their own."""
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from itertools import zip_longest
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile, zip_longest
 from typing import Any
 
 from recsys_jax.data.files import toml_text
-from recsys_jax.data.values import as_key, as_list
+from recsys_jax.data.tables import free
+from recsys_jax.data.values import as_list
+from recsys_jax.schema_inference.columns import Column, says, words
 
-_NUMBER = re.compile(r"\d+(?:\.\d+)?(.*)")
-_AGES = {"", "대", "세", "살", "代", "歳", "s", " years"}
+TAKEN = (
+    "name",
+    "description",
+    "keywords",
+    "user_id",
+    "persona_id",
+    "persona_name",
+    "purchased_product_id",
+    "product_category",
+)
+"""What personas, and the columns of the customers that are made, are called."""
+_NUMBER = re.compile(r"(\d+(?:\.\d+)?)([^][{}]*)")
+_SIGNS = re.compile(r"[/|,·、・\s]+")  # at which a profile is read in parts
+# As personas/languages.toml has it: ages in profiles, and whose spaces do not count there.
+_AGES = {
+    "ko": re.compile(r"[1-9]\d\s*(대\s*[초중후]?반?(\s*이상)?|[세살])?"),
+    "ja": re.compile(r"[1-9]\d\s*(代|歳|才)?"),
+    "en": re.compile(r"[1-9]\d(['’]?s|\s*years?(\s+old)?|\s*[-–]\s*[1-9]\d)?", re.IGNORECASE),
+}
+_GLUED = "ko", "ja"
+_KNOWN = "gender", "skin_type"  # what words.toml knows the values of
 _SCRIPTS = {"ko": "[가-힣]", "ja": "[ぁ-ヿ]", "en": "[a-z]"}
+_MOST = 0.9  # of what is stated, from which on the rest are slips
 
 
-def stated(reviews: Sequence[object]) -> list[dict[str, Any]]:
-    """What the `profile_info` of nested reviews states, place by place: 40대/남성/복합성, 34 / commuting / 3 hours.
+@dataclass(frozen=True)
+class Stated:
+    """An attribute that reviewers state."""
 
-    As attributes of a persona catalogue: a name, a kind, and its values, or how its numbers are written.
-    """
-    profiles = [key for review in _each(reviews) if (key := as_key(review.get("profile_info"))) is not None]
-    sign = next((sign for sign in "/|," if any(sign in profile for profile in profiles)), "/")
-    places = zip_longest(*([part.strip() for part in profile.split(sign)] for profile in profiles))
-    found: list[dict[str, Any]] = []
-    for number, parts in enumerate(places, 1):
-        if 10 * sum(part is not None for part in parts) < len(profiles):
-            break
-        name, filled = f"stated_{number}", [part for part in parts if part]
-        units = Counter(match[1] for part in filled if (match := _NUMBER.fullmatch(part)))
-        values = [part for part, count in Counter(filled).most_common(50) if count > 1]
-        if 2 * units.total() > len(filled):
-            unit = units.most_common(1)[0][0]
-            age = unit in _AGES and all(one["name"] != "age" for one in found)
-            written = {"name": name, "kind": "numeric", "profile": [f"{{number}}{unit}"]}
-            found.append({"name": "age", "kind": "age"} if age else written)
+    table: dict[str, Any]
+    """Its [[attribute]] in a persona catalogue."""
+    column: Column
+    """What each reviewer states; a place in profiles has no name."""
+    before: str
+    """What a profile has in front of it: of two columns with yes and no, which one it is."""
+
+    @property
+    def numbers(self) -> Column:
+        """The numbers in it, as a feature reads them; of values none."""
+        found = [_NUMBER.match(key) for key in self.column.counts if "values" not in self.table]
+        return Column(self.table["name"], [match[1] for match in found if match])
+
+
+def nested(reviews: Sequence[object], key: str) -> list[object]:
+    """What each of the reviews in lists has under a key."""
+    return [one.get(key) for listed in reviews for one in (as_list(listed) or ()) if isinstance(one, dict)]
+
+
+def language(texts: Sequence[object]) -> str:
+    """The language of reviews, by their letters."""
+    said = " ".join(map(str, texts)).casefold()
+    return max(_SCRIPTS, key=lambda name: len(re.findall(_SCRIPTS[name], said)))
+
+
+def places(profiles: Sequence[object]) -> list[Column]:
+    """What stands at each place of profiles such as 40대/남성/복합성, in columns without a name."""
+    said = Column("", profiles).keys
+    sign = next((sign for sign in "/|," if any(sign in profile for profile in said if profile)), "/")
+    columns = zip_longest(*([] if profile is None else profile.split(sign) for profile in said))
+    often = len(said) - said.count(None)
+    return [Column("", parts) for parts in takewhile(lambda one: 10 * (len(one) - one.count(None)) >= often, columns)]
+
+
+def attributes(columns: Sequence[Column], spoken: str) -> list[Stated]:
+    """What reviewers state in columns; one without a name is called by its values, else by its place."""
+    found: list[Stated] = []
+    for number, column in enumerate(columns, 1):
+        aged = (says(column.name, "age") or not column.name) and column.share(_AGES[spoken].fullmatch) >= _MOST
+        aged = aged and all(one.table["kind"] != "age" for one in found)
+        name = re.sub(r"\W+", "_", column.name).strip("_") or ("age" if aged else _known(column))
+        taken = *TAKEN, *(one.table["name"] for one in found)
+        name = free(name if name.isidentifier() else f"stated_{number}", taken)
+        units = Counter(match[2] for key in column.counts.elements() if (match := _NUMBER.fullmatch(key)))
+        unit, often = next(iter(units.most_common(1)), ("", 0))
+        values = [key for key, count in column.counts.most_common(50) if count > 1]
+        before = f"{name}: " if column.name and not aged else ""
+        if aged:
+            table: dict[str, Any] = {"kind": "age"}
+        elif often >= _MOST * max(column.filled, 1) and (unit or column.guessed.kind == "numeric"):
+            table = {"kind": "numeric", "profile": [f"{before}{{number}}{unit}"]}
         elif values:
-            found.append({"name": name, "kind": "categorical", "values": values})
+            spelt = {word: key for key in reversed(values) if (word := _word(key, spoken))}
+            own = {key: [] if word == key.lower() else [word] for word, key in reversed(spelt.items())}
+            table = {"kind": "categorical", "values": own if any(own.values()) else [*own]}
+            table |= {"profile": [f"{before}{{}}"]} if before else {}
+        else:
+            continue
+        found.append(Stated({"name": name, **table}, column, before))
     return found
 
 
-def catalogue(reviews: Sequence[object], attributes: Sequence[Mapping[str, Any]]) -> str:
+def profiles(found: Sequence[Stated], rows: int) -> list[str | None]:
+    """What each reviewer states, as a `profile_info`."""
+    parts = [[key and one.before + " ".join(_SIGNS.split(key)) for key in one.column.keys] for one in found]
+    return [" / ".join(filter(None, (keys[row] for keys in parts))) or None for row in range(rows)]
+
+
+def catalogue(found: Sequence[Stated], spoken: str) -> str:
     """The text of a personas.toml that declares these attributes, and names no persona yet."""
-    texts = " ".join(str(review.get("content")) for review in _each(reviews)).casefold()
-    language = max(_SCRIPTS, key=lambda name: len(re.findall(_SCRIPTS[name], texts)))
     lines = [
-        "# Begun by recsys-jax init, of what profiles state; docs/personas.md explains every key. Give the attributes",
-        "# names, in dataset.toml too, and add [[persona]] tables: until then, clusters are called by their keywords.",
-        f"language = {toml_text(language)}",
+        "# Begun by recsys-jax init, of what reviewers state; docs/personas.md explains every key. Name attributes",
+        "# such as stated_2, in dataset.toml too, and clusters by [[persona]] tables.",
+        f"language = {toml_text(spoken)}",
     ]
-    for one in attributes:
-        lines += ["", "[[attribute]]", *(f"{key} = {toml_text(value)}" for key, value in one.items())]
+    for one in found:
+        lines += ["", "[[attribute]]", *(f"{key} = {toml_text(value)}" for key, value in one.table.items())]
     return "\n".join(lines) + "\n"
 
 
-def _each(reviews: Sequence[object]) -> list[dict[str, object]]:
-    return [one for nested in reviews for one in (as_list(nested) or ()) if isinstance(one, dict)]
+def _known(column: Column) -> str:
+    """What has such values, most of them; "" where words.toml does not know."""
+    values = {key.casefold() for key in column.counts}
+    return next((what for what in _KNOWN if 2 * len(values & {*words(what)}) > len(values)), "")
+
+
+def _word(value: str, spoken: str) -> str:
+    """A value as a profile has it when it is read: in one part, and without spaces where the language has none."""
+    return ("" if spoken in _GLUED else " ").join(_SIGNS.split(value.lower()))

@@ -17,6 +17,7 @@ from recsys_jax.data.readers import read_table
 from recsys_jax.errors import InputError
 from recsys_jax.personas.catalogue import read_catalogue
 from recsys_jax.schema_inference.arranging import arrange
+from recsys_jax.schema_inference.columns import says
 from recsys_jax.schema_inference.guesses import describe
 from recsys_jax.schema_inference.linking import Sheet, explained, roles
 
@@ -188,11 +189,12 @@ def test_customers_in_the_table_of_reviews(tmp_path):
 
 @pytest.mark.parametrize("ids", [True, False])
 def test_one_table_of_everything(tmp_path, ids):
-    """What follows from the product becomes a table of products; without ids, each row is a customer."""
+    """What follows from the product becomes a table of products; without ids and texts, each row is a customer."""
     rows = reviews()
     goods = {one["product_id"]: one for one in catalogue(rows)}
     rows = [{**goods[row["product_id"]], **row} for row in rows]
-    rows = [row if ids else {key: one for key, one in row.items() if key != "user_id"} for row in rows]
+    gone = () if ids else ("user_id", "review")
+    rows = [{key: one for key, one in row.items() if key not in gone} for row in rows]
     found = guess(write(tmp_path, reviews=rows), train=True)
     assert found["products"]["file"] == "reviews-products.csv"
     made = read_table(tmp_path / "reviews-products.csv")
@@ -279,6 +281,14 @@ def test_an_attribute_that_follows_from_the_product_is_left_out(tmp_path):
     found = guess(write(tmp_path, products=catalogue(rows), people=people))
     assert set(kinds(found, "customers")) == {"age"}
     assert "aisle: it follows from the product, bought" in (tmp_path / "dataset.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    "name", ["uid", "member_no", "고객번호", "cust_id", "Kundennr", "작성자", "userId", "author_id"]
+)
+def test_what_people_call_a_customers_id(name):
+    assert says(name, "customer")
+    assert not says("product_uid", "customer")
 
 
 def test_how_much_follows():
@@ -413,6 +423,26 @@ def test_tables_without_common_ids(tmp_path, change, sentence):
     told(result, sentence)
     assert "what of" in result.stderr or ", what" in result.stderr
     assert not (folder / "dataset.toml").exists()
+
+
+def test_zeros_are_lost_where_most_ids_lack_them_alone(tmp_path):
+    """Not of ages and postcodes, a few of which happen to be what is left of an article's number."""
+    tables = {
+        "artikel": [{"ArtNr": f"{n:05}", "Warengruppe": f"w{n % 3}"} for n in range(60, 90)],
+        "kunden": [{"Kundennr": f"K{n}", "Alter": 18 + n, "PLZ": [74, 60311 + n][n > 3]} for n in range(60)],
+    }
+    result = run("init", write(tmp_path / "other", **tables))
+    told(result, "no table has the ids of another one")
+    assert "zeros at the front" not in result.stderr
+    tables["kunden"] = [{"Kunde": f"k{n % 60}", "Artikel": 60 + n % 30} for n in range(90)]
+    told(run("init", write(tmp_path / "same", **tables)), "zeros at the front seem lost")
+
+
+def test_a_group_of_wares_is_a_category(tmp_path):
+    tables = tea()
+    for one in tables["products"]:
+        one["Warengruppe"] = one.pop("kind")
+    assert guess(write(tmp_path, **tables))["products"]["category"] == "Warengruppe"
 
 
 def test_other_files(tmp_path):
@@ -563,11 +593,10 @@ def test_the_mall_as_by_hand(tmp_path):
     found -= {key for key in found if key.startswith("products.rating.")}  # that the shop's own rating is not wanted
     found -= {key for key in found if key.endswith(".label")}  # what people call a column
     assert {key for key in found if not key.startswith("customers.")} == set(why)
-    stated = {"age", "stated_2", "stated_3"}  # what they are called nobody says, and none states a concern
-    assert set(features(guessed, "customers")) == stated
+    assert set(features(guessed, "customers")) == {"age", "gender", "skin_type"}  # none states a concern
     known = {one.name: set(one.values) for one in read_catalogue(folder / "personas.toml").attributes}
-    assert known["stated_2"] == {"여성", "남성"}
-    assert known["stated_3"] == {"건성", "지성", "복합성", "민감성", "중성"}
+    assert known["gender"] == {"여성", "남성"}
+    assert known["skin_type"] == {"건성", "지성", "복합성", "민감성", "중성"}
 
 
 def test_the_headphones_as_by_hand(tmp_path):

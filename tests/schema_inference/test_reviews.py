@@ -1,0 +1,196 @@
+"""Shops that have a table of products and one of reviews: these lead to personas, with what reviewers state."""
+
+import csv
+import json
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command_line import done
+
+from recsys_jax import load_dataset
+from recsys_jax.cli import init
+from recsys_jax.data.dataset import read_schema
+from recsys_jax.personas.catalogue import read_catalogue
+from recsys_jax.personas.customers import read_reviews
+from recsys_jax.personas.profiles import parse_profile
+
+KOREAN = {
+    "columns": (
+        "상품코드",
+        "상품명",
+        "브랜드",
+        "가격",
+        "리뷰",
+        "연령대",
+        "성별",
+        "피부타입",
+        "키",
+        "안경",
+        "평점",
+        "작성일",
+    ),
+    "ages": ("20대", "30대 초반", "40대", "47세"),
+    "genders": ("여성", "남성"),
+    "skins": ("건성", "지성/복합성", "매우 민감성"),
+    "texts": {
+        "건성": ["촉촉해서 {} 겨울에 좋아요", "당김 없이 {} 보습돼요"],
+        "지성/복합성": ["유분 없이 {} 산뜻해요", "번들거림 {} 잡아줘요"],
+        "매우 민감성": ["자극 없이 {} 순해요", "트러블 {} 진정됐어요"],
+    },
+    "said": ("하루종일", "아침마다", "확실히", "금방", "오래", "매일", "정말", "생각보다"),
+    "yes": ("예", "아니오"),
+}
+ENGLISH = {
+    "columns": (
+        *("product_id", "title", "brand", "price", "review", "age", "gender", "skin type", "height", "glasses"),
+        *("rating", "date"),
+    ),
+    "ages": ("20s", "30s", "40s", "47"),
+    "genders": ("female", "male"),
+    "skins": ("dry", "oily, combination", "sensitive"),
+    "texts": {
+        "dry": ["It kept me moist {} in winter", "No tightness {}, it hydrates"],
+        "oily, combination": ["No grease {}, it is light", "It stops shine {} for me"],
+        "sensitive": ["No irritation {}, so mild", "It calmed my redness {}"],
+    },
+    "said": ("all day", "each morning", "for sure", "at once", "for long", "daily", "really", "so well"),
+    "yes": ("yes", "no"),
+}  # fmt: skip
+
+
+def shop(folder: Path, words: dict, *, author: str = "") -> Path:
+    """24 products and 288 reviews; three in four buy what is for their skin."""
+    rng = np.random.default_rng(0)
+    product, name, brand, price, text, age, gender, skin, height, glasses, rating, date = words["columns"]
+    goods = [{product: n, name: f"{n}-A", brand: f"b{n % 3}", price: 10 + n % 7} for n in range(1, 25)]
+    rows = []
+    for n in range(288):
+        who = int(rng.integers(80)) if author else n
+        own = who % 3
+        kind = words["skins"][own]
+        bought = 1 + (own if n % 4 else int(rng.integers(3))) + 3 * int(rng.integers(8))
+        said = words["texts"][kind][n % 2].format(" ".join(rng.choice(words["said"], 2, replace=False)))
+        row = {"no": 1000 + n, product: bought, text: f"{said} {n % 97}", gender: words["genders"][who % 2], skin: kind}
+        row |= {age: "" if n % 9 == 4 else words["ages"][who % 4], height: int(rng.integers(150, 195))}
+        row |= {one: words["yes"][int(rng.integers(2))] for one in (glasses, f"{glasses}2")}
+        rows.append(
+            row | {rating: 1 + n % 5, date: f"2024-{1 + n % 12:02}-11"} | ({author: f"w{who}"} if author else {})
+        )
+    return write(folder, products=goods, reviews=rows)
+
+
+def write(folder: Path, **tables: list[dict]) -> Path:
+    """Each table as CSV."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, rows in tables.items():
+        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    return folder
+
+
+def toml(folder: Path) -> dict:
+    return tomllib.loads((folder / "dataset.toml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("words", [KOREAN, ENGLISH], ids=["ko", "en"])
+def test_products_and_reviews_lead_to_recommendations(tmp_path, words):
+    """By what each command prints; what the columns state is what the customers that are made have."""
+    folder = shop(tmp_path / "shop", words)
+    quick = {
+        "personas": ["--encoder", "lsa", "--k", 3],
+        "train": ["wide", "--own-l2", 10, "--attribute-l2", 10, "--factor-l2", "inf"],
+        "evaluate": ["--folds", 2],
+    }
+    names, command = [], ["init", folder]
+    while command:
+        result = done(*command, *quick.get(command[0], []), cwd=tmp_path)
+        names.append(command[0])
+        command = result.next() if "Next: " in result.stdout else []
+    assert names == ["init", "personas", "train", "evaluate", "recommend"]
+    assert "not used" not in result.stdout
+
+    *_, age, gender, skin, height, glasses, _, _ = words["columns"]
+    columns = [gender, skin.replace(" ", "_"), age, height, glasses, f"{glasses}2"]
+    kinds = {one["name"]: one["kind"] for one in toml(folder)["customers"]["features"]}
+    assert list(kinds) == columns
+    assert [kinds[one] for one in columns] == [
+        kind for kind in ("categorical", "numeric", "categorical") for _ in range(2)
+    ]
+    limits = next(one for one in toml(folder)["customers"]["features"] if one["name"] == age)
+    assert (limits["min"], limits["max"]) == (1, 120)
+
+    customers = json.loads((tmp_path / "runs" / "shop" / "customers.json").read_text("utf-8"))
+    with (folder / "reviews.csv").open(encoding="utf-8") as stream:
+        rows = [*csv.DictReader(stream)]
+    rows.sort(key=lambda row: int(row[words["columns"][0]]))
+    read = dict(zip(words["ages"], (25, 32, 45, 47) if words is KOREAN else (25, 35, 45, 47), strict=True))
+    for one, row in zip(customers, rows, strict=True):
+        assert one[age] == read.get(row[age])
+        assert one[height] == int(row[height])
+        assert [one[name] for name in columns[:2]] == [row[gender], row[skin]]
+        assert [one[name] for name in columns[4:]] == [row[glasses], row[f"{glasses}2"]]
+    assert done("recommend", "runs/shop", f"{age}=31", f"{gender}={words['genders'][0]}", cwd=tmp_path).stdout
+
+
+def test_the_words_of_an_author_who_comes_again_are_asked_about(tmp_path, monkeypatch, capsys):
+    """Customers and their purchases is the guess, personas the other answer; dataset.toml says why."""
+    folder = shop(tmp_path / "shop", ENGLISH, author="author_id")
+    assert done("init", folder, "--yes").next() == ["train", str(folder)]
+    assert toml(folder)["customers"]["id"] == "author_id"
+    assert "skin_type" in {one["name"] for one in toml(folder)["customers"]["features"]}
+    why = "author_id comes again; at a terminal, init asks whether personas are to be made of review"
+    assert why in (folder / "dataset.toml").read_text("utf-8")
+    assert 60 < len(load_dataset(folder).customer_ids) <= 80
+
+    monkeypatch.setattr("builtins.input", lambda: "y" if "personas" in capsys.readouterr().out else "")
+    monkeypatch.setattr(init, "_asks", lambda options: True)
+    init.main(init.Options((folder,), force=True))
+    assert "file" not in toml(folder)["customers"]
+    assert "author_id comes again" in (folder / "dataset.toml").read_text("utf-8")
+    assert "author_id" not in (folder / "personas.toml").read_text("utf-8")
+
+
+def test_a_column_of_whole_profiles_is_read_by_its_places(tmp_path):
+    """As the malls export it: 40대/남성/복합성. What is plain is named by its values, what is not by its place."""
+    goods = [{"sku": f"P{n}", "name": f"A {n}", "brand": f"b{n % 2}"} for n in range(10)]
+    places = [("30대", "40대 초반", ""), ("남성", "여성"), ("복합성", "건성", "지성"), ("아침 운동", "저녁 산책")]
+    rows = [
+        {
+            "sku": f"P{n % 10}",
+            "후기": f"잘 쓰고 있어요 {n}, 좋아요",
+            "profile_info": "/".join(one[n // 10 % len(one)] for one in places),
+        }
+        for n in range(120)
+    ]
+    folder = tmp_path / "shop"
+    write(folder, products=goods, reviews=rows)
+    done("init", folder)
+    attributes = read_catalogue(folder / "personas.toml").attributes
+    assert [one.name for one in attributes] == ["age", "gender", "skin_type", "stated_4"]
+    read = read_reviews(folder, read_schema(folder))
+    assert len(read.texts) == 120  # of 15 characters; the column's name says that they are reviews
+    stated = [parse_profile(profile, attributes, "ko") for profile in read.profiles]
+    assert all(not unused and len(said) == 3 + ("age" in said) for said, unused in stated)
+    assert {said["stated_4"] for said, _ in stated} == set(places[3])
+
+
+def test_one_table_of_products_and_reviews_leads_to_personas(tmp_path):
+    """What follows from the product is the product's; made again, what was made is no table to look at."""
+    folder = shop(tmp_path / "shop", KOREAN)
+    with (
+        (folder / "products.csv").open(encoding="utf-8") as goods,
+        (folder / "reviews.csv").open(encoding="utf-8") as reviews,
+    ):
+        known = {row["상품코드"]: row for row in csv.DictReader(goods)}
+        rows = [{**known[row["상품코드"]], **row} for row in csv.DictReader(reviews)]
+    write(tmp_path / "one", everything=rows)
+    assert done("init", tmp_path / "one").next()[0] == "personas"
+    found = toml(tmp_path / "one")
+    assert found["products"]["file"] == "everything-products-with-reviews.json"
+    assert {one["name"] for one in found["products"]["features"]} == {"브랜드", "가격"}
+    assert "is not used" not in done("init", tmp_path / "one", "--force").stdout
+    assert toml(tmp_path / "one") == found
