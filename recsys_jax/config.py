@@ -15,6 +15,8 @@ from recsys_jax.errors import InputError, choices, require, require_seed, shown,
 
 Loss = Literal["triplet", "infonce", "softmax"]
 Negatives = Literal["random", "hard", "semi-hard"]
+Language = Literal["en", "ko"]
+"""What people are told in."""
 Tell = Callable[[str], None]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from recsys_jax import load_model
-from recsys_jax.config import describe
+from recsys_jax.config import Language, describe
 from recsys_jax.console import places
 from recsys_jax.console.options import Common, remember
 from recsys_jax.console.pictures.embedding import Colouring, Space
@@ -15,7 +15,6 @@ from recsys_jax.console.recommendations import example
 from recsys_jax.console.reports import draw, summary, write
 from recsys_jax.console.tables import say, say_notes, show
 from recsys_jax.console.terminal import console, note, progress, remark, share_processors
-from recsys_jax.data.files import Language
 from recsys_jax.errors import require, require_seed
 from recsys_jax.evaluation.baselines import baselines, popularities
 from recsys_jax.evaluation.engine import ALL, KS, MODEL, evaluate, in_sample

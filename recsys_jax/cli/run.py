@@ -18,7 +18,7 @@ from rich.text import Text
 from recsys_jax import Dataset, InputError, Recommender, fit, load_model
 from recsys_jax.cli import personas as cluster_personas
 from recsys_jax.cli import train
-from recsys_jax.config import FORMER_RECIPES, Config, parse_recipe, to_table, words
+from recsys_jax.config import FORMER_RECIPES, Config, Language, parse_recipe, to_table, words
 from recsys_jax.console.options import Common, remember
 from recsys_jax.console.pictures.embedding import Colouring, Space
 from recsys_jax.console.places import (
@@ -37,7 +37,7 @@ from recsys_jax.console.reports import draw, write
 from recsys_jax.console.tables import Grid, Page, plus_minus, say, show, write_page
 from recsys_jax.console.terminal import console, note, note_at_end, progress, renamed
 from recsys_jax.data.dataset import read_schema
-from recsys_jax.data.files import Language, absent, write_file
+from recsys_jax.data.files import absent, write_file
 from recsys_jax.data.values import split_keys
 from recsys_jax.evaluation.baselines import baselines, popularities
 from recsys_jax.evaluation.engine import CONTROL, KS, MODEL, evaluate, in_sample

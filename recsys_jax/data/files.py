@@ -15,17 +15,16 @@ from math import inf
 from pathlib import Path, PureWindowsPath
 from secrets import randbelow
 from stat import S_ISREG
-from typing import IO, Any, Literal, TypeVar, get_args
+from typing import IO, Any, TypeVar, get_args
 
 import numpy as np
 
 from recsys_jax import stopping
+from recsys_jax.config import Language
 from recsys_jax.data.values import as_key, as_number, composed, parse_number, plain
 from recsys_jax.errors import InputError, choices, nearest, require, shown
 
 T = TypeVar("T")
-Language = Literal["en", "ko"]
-"""What people are told in."""
 
 
 def cache_folder() -> Path:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
-from recsys_jax.config import Config, parse_recipe
-from recsys_jax.data.files import Language, Section, read_toml, require_inside
+from recsys_jax.config import Config, Language, parse_recipe
+from recsys_jax.data.files import Section, read_toml, require_inside
 from recsys_jax.data.tables import Table, converted
 from recsys_jax.data.values import (
     NEVER,

@@ -2,8 +2,7 @@
 
 from collections.abc import Collection, Mapping
 
-from recsys_jax.config import RECIPES
-from recsys_jax.data.files import Language
+from recsys_jax.config import RECIPES, Language
 from recsys_jax.data.schema import label_of
 from recsys_jax.evaluation.bootstrap import Interval
 from recsys_jax.evaluation.engine import CONTROL, ENSEMBLE, MODEL

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
 
-from recsys_jax.data.files import Language
+from recsys_jax.config import Language
 from recsys_jax.evaluation.bootstrap import Interval
 
 _NUMBER = r"\d[\d,:. -]*\d|\d"

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from recsys_jax.config import describe
+from recsys_jax.config import Language, describe
 from recsys_jax.console.pictures.embedding import Colouring, Space, categories
 from recsys_jax.console.pictures.plots import MOST
 from recsys_jax.data.dataset import Dataset, read_schema
-from recsys_jax.data.files import Language, read_file
+from recsys_jax.data.files import read_file
 from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import label_of
 from recsys_jax.data.tables import Table

@@ -5,7 +5,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from recsys_jax.data.files import Language
+from recsys_jax.config import Language
 
 
 @cache

@@ -15,12 +15,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from recsys_jax.config import Language
 from recsys_jax.console.pictures.embedding import Colouring, Space
 from recsys_jax.console.pictures.plots import FEW
 from recsys_jax.console.recommendations import example
 from recsys_jax.console.terminal import harmless
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.data.files import Language, write_file
+from recsys_jax.data.files import write_file
 from recsys_jax.data.schema import label_of
 from recsys_jax.evaluation.bootstrap import Interval
 from recsys_jax.evaluation.engine import MODEL

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from recsys_jax.config import Language
 from recsys_jax.data.features import FeatureSpace, FittedFeature
-from recsys_jax.data.files import Language
 from recsys_jax.data.schema import As, Categorical, MultiCategorical, Numeric, TowerInput, label_of
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError, require

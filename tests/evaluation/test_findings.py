@@ -11,7 +11,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from recsys_jax.data.files import Language
+from recsys_jax.config import Language
 from recsys_jax.evaluation.engine import CONTROL, MODEL, Answers, Evaluation
 from recsys_jax.evaluation.findings import better_recipe, findings, headline
 from recsys_jax.evaluation.queries import top_lists

@@ -17,7 +17,7 @@ from conftest import write_films, write_mall
 from pages import HOSTILE, hostile_mall, page_of
 
 from recsys_jax import load_dataset
-from recsys_jax.data.files import Language
+from recsys_jax.config import Language
 from recsys_jax.data.splits import SPLITS
 from recsys_jax.evaluation.engine import MODEL
 from recsys_jax.evaluation.findings import findings, headline

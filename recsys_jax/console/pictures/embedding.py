@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from recsys_jax.config import Language
 from recsys_jax.console.pictures.drawing import GREY, Letters, picture
 from recsys_jax.console.pictures.plots import segment_numbers
 from recsys_jax.data.dataset import Dataset
-from recsys_jax.data.files import Language
 from recsys_jax.data.schema import Categorical, Feature, Numeric, Schema, label_of
 from recsys_jax.data.splits import combinations
 from recsys_jax.data.tables import Table
