@@ -18,7 +18,6 @@ from recsys_jax.console.terminal import console, progress, remark
 from recsys_jax.data.dataset import load_dataset, read_products, read_schema
 from recsys_jax.data.files import read_file, require_folder, write_file
 from recsys_jax.data.readers import ENDINGS, read_table
-from recsys_jax.data.tables import separated
 from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.schema_inference.arranging import MADE, arrange
@@ -68,9 +67,12 @@ def main(options: Options) -> str:
     used |= set() if shop.own else {shop.purchases.file}
     made_of = [side.saw for side in (shop.products, shop.customers) if side is not None]
     for sheet in sheets.values():
-        if sheet.file in used and not (folder / sheet.file).exists():
-            contents[sheet.file] = read_file(sheet.path)
-        elif not (sheet.file in used or sheet is shop.purchases or any(sheet.file in saw for saw in made_of)):
+        if sheet.file in used:
+            contents |= {} if (folder / sheet.file).exists() else {sheet.file: read_file(sheet.path)}
+        elif sheet is shop.purchases or any(sheet.file in saw for saw in made_of):
+            for note in sheet.table.validation.notes:  # nobody reads it again
+                remark(note)
+        else:
             console.print(f"{sheet.path} is not used: it shares no ids with the others")
     for name in (*shop.made, *draft.files):
         _require_new(folder / name, options.force)
@@ -95,6 +97,8 @@ def _paths(named: Sequence[Path]) -> list[Path]:
             tables = sorted(one for one in path.iterdir() if one.suffix.lower() in ENDINGS)
             made = {f"{one.stem}{what}" for one in tables for what in MADE}
             inside = [one for one in tables if one.stem not in made]
+            # Where it has nothing but Excel sheets, the first is refused with what to do.
+            inside = inside or sorted(one for one in path.iterdir() if one.suffix.lower().startswith(".xls"))
         require(bool(inside), str(path), "a folder without tables", f"one with files that end in {choices(ENDINGS)}")
         found.update((one.resolve(), one) for one in inside)
     require(bool(found), "tables", "none", "one or more, such as products.csv customers.csv purchases.csv")
@@ -104,9 +108,6 @@ def _paths(named: Sequence[Path]) -> list[Path]:
 def _sheet(path: Path, folder: Path) -> Sheet:
     """A table, and its name in the dataset's folder, into which one that lies elsewhere is copied."""
     table = read_table(path)
-    advice = separated(table.columns)
-    if advice:
-        raise InputError(f"{path}: found one column{advice}")
     inside = path.resolve().is_relative_to(folder.resolve())
     file = path.resolve().relative_to(folder.resolve()).as_posix() if inside else path.name
     if not inside and (folder / file).exists() and (folder / file).read_bytes() != path.read_bytes():

@@ -1,19 +1,19 @@
-"""Files to tables: JSON, JSON Lines, CSV and Parquet."""
+"""Files to tables: JSON, JSON Lines, CSV as spreadsheets and programs write it, and Parquet."""
 
 import csv
 import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from recsys_jax.data.files import absent, open_file, read_file
-from recsys_jax.data.tables import Table, different, separated
-from recsys_jax.data.values import composed
+from recsys_jax.data.tables import Table, different
+from recsys_jax.data.values import composed, plain
 from recsys_jax.errors import InputError, shown
 
 
@@ -24,8 +24,7 @@ def read_table(path: Path) -> Table:
     `InputError` where the file is absent, malformed or of another format.
     """
     ending = path.suffix.lower()
-    if ending not in _READERS:
-        raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: {', '.join(_READERS)}")
+    require_ending(path)
     try:
         with open_file(path) as file:
             head = file.read(64)
@@ -40,34 +39,56 @@ def read_table(path: Path) -> Table:
     return read(path)
 
 
+def require_ending(path: Path) -> None:
+    """Raises `InputError` for a file that is no table by its name; of an Excel sheet it says how it becomes one."""
+    ending = path.suffix.lower()
+    if ending not in _READERS:
+        excel = f"; {_EXCEL}" if ending.startswith(".xls") else ""
+        raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: {', '.join(_READERS)}{excel}")
+
+
+_EXCEL = 'save it in Excel by "Save as", "CSV UTF-8"'
 # By the first bytes of a file: the ending that its name should have, and what it is.
 _SIGNS = {
     b"PAR1": (".parquet", "a Parquet file: let its name end in .parquet"),
     b"\x1f\x8b": (".gz", "a file compressed by gzip: unpack it first"),
-    b"PK\x03\x04": (".zip", "a ZIP archive or an Excel sheet: unpack it, or save the sheet as CSV (UTF-8)"),
-    b"\xd0\xcf\x11\xe0": (".xls", "an Excel sheet: save it as CSV (UTF-8)"),
+    b"PK\x03\x04": (".zip", "a ZIP archive or an Excel sheet: unpack it, or " + _EXCEL),
+    b"\xd0\xcf\x11\xe0": (".xls", "an Excel sheet: " + _EXCEL),
     b"[{": (".json", "JSON: let its name end in .json"),
 }
 
 
-def _text(path: Path) -> str:
+_MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+_REMARKS: Mapping[str, tuple[str, ...]] = {"cp949": ("read as CP949 (Korean Windows), as it is not UTF-8",)}
+
+
+def _text(path: Path) -> tuple[str, str]:
+    """The text in a file, and its encoding: by its byte order mark, else UTF-8, else CP949 where that is Korean."""
     content = read_file(path)
+    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        advice = "save the file as UTF-8"
-        if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-            advice = "it looks like UTF-16: save it as UTF-8"
-        with suppress(UnicodeDecodeError):
-            content.decode("cp949")
-            # A syllable is two high bytes in CP949; an accented letter of Latin-1 is a single one before a letter.
-            syllables = len(re.findall(rb"[\xb0-\xc8][\xa1-\xfe]", content))
-            if 4 * syllables > len(content.translate(None, bytes(range(128)))):
-                advice = "it looks like CP949 (Korean Windows): save it as UTF-8"
-        raise InputError(f"{path}: byte {error.start} is not UTF-8; {advice}") from None
+        text = _korean(content) if encoding == "utf-8" else ""
+        if not text:
+            named = encoding.removesuffix("-sig").upper()
+            raise InputError(f"{path}: byte {error.start} is not {named}; save the file as UTF-8") from None
+        encoding = "cp949"
     if "\0" in text[:4]:
-        raise InputError(f"{path}: found a NUL at its start; it looks like UTF-16: save it as UTF-8")
-    return text
+        raise InputError(f"{path}: found a NUL at its start; it looks like UTF-16 without its mark: save it as UTF-8")
+    return text, encoding
+
+
+def _korean(content: bytes) -> str:
+    """The text in bytes that are Korean in CP949, else ""."""
+    with suppress(UnicodeDecodeError):
+        text = content.decode("cp949")
+        counts = {sign: count for sign, count in Counter(text).items() if not sign.isascii()}
+        # Other encodings make it hanja, rare syllables and signs; EUC-KR writes the common syllables in two bytes.
+        common = [sign for sign in counts if "가" <= sign <= "힣" and len(sign.encode("euc_kr")) == 2]
+        if 10 * sum(map(counts.__getitem__, common)) >= 9 * sum(counts.values()):
+            return text
+    return ""
 
 
 class RepeatedKey(dict[str, Any]):
@@ -98,7 +119,7 @@ def _parsed(text: str, where: str) -> Any:
 
 
 def _read_json(path: Path) -> Table:
-    text = _text(path)
+    text, encoding = _text(path)
     if path.suffix.lower() == ".json" and not _LINES.match(text):
         rows = _parsed(text, str(path))
     else:  # not splitlines(): it also splits at characters that may stand in a JSON text
@@ -113,12 +134,35 @@ def _read_json(path: Path) -> Table:
         elif not isinstance(found, dict):
             problems[row] = f": found {shown(found)}; allowed: an object with the columns as keys"
     table = Table.of([{} if row in problems else found for row, found in enumerate(rows)], str(path))
-    return replace(table, problems=problems).usable()
+    return replace(table, problems=problems, encoding=encoding, remarks=_REMARKS.get(encoding, ())).usable()
+
+
+_QUOTED = r'(?<![^,;\t|])"[^"]*+(?:""[^"]*+)*+"'
+_HEADER = re.compile(rf'(?:{_QUOTED}|[^"\r\n]++|")*+')
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:,[0-9]+)?")
+
+
+def _separator(text: str) -> str:
+    """What separates values, by what is unquoted in the header: a comma, else the one of ; tab | that it has.
+
+    >>> [_separator(text) for text in ("id;name\\n1;a,b", '"a;b"\\tc', "a;b,c", "a;b|c", "id")]
+    [';', '\\t', ',', ',', ',']
+    """
+    header = re.sub(_QUOTED, "", _HEADER.match(text)[0])  # type: ignore[index]
+    found = [sign for sign in ";\t|" if sign in header]
+    return found[0] if len(found) == 1 and "," not in header else ","
+
+
+def _has_decimal_commas(column: Iterable[str | None]) -> bool:
+    """Whether all values are numbers, some with a decimal comma: 45,38, as 1,299 alone may be more than a thousand."""
+    filled = [cell for cell in column if cell]
+    return any(len(cell.partition(",")[2]) not in (0, 3) for cell in filled) and all(map(_DECIMAL.fullmatch, filled))
 
 
 def _read_csv(path: Path) -> Table:
-    text = _text(path)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    text, encoding = _text(path)
+    separator = "\t" if path.suffix.lower() == ".tsv" else _separator(text)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     before = csv.field_size_limit(2**31 - 1)  # long reviews are allowed; the limit is that of the whole program
     try:
         header = [composed(name) for name in next(reader, [])]
@@ -131,13 +175,16 @@ def _read_csv(path: Path) -> Table:
         csv.field_size_limit(before)
     different(header, str(path))
     wrong = [(row, len(values)) for row, values in enumerate(rows) if len(values) != len(header)]
-    if wrong and (advice := separated(dict.fromkeys(header))):  # where a number has a comma, its rows look longer
-        raise InputError(f"{path}: found one column{advice}")
     problems = {row: f": found {count} values; the header has {len(header)}" for row, count in wrong}
     for row in problems:
         rows[row] = [""] * len(header)
     columns = {name: [row[i] or None for row in rows] for i, name in enumerate(header)}
-    return Table(str(path), columns, problems=problems).usable()
+    remarks = _REMARKS.get(encoding, ())
+    # Where commas separate nothing, they may be those of numbers, as of Excel in German or French.
+    if decimal := [name for name, column in columns.items() if separator == ";" and _has_decimal_commas(column)]:
+        remarks += (f"read with decimal commas: {', '.join(map(plain, decimal))}",)
+        columns |= {name: [cell and cell.replace(",", ".") for cell in columns[name]] for name in decimal}
+    return Table(str(path), columns, problems=problems, encoding=encoding, remarks=remarks).usable()
 
 
 def _read_parquet(path: Path) -> Table:
@@ -170,6 +217,7 @@ _READERS: Mapping[str, tuple[Callable[[Path], Table], str]] = {
     ".jsonl": (_read_json, "JSON Lines, an object on each line"),
     ".ndjson": (_read_json, "JSON Lines, an object on each line"),
     ".csv": (_read_csv, "CSV, with the columns' names in the first line"),
+    ".tsv": (_read_csv, "values separated by tabs, with the columns' names in the first line"),
     ".parquet": (_read_parquet, "Parquet"),
 }
 ENDINGS = tuple(_READERS)

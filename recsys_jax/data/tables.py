@@ -55,6 +55,8 @@ class Validation:
     set_aside: tuple[SetAside, ...]
     rows: str = "rows"
     """What the rows are: rows, or reviews."""
+    remarks: tuple[str, ...] = ()
+    """How the file was read, where that is not plain."""
 
     @property
     def read(self) -> int:
@@ -63,12 +65,13 @@ class Validation:
 
     @property
     def notes(self) -> list[str]:
-        """A line on how many rows were set aside, with the first reason; none where all are used."""
+        """The remarks, and a line on how many rows were set aside, with the first reason; none where all are used."""
+        remarks = [f"{self.source}: {remark}" for remark in self.remarks]
         if not self.set_aside:
-            return []
+            return remarks
         counts = f"{len(self.set_aside):,} of {self.read:,} {self.rows} set aside"
         first = str(self.set_aside[0]).removeprefix(f"{self.source}, ")
-        return [f"{self.source}: {counts} and not used; the first, {first}"]
+        return [*remarks, f"{self.source}: {counts} and not used; the first, {first}"]
 
     def refuse_many(self) -> None:
         """Raises `InputError` with the first reason where more than one row in ten is set aside.
@@ -100,6 +103,10 @@ class Table:
     """The first reason against each bad row of a table that is `collecting`."""
     nothing: frozenset[str] = frozenset()
     """What says in a cell, beside an empty one, that nothing is known."""
+    encoding: str = "utf-8"
+    """That of its file."""
+    remarks: tuple[str, ...] = ()
+    """How its file was read, where that is not plain."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), range(self.rows)))
@@ -163,9 +170,7 @@ class Table:
         """The column `name`. Raises `InputError` where the table has none."""
         if name not in self.columns:
             found, near = ", ".join(map(plain, self.columns)) or "no columns", did_you_mean(name, self.columns)
-            raise InputError(
-                f"{self.source}: the column {name!r} is missing; found: {found}{separated(self.columns)}{near}"
-            )
+            raise InputError(f"{self.source}: the column {name!r} is missing; found: {found}{near}")
         return self.columns[name]
 
     def read(self, name: str, convert: Callable[[Any], T | None], allowed: str) -> list[T | None]:
@@ -259,7 +264,7 @@ class Table:
     @property
     def validation(self) -> Validation:
         """The counts of its rows and of those set aside."""
-        return Validation(self.source, len(self), self.set_aside)
+        return Validation(self.source, len(self), self.set_aside, remarks=self.remarks)
 
     def where(self, row: int) -> str:
         """The words for a row in errors: its file or argument, and its number unless it is a single request."""
@@ -389,10 +394,3 @@ def different(names: Sequence[str], source: str) -> None:
     """Raises `InputError` where two columns have the same name: one of them would be lost."""
     if len(set(names)) != len(names):
         raise InputError(f"{source}: two columns have the same name: {', '.join(map(plain, names))}")
-
-
-def separated(names: Mapping[str, object]) -> str:
-    """Advice for a header read as one name because its separator is not a comma; else ""."""
-    used = {"semicolons": ";", "tabs": "\t", "bars": "|"}
-    found = next((word for word, sign in used.items() if len(names) == 1 and sign in next(iter(names))), None)
-    return f"; the file is separated by {found}: save it with commas" if found else ""

@@ -1,4 +1,4 @@
-"""The batch job: every customer of a Parquet file, streamed through a model, interrupted at any moment.
+"""The batch job: every customer of a file, streamed through a model, interrupted at any moment.
 
 Memory stays small whatever the files hold, and what is finished is on the disk: the next process goes on there.
 """
@@ -18,6 +18,7 @@ from jaxtyping import Int
 from recsys_jax import stopping
 from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.files import absent, replace_file, sheet_text, sync_folder
+from recsys_jax.data.readers import require_ending
 from recsys_jax.data.tables import Table, free
 from recsys_jax.data.values import nearest_id
 from recsys_jax.errors import InputError, choices, shown
@@ -124,6 +125,8 @@ def score_file(
         tell(said)
     request = {"top_n": top_n, "categories": categories or None, "available": stock, **rules}
     source.check(request)
+    for note in source.notes:
+        tell(note)
     if source.absent:
         tell(f"{customers}: found no column {choices(source.absent)}: taken as not stated by anybody")
     if not allow_unmatched:
@@ -177,9 +180,9 @@ def _check_history(rec: Recommender) -> None:
 
 def _check_places(customers: Path, out: Path) -> None:
     """Raises `InputError` where a file is absent, of another kind, or would be written over the input."""
-    for path in (customers, out):
-        if path.suffix.lower() not in (".parquet", ".csv"):
-            raise InputError(f"{path}: found the ending {path.suffix!r}; allowed: .parquet, .csv")
+    require_ending(customers)
+    if out.suffix.lower() not in (".parquet", ".csv"):
+        raise InputError(f"{out}: found the ending {out.suffix!r}; allowed: .parquet, .csv")
     if not customers.is_file():
         raise InputError(absent(customers))
     for path in (out, rejected_file(out)):
@@ -251,7 +254,7 @@ def _write(source: Source, parts: Parts, out: Path, counts: Counts) -> None:
         with ExitStack() as stack:
             pairs = zip(streams, _schemas(source), strict=True)
             if out.suffix.lower() == ".csv":
-                writers = [_sheet(*pair) for pair in pairs]
+                writers = [_sheet(*pair, marked=source.of_spreadsheet) for pair in pairs]
             else:
                 writers = [stack.enter_context(parquet.ParquetWriter(*pair)).write_table for pair in pairs]
             for path in parts.files:
@@ -273,9 +276,9 @@ def _write(source: Source, parts: Parts, out: Path, counts: Counts) -> None:
     sync_folder(out.parent)
 
 
-def _sheet(stream: IO[bytes], schema: Any) -> Callable[[Any], None]:
+def _sheet(stream: IO[bytes], schema: Any, *, marked: bool) -> Callable[[Any], None]:
     """Writes Arrow tables as CSV for people: the header at once, the rows of each table when it is called."""
-    stream.write(sheet_text([schema.names]).encode())
+    stream.write(sheet_text([schema.names]).encode("utf-8-sig" if marked else "utf-8"))
 
     def write(table: Any) -> None:
         rows = zip(*map(values, table.columns), strict=True)

@@ -1,7 +1,7 @@
-"""The file with the customers to be scored: Parquet, read front to back in small portions, or CSV, read whole."""
+"""The file with the customers to be scored: Parquet, read front to back in small portions, or another, read whole."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +35,15 @@ class Source:
         if arrow is None:
             raise InputError(f"{path}: scoring needs pyarrow: pip install 'recsys_jax[parquet]'")
         self.path, self.rec = path, rec
-        self._texts = _texts(path) if path.suffix.lower() == ".csv" else None
-        if self._texts is not None:
-            self.schema, self.total = self._texts.schema, self._texts.num_rows
+        self._table = None if path.suffix.lower() == ".parquet" else _whole(path)
+        if self._table is not None:
+            self._arrow = arrow.table([*map(_column, self._table.columns.values())], [*map(_text, self._table.columns)])
+            self.schema, self.names, self.total = self._arrow.schema, [*self._table.columns], len(self._table)
         else:
             with self._damage_told():
                 self._file = parquet.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)
                 self.schema = self._file.schema_arrow
-            self.total = int(self._file.metadata.num_rows)
-        self.names = [composed(name) for name in self.schema.names]
+            self.names, self.total = [*map(composed, self.schema.names)], int(self._file.metadata.num_rows)
         different(self.names, str(path))
         part = rec.model.schema.customers
         self.id = part.id if part.id in self.names else None
@@ -60,6 +60,16 @@ class Source:
         for name in self.attributes:
             if name not in self.rec.model.customers.optional:
                 nobody.column(name)
+
+    @property
+    def notes(self) -> list[str]:
+        """How the file was read, where that is not plain."""
+        return [] if self._table is None else self._table.validation.notes
+
+    @property
+    def of_spreadsheet(self) -> bool:
+        """Whether it is a text as only spreadsheets write it, which know UTF-8 by its byte order mark alone."""
+        return self._table is not None and self._table.encoding != "utf-8"
 
     @property
     def absent(self) -> list[str]:
@@ -81,8 +91,8 @@ class Source:
 
     def portions(self, size: int) -> Iterator[Any]:
         """Arrow tables of `size` rows, the last one shorter."""
-        if self._texts is not None:
-            batches = iter(self._texts.to_batches(size))
+        if self._table is not None:
+            batches = iter(self._arrow.to_batches(size))
         else:
             batches = self._file.iter_batches(size, use_threads=False)
         # Arrow also ends a batch where a dictionary changes, so that equal sizes have to be made here.
@@ -103,9 +113,13 @@ class Source:
     def read(self, portion: Any, first: int) -> Table:
         """The portion's values; `first` rows of the file precede it. Optional attributes that it lacks are empty."""
         needed = [name for name in self.names if name in {self.id, *self.attributes, *self.bought}] or self.names[:1]
-        columns = {name: values(portion.column(self.names.index(name))) for name in needed}
+        last = first + portion.num_rows
+        if self._table is not None:
+            columns = {name: self._table.columns[name][first:last] for name in needed}
+        else:
+            columns = {name: values(portion.column(self.names.index(name))) for name in needed}
         absent = {name: [None] * portion.num_rows for name in self.attributes if name not in columns}
-        numbers = range(first + 1, first + 1 + portion.num_rows)
+        numbers = range(first + 1, last + 1)
         return self.rec.model.schema.reads(Table(str(self.path), {**columns, **absent}, numbers))
 
     def purchases(self, table: Table) -> list[list[str]]:
@@ -120,20 +134,27 @@ class Source:
             raise InputError(f"{self.path}: not readable as Parquet: {error}") from None
 
 
-def _texts(path: Path) -> Any:
-    """The Arrow table of a CSV file, all of texts. Raises `InputError` for the first row that is none."""
+def _whole(path: Path) -> Table:
+    """The table in a file. Raises `InputError` for the first row that is none."""
     table = read_table(path)
     for row in table.set_aside[:1]:
-        raise InputError(f"{row}; allowed: rows like the header, as any other would be lost")
-    return arrow.table({name: arrow.array(column, arrow.string()) for name, column in table.columns.items()})
+        raise InputError(f"{row}; nothing is scored, as such a row would be lost")
+    return table
 
 
-def _column(of_products: list[Any]) -> Any:
-    """An Arrow column of values that JSON has, as texts where they are of several kinds."""
-    try:
-        return arrow.array(of_products)
-    except arrow.ArrowException:
-        return arrow.array([None if one is None else str(one) for one in of_products])
+def _column(column: Sequence[Any]) -> Any:
+    """An Arrow column of values that JSON has, as texts where they are of several kinds, or objects, or too large."""
+    texts = all(isinstance(one, str | None) for one in column)
+    with suppress(arrow.ArrowException, ValueError, OverflowError):
+        made = arrow.array(column, arrow.string() if texts else None)
+        if not arrow.types.is_nested(made.type.value_type if arrow.types.is_list(made.type) else made.type):
+            return made
+    return arrow.array([None if one is None else _text(str(one)) for one in column], arrow.string())
+
+
+def _text(text: str) -> str:
+    """A text that UTF-8 can encode: half a character, which JSON can escape, is written as its escape."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def values(column: Any) -> list[Any]:

@@ -78,7 +78,7 @@ def read_reviews(folder: Path, schema: Schema) -> Reviews:
                 profile = as_key(review.get("profile_info"))
                 said = None if profile in nothing else profile
                 reviews.append((composed(review["content"]), as_id(value) or "", said))
-    validation = Validation(table.source, len(reviews), tuple(set_aside), "reviews")
+    validation = Validation(table.source, len(reviews), tuple(set_aside), "reviews", table.remarks)
     if not validation.read:
         raise InputError(f"{table.source}: there are no reviews in its column {column!r}")
     validation.refuse_many()

@@ -164,7 +164,7 @@ NO_PRODUCTS = {
     "p.tsv": (b"product_id\treviews\n1\tgood\n", "p.tsv: found the ending '.tsv'; allowed: .json, "),
     "p.xlsx": (b"PK\x03\x04", "p.xlsx: found the ending '.xlsx'; allowed: .json, "),
     "excel.json": (b"PK\x03\x04", "excel.json: found a ZIP archive or an Excel sheet"),
-    "old.json": (b"\xd0\xcf\x11\xe0\xa1\xb1", "old.json: found an Excel sheet: save it as CSV"),
+    "old.json": (b"\xd0\xcf\x11\xe0\xa1\xb1", "old.json: found an Excel sheet: save it in Excel by"),
     "zipped.json": (b"\x1f\x8b\x08", "zipped.json: found a file compressed by gzip"),
     "table.json": (b"product_id,reviews\n1,good\n", "table.json: not valid JSON"),
     "cut.jsonl": (b'{"product_id": 1}\n{"product_id": 2', "cut.jsonl, line 2: not valid JSON"),

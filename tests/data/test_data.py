@@ -192,9 +192,9 @@ def test_windows_line_ends(tmp_path):
         ("t.csv", b'a,b\n1,"2\n', ["CSV"]),
         ("t.parquet", b"PAR1 and then nothing", ["Parquet"]),
         ("t.parquet", b"", ["Parquet"]),
-        ("t.txt", b"a\n1\n", ["'.txt'", ".json, .jsonl, .ndjson, .csv, .parquet"]),
-        ("t", b"a\n1\n", ["''", ".json, .jsonl, .ndjson, .csv, .parquet"]),
-        ("t.json.gz", b"a", ["'.gz'", ".json, .jsonl, .ndjson, .csv, .parquet"]),
+        ("t.txt", b"a\n1\n", ["'.txt'", ".json, .jsonl, .ndjson, .csv, .tsv, .parquet"]),
+        ("t", b"a\n1\n", ["''", ".json, .jsonl, .ndjson, .csv, .tsv, .parquet"]),
+        ("t.json.gz", b"a", ["'.gz'", ".json, .jsonl, .ndjson, .csv, .tsv, .parquet"]),
     ],
 )
 def test_a_bad_file_is_a_sentence(tmp_path, name, content, words):

@@ -1,6 +1,7 @@
 """The batch job: every customer of a Parquet file, streamed; what cannot be used, with its reason."""
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -478,7 +479,8 @@ def test_mistakes_are_one_sentence_and_status_2(mall_run, tmp_path):
     before = sorted(tmp_path.iterdir())
     cases = [
         (["in.csv", "o.parquet"], "in.csv: the column 'skin_type' is missing; found: age"),
-        (["in.json", "o.parquet"], "in.json: found the ending '.json'; allowed: .parquet, .csv"),
+        (["in.xlsx", "o.parquet"], "in.xlsx: found the ending '.xlsx'; allowed: .json, "),
+        (["in.xlsx", "o.parquet"], 'save it in Excel by "Save as", "CSV UTF-8"'),
         (["in.parquet", "o.xlsx"], "o.xlsx: found the ending '.xlsx'; allowed: .parquet, .csv"),
         (["absent.parquet", "o.parquet"], "absent.parquet: there is no such file"),
         (["damaged.parquet", "o.parquet"], "damaged.parquet: not readable as Parquet: "),
@@ -588,6 +590,51 @@ def test_csv_in_and_out_says_the_same_as_parquet(mall_run, tmp_path, monkeypatch
     assert (aside["user_id"], aside["reason"], aside["row"]) == ("007", rejected[0]["reason"], "8")
 
 
+@pytest.mark.parametrize("name", ["in.json", "in.jsonl", "in.ndjson"])
+def test_json_says_the_same_as_parquet_with_types_kept(mall_run, tmp_path, monkeypatch, name):
+    """All portions, with lists in cells, ids that are numbers, and rows that cannot be used."""
+    monkeypatch.setattr(batch, "CUSTOMERS", 8)
+    rows = [{**row, "user_id": 70 + number} for number, row in enumerate(people(40))]
+    rows[7] |= {"skin_type": "green"}
+    rows[9] |= {"age": "forty", "note": [1, "a"]}
+    rows[11] |= {"gender": {"f": 1}, "note": "half \ud800"}
+    usable = [row for number, row in enumerate(rows) if number not in (9, 11)]
+    expected, _ = job(mall_run, usable, tmp_path, top_n=3)
+    text = json.dumps(rows) if name == "in.json" else "\n".join(map(json.dumps, rows))
+    (tmp_path / name).write_text(text)
+    score.main(score.Options(tmp_path / name, tmp_path / "out.parquet", mall_run, top_n=3))
+    assert pq.read_table(tmp_path / "out.parquet").to_pylist() == expected
+    assert pq.read_schema(tmp_path / "out.parquet").field("user_id").type == pa.int64()
+    side = pq.read_table(tmp_path / "out.rejected.parquet").to_pylist()
+    assert [(one["user_id"], one["row"], one["reason"].split(",")[0].split(";")[0]) for one in side] == [
+        (77, 8, "skin_type: found 'green'"),
+        (79, 10, "age: found 'forty'"),
+        (81, 12, "gender: found {'f': 1}"),
+    ]
+    assert [(one["gender"], one["note"], one["purchased_products"]) for one in side[1:]] == [
+        (rows[9]["gender"], "[1, 'a']", rows[9]["purchased_products"]),
+        ("{'f': 1}", "half \\ud800", rows[11]["purchased_products"]),
+    ]
+
+
+def test_lists_of_several_values_in_json_are_scored(films_model, tmp_path):
+    save_model(films_model, tmp_path / "run")
+    rows = [{"viewer": "a", "favourite_genres": ["Drama", "Crime"]}, {"viewer": 7, "favourite_genres": "Drama|Crime"}]
+    (tmp_path / "in.json").write_text(json.dumps(rows))
+    score.main(score.Options(tmp_path / "in.json", tmp_path / "out.csv", tmp_path / "run", top_n=2))
+    one, other = ([row for row in sheet(tmp_path / "out.csv") if row["viewer"] == who] for who in ("a", "7"))
+    assert [{**row, "viewer": ""} for row in one] == [{**row, "viewer": ""} for row in other]
+    assert len(one) == 2
+
+
+@pytest.mark.parametrize("text", ["[]", "[{}]", '[{"other": 1}]', "[3]"])
+def test_json_without_customers(mall_run, tmp_path, text):
+    (tmp_path / "in.json").write_text(text)
+    with pytest.raises(InputError, match=r"in\.json"):
+        score.main(score.Options(tmp_path / "in.json", tmp_path / "out.csv", mall_run))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.json"]
+
+
 def test_a_side_file_as_csv_has_any_column(mall_run, tmp_path):
     """Lists, which Arrow does not write as CSV, and texts that a spreadsheet would run."""
     rows = [{**people(3)[2], "user_id": "=1+1", "skin_type": "=cmd|x", "purchased_products": ["p1", "p2"]}]
@@ -635,10 +682,11 @@ def test_a_row_of_csv_that_is_none_loses_nothing(mall_run, tmp_path):
     assert not (tmp_path / "out.csv").exists()
 
 
-def test_a_csv_job_goes_on_where_it_stopped(mall_run, tmp_path, monkeypatch):
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_csv_job_goes_on_where_it_stopped(mall_run, tmp_path, monkeypatch, encoding):
     monkeypatch.setattr(batch, "CUSTOMERS", 4)
     monkeypatch.setattr(batch, "SECONDS", 0.0)
-    with (tmp_path / "in.csv").open("w", newline="") as file:
+    with (tmp_path / "in.csv").open("w", newline="", encoding=encoding) as file:
         writer = csv.DictWriter(file, people(1)[0])
         writer.writeheader()
         writer.writerows(people(20))
@@ -658,3 +706,4 @@ def test_a_csv_job_goes_on_where_it_stopped(mall_run, tmp_path, monkeypatch):
     monkeypatch.setattr(batch, "rank", ranked)
     score.main(options)
     assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert (tmp_path / "out.csv").read_bytes().startswith("user_id".encode(encoding))

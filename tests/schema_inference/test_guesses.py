@@ -376,9 +376,21 @@ def test_guesses_on_purchases_are_told(tmp_path):
         assert f"  {key} = " in said
 
 
-def test_a_spreadsheet_of_semicolons_and_decimal_commas_says_so(tmp_path):
-    (tmp_path / "products.csv").write_text("id;price\n1;45,38\n2;9,90\n", "utf-8")
-    told(run("init", tmp_path / "products.csv"), "found one column; the file is separated by semicolons")
+def test_a_folder_of_excel_sheets_says_what_to_do(tmp_path):
+    (tmp_path / "Shop.XLSX").write_bytes(b"PK\x03\x04")
+    (tmp_path / "old.xls").write_bytes(b"\xd0\xcf\x11\xe0")
+    for words, name in ((tmp_path, "Shop.XLSX"), (tmp_path / "old.xls", "old.xls")):
+        told(run("init", words), f"{tmp_path / name}: found the ending '{Path(name).suffix}'; allowed: .json, ")
+        told(run("init", words), '.parquet; save it in Excel by "Save as", "CSV UTF-8"')
+
+
+def test_what_is_read_of_a_table_that_is_not_read_again_is_told(tmp_path):
+    """Purchases that products are made of, in CP949, with a row of another length."""
+    rows = ["나이,상품번호,분류", *(f"{20 + n % 40},p{n % 8},분류{n % 8 % 3}" for n in range(160)), "20"]
+    (tmp_path / "a.csv").write_bytes("\n".join(rows).encode("cp949"))
+    said = done("init", tmp_path, "--yes").stdout
+    assert said.count("a.csv: read as CP949 (Korean Windows), as it is not UTF-8") == 1
+    assert said.count("a.csv: 1 of 161 rows set aside") == 1
 
 
 def test_a_column_that_is_called_a_tier_is_the_segment(tmp_path):
@@ -446,8 +458,6 @@ def test_a_group_of_wares_is_a_category(tmp_path):
 
 
 def test_other_files(tmp_path):
-    (tmp_path / "a.csv").write_text("x;y\n1;2\n")
-    told(run("init", tmp_path / "a.csv"), "the file is separated by semicolons: save it with commas")
     (tmp_path / "b.csv").write_text("x,y\n")
     told(run("init", tmp_path / "b.csv"), "there are no rows in it")
     (tmp_path / "c.csv").write_text("")

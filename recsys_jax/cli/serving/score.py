@@ -18,10 +18,10 @@ from recsys_jax.serving.history import BOUGHT
 
 @dataclass(frozen=True)
 class Options(Common):
-    """Recommends products to every customer in a Parquet file, however many there are, or in a CSV file."""
+    """Recommends products to every customer in a table (CSV, JSON, Parquet); of Parquet, however many there are."""
 
     customers: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="CUSTOMERS")]]
-    """The Parquet or CSV file with the customers' attributes; what it says that they bought is not recommended."""
+    """The table with the customers' attributes; what it says that they bought is not recommended."""
     out: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="OUT")]]
     """The Parquet or CSV file to write, one row per customer and place. Rows that cannot be used go to another beside
     it, with the reason."""
