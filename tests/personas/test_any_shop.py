@@ -33,8 +33,12 @@ def walk(tmp_path_factory) -> tuple[Path, str]:
     """The folder where the manual was run, and what its commands said."""
     folder = tmp_path_factory.mktemp("walk")
     (folder / "shop").mkdir()
-    (folder / "products.csv").write_text("sku,name,kind,price\n001,A,over,10\n002,B,in,NA\n", "utf-8")
-    (folder / "reviews.csv").write_text('sku,text,about\n001,"Quiet, good",34 / commuting\n001,Fine,\n', "utf-8")
+    goods = [f"{n:03},A {n},{['over', 'in'][n % 2]},{'NA' if n == 2 else 10 + n}" for n in range(12)]
+    (folder / "products.csv").write_text("\n".join(["sku,name,kind,price", *goods]), "utf-8")
+    said = [
+        f'{n % 12:03},"Quiet, good, {n} times",{["34 / commuting", "51 / gym", ""][n // 12 % 3]}' for n in range(60)
+    ]
+    (folder / "reviews.csv").write_text("\n".join(["sku,text,about", *said]), "utf-8")
     return folder, run_page("docs/personas.md", folder, files_in="shop").said[-1]
 
 
@@ -72,14 +76,13 @@ def test_the_dataset_toml_of_the_manual_reads_them(walk, tmp_path):
 
 
 def test_reviews_in_a_table_of_their_own(walk):
-    """By the lines of the manual; ids keep their zeros, and what a text says in quotes stays one."""
-    folder, _ = walk
-    shop = folder / "shop"
-    toml = files("docs/personas.md")["dataset.toml"].replace('brand = "brand"\n', "")
-    (shop / "dataset.toml").write_text(toml, "utf-8")
+    """By the line of the manual; ids keep their zeros, and what a text says in quotes stays one."""
+    shop = walk[0] / "shop-of-reviews"
     found = read_reviews(shop, read_schema(shop))
-    assert (found.product_ids, found.texts) == (["001", "001"], ["Quiet, good", "Fine"])
-    assert [profile or None for profile in found.profiles] == ["34 / commuting", None]
+    assert (found.product_ids[5], found.texts[5]) == ("001", "Quiet, good, 1 times")
+    attributes = read_catalogue(shop / "personas.toml").attributes
+    said = [parse_profile(profile, attributes, "en") for profile in found.profiles]
+    assert said[5:7] == [({"age": 34, "stated_2": "commuting"}, []), ({"age": 51, "stated_2": "gym"}, [])]
 
 
 def test_the_report_says_of_how_many_customers_an_attribute_is_missing(walk):
