@@ -86,14 +86,19 @@ class Explainer:
 
         Dicts of `attribute`, `value`, `adds`, `share`, how many of the training purchases are by customers with it,
         None of numbers and where that is not known, and `range`, None but of numbers. These are tried at their
-        knots: neighbours that draw are one range, of which `value` draws most.
+        knots: neighbours that draw are one range, of which `value` draws most. In the deep path, each is told against
+        the mean over the attribute's values, by their shares.
         """
         relative = (catalogue.embeddings[row] - catalogue.traits.centre) / (2.0 * self.scale)
         found: list[dict[str, Any]] = []
         for fitted in self.model.customers:
             number, before = isinstance(fitted.feature, Numeric), None
-            for value, encoded, share in self._values(fitted):
-                adds = float(self.tower.of_value(fitted.feature.name, encoded) @ relative)
+            tried = self._values(fitted)
+            each = np.array([self.tower.of_value(fitted.feature.name, one) @ relative for _, one, _ in tried])
+            if self.tower.deep is not None:  # no sum, so all values may lie above the average customer
+                weights = self.average.shares[fitted.feature.name][: len(tried)]
+                each -= weights @ each / max(weights.sum(), ROUNDING)
+            for (value, _, share), adds in zip(tried, each.tolist(), strict=True):
                 one: dict[str, Any] = {"attribute": fitted.feature.column, "value": value, "adds": adds, "range": None}
                 one |= {"share": share if self.model.average else None}
                 if adds < SHOWN:

@@ -138,9 +138,10 @@ class Stock:
         """The values of customers' attributes that a product draws above average, those that it draws most first.
 
         Each is a dict of `attribute`, `value`, `adds` (in log-odds or, of a recipe without, in score, against the
-        average customer and the average product) and `share`, that of the training purchases by customers with the
-        value; None of numbers, and where the run is too old to know. A number comes once for each `range` in which it
-        draws, with the `value` that draws most. Raises `InputError` for an id that no product has.
+        average product and the average customer; in the deep recipe against the mean over the attribute's values) and
+        `share`, that of the training purchases by customers with the value; None of numbers, and where the run is too
+        old to know. A number comes once for each `range` in which it draws, with the `value` that draws most. Raises
+        `InputError` for an id that no product has.
         """
         catalogue = self._catalogue
         return self._explainer.drawn(catalogue, catalogue.row(product_id, "customers_like()"))

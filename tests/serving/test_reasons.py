@@ -291,6 +291,22 @@ def test_who_is_drawn(rec, tmp_path):
 
 
 @each_shop
+def test_no_product_draws_all_values_of_an_attribute_above_average(rec):
+    """Both women and men, for instance: by their shares, what the values of an attribute add has a mean of 0."""
+    for product in rec.product_ids:
+        found = rec.customers_like(product)
+        for fitted in rec.model.customers:
+            own = [one for one in found if one["attribute"] == fitted.feature.column]
+            if isinstance(fitted.feature, Numeric):
+                knots = rec._explainer.average.knots[fitted.feature.name]
+                assert [round(float(fitted.stated(float(end))), 1) for end in knots[[0, -1]]] not in [
+                    [round(end, 1) for end in one["range"]] for one in own
+                ]
+            else:
+                assert len(own) < len(fitted.values)
+
+
+@each_shop
 def test_a_run_that_does_not_know_its_customers_is_explained_too(rec):
     """Of a former format, or a checkpoint: against each value as often; the parts are the whole all the same."""
     rec = Recommender(replace(rec.model, average=None), rec.boosts)
@@ -335,8 +351,8 @@ def test_similar_products(rec):
 @pytest.mark.parametrize("rec", ["mall"], indirect=True)
 def test_what_is_no_product(rec):
     for call in (rec.similar, rec.customers_like, lambda one: rec.explain(one, **DRY)):
-        for unknown, words in (("p99", "p99"), (None, "nothing"), ("P1 ", "ids of products")):
-            with pytest.raises(InputError, match="allowed: ids of products, such as") as caught:
+        for unknown, words in (("p99", "p99"), (None, "nothing"), ("P1 ", "mean 'p1'?")):
+            with pytest.raises(InputError, match="allowed: ids of products") as caught:
                 call(unknown)
             assert words in str(caught.value)
     rec.remove_products(["p4"])
