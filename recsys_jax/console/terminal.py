@@ -171,7 +171,8 @@ def command(main: Callable[..., str | None], name: str, arguments: Sequence[str]
         console.on_broken_pipe()
         sys.exit(0)
     except (InputError, OSError, MemoryError) as error:  # a full disk, and what is too large, are told likewise
-        errors.print(f"error: {error}")
+        text = str(error).removeprefix(f"{name}(), ").removeprefix(f"{name}(): ")  # the call is named in Python alone
+        errors.print(f"error: {text}")
         sys.exit(2)
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("recsys_jax"):

@@ -72,8 +72,7 @@ class Wanted(NamedTuple):
             k = index(self.top_n)  # type: ignore[arg-type]
         except TypeError:
             k = 0
-        if k < 1 or isinstance(self.top_n, bool):
-            raise InputError(f"{source}, top_n: found {self.top_n!r}; allowed: a whole number from 1")
+        require(k >= 1 and not isinstance(self.top_n, bool), f"{source}, top_n", self.top_n, "a whole number from 1")
         return min(k, len(catalogue.ids))
 
     def _available(self, catalogue: Catalogue, source: str) -> Bool[np.ndarray, " p"] | None:

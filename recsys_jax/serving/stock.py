@@ -23,6 +23,8 @@ class Stock:
 
     def __init__(self, model: TrainedModel, boosts: Sequence[BoostRule] = ()) -> None:
         """Raises `InputError` where a product's vector or popularity is not finite."""
+        allowed = "a TrainedModel; Recommender.load(FOLDER) reads one"
+        require(isinstance(model, TrainedModel), "Recommender(), model", model, allowed)
         self.model = model
         self.boosts = tuple(boosts)
         self._changing = threading.Lock()

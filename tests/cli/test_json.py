@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from command_line import done, run
+from command_line import done, run, told
 from conftest import write_mall
 
 pytestmark = pytest.mark.wild
@@ -84,12 +84,35 @@ def test_what_takes_the_place_of_a_file_is_told(shop):
     assert "In place of what was there: runs/other/model.json" in done(*train, "--seed", 5, cwd=cwd).stdout
 
 
-def test_a_mistake_is_a_sentence_and_no_document(shop):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("evaluate", "absent"),
+        ("compare", "mall", "--folds", 99),
+        ("runs", "absent"),
+        ("init", "absent.csv"),
+        ("dataset", "movielens", "absent", "out"),
+        ("torch", "import", "absent.pth", "mall"),
+        ("recommend", "runs/mall", "age=300"),
+        ("train", "mall", "--epohcs", 3),
+    ],
+)
+def test_a_mistake_is_a_sentence_and_no_document(shop, words):
     cwd, _ = shop
-    result = run("evaluate", "absent", "--json", cwd=cwd)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith("error: ")
+    result = run(*words, "--json", cwd=cwd)
+    told(result, "error: ")
+    assert (result.stdout, "()" in result.stderr) == ("", False)
     assert done("runs", cwd=cwd).stdout  # and the next command prints again
+
+
+def test_lists_and_guesses(shop):
+    """The document of `runs` is its list; that of `init` names what it wrote."""
+    cwd, _ = shop
+    assert [one["run"] for one in document("runs", cwd=cwd)] == sorted(one["run"] for one in document("runs", cwd=cwd))
+    (cwd / "p.csv").write_text("product_id,brand\np1,x\np2,x\np3,y\n", "utf-8")
+    (cwd / "c.csv").write_text("user_id,gender\nu1,F\nu2,M\nu3,F\n", "utf-8")
+    (cwd / "b.csv").write_text("user_id,product_id\nu1,p1\nu2,p2\nu3,p3\n", "utf-8")
+    assert "guessed/dataset.toml" in document("init", "p.csv", "c.csv", "b.csv", "--out", "guessed", cwd=cwd)["written"]
 
 
 def test_the_file_of_a_run_repeats_it(shop):
