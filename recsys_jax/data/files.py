@@ -52,6 +52,7 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     `InputError` where the folder can't be written to or the disk is full; the old file is intact then.
     """
     require_folder(path.parent)
+    require(not path.is_dir(), str(path), "a folder", "a file, there or not yet")
     path.parent.mkdir(parents=True, exist_ok=True)
     # A number that nobody else draws: in two containers that share a folder, process ids are the same.
     temporary = path.with_name(f".{path.name}.{randbelow(10**18)}")
@@ -69,9 +70,8 @@ def replace_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         if error.errno not in (ENOSPC, EDQUOT, EFBIG):
             raise
         old = "; the file that was there before is intact" if path.exists() else ""
-        raise InputError(
-            f"{path}: found no room to write it ({error.strerror}); allowed: a disk with enough space{old}"
-        ) from None
+        found = f"found no room to write it ({error.strerror})"
+        raise InputError(f"{path}: {found}; allowed: a disk with enough space{old}") from None
     finally:
         temporary.unlink(missing_ok=True)
         stopping.unfinished.discard(temporary)

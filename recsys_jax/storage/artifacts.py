@@ -31,7 +31,7 @@ from recsys_jax.data.files import (
     write_file,
 )
 from recsys_jax.data.schema import Schema
-from recsys_jax.errors import InputError, shown
+from recsys_jax.errors import InputError, require, shown
 from recsys_jax.models.basis import Average
 from recsys_jax.models.popularity import LogPopularity
 from recsys_jax.models.trained import TrainedModel
@@ -87,6 +87,7 @@ def save_model(model: TrainedModel, folder: str | Path) -> tuple[Path, Path]:
     one step the new model replaces the old one. Only then do the old tensors go. Raises `InputError` for a model that
     `load_model` would refuse, for a `model.json` of others, and where the disk is full; what is there is intact then.
     """
+    require(isinstance(model, TrainedModel), "save_model(), model", model, "a TrainedModel, as fit gives it")
     folder = Path(folder)
     begins = beginning(folder)
     if (folder / MODEL).exists() and not begins:

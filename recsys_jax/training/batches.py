@@ -14,7 +14,7 @@ from recsys_jax.config import Config, DeepConfig
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import Features, FeatureSpace, with_product_id
 from recsys_jax.data.schema import Schema
-from recsys_jax.errors import InputError
+from recsys_jax.errors import InputError, require
 from recsys_jax.models.popularity import LogPopularity
 from recsys_jax.models.trained import product_rows
 
@@ -98,6 +98,10 @@ def prepare(dataset: Dataset, config: Config, train: Bool[np.ndarray, " n"] | No
 
     Raises `InputError` where there is nothing to learn from.
     """
+    require(
+        isinstance(dataset, Dataset), "fit(), dataset", dataset, "a Dataset, as load_dataset and Dataset.of give it"
+    )
+    require(isinstance(config, Config), "fit(), config", config, "WideConfig(...) or DeepConfig(...)")
     pairs = dataset.purchases if train is None else dataset.purchases[train]
     total = len(dataset.product_ids)
     if total < 2:

@@ -3,6 +3,7 @@
 import random
 import shutil
 import string
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -11,7 +12,7 @@ import pytest
 from command_line import run, told
 from conftest import write_mall
 
-from recsys_jax import DeepConfig, InputError, Recommender, WideConfig
+from recsys_jax import DeepConfig, InputError, Recommender, WideConfig, save_model
 from recsys_jax.config import parse_recipe
 from recsys_jax.data.dataset import load_dataset
 from recsys_jax.errors import LONGEST, MANY, did_you_mean, nearest
@@ -265,6 +266,41 @@ def test_of_an_argument_in_python(shop):
             ask()
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'product_id'"):
         rec.similar(top_n=2)
+
+
+@pytest.mark.parametrize(
+    ("ask", "sentence"),
+    [
+        (lambda shop: save_model("runs/x", "x"), r"save_model\(\), model: found 'runs/x'; allowed: a TrainedModel"),
+        (lambda shop: Recommender("runs/mall"), r"found 'runs/mall'; allowed: a TrainedModel; Recommender.load"),
+        (lambda shop: Recommender.load(shop / "runs/mall").similar("p1", -(10**5000)), "top_n: found int too large"),
+    ],
+)
+def test_what_python_is_given_in_the_wrong_place(shop, ask, sentence):
+    with pytest.raises(InputError, match=sentence):
+        ask(shop)
+
+
+def test_what_a_training_is_given_in_the_wrong_place(shop):
+    """In a process of its own, where nobody checks types."""
+    code = """
+from recsys_jax import InputError, WideConfig, fit, load_dataset
+mall = load_dataset("mall")
+for dataset, config in (("mall", WideConfig()), (WideConfig(), mall), (mall, "wide"), (mall, WideConfig)):
+    try:
+        fit(dataset, config)
+    except InputError as error:
+        print(error)
+"""
+    said = subprocess.run([sys.executable, "-c", code], cwd=shop, capture_output=True, text=True, check=True).stdout
+    starts = (
+        "dataset: found 'mall'; allowed: a Dataset",
+        "dataset: found WideConfig(",
+        "config: found 'wide'; allowed: WideConfig(...) or DeepConfig(...)",
+        "config: found <class",
+    )
+    for line, start in zip(said.splitlines(), starts, strict=True):
+        assert line.startswith(f"fit(), {start}")
 
 
 def test_of_a_purchase_of_an_unknown_product(mall):

@@ -93,6 +93,11 @@ def test_what_the_person_names_is_a_file(tmp_path, read, kind):
     refused(lambda: read(path), f"{path}: found no file but something else")
 
 
+def test_a_folder_in_the_place_of_a_file(tmp_path):
+    with pytest.raises(InputError, match="found 'a folder'; allowed: a file, there or not yet"):
+        write_file(tmp_path, "x")
+
+
 @pytest.mark.parametrize("rows", [5_000_000, 2**25])
 def test_a_parquet_file_of_more_values_than_it_has_bytes_for(tmp_path, rows):
     """A constant takes no room there, and eight bytes or more a row once it is read."""
