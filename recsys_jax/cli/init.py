@@ -63,13 +63,12 @@ def main(options: Options) -> str:
     shop = arrange(found, ask)
     draft = describe(shop, _name(folder), ask)
     contents: dict[str, bytes | str] = {**shop.made, **draft.files}
-    used = {side.sheet.file for side in (shop.products, shop.customers) if side is not None}
-    used |= set() if shop.own else {shop.purchases.file}
-    made_of = [side.saw for side in (shop.products, shop.customers) if side is not None]
+    sides = [side for side in (shop.products, shop.customers) if side is not None]
+    used = {side.sheet.file for side in sides} | (set() if shop.own else {shop.purchases.file})
     for sheet in sheets.values():
         if sheet.file in used:
             contents |= {} if (folder / sheet.file).exists() else {sheet.file: read_file(sheet.path)}
-        elif sheet is shop.purchases or any(sheet.file in saw for saw in made_of):
+        elif sheet is shop.purchases or any(sheet.file in side.saw for side in sides):
             for note in sheet.table.validation.notes:  # nobody reads it again
                 remark(note)
         else:
@@ -157,15 +156,12 @@ def _check(folder: Path, *, personas: bool) -> str:
     """Reads the dataset as training does, says what is set aside, and gives the command that goes on."""
     if personas:
         table, ids = read_products(folder, read_schema(folder))
-        console.print(f"{folder}: {len(ids):,} products, with reviews")
-        notes = table.validation.notes
+        said, notes = f"{len(ids):,} products, with reviews", table.validation.notes
     else:
-        dataset = load_dataset(folder)
-        console.print(
-            f"{dataset.schema.name}: {len(dataset.product_ids):,} products, {len(dataset.customer_ids):,} customers, "
-            f"{len(dataset.purchases):,} purchases"
-        )
-        notes = dataset.notes
+        made = load_dataset(folder)
+        counts = (made.product_ids, "products"), (made.customer_ids, "customers"), (made.purchases, "purchases")
+        said, notes = ", ".join(f"{len(rows):,} {name}" for rows, name in counts), made.notes
+    console.print(f"{folder}: {said}")
     for note in notes:
         remark(note)
     return following("personas" if personas else "train", folder)

@@ -22,6 +22,7 @@ Draw = str | tuple[float, float] | Mapping[str, float]
 """What is drawn where nothing is stated: a value, the lowest and highest of a number, or values with their shares."""
 
 _NUMBER = r"(?<![\d.,])(?P<number>\d{1,9}(?:\.\d{1,6})?)(?![\d,]*\d)"
+_CUT = re.compile(r"[/|,·、・\s]+")
 # Each doubles the ways to match, so a catalogue of a stranger must not have many.
 _MOST_OPTIONAL = 4
 
@@ -89,6 +90,8 @@ def phrase(text: str, words: Mapping[str, str], language: str | None, where: str
     """
     grammar = languages().get(language or "", {})
     words = {word.lower(): value for word, value in words.items()}
+    # A profile is cut at these signs, and read without spaces where the language has none between words.
+    words = {_CUT.sub("" if grammar.get("glued") else " ", word): value for word, value in words.items()} | words
     one = "|".join(re.escape(word) for word in sorted(words, key=len, reverse=True))
     pieces = {**grammar.get("pieces", {}), **({"": f"(?P<word>{one})"} if words else {"number": _NUMBER})}
     parts = re.findall(r"\{[^{}]*\}|\s+|.", text.lower())

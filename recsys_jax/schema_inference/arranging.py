@@ -127,7 +127,7 @@ def arrange(found: Sequence[Roles], ask: Ask) -> Shop:
         customers = _customers(bought, customer, left_out, others)
         text, saw = _text_of_reviews(bought, customer, customers, others, ask)
         if text is not None:  # of each review a customer, whatever else was stated by the same
-            reviewers = _customers(bought, None, {**left_out, **({customer: ""} if customer else {})}, others)
+            reviewers = _customers(bought, None, left_out | {customer or product: ""}, others)
             return _with_reviews(bought, text, keys, products, reviewers, saw)
         customers = replace(customers, saw=customers.saw + saw)
         at = [*range(len(bought.table))]
@@ -259,12 +259,12 @@ def _text_of_reviews(
         )
     text = max(texts, key=lambda one: (says(one.name, "review"), sum(map(len, one.counts))))
     if not known:
-        return text, "nothing else is said of who wrote them"
+        return text, "nothing is said of customers that stays the same"
     ids = None if customer is None else sheet.columns[customer]
     again = ids is not None and len(ids.counts) < _AGAIN * ids.filled
     why = f"{customer} comes again" if again else f"no customer comes again in {sheet.file}"
     question = f"{sheet.file} has texts of reviews ({text.name}). {why}. Are personas made of the texts?"
-    if ask(question, ("yes", "no"), "no" if again else "yes") == "yes":
+    if ask(question, ("yes", "no"), "no" if again or 2 * text.filled < len(text.cells) else "yes") == "yes":
         return text, f"{why}; at a terminal, init asks whether rows are to be customers"
     return None, f"; {why}; at a terminal, init asks whether personas are to be made of {text.name}"
 

@@ -87,8 +87,7 @@ class Draft:
             self.say("max", 120, "an age that can be true")
         elif min(numbers) >= 0:
             self.say("min", 0, "what can't be true is unknown; max likewise")
-        if len(column.numbers) == len(column.counts):
-            self.say("unknown", "error", 'or "missing"')
-        else:
-            self.say("unknown", "missing", 'what is no number counts as missing; or "error"')
+        words = len(column.numbers) < len(column.counts)
+        saw = 'what is no number counts as missing; or "error"' if words else 'or "missing"'
+        self.say("unknown", "missing" if words else "error", saw)
         self.say("missing", "flag", "the mean, and a flag; { as = NUMBER } where empty means something")

@@ -15,7 +15,6 @@ from recsys_jax.schema_inference.columns import (
     Ask,
     Column,
     Content,
-    Kind,
     content,
     missing_words,
     place,
@@ -125,8 +124,8 @@ def _made_of_reviews(draft: Draft, shop: Shop) -> None:
     for one in shop.stated:
         where = f"the column {one.column.name}" if one.column.name else "profiles"
         saw = f"in {where}: {', '.join(key for key, _ in one.column.counts.most_common(6))}"
-        kind: Kind = "categorical" if one.table["kind"] == "categorical" else "numeric"
-        draft.feature("customers", one.numbers, one.table["name"], Content(kind, saw))
+        found = Content("categorical" if "values" in one.table else "numeric", saw)
+        draft.feature("customers", one.numbers, one.table["name"], found)
     if shop.stated:
         draft.lines += ["", "[personas]", 'catalogue = "personas.toml"  # begun with what reviewers state']
         draft.files["personas.toml"] = catalogue(shop.stated, shop.language)

@@ -1,6 +1,6 @@
 """Which table is which: products, customers and who bought what, by the ids that they share."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -56,11 +56,11 @@ class Sheet:
     def leaning(self) -> float:
         """From -0.5, a table of customers by its names, to 0.5, one of products."""
         names = self.path.stem, *self.columns
-        product, customer = (
-            sum(any(says(name, kind) for kind in kinds) for name in names)
-            for kinds in (("product", "brand", "price"), ("customer", "about_customer"))
-        )
-        return max(-0.5, min(0.5, (product - customer) / 4))
+        of_product, of_customer = ("product", "brand", "price"), ("customer", "about_customer")
+        kinds = [
+            (any(says(name, one) for one in of_product), any(says(name, one) for one in of_customer)) for name in names
+        ]
+        return max(-0.5, min(0.5, sum(product - customer for product, customer in kinds) / 4))
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,10 @@ class Roles:
     @property
     def score(self) -> tuple[bool, float]:
         """How well the parts fit."""
-        found = [(self.product, 1, "product"), (self.customer, -1, "customer")]
-        parts = [
-            link.score + sign * link.sheet.leaning + 0.3 * says(link.column, word)
-            for link, sign, word in found
-            if link is not None
-        ]
-        sure = all(link is None or link.sure for link, _, _ in found)
-        return sure, sum(parts) - 0.1 * self.purchases.leaning
+        found = [(link, sign) for link, sign in ((self.product, 1), (self.customer, -1)) if link is not None]
+        named = {1: "product", -1: "customer"}
+        parts = [one.score + sign * one.sheet.leaning + 0.3 * says(one.column, named[sign]) for one, sign in found]
+        return all(one.sure for one, _ in found), sum(parts) - 0.1 * self.purchases.leaning
 
 
 def links(sheet: Sheet, other: Sheet) -> Iterator[Link]:
@@ -148,23 +144,20 @@ def chosen(found: Sequence[Roles], ask: Ask) -> Roles:
     """What the tables are. Asks which is which, and for the columns that have the ids, where there is a choice."""
 
     def narrowed(question: str, answers: Iterable[str]) -> list[Roles]:
-        options: dict[str, list[Roles]] = {}
+        options = defaultdict[str, list[Roles]](list)
         for answer, one in zip(answers, found, strict=True):
-            options.setdefault(answer, []).append(one)
+            options[answer].append(one)
         return options[pick(question, [*options], ask)]
 
     for role in get_args(Role):
         found = narrowed(f"Which table has the {role}?", [one.sheet(role).file for one in found])
+    bought = found[0].purchases.file
     for side in ("product", "customer"):
         link = getattr(found[0], side)
         if link is not None:
-            found = narrowed(
-                f"Which column of {link.sheet.file} has the id in each row?", map(attrgetter(f"{side}.id"), found)
-            )
-            bought = found[0].purchases.file
-            found = narrowed(
-                f"Which column of {bought} has the ids of {side}s?", map(attrgetter(f"{side}.column"), found)
-            )
+            id, column = attrgetter(f"{side}.id"), attrgetter(f"{side}.column")
+            found = narrowed(f"Which column of {link.sheet.file} has the id in each row?", map(id, found))
+            found = narrowed(f"Which column of {bought} has the ids of {side}s?", map(column, found))
     return found[0]
 
 
@@ -211,7 +204,5 @@ def explained(values: Sequence[object], groups: Sequence[str | None]) -> float:
 
 def _most_frequent(pairs: Sequence[tuple[object, str | None]]) -> float:
     """The share of the pairs whose value is the most frequent of their group."""
-    most: dict[str | None, int] = {}
-    for (_, group), count in Counter(pairs).items():
-        most[group] = max(most.get(group, 0), count)
+    most = {group: count for (_, group), count in reversed(Counter(pairs).most_common())}
     return sum(most.values()) / len(pairs)

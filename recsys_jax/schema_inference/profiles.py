@@ -11,6 +11,7 @@ from recsys_jax.data.files import toml_text
 from recsys_jax.data.tables import free
 from recsys_jax.data.values import as_list
 from recsys_jax.schema_inference.columns import Column, says, words
+from recsys_jax.schema_inference.draft import spellings
 
 TAKEN = (
     "name",
@@ -24,14 +25,13 @@ TAKEN = (
 )
 """What personas, and the columns of the customers that are made, are called."""
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)([^][{}]*)")
-_SIGNS = re.compile(r"[/|,·、・\s]+")  # at which a profile is read in parts
-# As personas/languages.toml has it: ages in profiles, and whose spaces do not count there.
+_SIGNS = re.compile(r"[/|,·、・]")  # at which a profile is cut
+# Ages in profiles, as personas/languages.toml has them.
 _AGES = {
     "ko": re.compile(r"[1-9]\d\s*(대\s*[초중후]?반?(\s*이상)?|[세살])?"),
     "ja": re.compile(r"[1-9]\d\s*(代|歳|才)?"),
     "en": re.compile(r"[1-9]\d(['’]?s|\s*years?(\s+old)?|\s*[-–]\s*[1-9]\d)?", re.IGNORECASE),
 }
-_GLUED = "ko", "ja"
 _KNOWN = "gender", "skin_type"  # what words.toml knows the values of
 _SCRIPTS = {"ko": "[가-힣]", "ja": "[ぁ-ヿ]", "en": "[a-z]"}
 _MOST = 0.9  # of what is stated, from which on the rest are slips
@@ -86,16 +86,15 @@ def attributes(columns: Sequence[Column], spoken: str) -> list[Stated]:
         name = free(name if name.isidentifier() else f"stated_{number}", taken)
         units = Counter(match[2] for key in column.counts.elements() if (match := _NUMBER.fullmatch(key)))
         unit, often = next(iter(units.most_common(1)), ("", 0))
-        values = [key for key, count in column.counts.most_common(50) if count > 1]
+        spelt = spellings(column)
+        values = [key for key, count in column.counts.most_common(50) if count > 1 and key not in spelt]
         before = f"{name}: " if column.name and not aged else ""
         if aged:
             table: dict[str, Any] = {"kind": "age"}
         elif often >= _MOST * max(column.filled, 1) and (unit or column.guessed.kind == "numeric"):
             table = {"kind": "numeric", "profile": [f"{before}{{number}}{unit}"]}
         elif values:
-            spelt = {word: key for key in reversed(values) if (word := _word(key, spoken))}
-            own = {key: [] if word == key.lower() else [word] for word, key in reversed(spelt.items())}
-            table = {"kind": "categorical", "values": own if any(own.values()) else [*own]}
+            table = {"kind": "categorical", "values": values}
             table |= {"profile": [f"{before}{{}}"]} if before else {}
         else:
             continue
@@ -105,7 +104,7 @@ def attributes(columns: Sequence[Column], spoken: str) -> list[Stated]:
 
 def profiles(found: Sequence[Stated], rows: int) -> list[str | None]:
     """What each reviewer states, as a `profile_info`."""
-    parts = [[key and one.before + " ".join(_SIGNS.split(key)) for key in one.column.keys] for one in found]
+    parts = [[key and one.before + _SIGNS.sub(" ", key) for key in one.column.keys] for one in found]
     return [" / ".join(filter(None, (keys[row] for keys in parts))) or None for row in range(rows)]
 
 
@@ -125,8 +124,3 @@ def _known(column: Column) -> str:
     """What has such values, most of them; "" where words.toml does not know."""
     values = {key.casefold() for key in column.counts}
     return next((what for what in _KNOWN if 2 * len(values & {*words(what)}) > len(values)), "")
-
-
-def _word(value: str, spoken: str) -> str:
-    """A value as a profile has it when it is read: in one part, and without spaces where the language has none."""
-    return ("" if spoken in _GLUED else " ").join(_SIGNS.split(value.lower()))
