@@ -295,6 +295,12 @@ def test_where_it_listens(host, local):
         assert re.fullmatch(r"http://[\d.\[\]:]+:\d+", address(listener))
 
 
+@pytest.mark.parametrize("port", [-1, 2**16, 99999999])
+def test_a_port_is_taken_as_it_is_said(port):
+    with pytest.raises(InputError, match=f"port: found {port}; allowed: from 0, any that is free, to 65535"):
+        bind("127.0.0.1", port)
+
+
 def test_an_address_of_another_machine():
     with pytest.raises(InputError, match=r"192\.0\.2\.1, port 0: .*; allowed: an address of this machine"):
         bind("192.0.2.1", 0)
