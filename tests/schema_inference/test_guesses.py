@@ -604,6 +604,8 @@ def test_the_mall_as_by_hand(tmp_path):
     found -= {key for key in found if key.endswith(".label")}  # what people call a column
     assert {key for key in found if not key.startswith("customers.")} == set(why)
     assert set(features(guessed, "customers")) == {"age", "gender", "skin_type"}  # none states a concern
+    age = features(guessed, "customers")["age"]
+    assert (age["min"], age["max"]) == (1, 120)  # so the service and the page take no other
     known = {one.name: set(one.values) for one in read_catalogue(folder / "personas.toml").attributes}
     assert known["gender"] == {"여성", "남성"}
     assert known["skin_type"] == {"건성", "지성", "복합성", "민감성", "중성"}
