@@ -91,7 +91,8 @@ def _refuse_misspelt(options: type[Common], name: str, arguments: Sequence[str])
         taken = not sign and hints.get(field, bool) is not bool
     recipes = [*RECIPES, "standard"]
     if is_dataclass(next(iter(get_args(get_type_hints(options).get("recipe"))), None)) and words[1:]:
-        require(not {*words}.isdisjoint(recipes), f"{name}: recipe", words[1], choices(recipes, found=words[1]))
+        right = nearest(words[1], recipes) is None or not {*words}.isdisjoint(recipes)
+        require(right, f"{name}: recipe", words[1], choices(recipes, found=words[1]))
 
 
 def _meant(options: type[Common], arguments: Sequence[str]) -> Iterator[str]:
