@@ -317,7 +317,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 # Compiled programs stay in memory, and what the allocator once had it keeps: a worker grew to 5 GB. So memory is given
 # back after a module, and only where there is very much within one: some tests count what others have compiled there.
-# What is imported takes 1 GB by itself; with less than twice that nearly every module would compile all anew.
+# What is imported takes 0.8 GB by itself: with little more than that nearly every module would compile all anew.
 AFTER_MODULE, WITHIN = 2e9, 2.5e9
 
 
@@ -334,14 +334,17 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 @pytest.fixture(scope="session", autouse=True)
 def _compiled_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What one process compiles, the others find: this one, its neighbours (xdist) and those that tests start."""
+    """What one process compiles, the others find: this one, its neighbours (xdist) and those that tests start.
+
+    Those, which all run the same few programs, keep even what is compiled in no time.
+    """
     folder = tmp_path_factory.getbasetemp()
     folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "compiled"
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         yield
 
 
