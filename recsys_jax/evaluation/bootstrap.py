@@ -7,6 +7,7 @@ resample draws customers, each with all of its queries. The same seed draws the 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
@@ -70,12 +71,26 @@ def resamples(
     """
     if count < 2:
         raise InputError(f"count: found {count}; allowed: 2 resamples or more")
-    rng = np.random.default_rng(seed)
     step = block or max(1, 2**22 // max(customers, 1))  # a block of at most 32 MB, draws and weights each
+    if step >= count:
+        yield _only_block(customers, count, seed)
+        return
+    rng = np.random.default_rng(seed)
     for start in range(0, count, step):
-        rows = min(step, count - start)
-        drawn = rng.integers(customers, size=(rows, customers)) + customers * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * customers).reshape(rows, customers).astype(np.float64)
+        yield _block(rng, customers, min(step, count - start))
+
+
+@lru_cache(maxsize=1)
+def _only_block(customers: int, count: int, seed: int) -> Float64[np.ndarray, "b c"]:
+    """Kept, as one report has dozens of intervals, all of the same resamples."""
+    weights = _block(np.random.default_rng(seed), customers, count)
+    weights.setflags(write=False)
+    return weights
+
+
+def _block(rng: np.random.Generator, customers: int, rows: int) -> Float64[np.ndarray, "b c"]:
+    drawn = rng.integers(customers, size=(rows, customers)) + customers * np.arange(rows)[:, None]
+    return np.bincount(drawn.ravel(), minlength=rows * customers).reshape(rows, customers).astype(np.float64)
 
 
 def mean_intervals(
