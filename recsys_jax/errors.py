@@ -1,11 +1,12 @@
 """The one exception for what a person gave and can correct."""
 
-from collections.abc import Callable, Iterable, Mapping, Set
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from functools import wraps
 from inspect import signature
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar
-from unicodedata import normalize
+from unicodedata import category, normalize
 
 import numpy as np
 
@@ -149,6 +150,70 @@ def did_you_mean(found: object, values: Iterable[object]) -> str:
     """The end of a sentence on what is none of these values: the nearest one, if there is any."""
     near = nearest(found, values)
     return "" if near is None else f"; did you mean {shown(near)}?"
+
+
+_WIDEST = 20  # digits of an id that a program may have taken for a number
+_DIGITS = re.compile(r"\d")
+
+
+def near(key: str, ids: Collection[str]) -> str:
+    """The end of a sentence on an id that is not among these, where one is that a person or a program takes for it.
+
+    >>> near("1", {"00001": 0, "002": 1}), near("00002", {"2"}), near("3", {"00001"})
+    ("; there is '00001': zeros at the front seem lost", "; there is '2': zeros at the front seem lost", '')
+    >>> near("7.0", {"007"})
+    "; there is '007': a program seems to have taken ids for numbers"
+    >>> near("T\u200b1", {"T1"})
+    "; there is 'T1', which looks alike"
+    """
+    looks, whole = look(key), key.removesuffix(".0")
+    if looks != key and looks in ids:
+        return f"; there is {shown(looks)}, which looks alike"
+    zeros = len(whole) - len(whole.lstrip("0"))
+    longer = range(len(whole) + 1, _WIDEST + 1) if whole.isdecimal() else ()
+    likely = whole, f"{whole}.0", *(whole[lost:] for lost in range(1, zeros + 1)), *(whole.zfill(n) for n in longer)
+    found = next((one for one in likely if one not in ("", key) and one in ids), None)
+    if found is None:
+        return ""
+    how = (
+        "a program seems to have taken ids for numbers"
+        if key.endswith(".0") or found.endswith(".0")
+        else "zeros at the front seem lost"
+    )
+    return f"; there is {shown(found)}: {how}"
+
+
+def nearest_id(key: str, ids: Collection[str]) -> str:
+    """`near`, else the id that a person may have meant, unless only digits differ: any other number is as near.
+
+    >>> nearest_id("headphne-1", {"headphone-1", "headphone-2"}), nearest_id("headphone-3", {"headphone-1"})
+    ("; did you mean 'headphone-1'?", '')
+    """
+    said, meant = near(key, ids), nearest(key, ids)
+    number = meant is None or _DIGITS.sub("", meant) == _DIGITS.sub("", key)
+    return said or ("" if number else f"; did you mean {shown(meant)}?")
+
+
+def look(text: str) -> str:
+    """The text without what a person does not see: invisible characters, kinds of spaces, full and half width."""
+    if text.isascii() and text.isprintable() and "  " not in text:
+        return text
+    seen = (one for one in normalize("NFKC", text) if category(one) != "Cf")
+    return " ".join("".join(seen).split())
+
+
+def look_alikes(source: str, ids: Iterable[str]) -> list[str]:
+    """A note on ids that a person can't tell apart: by invisible characters, kinds of spaces, or width alone.
+
+    >>> look_alikes("p.csv", ["T01", "T01\u200b", "t01", "T 1", "T\u00a01"])
+    ["p.csv: the ids 'T01' and 'T01\\\\u200b' look alike, and so do 1 more; each is another one"]
+    """
+    seen: dict[str, str] = {}
+    pairs = [(seen[seems], one) for one in ids if seen.setdefault(seems := look(one), one) != one]
+    if not pairs:
+        return []
+    more = f", and so do {len(pairs) - 1:,} more" if pairs[1:] else ""
+    return [f"{source}: the ids {shown(pairs[0][0])} and {shown(pairs[0][1])} look alike{more}; each is another one"]
 
 
 _TWINS = {"0": "Oo", "O": "0", "o": "0", "1": "Il", "I": "1l", "l": "1I"}

@@ -15,8 +15,8 @@ from recsys_jax.data.files import absent
 from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
 from recsys_jax.data.tables import SetAside, Table, Validation
-from recsys_jax.data.values import DATE, ID, as_key, look_alikes, near, nearest_id, parse_date
-from recsys_jax.errors import InputError, shown
+from recsys_jax.data.values import DATE, ID, as_key, parse_date
+from recsys_jax.errors import InputError, look_alikes, near, nearest_id, shown
 
 
 @dataclass(frozen=True, repr=False)

@@ -99,7 +99,8 @@ class FittedFeature:
         low, high = self.feature.minimum, self.feature.maximum
         words = [f"from {low:g}"] if math.isfinite(low) else []
         words += [f"{'to' if words else 'up to'} {high:g}"] if math.isfinite(high) else []
-        return " ".join(["a number", *words])
+        units = [f"also with {' or '.join(self.feature.written.units)}"] if self.feature.written.units else []
+        return ", ".join([" ".join(["a number", *words]), *units])
 
     def label(self, value: str) -> str:
         """The label that people read for a value of the vocabulary."""

@@ -14,11 +14,11 @@ from recsys_jax.data.values import (
     ONE,
     SEVERAL,
     Condition,
+    NumberForm,
     as_key,
     as_number,
     is_empty,
     is_scalar,
-    parse_number,
     split_keys,
 )
 from recsys_jax.errors import InputError, choices, did_you_mean, require, require_different, shown
@@ -112,10 +112,12 @@ class Numeric(_Input):
     maximum: float
     unknown: Policy
     missing: Policy
+    written: NumberForm = field(default=NumberForm(), kw_only=True)
+    """The units and thousands that may stand in a text."""
 
     def number(self, value: object) -> float | None:
         """The number in a value of the table; None where there is none."""
-        return None if self.is_missing(value) else parse_number(value)
+        return None if self.is_missing(value) else self.written.number(value)
 
     def read(self, column: Iterable[object]) -> list[object]:
         """The number in each value of a column."""
@@ -260,11 +262,8 @@ class Schema:
 
         products = top.part("products", products_in)
         customers = top.part("customers", lambda part: _customers(part, missing))
-        interactions, catalogue = None, None
-        if "interactions" in document:
-            interactions = top.part("interactions", _interactions)
-        if "personas" in document:
-            catalogue = top.part("personas", lambda part: part.text("catalogue"))
+        interactions = top.part("interactions", _interactions) if "interactions" in document else None
+        catalogue = top.part("personas", lambda part: part.text("catalogue")) if "personas" in document else None
         notes: list[str] = []
         training = top.get("training")
         if training is not None:
@@ -386,7 +385,8 @@ def _numeric(part: Section, name: str, column: str) -> Numeric:
     allowed = f"a number from {least:g} to {most:g}"
     unknown = _policy(part, "unknown", ("error", "missing"), within, allowed)
     missing = _policy(part, "missing", ("error", "flag"), within, allowed)
-    return Numeric(name, column, scale, clip, standardise, least, most, unknown, missing)
+    written = NumberForm.parse(part.get("units", []), part.get("thousands", ""), part.where)
+    return Numeric(name, column, scale, clip, standardise, least, most, unknown, missing, written=written)
 
 
 def _policy(part: Section, key: str, words: tuple[str, ...], admits: Callable[[object], bool], allowed: str) -> Policy:

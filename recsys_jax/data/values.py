@@ -7,17 +7,18 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Collection, Iterable, KeysView, Mapping, Sequence, ValuesView
+from collections.abc import KeysView, Mapping, Sequence, ValuesView
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from numbers import Number, Real
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
 import numpy as np
 
-from recsys_jax.errors import nearest, require, shown
+from recsys_jax.errors import require
 
 ID = "an id, a text or a number that is not empty; floats are rounded from 2^53 on"
 """What `as_id` admits, for the end of an error sentence."""
@@ -28,7 +29,6 @@ ONE, SEVERAL = "one value, a text or a number", "a text, a number, or a list of 
 
 # The years 1 to 9999: milliseconds given for seconds lie far beyond them.
 _FIRST, _LAST = (day.replace(tzinfo=UTC).timestamp() for day in (datetime.min, datetime.max))
-_WIDEST = 20  # digits of an id that a program may have taken for a number
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # What programs write for a missing value (pandas, NumPy, SQL, Excel), and for truth values (Python, Excel).
 _WORDS = dict.fromkeys(["NaN", "nan", "NaT", "<NA>", "NULL", "null", "\\N", "#N/A"], "")
@@ -40,8 +40,13 @@ _ITEM = r"""\s*(?:'([^'\\]*)'|"([^"\\]*)"|([^\s'"\[\],]+))\s*"""
 _ITEMS = re.compile(_ITEM)
 _LIST = re.compile(rf"\[(?:{_ITEM}(?:,{_ITEM})*+|\s*)\]")
 _WHOLE = re.compile(r"^(-?\d+)\.0$")  # as a list of floats is written
-_DIGITS = re.compile(r"\d")
+_UNIT, _THOUSANDS = re.compile(r"\D+"), re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 _DAY, _UTC = re.compile(r"(?:19|20)\d{6}(?:\.0)?"), re.compile(r"\s*(?:UTC|GMT)$")
+# Year first, so that the month is next: 2025/6/27, 2025. 6. 27., 2025년 6월 27일, 2025年6月27日; and a time behind.
+_YEAR_FIRST = re.compile(
+    r"([0-9]{4})(?:([-./]) ?([0-9]{1,2})\2 ?([0-9]{1,2})\.?|(?:년 ?|年)([0-9]{1,2})(?:월 ?|月)([0-9]{1,2})[일日])"
+    r"(?:[T ] ?([0-9]{1,2}:.*))?"
+)
 
 
 def composed(text: str) -> str:
@@ -103,66 +108,6 @@ def is_empty(value: object) -> bool:
     return is_scalar(value) and as_key(value) is None
 
 
-def near(key: str, ids: Collection[str]) -> str:
-    """The end of a sentence on an id that is not among these, where one is that a person or a program takes for it.
-
-    >>> near("1", {"00001": 0, "002": 1}), near("00002", {"2"}), near("3", {"00001"})
-    ("; there is '00001': zeros at the front seem lost", "; there is '2': zeros at the front seem lost", '')
-    >>> near("7.0", {"007"})
-    "; there is '007': a program seems to have taken ids for numbers"
-    >>> near("T\u200b1", {"T1"})
-    "; there is 'T1', which looks alike"
-    """
-    looks, whole = look(key), key.removesuffix(".0")
-    if looks != key and looks in ids:
-        return f"; there is {shown(looks)}, which looks alike"
-    zeros = len(whole) - len(whole.lstrip("0"))
-    longer = range(len(whole) + 1, _WIDEST + 1) if whole.isdecimal() else ()
-    likely = whole, f"{whole}.0", *(whole[lost:] for lost in range(1, zeros + 1)), *(whole.zfill(n) for n in longer)
-    found = next((one for one in likely if one not in ("", key) and one in ids), None)
-    if found is None:
-        return ""
-    how = (
-        "a program seems to have taken ids for numbers"
-        if key.endswith(".0") or found.endswith(".0")
-        else "zeros at the front seem lost"
-    )
-    return f"; there is {shown(found)}: {how}"
-
-
-def nearest_id(key: str, ids: Collection[str]) -> str:
-    """`near`, else the id that a person may have meant, unless only digits differ: any other number is as near.
-
-    >>> nearest_id("headphne-1", {"headphone-1", "headphone-2"}), nearest_id("headphone-3", {"headphone-1"})
-    ("; did you mean 'headphone-1'?", '')
-    """
-    said, meant = near(key, ids), nearest(key, ids)
-    number = meant is None or _DIGITS.sub("", meant) == _DIGITS.sub("", key)
-    return said or ("" if number else f"; did you mean {shown(meant)}?")
-
-
-def look(text: str) -> str:
-    """The text without what a person does not see: invisible characters, kinds of spaces, full and half width."""
-    if text.isascii() and text.isprintable() and "  " not in text:
-        return text
-    seen = (one for one in unicodedata.normalize("NFKC", text) if unicodedata.category(one) != "Cf")
-    return " ".join("".join(seen).split())
-
-
-def look_alikes(source: str, ids: Iterable[str]) -> list[str]:
-    """A note on ids that a person can't tell apart: by invisible characters, kinds of spaces, or width alone.
-
-    >>> look_alikes("p.csv", ["T01", "T01\u200b", "t01", "T 1", "T\u00a01"])
-    ["p.csv: the ids 'T01' and 'T01\\\\u200b' look alike, and so do 1 more; each is another one"]
-    """
-    seen: dict[str, str] = {}
-    pairs = [(seen[seems], one) for one in ids if seen.setdefault(seems := look(one), one) != one]
-    if not pairs:
-        return []
-    more = f", and so do {len(pairs) - 1:,} more" if pairs[1:] else ""
-    return [f"{source}: the ids {shown(pairs[0][0])} and {shown(pairs[0][1])} look alike{more}; each is another one"]
-
-
 def as_id(value: object) -> str | None:
     """A value as the id of a customer or product; None where it is none.
 
@@ -221,12 +166,15 @@ def parse_number(value: object) -> float | None:
 def parse_date(value: object) -> float | None:
     """A date as seconds since 1970, in UTC where it names no time zone; None where the value is no date.
 
-    A number, also as a text, counts as such seconds; one of eight digits that begins with 19 or 20 is a day.
+    A number, also as a text, counts as such seconds; one of eight digits that begins with 19 or 20 is a day. Other
+    forms than ISO 8601 are read where the year is first; whether 3/4/2024 is in March or in April nobody knows.
 
     >>> [parse_date(value) for value in ("1970-01-02", "1970-01-01T09:30:00+09:00", date(1970, 1, 2), "90.5", 19700102)]
     [86400.0, 1800.0, 86400.0, 90.5, 86400.0]
     >>> [parse_date(value) for value in ("yesterday", "1970-02-30", 1.7e12, True, 20241301)]
     [None, None, None, None, None]
+    >>> [parse_date(value) for value in ("1970. 1. 2", "1970/01/02 09:30", "1970년 1월 2일", "2.1.1970", "1/2/1970")]
+    [86400.0, 120600.0, 86400.0, None, None]
     """
     key = as_key(value)
     if key is None:
@@ -237,13 +185,64 @@ def parse_date(value: object) -> float | None:
     day = seconds is not None and _DAY.fullmatch(key)
     if day or (isinstance(value, str) and seconds is None):
         try:
-            value = datetime.fromisoformat(key[:8] if day else _UTC.sub("+00:00", key))
+            value = datetime.fromisoformat(key[:8] if day else _iso(_UTC.sub("+00:00", key)))
         except ValueError:
             return None
     if isinstance(value, date):  # datetimes and the timestamps of pandas included
         moment = value if isinstance(value, datetime) else datetime.combine(value, time())
         seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     return seconds if seconds is not None and _FIRST <= seconds <= _LAST else None
+
+
+def _iso(text: str) -> str:
+    """A date as ISO 8601 writes it, where its year is first; any other text as it is."""
+    found = _YEAR_FIRST.fullmatch(text)
+    if found is None:
+        return text
+    year, month, day, at = found[1], found[3] or found[5], found[4] or found[6], found[7]
+    return f"{year}-{month:0>2}-{day:0>2}" + ("" if at is None else f"T{at:0>{len(at) + (at[1] == ':')}}")
+
+
+class NumberForm(NamedTuple):
+    """How numbers are written beside their plain form: with a unit, or with commas between thousands."""
+
+    units: Mapping[str, float] = MappingProxyType({})
+    """Texts that may stand before or behind a number, and what each adds to it: 5 of a decade, the middle of it."""
+    thousands: str = ""
+
+    @classmethod
+    def parse(cls, units: Any, thousands: Any, where: str) -> "NumberForm":
+        """What `units` and `thousands` of a feature say. Raises `InputError` for anything else."""
+        listed = isinstance(units, list) and all(isinstance(one, str) for one in units)
+        added = units if isinstance(units, Mapping) else dict.fromkeys(units if listed else [""], 0)
+        known = {key: as_number(value) for key, value in added.items()}
+        whole = {composed(key.strip()): value for key, value in known.items() if value is not None}
+        ok = len(whole) == len(known) and all(map(_UNIT.fullmatch, whole)) and all(map(math.isfinite, whole.values()))
+        allowed = "a list of texts without digits, or a table of such texts and what each adds to the number"
+        require(ok, f"{where}: units", units, allowed)
+        require(thousands in ("", ","), f"{where}: thousands", thousands, "','")
+        return cls(whole, thousands)
+
+    def number(self, value: object) -> float | None:
+        """The number in a value; None where there is none, as with a unit alone, two units or a comma elsewhere.
+
+        >>> prices = NumberForm({"원": 0, "₩": 0}, ",")
+        >>> [prices.number(one) for one in ("17,000원", "₩ 1,299.50", "17000", "17,00", "₩17,000원", "원")]
+        [17000.0, 1299.5, 17000.0, None, None, None]
+        >>> NumberForm({"대": 5, "세": 0}).number("20대"), NumberForm({"대": 5, "세": 0}).number("4 6세")
+        (25.0, None)
+        """
+        number = parse_number(value)
+        if number is not None or not isinstance(value, str) or not (self.units or self.thousands):
+            return number
+        text = composed(value.strip())
+        for unit, added in {"": 0.0, **self.units}.items():
+            rest = (text.removeprefix(unit) if text.startswith(unit) else text.removesuffix(unit)).strip()
+            grouped = self.thousands and _THOUSANDS.fullmatch(rest)
+            number = parse_number(rest.replace(",", "") if grouped else rest)
+            if number is not None:
+                return number + added
+        return None
 
 
 class Condition(NamedTuple):

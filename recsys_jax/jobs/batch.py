@@ -20,8 +20,7 @@ from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.files import absent, replace_file, sheet_text, sync_folder
 from recsys_jax.data.readers import require_ending
 from recsys_jax.data.tables import Table, free
-from recsys_jax.data.values import nearest_id
-from recsys_jax.errors import InputError, choices, shown
+from recsys_jax.errors import InputError, choices, nearest_id, shown
 from recsys_jax.jobs.customer_file import Source, values
 from recsys_jax.serving.history import History, bought_again
 from recsys_jax.serving.ranking import RECOMMENDED, Ranking

@@ -12,8 +12,8 @@ from typing import Literal, get_args
 import numpy as np
 
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import near, split_keys
-from recsys_jax.errors import InputError
+from recsys_jax.data.values import split_keys
+from recsys_jax.errors import InputError, near
 from recsys_jax.schema_inference.columns import SEPARATORS, Ask, Column, columns_of, missing_words, says
 
 Role = Literal["purchases", "products", "customers"]

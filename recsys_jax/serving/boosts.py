@@ -13,8 +13,8 @@ from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.files import read_toml
 from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, as_number, nearest_id
-from recsys_jax.errors import InputError, choices, require, shown
+from recsys_jax.data.values import as_id, as_number
+from recsys_jax.errors import InputError, choices, nearest_id, require, shown
 
 NO_IDS: Mapping[str, Sequence[str]] = MappingProxyType({})
 

@@ -12,8 +12,8 @@ from jaxtyping import Array, Bool, Float, Float32, Float64, Int, Int32
 
 from recsys_jax.data.schema import Categorical, Numeric
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import as_id, as_key, as_plain, nearest_id, parse_number
-from recsys_jax.errors import InputError, shown
+from recsys_jax.data.values import as_id, as_key, as_plain, parse_number
+from recsys_jax.errors import InputError, nearest_id, shown
 from recsys_jax.models.trained import TrainedModel, product_rows
 from recsys_jax.retrieval.search import SingleSearch
 from recsys_jax.serving.boosts import BoostRule, meets

@@ -11,8 +11,8 @@ from typing import Any
 from recsys_jax.data.dataset import Dataset, load_dataset, read_purchases
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import ID, as_id, near, nearest_id
-from recsys_jax.errors import InputError, require, shown
+from recsys_jax.data.values import ID, as_id
+from recsys_jax.errors import InputError, near, nearest_id, require, shown
 
 BOUGHT = "purchased_products"  # the argument of `recommend`, and the column of a batch
 

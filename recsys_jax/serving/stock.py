@@ -9,8 +9,8 @@ import numpy as np
 
 from recsys_jax.data.features import refuse_unreadable
 from recsys_jax.data.tables import Table, only_column
-from recsys_jax.data.values import as_id, as_list, near, nearest_id
-from recsys_jax.errors import require, shown, spelt
+from recsys_jax.data.values import as_id, as_list
+from recsys_jax.errors import near, nearest_id, require, shown, spelt
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.serving.boosts import BoostRule
 from recsys_jax.serving.catalogue import Catalogue

@@ -279,7 +279,7 @@ VALUES = [
         ("bought", "when", value, DATE)
         for value in (None, "", "1.3.2024", "03/01/2024", "2024-02-30", "yesterday", True)
     ),
-    *(("bought", "when", value, DATE) for value in (1709251200000, [2024, 3, 1], float("nan"), "2024년 3월 1일")),
+    *(("bought", "when", value, DATE) for value in (1709251200000, [2024, 3, 1], float("nan"), "3월 1일 2024년")),
 ]
 
 

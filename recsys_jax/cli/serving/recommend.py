@@ -17,8 +17,8 @@ from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.files import sheet_text, write_file
 from recsys_jax.data.schema import As, Feature, MultiCategorical, Numeric
-from recsys_jax.data.values import as_id, composed, is_empty, nearest_id
-from recsys_jax.errors import require
+from recsys_jax.data.values import as_id, composed, is_empty
+from recsys_jax.errors import nearest_id, require
 from recsys_jax.serving.history import bought_again
 from recsys_jax.serving.ranking import not_known
 
