@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from command_line import Result, done
 from conftest import write_mall
-from manual import INSTEAD, PAGES, PROGRAMS, ROOT, TESTS, blocks, files, run_page
+from manual import INSTEAD, PAGES, PROGRAMS, ROOT, TESTS, blocks, files, run_page, serving
 
 from recsys_jax import cli
 from recsys_jax.console.options import parse
@@ -84,6 +84,10 @@ def test_manuals_of_the_mall(page, mall):
     if "values" in ran.names:
         assert ran.names["values"].shape == ran.names["ids"].shape == (1, 3)
         assert not {0, 5} & set(ran.names["ids"][0].tolist())
+
+
+def test_the_manual_of_parity(mall):
+    assert len(run_page("docs/parity.md", mall).names["rec"].product_ids) == 33
 
 
 def test_the_notebook_runs_from_top_to_bottom(mall):
@@ -176,17 +180,10 @@ def test_manuals_of_recipes(page, tmp_path):
 @pytest.fixture(scope="module")
 def service(mall: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of `serve runs/amoremall` at a free port, which asks for a token."""
-    pytest.importorskip("uvicorn")
     token = tmp_path_factory.mktemp("secret") / "token"
     token.write_text(TOKEN)
-    words = ["serve", "runs/amoremall", "--port", "0", "--token-file", str(token)]
-    command = [sys.executable, "-m", "recsys_jax", *words]
-    with subprocess.Popen(command, cwd=mall, text=True, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().split()[-1]
-        finally:
-            process.terminate()
+    with serving(mall, ["serve", "runs/amoremall", "--token-file", str(token)]) as address:
+        yield address
 
 
 def program(name: str, *words: str, **options: Any) -> Result:
