@@ -16,7 +16,7 @@ from recsys_jax.console.options import Common
 from recsys_jax.console.places import following
 from recsys_jax.console.terminal import console, progress, remark
 from recsys_jax.data.dataset import load_dataset, read_products, read_schema
-from recsys_jax.data.files import read_file, require_folder, write_file
+from recsys_jax.data.files import absent, read_file, require_folder, write_file
 from recsys_jax.data.readers import ENDINGS, read_table
 from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError, choices, require, shown
@@ -72,7 +72,7 @@ def main(options: Options) -> str:
             for note in sheet.table.validation.notes:  # nobody reads it again
                 remark(note)
         else:
-            console.print(f"{sheet.path} is not used: it shares no ids with the others")
+            console.print(f"{sheet.path} is not used: {shop.unused(sheet)}")
     for name in (*shop.made, *draft.files):
         _require_new(folder / name, options.force)
     _write(folder, contents, "\n".join(draft.lines) + "\n")
@@ -91,6 +91,8 @@ def _paths(named: Sequence[Path]) -> list[Path]:
     """The tables, each once; of a folder those in it. Raises `InputError` where there are none."""
     found: dict[Path, Path] = {}
     for path in named:
+        if not os.path.exists(path):
+            raise InputError(absent(path, "there is no such file or folder"))
         inside = [path]
         if path.is_dir():  # without what was made of its tables before
             tables = sorted(one for one in path.iterdir() if one.suffix.lower() in ENDINGS)
@@ -100,7 +102,12 @@ def _paths(named: Sequence[Path]) -> list[Path]:
             inside = inside or sorted(one for one in path.iterdir() if one.suffix.lower().startswith(".xls"))
         require(bool(inside), str(path), "a folder without tables", f"one with files that end in {choices(ENDINGS)}")
         found.update((one.resolve(), one) for one in inside)
-    require(bool(found), "tables", "none", "one or more, such as products.csv customers.csv purchases.csv")
+    require(
+        bool(found),
+        "tables",
+        "none",
+        "a folder that has them, or one or more, such as products.csv customers.csv purchases.csv",
+    )
     return [*found.values()]
 
 

@@ -87,6 +87,20 @@ class Shop:
         sides = [side.sheet for side in (self.products, self.customers) if side is not None]
         return {sheet.file: _text(sheet) for sheet in sides if sheet.made}
 
+    def unused(self, sheet: Sheet) -> str:
+        """Why a table is not used: another one was taken that has the same ids, or it has none of them."""
+        for side, role in ((self.products, "products"), (self.customers, "customers")):
+            ids = {*side.ids} - {None} if side else set[str | None]()
+            shared = {name: len(ids & column.counts.keys()) for name, column in sheet.columns.items()}
+            name = max(shared, key=shared.__getitem__, default="")
+            if side and name and sheet.columns[name].may_be_id and 2 * shared[name] >= min(len(ids), 20):
+                taken, role = (side.sheet, role) if sheet.columns[name].unique else (self.purchases, "purchases")
+                return (
+                    f"its {name} also has ids of {side.sheet.file} ({shared[name]:,} of {len(ids):,}); {taken.file} was "
+                    f"taken for the {role}, --{role} chooses"
+                )
+        return "no column of it has the ids of the others"
+
 
 def arrange(found: Sequence[Roles], ask: Ask) -> Shop:
     """What stands where. Asks which table and which column is which, where there is a choice.

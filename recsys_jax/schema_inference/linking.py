@@ -119,7 +119,7 @@ def links(sheet: Sheet, other: Sheet) -> Iterator[Link]:
 def roles(sheets: Sequence[Sheet], given: Mapping[Role, Sheet]) -> list[Roles]:
     """What the tables may be, of which some may be `given`, the likeliest first.
 
-    Raises `InputError` where a table is empty, or none has the ids of another one.
+    Raises `InputError` where a table is empty, none has the ids of another one, or one would but for how it writes them.
     """
     for sheet in sheets:
         sheet.table.require_rows("rows")
@@ -137,6 +137,10 @@ def roles(sheets: Sequence[Sheet], given: Mapping[Role, Sheet]) -> list[Roles]:
     found.sort(key=lambda one: one.score, reverse=True)
     if not found or not found[0].score[0]:
         raise InputError(_unlinked(sheets))
+    best = found[0]
+    for sheet in sheets if None in (best.product, best.customer) else ():  # else it would add nothing
+        if sheet not in {best.sheet(role) for role in get_args(Role)} and (said := _compared(best.purchases, sheet))[1]:
+            raise InputError(f"{sheet.path} would not be used: {said[0]}{said[1]}; allowed: ids written as there")
     return found
 
 
@@ -170,20 +174,28 @@ def _unlinked(sheets: Sequence[Sheet]) -> str:
     """A sentence on what was compared, and on how near two columns came."""
     said = []
     for one, other in permutations(sheets, 2):
-        columns = [column for column in one.columns.values() if column.may_be_id]
-        for own in other.ids[:1] if columns else ():
-            near_by = (_nearly(column, own) for column in columns if not says(column.name, "number"))
-            names = ", ".join(column.name for column in columns[:6])
-            said.append(f"{names} of {one.path} with {own.name} of {other.path}{next(filter(None, near_by), '')}")
+        said += filter(None, ["".join(_compared(one, other))])
     compared = "; ".join(said) or "nothing, as no table has a column with another id in each row"
     return f"no table has the ids of another one; compared: {compared}; allowed: purchases with the ids of the products"
 
 
+def _compared(one: Sheet, other: Sheet) -> tuple[str, str]:
+    """Which columns are compared with the ids of another table, and how these are written otherwise there, if so."""
+    columns = [column for column in one.columns.values() if column.may_be_id]
+    for own in other.ids[:1] if columns else ():
+        near_by = ((column, _nearly(column, own)) for column in columns if not says(column.name, "number"))
+        column, hint = next((found for found in near_by if found[1]), (None, ""))
+        names = column.name if column else ", ".join(column.name for column in columns[:6])
+        return f"{names} of {one.path} with {own.name} of {other.path}", hint
+    return "", ""
+
+
 def _nearly(column: Column, own: Column) -> str:
-    """How the ids of another table are written otherwise in a column; "" where most of it are none of them."""
+    """How the ids of another table are written otherwise in a column; "" where most of it, or too few, are so."""
     keys = [*islice(column.counts, _TRIED)]
     hints = [hint for key in keys if (hint := near(key, own.counts))]
-    return hints[0] if len(hints) > len(keys) / 2 else ""
+    enough = len(hints) >= min(_MANY, _COVERED * len(own.counts))
+    return hints[0] if enough and len(hints) > len(keys) / 2 else ""
 
 
 def explained(values: Sequence[object], groups: Sequence[str | None]) -> float:

@@ -450,6 +450,33 @@ def test_zeros_are_lost_where_most_ids_lack_them_alone(tmp_path):
     told(run("init", write(tmp_path / "same", **tables)), "zeros at the front seem lost")
 
 
+def test_products_whose_ids_lost_their_zeros_are_not_made_of_orders(tmp_path):
+    """Customers link, products would be lost: all that is known of them stands in the table that is not used."""
+    tables = {
+        "artikel": [{"ArtNr": f"{n:05}", "Warengruppe": f"w{n % 3}"} for n in range(60, 90)],
+        "kunden": [{"Kundennr": f"K{n}", "Alter": 18 + n} for n in range(60)],
+        "orders": [{"Kunde": f"K{n * 7 % 60}", "ArtNr": 60 + n % 30, "Gruppe": n % 3} for n in range(300)],
+    }
+    folder = write(tmp_path, **tables)
+    result = run("init", folder)
+    told(result, f"{folder / 'artikel.csv'} would not be used: ArtNr of {folder / 'orders.csv'} with ArtNr of ")
+    told(result, "there is '00060': zeros at the front seem lost; allowed: ids written as there")
+    assert not (folder / "dataset.toml").exists()
+    for one in tables["orders"]:
+        one["ArtNr"] = f"{one['ArtNr']:05}"
+    assert guess(write(tmp_path, **tables))["products"]["file"] == "artikel.csv"
+
+
+def test_a_table_with_the_same_ids_is_not_used_for_another_one(tmp_path):
+    tables = tea()
+    half = [{"code": one["code"], "size": n % 3} for n, one in enumerate(tables["products"]) if n % 2]
+    folder = write(tmp_path, **tables, more=half, weather=[{"day": f"d{n}", "rain": n % 2} for n in range(9)])
+    said = " ".join(done("init", folder).stdout.split())
+    taken = "products.csv was taken for the products, --products chooses"
+    assert f"more.csv is not used: its code also has ids of products.csv (20 of 40); {taken}" in said
+    assert "weather.csv is not used: no column of it has the ids of the others" in said
+
+
 def test_a_group_of_wares_is_a_category(tmp_path):
     tables = tea()
     for one in tables["products"]:
@@ -463,7 +490,10 @@ def test_other_files(tmp_path):
     (tmp_path / "c.csv").write_text("")
     told(run("init", tmp_path / "c.csv"), "an empty file")
     told(run("init", tmp_path / "d.csv"), "there is no such file")
-    told(run("init"), "tables: found")
+    for flags in ((), ("--force",)):
+        told(run("init", tmp_path / "dd", *flags), "there is no such file or folder")
+        told(run("init", tmp_path / "b.cvs", *flags), f"file or folder; did you mean {tmp_path / 'b.csv'}?")
+    told(run("init"), "tables: found 'none'; allowed: a folder that has them, or one or more, such as products.csv ")
     write(tmp_path / "e", people=tea()["customers"])
     told(run("init", tmp_path / "e"), "no column with the ids of products")
     assert not [*tmp_path.rglob("dataset.toml")]
