@@ -95,10 +95,8 @@ class Shop:
             name = max(shared, key=shared.__getitem__, default="")
             if side and name and sheet.columns[name].may_be_id and 2 * shared[name] >= min(len(ids), 20):
                 taken, role = (side.sheet, role) if sheet.columns[name].unique else (self.purchases, "purchases")
-                return (
-                    f"its {name} also has ids of {side.sheet.file} ({shared[name]:,} of {len(ids):,}); {taken.file} was "
-                    f"taken for the {role}, --{role} chooses"
-                )
+                also = f"its {name} also has ids of {side.sheet.file} ({shared[name]:,} of {len(ids):,})"
+                return f"{also}; {taken.file} was taken for the {role}, --{role} chooses"
         return "no column of it has the ids of the others"
 
 

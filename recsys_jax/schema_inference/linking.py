@@ -119,7 +119,7 @@ def links(sheet: Sheet, other: Sheet) -> Iterator[Link]:
 def roles(sheets: Sequence[Sheet], given: Mapping[Role, Sheet]) -> list[Roles]:
     """What the tables may be, of which some may be `given`, the likeliest first.
 
-    Raises `InputError` where a table is empty, none has the ids of another one, or one would but for how it writes them.
+    Raises `InputError` where a table is empty, none has the ids of another one, or one would if it wrote them alike.
     """
     for sheet in sheets:
         sheet.table.require_rows("rows")
