@@ -1,6 +1,9 @@
 """The one exception for what a person gave and can correct."""
 
+import os
 import re
+import shlex
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Set
 from functools import wraps
 from inspect import signature
@@ -36,6 +39,12 @@ def require(ok: bool, where: str, found: object, allowed: str) -> None:
     """Raises the `InputError` unless it is ok."""
     if not ok:
         raise InputError(f"{where}: found {shown(found)}; allowed: {allowed}")
+
+
+def installing(extra: str) -> str:
+    """The command that installs an extra for the Python that runs, as it can be typed here."""
+    here = os.path.relpath(sys.executable)
+    return f"{shlex.quote(sys.executable if here.startswith('..') else here)} -m pip install 'recsys_jax[{extra}]'"
 
 
 def require_different(names: Iterable[str], whose: str) -> None:

@@ -37,7 +37,9 @@ def not_installed(error: ModuleNotFoundError) -> str:
     """A sentence on a package that is missing."""
     package = (error.name or "").partition(".")[0]
     if package in EXTRAS:
-        return f"error: {package} is not installed; {sys.executable} -m pip install 'recsys_jax[{EXTRAS[package]}]'"
+        from recsys_jax.errors import installing
+
+        return f"error: {package} is not installed; {installing(EXTRAS[package])}"
     return (
         f"error: {package} is not installed for {sys.executable}. After `make run`, the Python to use is "
         f".venv/bin/python; elsewhere, pip install recsys_jax"

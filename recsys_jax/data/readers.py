@@ -14,7 +14,7 @@ from typing import Any
 from recsys_jax.data.files import absent, open_file, read_file
 from recsys_jax.data.tables import Table, different
 from recsys_jax.data.values import composed, plain
-from recsys_jax.errors import InputError, shown
+from recsys_jax.errors import InputError, installing, shown
 
 
 def read_table(path: Path) -> Table:
@@ -192,7 +192,7 @@ def _read_parquet(path: Path) -> Table:
         import pyarrow as arrow
         import pyarrow.parquet as parquet
     except ImportError:
-        raise InputError(f"{path}: Parquet files need pyarrow: pip install 'recsys_jax[parquet]'") from None
+        raise InputError(f"{path}: Parquet files need pyarrow: {installing('parquet')}") from None
     try:
         with open_file(path) as stream, parquet.ParquetFile(stream) as file:
             groups = [file.metadata.row_group(number) for number in range(file.num_row_groups)]

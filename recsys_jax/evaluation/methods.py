@@ -12,7 +12,7 @@ from recsys_jax.config import Config, DeepConfig, Tell, WideConfig, parse_recipe
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import read_toml, toml_tables
 from recsys_jax.data.splits import Fold, customer_folds
-from recsys_jax.errors import Diverged, InputError
+from recsys_jax.errors import Diverged, InputError, installing
 from recsys_jax.evaluation.queries import Queries, Scorer, Scores, attribute_rows
 from recsys_jax.models.settings import own_settings
 from recsys_jax.models.trained import Ensemble, TrainedModel, bucket
@@ -257,7 +257,7 @@ def tune(
     try:
         import optuna
     except ImportError:
-        raise InputError("hyper-parameter tuning needs Optuna: pip install 'recsys_jax[tuning]'") from None
+        raise InputError(f"hyper-parameter tuning needs Optuna: {installing('tuning')}") from None
     if trials < 1:
         raise InputError(f"trials: found {trials}; allowed: 1 or more")
     part = training_part(dataset, train)

@@ -8,7 +8,7 @@ from typing import Any
 from recsys_jax.data.readers import read_table
 from recsys_jax.data.tables import Table, converted, different, listed
 from recsys_jax.data.values import composed
-from recsys_jax.errors import InputError
+from recsys_jax.errors import InputError, installing
 from recsys_jax.serving.history import bought, bought_columns
 from recsys_jax.serving.ranking import not_known
 from recsys_jax.serving.recommender import Recommender
@@ -33,7 +33,7 @@ class Source:
         `InputError` where that fails.
         """
         if arrow is None:
-            raise InputError(f"{path}: scoring needs pyarrow: pip install 'recsys_jax[parquet]'")
+            raise InputError(f"{path}: scoring needs pyarrow: {installing('parquet')}")
         self.path, self.rec = path, rec
         self._table = None if path.suffix.lower() == ".parquet" else _whole(path)
         if self._table is not None:

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from recsys_jax.data.files import cache_folder, read_arrays, read_file, replace_file
-from recsys_jax.errors import InputError, did_you_mean, require
+from recsys_jax.errors import InputError, did_you_mean, installing, require
 
 Progress = Callable[[int, int], None]
 """Called with the number of texts done and the number of all."""
@@ -169,7 +169,7 @@ def _load_pretrained(name: str) -> Model:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise InputError(
-            f"encoder: {name!r} needs sentence-transformers: pip install 'recsys_jax[sentence-transformers]', or "
+            f"encoder: {name!r} needs sentence-transformers: {installing('sentence-transformers')}, or "
             f"choose --encoder use or lsa{did_you_mean(name, BUILT_IN)}"
         ) from None
     try:

@@ -1,7 +1,9 @@
 """What stands in the page, as its template reads it: facts, figures, personas, the space, lists."""
 
 import csv
+import json
 import platform
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,12 +17,15 @@ import numpy as np
 from recsys_jax.config import Language, describe
 from recsys_jax.console.pictures.embedding import Colouring, Space, categories
 from recsys_jax.console.pictures.plots import MOST
+from recsys_jax.console.places import following
+from recsys_jax.console.recommendations import example
+from recsys_jax.console.terminal import program
 from recsys_jax.data.dataset import Dataset, read_schema
 from recsys_jax.data.files import read_file
 from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import label_of
 from recsys_jax.data.tables import Table
-from recsys_jax.errors import InputError
+from recsys_jax.errors import InputError, installing
 from recsys_jax.evaluation.engine import ALL, CONTROL, MODEL
 from recsys_jax.evaluation.findings import best_baseline, bestsellers, most_important
 from recsys_jax.evaluation.report import Report
@@ -31,12 +36,33 @@ from recsys_jax.personas.customers import read_reviews
 from recsys_jax.personas.definition import quote
 from recsys_jax.personas.keywords import central
 from recsys_jax.retrieval.scoring import top_k
+from recsys_jax.service.openapi import somebody
 from recsys_jax.serving.catalogue import Catalogue
 
 COLOURS = 7  # groups of customers, and kinds of products, that are told apart; the others are drawn alike
 NAMED = 3  # products that share a vector and are named there
 LISTED = 5  # products that are named for each segment
 VERTICES = 400  # of the loss curve
+
+
+def commands(run: Path, dataset: Dataset, model: TrainedModel, folder: Path | None) -> list[tuple[str, list[str]]]:
+    """By what they do, commands that put the run into a shop, whose `folder` knows customers and their purchases."""
+    known = () if folder is None else ("--dataset", folder)
+    asked = json.dumps({"attributes": somebody(model.customers)}, ensure_ascii=False)
+    scored = following("score", "CUSTOMERS.csv", "LISTS.csv", "--run", run, *known, "--names")
+    served = following("serve", run, *known)
+    return [
+        ("one", [f"{program()} {example(run, dataset)} --explain"]),
+        ("all", [f"{program()} {scored}"]),
+        (
+            "serve",
+            [
+                installing("serve"),
+                f"{program()} {served}",
+                f"curl --json {shlex.quote(asked)} 127.0.0.1:8000/recommend",
+            ],
+        ),
+    ]
 
 
 def facts(found: Report, dataset: Dataset, model: TrainedModel | None, folder: Path) -> dict[str, Any]:

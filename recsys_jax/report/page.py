@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import re
-import shlex
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -18,7 +17,6 @@ from markupsafe import Markup
 from recsys_jax.config import Language
 from recsys_jax.console.pictures.embedding import Colouring, Space
 from recsys_jax.console.pictures.plots import FEW
-from recsys_jax.console.recommendations import example
 from recsys_jax.console.terminal import harmless
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.files import write_file
@@ -77,8 +75,8 @@ def write(
         word=label_of(customers.segment or "", customers.features, language, say.name(dataset.segment_word)),
         word_of_plane=say.name(colouring.word),
         attributes=[label_of(one.column, customers.features, language) for one in customers.features],
-        run=shlex.quote(str(run)),
-        example=example(run, dataset),
+        run=run,
+        commands=[] if model is None else contents.commands(run, dataset, model, None if made else folder),
         places=[f"{one.evaluation.split}/metrics.json" for one in (found, memory) if one is not None],
         found_anew=shown is not found,
         verdicts=contents.verdicts(shown, say),

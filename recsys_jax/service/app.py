@@ -4,6 +4,7 @@ import asyncio
 import hmac
 import json
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
@@ -99,7 +100,7 @@ class App:
             if method != "POST":
                 token = "" if self._token is None else " -H 'authorization: Bearer TOKEN'"
                 asked = quote(json.dumps(example(loaded.rec, path), ensure_ascii=False))
-                how = f"POST, such as curl{token} --json {asked} http://127.0.0.1:8000{path}"
+                how = f"POST, such as curl{token} --json {asked} http://{_host(scope, headers)}{path}"
                 raise Refused(405, f"{path}: found {method}; allowed: {how}", (b"allow", b"POST"))
             _require_json(headers)
             content = await self._body(headers, receive)
@@ -167,6 +168,15 @@ PAGE = """<!doctype html>
 The manual is docs/serving.md of recsys_jax.</p>
 </html>
 """
+
+
+def _host(scope: Message, headers: dict[bytes, bytes]) -> str:
+    """Where this request came, to be asked there again: its own word, or where it was received."""
+    said = headers.get(b"host", b"").decode("latin-1")
+    if re.fullmatch(r"[\w.-]+(:\d+)?|\[[0-9a-fA-F:.]+\](:\d+)?", said, re.ASCII):
+        return said
+    name, port = scope.get("server") or ("127.0.0.1", 8000)
+    return f"{f'[{name}]' if ':' in name else name}:{port}"
 
 
 def _no_number(path: str, word: str) -> None:

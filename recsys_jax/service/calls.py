@@ -1,5 +1,6 @@
 """What can be asked: each path's JSON, and the call of the recommender that answers it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -77,6 +78,13 @@ def answer(rec: Recommender, path: str, asked: object, limits: Limits) -> dict[s
     call = CALLS[path]
     if not isinstance(asked, dict):
         raise InputError(f"{path}: found {shown(asked)}; allowed: an object with some of {choices(call.keys)}")
+    known = {one.feature.column for one in rec.model.customers} if "attributes" in call.keys else set()
+    if found := [name for name in asked if name in known - {*call.keys}]:
+        stated = {name: value for name, value in asked.items() if name not in call.keys}
+        stated |= asked["attributes"] if isinstance(asked.get("attributes"), dict) else {}
+        others = {name: value for name, value in asked.items() if name in call.keys and name != "attributes"}
+        allowed = f"in them, as {json.dumps({'attributes': stated} | others, ensure_ascii=False)}"
+        raise InputError(f"{path}: found the key {shown(found[0])} beside attributes; allowed: {allowed}")
     _refuse_unknown(asked, call.keys, path)
     given = {name: value for name, value in asked.items() if value is not None}
     for name in call.required:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
 
@@ -191,7 +192,8 @@ def _components(rec: Recommender) -> dict[str, Schema]:
     drawn = {"attribute": _TEXT, "value": _PLAIN, "adds": _NUMBER, "share": {"type": ["number", "null"]}}
     drawn["range"] = {"type": ["array", "null"], "items": _NUMBER}
     return {
-        "Attributes": stated | {"description": "What is known of a customer.", "example": somebody(rec)},
+        "Attributes": stated
+        | {"description": "What is known of a customer.", "example": somebody(rec.model.customers)},
         "Customer": stated | {"properties": known | attributes},
         "Product": whole,
         "Alike": _object(product | {"similarity": _NUMBER | {"minimum": -1, "maximum": 1}}),
@@ -235,14 +237,14 @@ def _attribute(fitted: FittedFeature) -> Schema:
 
 def example(rec: Recommender, path: str) -> dict[str, Any]:
     """A request of a path that is answered."""
-    known = {"attributes": (one := somebody(rec)), "customers": [one], "product_id": rec.product_ids[0]}
+    known = {"attributes": (one := somebody(rec.model.customers)), "customers": [one], "product_id": rec.product_ids[0]}
     return {key: known[key] for key in CALLS[path].keys if key in known}
 
 
-def somebody(rec: Recommender) -> dict[str, Any]:
+def somebody(customers: Iterable[FittedFeature]) -> dict[str, Any]:
     """A customer of whom each attribute is stated, to try things with."""
     found: dict[str, Any] = {}
-    for fitted in rec.model.customers:
+    for fitted in customers:
         if not isinstance(fitted.feature, Numeric):
             found[fitted.feature.column] = fitted.values[0]
             continue

@@ -1,6 +1,5 @@
 """Processes and sockets: one worker in this process, or several beside it; all end when their requests have."""
 
-import gc
 import json
 import logging
 import os
@@ -10,21 +9,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-import uvicorn
-
 from recsys_jax import stopping
 from recsys_jax.errors import InputError, require
-from recsys_jax.service.app import App
 from recsys_jax.service.calls import Limits
-from recsys_jax.service.live import Live, Source
+from recsys_jax.service.live import Source
 from recsys_jax.service.metrics import Metrics
 
 log = logging.getLogger("recsys_jax.service")
@@ -92,59 +88,13 @@ def serve(settings: Settings, listener: socket.socket, workers: int, ready: Call
 
     `ready` is called once they are answered. Raises `InputError` where there is no model that can be used.
     """
+    from recsys_jax.service.worker import work  # here, as uvicorn comes with an extra, and what a command takes without
+
     if workers == 1:
-        _work(settings, listener, Metrics(), ready)
+        work(settings, listener, Metrics(), ready)
         return
     require(hasattr(os, "fork"), "workers", workers, "1 on this system")
     _supervise(settings, listener, workers, ready)
-
-
-class _Server(uvicorn.Server):
-    """Leaves signals to `stopping`, and looks what it heard."""
-
-    ready: Callable[[], None]
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
-
-    async def on_tick(self, counter: int) -> bool:
-        return stopping.asked() or await super().on_tick(counter)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready()  # from here on the socket takes connections
-
-
-def _work(settings: Settings, listener: socket.socket, metrics: Metrics, ready: Callable[[], None]) -> None:
-    """One worker: nobody reaches it before it is warm."""
-    live, over = Live(settings.source, settings.limits, metrics, token=settings.token is not None), threading.Event()
-    gc.freeze()  # a model is many objects, which a collection need not look through
-    app = App(live, metrics, settings.token)
-    config = uvicorn.Config(
-        app,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=settings.drain,  # type: ignore[arg-type]
-    )
-    server = _Server(config)
-
-    def listening() -> None:
-        metrics.own["ready"] = 1
-        ready()
-
-    server.ready = listening
-    threading.Thread(target=live.watch, args=[settings.watch, over], daemon=True).start()
-    with stopping.saying(lambda: "requests that were running had no answer", saves=True, grace=settings.drain + 1.0):
-        server.run([listener])
-        over.set()
-        if app.cut:
-            stopping.end()
-    log.info("Ended: no request is running")
 
 
 def _supervise(settings: Settings, listener: socket.socket, workers: int, ready: Callable[[], None]) -> None:
@@ -217,6 +167,8 @@ class _Team:
 
 def child() -> None:
     """The process of one worker of several."""
+    from recsys_jax.service.worker import work
+
     listener, shared, number, workers = map(int, sys.argv[1:5])
     stopping.listen()
     configure_log()
@@ -224,7 +176,7 @@ def child() -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         opened = socket.socket(fileno=listener)
-        _work(settings, opened, Metrics(workers, number, shared), lambda: None)
+        work(settings, opened, Metrics(workers, number, shared), lambda: None)
     except (InputError, OSError, MemoryError) as error:
         log.error("%s", error)
         sys.exit(2)

@@ -14,7 +14,7 @@ from pickle import UnpicklingError
 from typing import IO, Any
 
 from recsys_jax.data.files import absent, open_file
-from recsys_jax.errors import InputError, choices
+from recsys_jax.errors import InputError, choices, installing
 
 _ALLOWED = "a file by torch.save that holds plain tensors, dictionaries, lists, texts and numbers alone"
 # What torch.save writes of these.
@@ -30,7 +30,7 @@ def torch_module() -> Any:
     try:
         import torch
     except ImportError:
-        raise InputError("PyTorch checkpoints need torch: pip install 'recsys_jax[torch]'") from None
+        raise InputError(f"PyTorch checkpoints need torch: {installing('torch')}") from None
     return torch
 
 

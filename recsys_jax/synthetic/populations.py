@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from numpy.random import Generator
 
 from recsys_jax.data.files import replace_file, write_file
-from recsys_jax.errors import InputError, require
+from recsys_jax.errors import InputError, installing, require
 from recsys_jax.synthetic import malls
 from recsys_jax.synthetic.malls import CATEGORIES, PERSONAS, REVIEWS, SKIN_TYPES, Floats, Ints
 
@@ -161,7 +161,7 @@ def write_population(made: Population, folder: Path) -> list[Path]:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise InputError("Parquet files need pyarrow: pip install 'recsys_jax[parquet]'") from None
+        raise InputError(f"Parquet files need pyarrow: {installing('parquet')}") from None
 
     customer_ids, product_ids = pa.array(made.customers["user_id"]), pa.array(made.products["product_id"])
     tables = {

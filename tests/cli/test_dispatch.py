@@ -118,6 +118,15 @@ def test_a_benchmark_that_is_not_there_is_a_sentence(monkeypatch):
     told(run("benchmark"), "error: benchmark is not installed: it is scripts/benchmark in ")
 
 
+def test_serve_lists_its_options_before_its_extra_is_installed():
+    code = "import sys; sys.modules['uvicorn'] = None; from recsys_jax.cli import main; main()"
+    helped = subprocess.run([sys.executable, "-c", code, "serve", "--help"], capture_output=True, text=True)
+    assert (helped.returncode, "--port" in helped.stdout) == (0, True), helped.stderr
+    served = subprocess.run([sys.executable, "-c", code, "serve", "x", "--port", "0"], capture_output=True, text=True)
+    assert (served.returncode, served.stderr.count("\n")) == (2, 1)
+    assert re.fullmatch(r"error: uvicorn is not installed; \S+ -m pip install 'recsys_jax\[serve\]'\n", served.stderr)
+
+
 def test_a_missing_package_names_the_extra_that_brings_it():
     """Each extra but `all` and `dev`, by what it has in pyproject.toml; a package of the core needs none."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]

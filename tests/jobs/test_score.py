@@ -423,7 +423,7 @@ def test_a_file_damaged_in_its_midst_is_one_sentence(mall_run, tmp_path):
 def test_pyarrow_is_asked_for(mall_run, tmp_path, monkeypatch):
     pq.write_table(pa.Table.from_pylist(people(3)), tmp_path / "in.parquet")
     monkeypatch.setattr(customer_file, "arrow", None)
-    fails(tmp_path, mall_run, 3, r"scoring needs pyarrow: pip install 'recsys_jax\[parquet\]'")
+    fails(tmp_path, mall_run, 3, r"scoring needs pyarrow: \S+ -m pip install 'recsys_jax\[parquet\]'")
 
 
 def test_the_only_run_is_the_default(mall_model, tmp_path, monkeypatch):

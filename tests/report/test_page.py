@@ -3,6 +3,7 @@
 import html
 import json
 import re
+import shlex
 import tomllib
 from html.parser import HTMLParser
 from importlib.resources import files
@@ -16,14 +17,16 @@ from command_line import done
 from conftest import write_films, write_mall
 from pages import HOSTILE, hostile_mall, page_of
 
-from recsys_jax import load_dataset
+from recsys_jax import Recommender, load_dataset
 from recsys_jax.config import Language
+from recsys_jax.console import terminal
 from recsys_jax.data.splits import SPLITS
 from recsys_jax.evaluation.engine import MODEL
 from recsys_jax.evaluation.findings import findings, headline
 from recsys_jax.evaluation.sentences import Sentences
 from recsys_jax.report.contents import length, personas
 from recsys_jax.report.page import as_json
+from recsys_jax.service.calls import Limits, answer
 
 LARGEST = 5_000_000
 
@@ -69,6 +72,28 @@ def mall_page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     text, found = page_of(write_mall(folder / "mall"), folder / "run", **{"with memory": True})
     return Elements(text), text, found
+
+
+def commands(text: str) -> list[list[str]]:
+    """The commands by which the page puts the run into a shop, in words."""
+    section = text[text.index('<section id="next">') :]
+    return [shlex.split(html.unescape(one)) for one in re.findall("<code>(.*?)</code>", section)][:-1]
+
+
+def test_the_commands_of_the_page_are_those_of_the_run(mall_page):
+    _, text, _ = mall_page
+    one, everybody, extra, served, asked = commands(text)
+    program = shlex.split(terminal.program())
+    at = [words[len(program) :] for words in (one, everybody, served)]
+    assert all(words[: len(program)] == program for words in (one, everybody, served))
+    run, shop = at[0][1], at[1][at[1].index("--dataset") + 1]
+    done(*at[0])
+    assert at[1][3:] == ["--run", run, "--dataset", shop, "--names"]
+    assert at[2] == ["serve", run, "--dataset", shop]
+    assert extra[1:] == ["-m", "pip", "install", "recsys_jax[serve]"]
+    assert asked[:2] == ["curl", "--json"]
+    path = asked[3].removeprefix("127.0.0.1:8000")
+    assert len(answer(Recommender.load(run), path, json.loads(asked[2]), Limits())["products"]) == 3
 
 
 # Labels

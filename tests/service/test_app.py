@@ -168,6 +168,25 @@ def test_paths_and_methods(app):
         assert ask(app, path, method="HEAD").status == 200
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["shop.example:8080", "[::1]:9000", "127.0.0.1:8099", "evil';rm", ""],
+    ids=["name", "v6", "v4", "no", "none"],
+)
+def test_a_hint_names_the_host_that_was_asked(app, said):
+    got = ask(app, "/similar", method="GET", headers=[*JSON, ("host", said)])
+    right = said if said and "'" not in said else "127.0.0.1:8000"
+    assert got.sentence.endswith(f" http://{right}/similar")
+
+
+def test_attributes_outside_attributes_are_answered_by_the_right_body(app):
+    sentence = ask(app, "/recommend", {**DRY, "top_n": 2}).sentence
+    found, _, right = sentence.partition("allowed: in them, as ")
+    assert found == "/recommend: found the key 'age' beside attributes; "
+    assert json.loads(right) == {"attributes": DRY, "top_n": 2}
+    assert ask(app, "/recommend", json.loads(right)).status == 200
+
+
 def test_a_fault_of_the_service_is_told_in_its_log_alone(app, monkeypatch, caplog):
     monkeypatch.setattr(Recommender, "recommend", lambda *_, **__: 1 / 0)
     got = ask(app, "/recommend", {"attributes": DRY})

@@ -104,7 +104,7 @@ def test_a_file_whose_parts_overlap_is_refused(plain, tmp_path):
 
 def test_without_pytorch_a_sentence_says_what_to_install(plain, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(InputError, match=r"^PyTorch checkpoints need torch: pip install 'recsys_jax\[torch\]'$"):
+    with pytest.raises(InputError, match=r"^PyTorch checkpoints need torch: \S+ -m pip install 'recsys_jax\[torch\]'$"):
         recommended(plain)
 
 

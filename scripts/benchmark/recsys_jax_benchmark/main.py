@@ -28,7 +28,7 @@ from recsys_jax.console.options import Common
 from recsys_jax.console.places import MALL
 from recsys_jax.console.terminal import answer, console, errors, progress
 from recsys_jax.data.files import require_folder, write_file
-from recsys_jax.errors import InputError
+from recsys_jax.errors import InputError, installing
 from recsys_jax_benchmark import process, scaling, scoring, serving, training
 from recsys_jax_benchmark.process import Failure, Limits, Measured, Progress, in_process, processors, repeated
 from recsys_jax_benchmark.pytorch.train import mall_files
@@ -136,7 +136,7 @@ def _check(options: Options) -> None:
         raise InputError(f"{options.out}: found a folder; allowed: the file for the figures")
     for name in ("torch", "faiss", "pandas", "pyarrow"):
         if find_spec(name) is None:
-            raise InputError(f"{name} is not installed; pip install 'recsys_jax[benchmark]' brings all methods")
+            raise InputError(f"{name} is not installed; {installing('benchmark')} brings all methods")
 
 
 def _setting(options: Options, limits: Limits) -> dict[str, Any]:

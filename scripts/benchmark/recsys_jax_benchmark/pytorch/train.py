@@ -16,6 +16,7 @@ from recsys_jax.console.terminal import answer, console, progress
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.files import replace_file, require_folder
+from recsys_jax.errors import installing
 from recsys_jax.storage.torch import published_schema
 
 
@@ -43,7 +44,7 @@ def main(options: Options) -> str:
     try:
         from recsys_jax_benchmark.pytorch import reference
     except ModuleNotFoundError as error:
-        raise InputError(f"{error.name} is not installed; pip install 'recsys_jax[torch]' brings it") from None
+        raise InputError(f"{error.name} is not installed; {installing('torch')} brings it") from None
     customers = reference.read_rows(made)
     products = reference.read_rows(products_file)
     with progress("training in PyTorch") as bar:
