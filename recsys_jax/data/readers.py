@@ -59,24 +59,39 @@ _SIGNS = {
 
 
 _MARKS = {b"\xef\xbb\xbf": "utf-8-sig", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-_REMARKS: Mapping[str, tuple[str, ...]] = {"cp949": ("read as CP949 (Korean Windows), as it is not UTF-8",)}
+_REMARKS: Mapping[str, tuple[str, ...]] = {
+    "cp949": ("read as CP949 (Korean Windows), as it is not UTF-8",),
+    "cp1252": ("read as CP1252 (Windows in Western Europe), as it is not UTF-8",),
+}
+# Of German, French, Spanish and Nordic texts. Others that CP1252 has are more often letters of another encoding.
+_WESTERN = set("äöüßéèêëàâîïôûùçœæøåñáíóúÄÖÜÉÈÊËÀÂÎÏÔÛÙÇŒÆØÅÑÁÍÓÚ")
+_SIGNS_BESIDE = set("€„“”‘’‚…–—«»§°©®™·\xa0£¿¡²½×")
 
 
 def _text(path: Path) -> tuple[str, str]:
-    """The text in a file, and its encoding: by its byte order mark, else UTF-8, else CP949 where that is Korean."""
+    """The text in a file, and its encoding: by its byte order mark, else UTF-8, else that which makes words of it."""
     content = read_file(path)
     encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
     try:
         text = content.decode(encoding)
     except UnicodeDecodeError as error:
-        text = _korean(content) if encoding == "utf-8" else ""
-        if not text:
-            named = encoding.removesuffix("-sig").upper()
-            raise InputError(f"{path}: byte {error.start} is not {named}; save the file as UTF-8") from None
-        encoding = "cp949"
+        found = {"cp949": _korean(content), "cp1252": _western(content)} if encoding == "utf-8" else {}
+        other = next((name for name, text in found.items() if text), None)
+        if other is None:
+            named, *lines = (
+                encoding.removesuffix("-sig").upper(),
+                *content[: error.start].decode(encoding, "ignore").split("\n"),
+            )
+            where = f"{path}, line {len(lines)}, character {len(lines[-1]) + 1}"
+            byte = f"the byte 0x{content[error.start]:02x} is not {named}"
+            raise InputError(f'{where}: {byte}; save the file as UTF-8, in Excel by "Save as", "CSV UTF-8"') from None
+        encoding, text = other, found[other]
     if "\0" in text[:4]:
         raise InputError(f"{path}: found a NUL at its start; it looks like UTF-16 without its mark: save it as UTF-8")
     return text, encoding
+
+
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]")
 
 
 def _korean(content: bytes) -> str:
@@ -88,6 +103,24 @@ def _korean(content: bytes) -> str:
         common = [sign for sign in counts if "가" <= sign <= "힣" and len(sign.encode("euc_kr")) == 2]
         if 10 * sum(map(counts.__getitem__, common)) >= 9 * sum(counts.values()):
             return text
+    return ""
+
+
+def _western(content: bytes) -> str:
+    """The text in bytes that are German, French, Spanish or Nordic in CP1252, else "".
+
+    Each of its letters stands beside one of ASCII: of Cyrillic, Greek or Thai, whole words would be such letters.
+    """
+    with suppress(UnicodeDecodeError):
+        text = content.decode("cp1252")
+        found = [match.start() for match in _NOT_ASCII.finditer(text)]
+        if {text[at] for at in found} <= _WESTERN | _SIGNS_BESIDE:
+            beside = [
+                [one.isascii() and one.isalpha() for one in (text[at - 1 : at], text[at + 1 : at + 2])] for at in found
+            ]
+            fit = [any(sides) or text[at] in "àÀ" if text[at] in _WESTERN else text[at] == "’" or not all(sides)
+                   for at, sides in zip(found, beside, strict=True)]  # fmt: skip
+            return text if 10 * sum(fit) >= 9 * len(fit) else ""
     return ""
 
 
@@ -139,7 +172,7 @@ def _read_json(path: Path) -> Table:
 
 _QUOTED = r'(?<![^,;\t|])"[^"]*+(?:""[^"]*+)*+"'
 _HEADER = re.compile(rf'(?:{_QUOTED}|[^"\r\n]++|")*+')
-_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*)(?:,[0-9]+)?")
+_DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*|[1-9][0-9]{0,2}(?:\.[0-9]{3})+)(?:,[0-9]+)?")
 
 
 def _separator(text: str) -> str:
@@ -154,7 +187,10 @@ def _separator(text: str) -> str:
 
 
 def _has_decimal_commas(column: Iterable[str | None]) -> bool:
-    """Whether all values are numbers, some with a decimal comma: 45,38, as 1,299 alone may be more than a thousand."""
+    """Whether all values are numbers, some with a decimal comma: 45,38, as 1,299 alone may be more than a thousand.
+
+    Points in groups of three are then thousands: 1.160,85, and 1.160 beside it.
+    """
     filled = [cell for cell in column if cell]
     return any(len(cell.partition(",")[2]) not in (0, 3) for cell in filled) and all(map(_DECIMAL.fullmatch, filled))
 
@@ -183,7 +219,9 @@ def _read_csv(path: Path) -> Table:
     # Where commas separate nothing, they may be those of numbers, as of Excel in German or French.
     if decimal := [name for name, column in columns.items() if separator == ";" and _has_decimal_commas(column)]:
         remarks += (f"read with decimal commas: {', '.join(map(plain, decimal))}",)
-        columns |= {name: [cell and cell.replace(",", ".") for cell in columns[name]] for name in decimal}
+        columns |= {
+            name: [cell and cell.replace(".", "").replace(",", ".") for cell in columns[name]] for name in decimal
+        }
     return Table(str(path), columns, problems=problems, encoding=encoding, remarks=remarks).usable()
 
 

@@ -677,13 +677,7 @@ FILES = [
         PRODUCTS["parquet"][:200] + b"\xff" * 100 + PRODUCTS["parquet"][300:],
         ["not readable as Par"],
     ),
-    ("Latin-1", "csv", TEXT.replace("Tea", "Thé Crêpe").encode("latin-1"), ["is not UTF-8; save the file as UTF-8"]),
-    (
-        "Latin-1 that CP949 reads",
-        "csv",
-        TEXT.replace("Tea", "Crêpe").encode("latin-1"),
-        ["UTF-8; save the file as UTF-8"],
-    ),
+    ("Cyrillic", "csv", TEXT.replace("Tea", "Чай").encode("cp1251"), ["is not UTF-8; save the file as UTF-8"]),
     ("GBK", "csv", TEXT.replace("Tea", "保湿面霜和口红").encode("gbk"), ["is not UTF-8; save the file as UTF-8"]),
     ("Shift-JIS", "csv", TEXT.replace("Tea", "緑茶").encode("cp932"), ["is not UTF-8; save the file as UTF-8"]),
     ("UTF-16 cut off", "csv", TEXT.encode("utf-16")[:-1], ["is not UTF-16; save the file as UTF-8"]),
@@ -943,7 +937,11 @@ def test_rows_that_score_cannot_use(mall_run, tmp_path):
     [
         ("mall.json", PRODUCTS["parquet"], ["mall.json: found a Parquet file"]),
         ("mall.json", b"", ["mall.json: found an empty file"]),
-        ("mall.json", '[{"product_id": "é"}]'.encode("latin-1"), ["mall.json: byte 17 is not UTF-8"]),
+        (
+            "mall.json",
+            '[{"product_id": "é"}]'.encode("latin-1"),
+            ["mall.json, line 1, character 18: the byte 0xe9 is not UTF-8"],
+        ),
         ("mall.csv", PRODUCTS["csv"], ["mall.csv: found the ending"]),
         ("mall.json", b"[{}]", ["the column 'product_id' is missing"]),
         ("absent.json", None, ["absent.json: there is no such file"]),

@@ -65,11 +65,20 @@ def test_decimal_commas_where_semicolons_separate(tmp_path):
     assert table.validation.notes == [f"{tmp_path / 't.csv'}: read with decimal commas: price, change"]
 
 
+def test_points_between_thousands_where_commas_are_decimal(tmp_path):
+    table = read_table(put(tmp_path, "id;Preis\n1;1.160,85\n2;45,9\n3;-1.234.567\n4;1.299\n5;980,00\n"))
+    assert table.columns["Preis"] == ["1160.85", "45.9", "-1234567", "1299", "980.00"]
+    assert table.validation.notes == [f"{tmp_path / 't.csv'}: read with decimal commas: Preis"]
+
+
 @pytest.mark.parametrize(
     "cells",
     [
         ["12,5", "about 9"],  # of which a part is no number
-        ["12,5", "1.299,00"],
+        ["12,5", "1.29,00"],
+        ["12,5", "1.5"],
+        ["12,5", "0.299"],
+        ["1.160", "2.500"],  # as above
         ["1,2,3", "4,5"],  # lists
         ["01,02", "03"],
         ["1, 25", "4"],
@@ -126,8 +135,14 @@ def test_a_row_set_aside_is_told_behind_the_remark(tmp_path):
 @pytest.mark.parametrize(
     ("text", "encoding"),
     [
-        ("id,nom\n1,Thé Crêpe\n", "latin-1"),
-        ("id,Name\n1,Äpfel für Müller\n2,Öl\n", "cp1252"),
+        ("id,ä,ö\n1,ü,ß\n", "cp1252"),  # letters that stand alone
+        ("id,Name\n1,Käse für Müller\n", "cp437"),
+        ("id,Name\n1,Käse für Müller\n", "mac-roman"),
+        ("id,Nazwa\n1,Świeże łąki\n2,Pięć róż\n", "cp1250"),
+        ("id,jméno\n1,Příliš žluťoučký kůň\n2,dveře\n", "cp1250"),
+        ("id,isim\n1,Güneş ışığı\n", "cp1254"),
+        ("είδος,τιμή\nκρέμα προσώπου SPF50,1\n", "cp1253"),
+        ("товар,цена\nКрем SPF50,1\nи,2\n", "koi8-r"),
         ("товар,цена\nКрем для лица,1\n", "cp1251"),
         ("商品,価格\n保湿クリーム,1\n", "cp932"),
         ("商品,価格\n保湿クリーム,1\n", "euc_jp"),
@@ -138,8 +153,34 @@ def test_a_row_set_aside_is_told_behind_the_remark(tmp_path):
     ],
 )
 def test_other_encodings_are_refused(tmp_path, text, encoding):
-    with pytest.raises(InputError, match=r"t\.csv: (byte [0-9]+ is not UTF-8; save the file as UTF-8|found a NUL)"):
+    with pytest.raises(InputError, match=r"t\.csv(, line 1|, line 2|: found a NUL).*"):
         read_table(put(tmp_path, text.encode(encoding)))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id;Name\n1;Äpfel für Müller\n2;Öl\n3;Weißer „Tee“ – 5 €\n4;Maß\n",
+        "id,nom\n1,Thé Crêpe\n2,L’Oréal à la crème « fraîche »\n3,Œuvre\n",
+        "id,nombre\n1,Champú para niños\n2,Árbol\n3,¿Cuál?\n",
+        "id,navn\n1,Rødgrød med fløde\n2,Smörgås\n3,Æbleskiver\n",
+        "id,price\n1,5 €\n",
+    ],
+)
+def test_cp1252_is_read_and_told(tmp_path, text):
+    """As Excel saves "CSV" in Western Europe."""
+    found, plain = read_table(put(tmp_path, text.encode("cp1252"))), read_table(put(tmp_path, text, "plain.csv"))
+    assert found.columns == plain.columns
+    assert found.encoding == "cp1252"
+    note = "read as CP1252 (Windows in Western Europe), as it is not UTF-8"
+    assert found.validation.notes == [f"{tmp_path / 't.csv'}: {note}"]
+
+
+def test_a_byte_that_is_not_utf_8_is_told_by_its_line(tmp_path):
+    with pytest.raises(InputError) as told:
+        read_table(put(tmp_path, "id,имя\n1,Ян\n".encode() + b"2,ab\xff\n"))
+    says = 'the byte 0xff is not UTF-8; save the file as UTF-8, in Excel by "Save as", "CSV UTF-8"'
+    assert str(told.value) == f"{tmp_path / 't.csv'}, line 3, character 5: {says}"
 
 
 @given(st.lists(st.sampled_from(["수분", "크림", "a b", "12", "x;y", 'q"q', "", "두\n줄"]), min_size=4, max_size=4))
