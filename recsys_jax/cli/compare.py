@@ -134,10 +134,11 @@ def main(options: Options) -> str:
             f"{FOUND} has what the same tuning finds with all customers"
         )
     page += [f"* note: {one}" for one in dataset.notes]
+    leak = ", with the leak" if places.derived(options.dataset, dataset, made) else ""
     if honest is not None:  # first, as the first sentence is of it
         page += _page(honest, f"{split.title}, without the leak", counted)
-    page += _page(result, split.title if made is None else f"{split.title}, with the leak", counted)
-    if made is not None:
+    page += _page(result, f"{split.title}{leak}", counted)
+    if leak:
         page.append("* Personas were derived from the review of the very purchase that is asked for.")
     page += [f"* {sentence}" for sentence in problems]
     seconds = time.perf_counter() - began
@@ -162,7 +163,6 @@ def main(options: Options) -> str:
     answer["comparison"] = document
     remember("compare", replace(options, out=out), out)
     tables.write_page(out / "report.md", [headline, *page])
-    leak = "" if made is None else ", with the leak"
     comparison_differences(out / "comparison.png", result, f"{split.title}{leak}\n{counted}")
     if options.tune:
         _tune(dataset, options, out / FOUND)

@@ -110,9 +110,8 @@ def main(options: Options) -> str:
         f"{len(dataset.purchases):,} {different}purchases, {len(dataset.customer_ids):,} customers, "
         f"{result.candidates:,} products{leak}"
     )
-    page = write(
-        found, dataset, run, options.protocol, options.k[0], model=whose, derived=made is not None, asked=[asked]
-    )
+    derived = places.derived(options.dataset, dataset, made)
+    page = write(found, dataset, run, options.protocol, options.k[0], model=whose, derived=derived, asked=[asked])
     places.write_set_aside(dataset.set_aside, run, quiet=True)
     remember("evaluate", replace(options, run=run), run)
     space = None if model is None else Space.of(model, dataset, seed=options.seed)
@@ -126,6 +125,7 @@ def main(options: Options) -> str:
         headline=headline(found, options.language),
         folder=options.dataset,
         made=made,
+        derived=derived,
         encoder=options.encoder,
         colour=options.colour,
         language=options.language,

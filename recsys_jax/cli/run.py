@@ -24,6 +24,7 @@ from recsys_jax.console.pictures.embedding import Colouring, Space
 from recsys_jax.console.places import (
     MALL,
     again,
+    derived,
     following,
     held_out,
     load,
@@ -193,8 +194,9 @@ def _evaluated(
     with progress(split.name) as bar:
         answers = evaluate(dataset, split, methods, dataset_of_fold=of_fold, seed=own.seed, progress=bar)
     held = report(answers, seed=own.seed)
+    of_reviews = derived(folder, dataset, made)
     for found, name in ((memory, "in-sample"), (held, "cross-validation")):
-        write(found, dataset, run, name, KS[0], model=whose, derived=made is not None)
+        write(found, dataset, run, name, KS[0], model=whose, derived=of_reviews)
     space = Space.of(model, dataset, seed=own.seed)
     draw(run, model, dataset, own.seed, options.colour, space)
     write_html(
@@ -206,6 +208,7 @@ def _evaluated(
         headline=better_recipe(held, own.recipe, other.recipe, options.language),
         folder=folder,
         made=made,
+        derived=of_reviews,
         encoder=options.encoder,
         colour=options.colour,
         called={MODEL: own.recipe},

@@ -15,7 +15,8 @@ from recsys_jax.data.files import require_folder, sheet_text, write_file
 from recsys_jax.data.splits import SPLITS, DatasetOfFold, Split
 from recsys_jax.data.tables import SetAside
 from recsys_jax.errors import InputError, did_you_mean, nearest, require
-from recsys_jax.personas.customers import read_reviews
+from recsys_jax.personas.catalogue import Catalogue, read_catalogue
+from recsys_jax.personas.customers import profiles_alone, read_reviews
 from recsys_jax.storage import runs
 from recsys_jax.storage.artifacts import MODEL, holds, save_model
 from recsys_jax.storage.jobs import only_process
@@ -199,6 +200,19 @@ def held_out(
     from recsys_jax.personas.folds import personas_of_fold
 
     return split, personas_of_fold(folder, dataset, load_personas(made.parent / "personas", encoder=encoder))
+
+
+def derived(folder: Path, dataset: Dataset, made: Path | None) -> bool | None:
+    """Whether attributes of customers that were `made` of reviews come from those of the purchases asked for.
+
+    False where profiles alone say them; None where customers are the dataset's own.
+    """
+    if made is None:
+        return None
+    schema = dataset.schema
+    catalogue = Catalogue() if schema.catalogue is None else read_catalogue(folder / schema.catalogue)
+    columns = [one.column for one in schema.customers.features]
+    return not profiles_alone(read_reviews(folder, schema), catalogue, columns)
 
 
 def write_set_aside(rows: Sequence[SetAside], run: Path, name: str = "set_aside.csv", *, quiet: bool = False) -> None:

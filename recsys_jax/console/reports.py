@@ -40,7 +40,7 @@ def write(
     k: int,
     *,
     model: str,
-    derived: bool,
+    derived: bool | None,
     asked: Sequence[str] = (),
 ) -> Page:
     """Writes what a protocol measured into the run; returns what follows the headline: all tables and findings.
@@ -65,7 +65,7 @@ def write(
     answer[protocol] = {"finding": headline(found), **document}
     write_json(out / "metrics.json", document)
     write_page(out / "report.md", [headline(found), *asked, *page])
-    results_by_segment(out / "results_by_segment.png", found, k, segment_numbers(dataset), derived=derived)
+    results_by_segment(out / "results_by_segment.png", found, k, segment_numbers(dataset), derived=bool(derived))
     runs.record(run, {f"{protocol}: model": model, f"{protocol}: data": dataset.fingerprint})
     return page
 

@@ -163,7 +163,8 @@ def evaluate(
     """In each fold, every method learns from the training purchases alone, and is asked for the queries.
 
     Vocabularies, scaling, popularity and models are fitted inside the fold; so is whatever `dataset_of_fold` fits,
-    such as personas. Where that comes with and without a leak, what was learned is asked both ways. Nothing is computed
+    such as personas. Where that comes with and without a leak, what was learned is asked both ways; where no attribute
+    that a model reads differs, there is no leak, and the figures are those without. Nothing is computed
     but the `methods` named. With `control`, `MODEL` among them is asked with attributes shuffled by `seed`, too: all at
     once and, without the leak where there is one, each alone. `progress` is called with how much is done, of how much,
     and what is being done, in a few words.
@@ -210,7 +211,11 @@ def evaluate(
     if progress is not None:
         progress(total, total, "")
     joined, *honest = (_join(views, split, ks) for views in zip(*folds, strict=True))
-    return replace(joined, leak_free=honest[0]) if honest else joined
+    if not honest:
+        return joined
+    if any(_stated_otherwise(*views) for views in folds):
+        return replace(joined, leak_free=honest[0])
+    return replace(honest[0], segments=joined.segments)  # the model is told the same: segments alone were derived
 
 
 def views_of_fold(dataset: Dataset, split: Split, fold: Fold, dataset_of_fold: DatasetOfFold | None) -> list[Dataset]:
@@ -267,6 +272,13 @@ class _View:
     queries: Queries
     answers: dict[str, Answers] = field(default_factory=dict)
     lost: dict[str, Float64[np.ndarray, "s n"]] = field(default_factory=dict)
+
+
+def _stated_otherwise(leaky: _View, honest: _View) -> bool:
+    """Whether two views of a fold differ in an attribute that a model reads."""
+    both = leaky.dataset.customers, honest.dataset.customers
+    columns = [one.column for one in leaky.dataset.schema.customers.features]
+    return any(both[0].column(name) != both[1].column(name) for name in columns)
 
 
 def _join(views: Sequence[_View], split: Split, ks: Sequence[int]) -> Evaluation:

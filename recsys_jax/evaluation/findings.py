@@ -152,13 +152,18 @@ def ranking(result: Comparison, split: str, recipes: Collection[str]) -> str:
     return f"{said} {_remark(inverse, result.customers, _ENGLISH)}".rstrip()
 
 
-def findings(found: Report, *, derived: bool = False, language: Language = "en") -> list[str]:
-    """The sentences to read beside the table; `derived` says that attributes come from the purchases asked for."""
+def findings(found: Report, *, derived: bool | None = None, language: Language = "en") -> list[str]:
+    """The sentences to read beside the table; `derived` says whether attributes come from the purchases asked for.
+
+    It is None where customers were not made of reviews, which takes no sentence.
+    """
     out, say = [], Sentences(language)
     if found.evaluation.split == "in-sample":
         out.append(say("finding.in-sample"))
     if derived or found.leak_free is not None:
         out.append(leak(found, language))
+    elif derived is not None:
+        out.append(say("finding.profiles"))
     out += _rivals(found, say)
     if CONTROL in found.differences:
         out += _control(found, say)

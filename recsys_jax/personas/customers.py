@@ -8,7 +8,7 @@ the answer: an evaluation on these customers must say so.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -109,6 +109,18 @@ def _stated(reviews: Reviews, catalogue: Catalogue) -> list[dict[str, tuple[Any,
         stated = [("text", profile_of_text(text, *read)), ("profile_info", parse_profile(profile, *read)[0])]
         rows.append({key: (x, source) for source, said in stated for key, x in said.items()})
     return rows
+
+
+def profiles_alone(reviews: Reviews, catalogue: Catalogue, columns: Iterable[str]) -> bool:
+    """Whether profiles alone say what customers state in these columns: no text, persona or product is read for one."""
+    drawn = {one.name for one in catalogue.attributes if one.draw is not None}
+    drawn.update(*(one.draws for one in catalogue.personas))
+    stated, known = _stated(reviews, catalogue), {one.name for one in catalogue.attributes}
+
+    def own(name: str) -> bool:
+        return all(row[name][1] == "profile_info" if name in row else name not in drawn for row in stated)
+
+    return all(name in known and own(name) for name in columns)
 
 
 def customer_rows(

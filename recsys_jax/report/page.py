@@ -43,6 +43,7 @@ def write(
     headline: str,
     folder: Path,
     made: Path | None,
+    derived: bool | None = None,
     encoder: str | None = None,
     colour: str | None = None,
     called: Mapping[str, str] | None = None,
@@ -52,13 +53,13 @@ def write(
     """Writes `report.html` into the run and returns its path.
 
     It is of what a protocol `found`, with the model of the run and its `space`, if it has one. `folder` is that of the
-    dataset, `made` the customers that were made of its reviews by an `encoder`; `called` has other names of methods,
-    `memory` is what was found in-sample.
+    dataset, `made` the customers that were made of its reviews by an `encoder`, `derived` as in `findings`; `called`
+    has other names of methods, `memory` is what was found in-sample.
     """
     say, words = Sentences(language), labels(language)
     shown = found.leak_free or found
     k, colouring = contents.length(shown), Colouring.of(dataset, colour, language)
-    warnings = findings(shown, derived=made is not None and shown is found, language=language)
+    warnings = findings(shown, derived=derived if shown is found else None, language=language)
     if shown is not found:
         warnings.insert(0, leak(found, language))
     others = {"leak": found if shown is not found else None, "in-sample": memory}
@@ -78,7 +79,7 @@ def write(
         run=run,
         commands=[] if model is None else contents.commands(run, dataset, model, None if made else folder),
         places=[f"{one.evaluation.split}/metrics.json" for one in (found, memory) if one is not None],
-        found_anew=shown is not found,
+        found_anew=made is not None and found.evaluation.split != "in-sample",
         verdicts=contents.verdicts(shown, say),
         headline=(*re.split(r"(?<=\.) ", headline, maxsplit=1), "")[:2],
         k=k,

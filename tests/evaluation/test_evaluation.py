@@ -309,6 +309,24 @@ def test_both_views_of_a_derived_fold_are_asked_of_one_model(shop):
     assert honest.leak_free is None
 
 
+def test_where_only_the_segment_was_derived_there_is_no_leak(shop):
+    """Models read the same in both views: groups are those of the first, and rivals learn those of the second."""
+    told = [["x", "y"][bought[0][0] == "q"] for bought in shop.customers.column("bought")]
+    schema = replace(shop.schema, customers=replace(shop.schema.customers, segment="told"))
+
+    def view(groups):
+        return replace(shop, schema=schema, customers=Table("told", {**shop.customers.columns, "told": groups}))
+
+    def of_fold(known):
+        return Derived(view(told), view([one if seen else "x" for one, seen in zip(told, known.tolist(), strict=True)]))
+
+    split = SPLITS["cross-validation"](shop, 4, 0)
+    result = evaluate_split(view(told), DeepConfig(epochs=1), split, (4,), dataset_of_fold=of_fold)
+    assert result.leak_free is None
+    assert set(result.queries) == {ALL, "x", "y"}
+    assert result.mean("popularity per told", "hit@4") == pytest.approx(0.5)
+
+
 def test_customers_on_both_sides_cannot_be_made_in_the_fold(shop):
     fold = Fold(np.arange(240) % 2 == 0, np.arange(240) % 2 == 1)
     split = Split("halves", "halves of each customer", (fold,))

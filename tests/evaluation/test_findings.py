@@ -136,6 +136,9 @@ def test_what_was_derived_is_said_with_both_figures():
     assert "training customers' shares, 0.2" in text
     assert "derived from the review" in said(evaluation(split="in-sample"), derived=True)
     assert "memory, not foresight" in said(evaluation(split="in-sample"))
+    assert "derived" not in said(evaluation(), derived=False)
+    assert "from the reviewers' profiles" in said(evaluation(), derived=False)
+    assert "profiles" not in said(evaluation())
 
 
 def test_the_document_holds_every_figure_once_and_is_json():

@@ -228,7 +228,7 @@ def test_it_is_written_and_said_in_a_line(tmp_path, capsys):
     data = shop([{**row, "star": row["star"] if i % 2 else None} for i, row in enumerate(planted())], SKIN, STAR)
     methods = {MODEL: ranking(by_skin), "random": fixed(lambda rows: np.zeros((len(rows), 12)))}
     found = report(evaluate(data, SPLITS["cross-validation"](data, 4, 0), methods, (3,)))
-    write(found, data, tmp_path, "cross-validation", 3, model="", derived=False)
+    write(found, data, tmp_path, "cross-validation", 3, model="", derived=None)
     page = (tmp_path / "cross-validation" / "report.md").read_text("utf-8")
     _, section = page.split("# What the model listens to\n")
     lines = [line for line in section.splitlines() if line.startswith("| ")]

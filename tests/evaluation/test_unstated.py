@@ -52,7 +52,7 @@ def test_a_fold_goes_on_without_it(mall, tmp_path, kind, policy):
     found = evaluate(dataset, split, methods, (3,), control=False)
     note = "without hair, which no training customer of the fold states"
     assert found.methods[MODEL].notes == (note,)
-    write(report(found, count=10), dataset, tmp_path, split.name, 3, model="", derived=False)
+    write(report(found, count=10), dataset, tmp_path, split.name, 3, model="", derived=None)
     assert f"* note: {note}" in (tmp_path / split.name / "report.md").read_text("utf-8")
     assert np.isfinite(found.values["naive Bayes"]["mrr"]).all()
     assert "hair" in prepare(dataset, TINY, without(dataset, "u2")).customer_space.names

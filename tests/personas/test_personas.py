@@ -17,7 +17,7 @@ from recsys_jax.errors import InputError
 from recsys_jax.personas import clustering as personas
 from recsys_jax.personas.catalogue import Catalogue, Persona, parse_persona, read_catalogue, shipped
 from recsys_jax.personas.clustering import assign, fit_personas, load_personas, renamed, save_personas
-from recsys_jax.personas.customers import Reviews, attribute_sources, customer_rows, read_reviews
+from recsys_jax.personas.customers import Reviews, attribute_sources, customer_rows, profiles_alone, read_reviews
 from recsys_jax.personas.definition import persona_definition
 from recsys_jax.personas.encoders import LsaEncoder, get_encoder
 from recsys_jax.personas.folds import personas_of_fold
@@ -453,6 +453,20 @@ def test_profile_goes_before_text_before_persona():
     assert counts["gender"] == {"profile_info": 2, "persona": 1}
     assert counts["skin_concern"] == {"profile_info": 1, "persona": 2}
     assert counts["not used"] == {"비공개": 1}
+
+
+def test_whether_profiles_alone_say_what_customers_are():
+    def alone(texts, profiles, columns, catalogue=CATALOGUE):
+        return profiles_alone(Reviews("x", texts, ["p"] * len(texts), profiles), catalogue, columns)
+
+    texts = ["좋아요", "20대 남자인데 좋아요"]
+    assert alone(texts, ["30대/여성", "40대/남성"], ["age", "gender"])
+    assert not alone(texts, ["30대/여성", "여성"], ["age"])  # the text states the second age
+    assert alone(texts, ["30대/여성", "여성"], ["gender"])
+    assert not alone(texts, ["30대/여성", None], ["skin_type"])  # drawn for the persona
+    undrawn = replace(CATALOGUE, personas=(), attributes=tuple(replace(one, draw=None) for one in CATALOGUE.attributes))
+    assert alone(texts, ["30대/여성", None], ["skin_type"], undrawn)  # missing
+    assert not alone(texts, ["30대/여성", "40대/남성"], ["age", "persona_name"])
 
 
 @pytest.mark.parametrize("profile", [["30대", "여성"], 30, 0, False, {"age": 30}])
