@@ -30,7 +30,7 @@ export PYTHONDONTWRITEBYTECODE =
 run: $(VENV)/.run
 	$(BIN)/recsys-jax run data/amoremall
 
-# mypy takes a minute of one processor: it runs beside the tests, and what it says follows theirs.
+# mypy takes a minute of one processor: it runs beside the tests. What it says follows theirs, and the last lines name what failed.
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,7 +39,7 @@ test: $(VENV)/.dev
 	@$(BIN)/mypy > $(VENV)/mypy.txt 2>&1 & mypy=$$!; \
 	$(QUICK) $(BIN)/pytest --numprocesses logical --maxprocesses 4 --dist worksteal; tests=$$?; \
 	wait $$mypy; types=$$?; echo mypy; cat $(VENV)/mypy.txt; \
-	exit $$((tests || types))
+	test $$tests = 0 || echo "Failed: pytest"; test $$types = 0 || echo "Failed: mypy"; exit $$((tests || types))
 
 browser: $(VENV)/.dev
 	$(BIN)/pytest tests/report

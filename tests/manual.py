@@ -47,6 +47,7 @@ INSTEAD = {
 }
 # What is added to commands, so that they are quick, unless they say it themselves.
 QUICK = {
+    "run": {"--epochs": "20"},
     "evaluate": {"--folds": "2"},
     "compare": {"--folds": "2", "--seeds": "1"},
 }
