@@ -58,7 +58,7 @@ def nothing_left_out(
     if bought:
         why = "what they bought is the id of no product"
     elif repeats:
-        why = f"by dataset.toml, they buy products again; {by_hand} names what to leave out"
+        why = f'by repeat = "allowed" in dataset.toml, they buy products again; {by_hand} names what to leave out'
     elif named is not None:
         why = f"{named} knows no purchases of theirs"
     return f"Nothing that customers bought was left out: {why}"

@@ -26,6 +26,7 @@ from recsys_jax.schema_inference.linking import explained
 from recsys_jax.schema_inference.profiles import catalogue
 
 _FEW = 0.01  # of the rows, up to which they are slips
+_AGAIN = 0.2  # of purchases, from which on customers are taken to want again what they bought, as tea
 _ECHOES = 0.95  # of customers, from which on an attribute repeats what they bought
 
 
@@ -198,9 +199,9 @@ def _when(draft: Draft, shop: Shop, ask: Ask) -> None:
     again = len({*known} if any(when) else known) - len({row[:2] for row in known})
     share = again / max(len(known), 1)
     seen = f"{again:,} of {len(known):,} purchases are of a product that the customer bought before"
-    answer = "yes" if share > 2 * _FEW else "no"
-    if _FEW < share < 10 * _FEW:
-        answer = ask(f"{seen}. Do customers buy products again, as tea, and not once, as films?", ("yes", "no"), answer)
+    answer = "yes" if share >= _AGAIN else "no"
+    if again:
+        answer = ask(f"{seen}. Should products already bought be recommended again?", ("yes", "no"), answer)
     if known:
         draft.say("repeat", "allowed" if answer == "yes" else "never", seen, tell=True)
 

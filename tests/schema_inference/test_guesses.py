@@ -376,6 +376,17 @@ def test_guesses_on_purchases_are_told(tmp_path):
         assert f"  {key} = " in said
 
 
+@pytest.mark.parametrize(("again", "guess"), [(5, "never"), (18, "never"), (40, "allowed")])
+def test_few_repeats_do_not_bring_back_what_was_bought(tmp_path, again, guess):
+    """Of 100 purchases and `again` more of the same, on another day."""
+    tables = tea()
+    once = [{"who": f"{n:04}", "what": f"{n % 40:05}", "when": "2024-01-01"} for n in range(100)]
+    tables["purchases"] = [*once, *({**one, "when": "2024-02-02"} for one in once[:again])]
+    toml = write(tmp_path, **tables) / "dataset.toml"
+    done("init", tmp_path, "--yes")
+    assert tomllib.loads(toml.read_text("utf-8"))["interactions"]["repeat"] == guess
+
+
 def test_a_folder_of_excel_sheets_says_what_to_do(tmp_path):
     (tmp_path / "Shop.XLSX").write_bytes(b"PK\x03\x04")
     (tmp_path / "old.xls").write_bytes(b"\xd0\xcf\x11\xe0")

@@ -56,7 +56,7 @@ class Options(Common):
     explain: bool = False
     """Say why each is recommended: what attributes, popularity and rules add."""
     csv: Path | None = None
-    """Write the list as CSV to this file, too."""
+    """Write the list as CSV to this file, too: UTF-8, which Excel opens by Data, From Text/CSV."""
     lists = True
     examples = (
         "runs/amoremall age=32 gender=F skin_type=dry skin_concern=moisture",

@@ -92,6 +92,8 @@ def main(options: Options) -> None:
         console.print("Nothing that customers bought was left out, as asked for: --include-purchased")
     elif counts.known:
         console.print(f"Left out: what {counts.known:,} of {counts.scored:,} customers bought")
+        if options.dataset is not None and not counts.repeats:
+            console.print(f'repeat = "allowed" in {options.dataset}/dataset.toml would recommend it again')
     else:
         named, column = options.purchases or options.dataset, f"a column {BOUGHT}"
         console.print(
