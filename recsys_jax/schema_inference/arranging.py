@@ -11,7 +11,7 @@ from recsys_jax.data.files import csv_text
 from recsys_jax.data.tables import Table, free
 from recsys_jax.data.values import as_plain
 from recsys_jax.errors import InputError
-from recsys_jax.schema_inference.columns import FEATURES, Ask, Column, says, words
+from recsys_jax.schema_inference.columns import FEATURES, Ask, Column, objects, says, words
 from recsys_jax.schema_inference.linking import NONE, Roles, Sheet, chosen, explained, pick
 from recsys_jax.schema_inference.profiles import Stated, attributes, language, nested, places, profiles
 
@@ -109,7 +109,9 @@ def arrange(found: Sequence[Roles], ask: Ask) -> Shop:
     bought, columns = one.purchases, one.purchases.columns
     lists = next((name for name, column in columns.items() if column.guessed.kind == "reviews"), None)
     if one.product is None and one.customer is None and lists is not None:
-        said = columns[lists].cells
+        said, text = columns[lists].cells, columns[lists].guessed.separator
+        if text != "content" or {key for one in objects(said) for key in one} & {*words("profile")} - {"profile_info"}:
+            return _of_nested(bought, _id(bought, ask), lists, text or "content")
         spoken = language(nested(said, "content"))
         stated = attributes(places(nested(said, "profile_info")), spoken)
         saw = "no file: recsys-jax personas makes a customer of each review"
@@ -188,9 +190,10 @@ def _product(sheet: Sheet, ask: Ask) -> str:
             others = [one for one in sheet.columns.values() if one is not column and one.counts]
             found[column.name] = named + sum(explained(one.keys, column.keys) >= FOLLOWS for one in others) / 4
     if not found:
+        nested = "".join(f" ({one.name}: {one.guessed.saw})" for one in sheet.columns.values() if objects(one.cells))
         raise InputError(
-            f"{sheet.path}: found no column with the ids of products, among {', '.join(sheet.columns)}; allowed: one "
-            f"with such a name, whose values come again"
+            f"{sheet.path}: found no column with the ids of products, among {', '.join(sheet.columns)}{nested}; allowed: "
+            f"one with such a name, whose values come again"
         )
     names = sorted(found, key=lambda name: (found[name], name), reverse=True)
     names += [column.name for column in recurring if column.name not in found]
@@ -246,6 +249,20 @@ def _customers(sheet: Sheet, customer: str | None, left_out: Mapping[str, str], 
     table = {row: range(1, rows + 1), **{name: sheet.columns[name].cells for name in kept}}
     saw = f"made of {sheet.file}, which names no customers: each of its {rows:,} rows is one"
     return Side(_made(sheet, f"{MADE[1]}.csv", table), row, saw, left_out)
+
+
+def _of_nested(sheet: Sheet, id: str, lists: str, text: str) -> Shop:
+    """Products whose nested reviews have other keys than `personas` reads: taken as a table of their own."""
+    cells = zip(sheet.columns[id].keys, sheet.columns[lists].cells, strict=True)
+    rows = [(key, one) for key, listed in cells for one in objects([listed])]
+    names = dict.fromkeys(name for _, one in rows for name in one)
+    columns = {name: [one.get(name) for _, one in rows] for name in names}
+    reviews = Sheet(sheet.path, Table(sheet.file, columns), sheet.file)
+    kept = {name: cells for name, cells in sheet.table.columns.items() if name != lists}
+    products = _side(Sheet(sheet.path, Table(sheet.file, kept), sheet.file), id)
+    reviewers = _customers(reviews, None, {}, [*reviews.columns.values()])
+    keys = [key for key, _ in rows]
+    return _with_reviews(reviews, reviews.columns[text], keys, products, reviewers, f"they are nested in {lists}")
 
 
 def dates_purchase(column: Column) -> bool:
@@ -304,8 +321,12 @@ def _with_reviews(
         if said is not None:
             reviews[key].append({"content": said} if profile is None else {"content": said, "profile_info": profile})
     made = {**products.sheet.table.columns, "reviews": [reviews[key] for key in products.ids]}
-    count = sum(map(len, made["reviews"]))
+    count, empty = sum(map(len, made["reviews"])), text.keys.count(None)
+    known = {*products.ids}
+    lacking = [key for key, said in zip(keys, text.keys, strict=True) if said is not None and key not in known]
     saw = f"made of {products.sheet.file} and {count:,} texts in {len(keys):,} rows of {sheet.file}, column {text.name}"
+    saw += f"; {empty:,} rows have no text" if empty else ""
+    saw += f"; {len(lacking):,} name products that {products.sheet.file} lacks (first: {lacking[0]})" if lacking else ""
     side = Side(_made(products.sheet, f"{MADE[2]}.json", made), products.id, saw, products.left_out)
     why = f"no file: recsys-jax personas makes a customer of each text in {text.name}; {why}"
     return Shop(side, None, sheet, reviews="reviews", language=spoken, stated=stated, saw=why, left_out=left_out)

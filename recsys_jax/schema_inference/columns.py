@@ -40,6 +40,7 @@ _WRITTEN_DATE = re.compile(r"\d{1,4}\s?[./년-]\s?\d{1,2}\s?[./월-]\s?\d{1,4}\s
 _LONG, _MANY, _SHORT = 50, 6, 8  # characters and words, on average, from which on a text is prose; by its name
 _PHRASE = 25  # characters, on average, from which on parts are phrases of a text
 _PART = 0.95  # of the cells, from which on the others are mistakes
+_TEXTS = "content, text, review, 내용, 리뷰 or 본문"
 _INDEX = 20  # rows from which on rising whole numbers are no accident
 
 
@@ -78,6 +79,7 @@ class Content(NamedTuple):
     kind: Kind
     saw: str
     separator: str | None = None
+    """Between several values; of nested reviews, the key of their texts."""
 
 
 @dataclass(frozen=True)
@@ -232,15 +234,28 @@ def _prose(column: Column) -> float | None:
     return length if long or (named and differing > min(50, column.filled / 2)) else None
 
 
+def objects(cells: Sequence[object]) -> list[dict[str, Any]]:
+    """The objects in cells that hold lists, such as nested reviews."""
+    return [item for cell in cells for item in (as_list(cell) or ()) if isinstance(item, dict)]
+
+
 def _of_lists(column: Column) -> Content:
-    objects = [item for cell in column.cells for item in (as_list(cell) or ()) if isinstance(item, dict)]
-    texts = sum(isinstance(one.get("content"), str) for one in objects)
-    if texts > len(objects) / 2:
-        return Content("reviews", f"{len(objects):,} reviews, {texts:,} of them with a text in 'content'")
+    found = objects(column.cells)
+    keys = [*dict.fromkeys(key for one in found for key in one)]
+    texts = {
+        key: [len(one[key]) for one in found if isinstance(one.get(key), str)] for key in keys if says(key, "review")
+    }
+    often = {key: sum(said) for key, said in texts.items() if 2 * len(said) > len(found)}
+    if often:
+        key = max(often, key=lambda key: (key == "content", often[key]))
+        saw = f"{len(found):,} reviews, {len(texts[key]):,} of them with a text in {key!r}"
+        return Content("reviews", saw, key)
     parts = column.parts(None)
     counts = Counter(part for found in parts for part in found)
-    if objects or not counts:
-        return Content("useless", "objects, or lists of nothing")
+    if keys:
+        return Content("useless", f"objects with {', '.join(keys[:12])}; texts of reviews would be called {_TEXTS}")
+    if not counts:
+        return Content("useless", "lists of nothing")
     if len(counts) > counts.total() / 2 and counts.total() >= _INDEX:
         return Content("useless", f"lists of {len(counts):,} values, most of them once")
     empty = sum(not found for found in parts)

@@ -9,8 +9,7 @@ from typing import Any
 
 from recsys_jax.data.files import toml_text
 from recsys_jax.data.tables import free
-from recsys_jax.data.values import as_list
-from recsys_jax.schema_inference.columns import Column, says, words
+from recsys_jax.schema_inference.columns import Column, objects, says, words
 from recsys_jax.schema_inference.draft import spellings
 
 TAKEN = (
@@ -56,8 +55,8 @@ class Stated:
 
 
 def nested(reviews: Sequence[object], key: str) -> list[object]:
-    """What each of the reviews in lists has under a key."""
-    return [one.get(key) for listed in reviews for one in (as_list(listed) or ()) if isinstance(one, dict)]
+    """What nested reviews have under a key."""
+    return [one.get(key) for one in objects(reviews)]
 
 
 def language(texts: Sequence[object]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import done
+from command_line import done, run, told
 
 from recsys_jax import load_dataset
 from recsys_jax.cli import init
@@ -194,3 +194,67 @@ def test_one_table_of_products_and_reviews_leads_to_personas(tmp_path):
     assert {one["name"] for one in found["products"]["features"]} == {"브랜드", "가격"}
     assert "is not used" not in done("init", tmp_path / "one", "--force").stdout
     assert toml(tmp_path / "one") == found
+
+
+def nested_shop(folder: Path, **keys: str) -> Path:
+    """Ten products with twelve reviews each, whose keys are these."""
+    folder.mkdir()
+    said = {
+        "text": lambda n: f"겨울에 촉촉해서 정말 좋아요 {n}",
+        "profile": lambda n: "/".join((("30대", "40대 초반")[n % 2], ("남성", "여성")[n // 2 % 2])),
+        "stars": lambda n: 1 + n % 5,
+        "number": lambda n: f"R{n}",
+    }
+    goods = [
+        {
+            "상품코드": f"P{product}",
+            "상품명": f"크림 {product}",
+            "브랜드": f"b{product % 2}",
+            "리뷰": [{keys[what]: said[what](12 * product + n) for what in keys} for n in range(12)],
+        }
+        for product in range(10)
+    ]
+    (folder / "상품리뷰.json").write_text(json.dumps(goods, ensure_ascii=False), "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"profile": "프로필", "stars": "별점", "number": "리뷰번호", "text": "내용"},
+        {"text": "본문", "profile": "프로필"},
+        {"text": "text", "profile": "profile", "number": "reviewer"},
+        {"text": "content", "profile": "프로필"},
+        {"text": "content", "profile": "profile_info"},
+    ],
+)
+def test_nested_reviews_may_have_keys_in_any_language(tmp_path, keys):
+    """What `personas` reads is the text and the profile of each, whatever they are called."""
+    folder = nested_shop(tmp_path / "shop", **keys)
+    done("init", folder)
+    read = read_reviews(folder, read_schema(folder))
+    assert len(read.texts) == 120
+    assert read.texts[13] == "겨울에 촉촉해서 정말 좋아요 13"
+    assert read.product_ids[13] == "P1"
+    attributes = read_catalogue(folder / "personas.toml").attributes
+    assert [one.name for one in attributes] == ["age", "gender"]
+    stated = parse_profile(read.profiles[13], attributes, "ko")[0]
+    assert stated == {"age": 42, "gender": "남성"}
+
+
+def test_nested_reviews_without_a_text_are_told_by_their_keys(tmp_path):
+    result = run("init", nested_shop(tmp_path / "shop", stars="별점", number="메모"))
+    told(result, "(리뷰: objects with 별점, 메모; texts of reviews would be called content, ")
+
+
+def test_why_reviews_are_no_texts_of_products(tmp_path):
+    """Those without a text, and those of products that are not there."""
+    folder = shop(tmp_path / "shop", KOREAN)
+    with (folder / "reviews.csv").open(encoding="utf-8") as stream:
+        rows = [*csv.DictReader(stream)]
+    for n, row in enumerate(rows):
+        row |= {"리뷰": ""} if n < 9 else {"상품코드": f"P{n}"} if n < 14 else {}
+    write(folder, reviews=rows)
+    said = done("init", folder).stdout
+    assert "274 texts in 288 rows of reviews.csv, column 리뷰; 9 rows have no text; " in said
+    assert "5 name products that products.csv lacks (first: P9)" in said
