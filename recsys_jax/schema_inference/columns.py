@@ -33,6 +33,7 @@ SEPARATORS = {"|": 0.1, ";": 0.2, ",": 0.5, "/": 0.5}
 _WORD = re.compile(r"[^\W\d_]+")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LATIN = re.compile(r"[a-zа-яё]+")
+_PANDAS = re.compile(r"__index_level_\d+__|Unnamed: \d+")
 _CODE = re.compile(r"-?0\d+")  # a number has no zeros in front
 # As people write numbers and dates, which nothing here reads: 45,38 or 88,000원 or 46세; 23.07.2023 or 2025년 6월 2일.
 _WRITTEN_NUMBER = re.compile(r"[₩$€£¥]?\s?-?\d{1,3}(?:[.,' ]?\d{3})*(?:[.,]\d{1,2})?\s?[^\W\d_]{0,4}[€$%]?")
@@ -110,6 +111,13 @@ class Column:
         """The cells that hold one value."""
         return self.counts.total()
 
+    @property
+    def without(self) -> str:
+        """The end of a sentence on the cells that hold none, and by which words; "" where all hold one."""
+        rows, said = len(self.cells), Counter(key for key in map(as_key, self.cells) if key in self.nothing)
+        words = f", by {_most(Counter(key for key in said.elements() if key))}" if said else ""
+        return f"; {rows - self.filled:,} of {rows:,} rows without{words}" if rows > self.filled else ""
+
     def share(self, holds: Callable[[str], object]) -> float:
         """The share of the filled cells whose text is so."""
         return sum(count for key, count in self.counts.items() if holds(key)) / max(self.filled, 1)
@@ -125,7 +133,7 @@ class Column:
     def may_be_id(self) -> bool:
         """Whether its values are ids: short texts or whole numbers, and more than a few."""
         plausible = self.share(lambda key: len(key) <= 80 and not ("." in key and key in self.numbers) and as_id(key))
-        return len(self.counts) > 1 and plausible >= _PART > self.dated
+        return len(self.counts) > 1 and plausible >= _PART > self.dated and not _PANDAS.fullmatch(self.name)
 
     @cached_property
     def unique(self) -> bool:
@@ -166,7 +174,9 @@ def missing_words(column: Column) -> list[str]:
 def content(column: Column, ask: Ask) -> Content:
     """What the column holds. Asks where it could as well be something else."""
     counts, rows = column.counts, len(column.cells)
-    without = f"; {rows - column.filled:,} of {rows:,} rows without" if rows > column.filled else ""
+    without = column.without
+    if _PANDAS.fullmatch(column.name):
+        return Content("useless", "pandas' index")
     if column.lists:
         return _of_lists(column)
     if not counts:
@@ -181,6 +191,8 @@ def content(column: Column, ask: Ask) -> Content:
         if found is not None:
             return found
         what = "codes"
+    elif says(column.name, "code") and column.share(_WRITTEN_NUMBER.fullmatch) >= _PART:
+        what = "codes"
     elif (written := _written(column)) is not None:
         return Content("useless", written + without)
     elif (length := _prose(column)) and says(column.name, "review"):
@@ -192,7 +204,8 @@ def content(column: Column, ask: Ask) -> Content:
     elif length:
         return Content("text", f"texts of {length:.0f} characters on average{without}")
     if column.share(lambda key: counts[key] > 1) < 0.5:
-        return Content("useless", f"{len(counts):,} {what} in {column.filled:,} rows, most of them once")
+        seen = f"{len(counts):,} {what} in {column.filled:,} rows, most of them once"
+        return Content("useless", seen + ("; a code, not a quantity" if what == "codes" else ""))
     return Content("categorical", f"{len(counts):,} {what} in {rows:,} rows: {_most(counts)}{without}")
 
 

@@ -30,6 +30,8 @@ class Draft:
     told: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     """The contents of files beside it, by their names."""
+    read: list[Column] = field(default_factory=list)
+    """The columns whose cells will be read."""
 
     def section(self, title: str, saw: str) -> None:
         """Begins a section."""
@@ -55,6 +57,7 @@ class Draft:
 
     def feature(self, side: str, column: Column, name: str, found: Content) -> None:
         """A feature of one side, with its policies."""
+        self.read.append(column)
         self.lines += ["", f"# {plain(found.saw)}", f"[[{side}.features]]"]
         self.told.append(f"  {plain(column.name)}: {found.kind}; {plain(found.saw)}")
         self.say("name", name)
@@ -63,6 +66,11 @@ class Draft:
         self.say("kind", found.kind)
         if found.kind == "numeric":
             self._number(column)
+            return
+        if side == "products" and column.filled == len(column.cells) and {*column.counts} == {"0", "1"}:
+            self.say("values", [0, 1])
+            self.say("unknown", "error", "a flag, which is one or the other")
+            self.say("missing", "error", "none is empty")
             return
         self.say("values", "learned", "or a list of those that there may be")
         if found.separator is not None:
@@ -85,7 +93,7 @@ class Draft:
         if says(column.name, "age") and min(numbers) >= 1 and max(numbers) <= 120:
             self.say("min", 1)
             self.say("max", 120, "an age that can be true")
-        elif min(numbers) >= 0:
+        elif min(numbers) >= 0 and says(column.name, "amount"):
             self.say("min", 0, "what can't be true is unknown; max likewise")
         words = len(column.numbers) < len(column.counts)
         saw = 'what is no number counts as missing; or "error"' if words else 'or "missing"'

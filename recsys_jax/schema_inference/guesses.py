@@ -25,6 +25,7 @@ from recsys_jax.schema_inference.draft import Draft
 from recsys_jax.schema_inference.linking import explained
 from recsys_jax.schema_inference.profiles import catalogue
 
+_GROUPS = 12  # values, up to which results can be broken down by them
 _FEW = 0.01  # of the rows, up to which they are slips
 _AGAIN = 0.2  # of purchases, from which on customers are taken to want again what they bought, as tea
 _ECHOES = 0.95  # of customers, from which on an attribute repeats what they bought
@@ -37,26 +38,27 @@ def describe(shop: Shop, name: str, ask: Ask) -> Draft:
     """
     draft = Draft(["# Guessed by recsys-jax init: each line says what it saw. docs/datasets.md explains every key."])
     draft.say("name", name)
-    _missing(draft, shop)
     _products(draft, shop, ask)
     if shop.customers is None:
         _made_of_reviews(draft, shop)
+        _missing(draft)
         return draft
     _customers(draft, shop, shop.customers, ask)
     if not shop.own:
         _purchases(draft, shop, shop.customers)
         _when(draft, shop, ask)
+    draft.read += [column for name, column in shop.purchases.columns.items() if name in (shop.customer, shop.product)]
+    _missing(draft)
     return draft
 
 
-def _missing(draft: Draft, shop: Shop) -> None:
-    """What says in any column that nothing is known."""
-    columns = [column for side in (shop.products, shop.customers) if side for column in side.columns.values()]
-    columns += [column for name, column in shop.purchases.columns.items() if name in (shop.customer, shop.product)]
-    raw = [Column(column.name, column.cells) for column in columns]
+def _missing(draft: Draft) -> None:
+    """What says that nothing is known in a column that is read; above the sections."""
+    raw = [Column(column.name, column.cells) for column in draft.read]
     found = dict.fromkeys(word for column in raw for word in missing_words(column))
     if found:
         draft.say("missing_values", list(found), "seen in cells, as if they were empty")
+        draft.lines.insert(2, draft.lines.pop())
 
 
 def _products(draft: Draft, shop: Shop, ask: Ask) -> None:
@@ -97,6 +99,12 @@ def _features(draft: Draft, title: str, side: Side, bought: Mapping[int, int], f
             left_out[name] = one.saw
         elif one.kind == "numeric" and _counts_purchases(side.columns[name], bought):
             left_out[name] = "it counts the purchases that are to be foretold"
+        elif (
+            title == "products"
+            and says(name, "stock")
+            and (one.kind == "numeric" or len(side.columns[name].counts) < 4)
+        ):
+            left_out[name] = "what is in stock changes; --available says it when lists are made"
     draft.leave_out(left_out)
     for name, one in found.items():
         if name not in left_out:
@@ -125,6 +133,8 @@ def _made_of_reviews(draft: Draft, shop: Shop) -> None:
     for one in shop.stated:
         where = f"the column {one.column.name}" if one.column.name else "profiles"
         saw = f"in {where}: {', '.join(key for key, _ in one.column.counts.most_common(6))}"
+        saw += one.column.without if one.column.nothing else ""
+        draft.read += [one.column] if one.column.nothing else []
         found = Content("categorical" if "values" in one.table else "numeric", saw)
         draft.feature("customers", one.numbers, one.table["name"], found)
     if shop.stated:
@@ -143,7 +153,8 @@ def _customers(draft: Draft, shop: Shop, side: Side, ask: Ask) -> None:
     if side.repeated:
         draft.say("repeated", "first", "attributes are those of a customer's first row, purchases those of all")
     found = {name: content(column, ask) for name, column in side.columns.items()}
-    for name in _named(found, "segment", "categorical")[:1]:
+    segments = _named(found, "segment", "categorical")[:1]
+    for name in segments:
         draft.say("segment", name, "results are broken down by it")
     if shop.own:
         draft.say("purchases", shop.product, f"ids of {shop.products.sheet.file}")
@@ -154,6 +165,11 @@ def _customers(draft: Draft, shop: Shop, side: Side, ask: Ask) -> None:
         why = _leak(shop, side.columns[name], one, ask) if one.kind in FEATURES else None
         if why is not None:
             found[name] = Content("useless", why)
+    few = {name: side.columns[name] for name, one in found.items() if one.kind == "categorical"}
+    few = {name: column for name, column in few.items() if not segments and 1 < len(column.counts) <= _GROUPS}
+    if few:
+        best = max(few, key=lambda name: (few[name].filled, len(few[name].counts)))
+        draft.remark(f"segment = {toml_text(best)} would break results down by it; or by another column")
     _features(draft, "customers", side, Counter(customer for customer, _ in shop.pairs), found)
 
 
@@ -190,6 +206,7 @@ def _when(draft: Draft, shop: Shop, ask: Ask) -> None:
             draft.remark(f"left out: {date.name}: {date.guessed.saw}; each purchase needs a date")
         else:
             draft.say("date", date.name, date.guessed.saw, tell=True)
+            draft.read.append(date)
             when = date.keys
     if shop.customer not in columns:
         return
@@ -236,4 +253,5 @@ def _purchases(draft: Draft, shop: Shop, customers: Side) -> None:
             draft.remark(f"where = {good} would make poor ratings no purchases; {seen}")
         saw += [seen] if name in conditions else []
     if conditions:
+        draft.read += [sheet.columns[name] for name in conditions]
         draft.say("where", conditions, f"other rows are no purchases; {'; '.join(saw)}", tell=True)

@@ -303,10 +303,10 @@ def test_how_much_follows():
 # Single columns
 
 
-def customers_with(values: list) -> dict[str, list[dict]]:
+def customers_with(values: list, name: str = "column") -> dict[str, list[dict]]:
     tables = tea()
     for number, one in enumerate(tables["customers"]):
-        one["column"] = values[number % len(values)]
+        one[name] = values[number % len(values)]
     return tables
 
 
@@ -420,6 +420,50 @@ def test_what_is_no_number_here_and_there(tmp_path):
     found = guess(write(tmp_path, **customers_with([*range(50, 85), "about 60"])))
     column = features(found, "customers")["column"]
     assert (column["kind"], column["unknown"]) == ("numeric", "missing")
+
+
+def test_what_a_shop_keeps_of_its_products_is_not_learned_from(tmp_path):
+    tables = tea()
+    for n, one in enumerate(tables["products"]):
+        one |= {"Lagerbestand": n * n % 37, "Bestandteile": f"Blatt {n % 4}", "organic": n % 2, "Unnamed: 0": n}
+    folder = write(tmp_path, **tables)
+    said, found = done("init", folder).stdout, tomllib.loads((folder / "dataset.toml").read_text("utf-8"))
+    assert "left out: Lagerbestand: what is in stock changes; --available" in said
+    assert "left out: Unnamed: 0: pandas' index" in said
+    learned = features(found, "products")
+    assert {"Bestandteile", "organic"} <= learned.keys()
+    organic = learned["organic"]
+    assert (organic["values"], organic["unknown"], organic["missing"]) == ([0, 1], "error", "error")
+
+
+def test_codes_are_no_quantities(tmp_path):
+    codes = [f"{n * 977 % 99999:05}" for n in range(120)]
+    said = done("init", write(tmp_path, **customers_with(codes, "zip_code"))).stdout
+    assert "left out: zip_code: 120 codes in 120 rows, most of them once; a code, not a quantity" in said
+
+
+def test_missing_words_are_those_of_columns_that_are_read(tmp_path):
+    tables = tea()
+    tables["products"][3]["title"] = "unknown"
+    tables["products"][3]["supplier ref"] = "-"
+    folder = write(tmp_path, **tables)
+    said, found = done("init", folder).stdout, tomllib.loads((folder / "dataset.toml").read_text("utf-8"))
+    assert set(found["missing_values"]) == {"NA", "Prefer not to say"}
+    assert "; 17 of 120 rows without, by Prefer not to say (17)" in said
+
+
+@pytest.mark.parametrize(("name", "least"), [("Geburtsjahr", None), ("weight", 0), ("Alter", 1), ("x", None)])
+def test_a_bound_is_guessed_where_the_name_says_it(tmp_path, name, least):
+    values = range(45, 96) if name == "Alter" else range(1945, 2006)
+    found = guess(write(tmp_path, **customers_with([*values], name)))
+    assert features(found, "customers")[name].get("min") == least
+    assert ("max" in features(found, "customers")[name]) == (name == "Alter")
+
+
+def test_a_segment_stands_in_a_comment_where_no_name_says_it(tmp_path):
+    folder = write(tmp_path, **customers_with(["north", "south", "east"], "place"))
+    guess(folder)
+    assert '# segment = "place" would break results down by it' in (folder / "dataset.toml").read_text("utf-8")
 
 
 # Mistakes
