@@ -132,7 +132,8 @@ def main(options: Options) -> str:
     remember("run", replace(options, dataset=dataset, run=run), run)
     say(
         f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}: open report.html in a browser; all "
-        f"tables are in report.md there and in in-sample/ and cross-validation/. Try the other recipe beside this one:"
+        f"tables are in report.md there and in in-sample/ and cross-validation/. What follows trains the other recipe, "
+        f"{other.recipe}, beside this one."
     )
     beside = run.with_name(f"{run.name}-{other.recipe}")
     found = made_customers(dataset, beside) == made
@@ -247,9 +248,9 @@ def _samples(run: Path, dataset: Dataset, count: int = 2) -> None:
     rec = Recommender.load(run, dataset=dataset, tell=note)
     segments = dataset.segments or dataset.customer_ids
     largest = Counter(segments).most_common()
-    word = dataset.segment_word if dataset.segments else "customer"
-    shown = f"{min(count, len(largest))} largest of {len(largest)} {word}s"
-    _stage(f"Sample recommendations, for a customer of each of the {shown}")
+    shown, total = min(count, len(largest)), len(largest)
+    each = f"a customer of each of the {shown} largest of {total} {dataset.segment_word}s"
+    _stage(f"Samples: {each if dataset.segments else f'the first {shown} of {total} customers'}")
     for segment, _ in largest[:count]:
         row = segments.index(segment)
         attributes = {f.column: dataset.customers.column(f.column)[row] for f in dataset.schema.customers.features}

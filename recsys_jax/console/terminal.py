@@ -116,9 +116,10 @@ def remark(sentence: str) -> None:
 
 
 def replaced() -> list[str]:
-    """The files that took the place of others, without those in which each command notes what it did."""
+    """The files that took the place of others, without the cache and those in which each command notes what it did."""
     there = (path for path, before in stopping.written.items() if before and path.exists())
-    return [str(path) for path in there if path.name not in (MANIFEST, FILE)]
+    kept = cache_folder()
+    return [str(path) for path in there if path.name not in (MANIFEST, FILE) and kept not in path.absolute().parents]
 
 
 at_end: dict[str, Callable[[], str]] = {}

@@ -82,50 +82,36 @@ def most_important(found: Report, language: Language = "en") -> str:
 
 
 def better_recipe(found: Report, own: str, other: str, language: Language = "en") -> str:
-    """Which of two recipes serves new customers better, and whether either beats a bestseller list; then the figures.
+    """The headline of the recipe `own`; which of two recipes is better; how the `other` stands to a bestseller list.
 
-    `found` is of the recipe `own` as the model, beside a method named `other`, which is the other recipe; where there
-    was a leak, what is said is of the figures without it.
+    `found` is of `own` as the model, beside a method named `other`; where there was a leak, what is said is of the
+    figures without it.
     """
     found, say = found.leak_free or found, Sentences(language)
     methods = {own: MODEL, other: other}
-    yardstick, called = bestsellers(found.means, say)
+    (yardstick, called), best = bestsellers(found.means, say), best_baseline(found)
     mean = {name: found.means[method]["mrr"].mean for name, method in methods.items()}
     better, worse = sorted(methods, key=lambda name: -mean[name])
     against = found.difference(methods[better], methods[worse])
-    beyond = {name: found.difference(method, yardstick) for name, method in methods.items()}
-    beating = [name for name, one in beyond.items() if one.reading == "better"]
-    best = best_baseline(found)
-    stands = {name: reading(found.difference(method, best)) for name, method in methods.items()}
-    unbeaten = bool(beating) and "better" not in stands.values()
-    which = "unbeaten" if unbeaten else ("neither", "one", "both")[len(beating)]
-    lead = found.difference(methods[better], best) if unbeaten else beyond[better]
     said = [
+        headline(found, language),
         say(
             "recipes.sentence",
-            which=say("recipes.clear" if against.clear else "recipes.noise", better=better, worse=worse),
-            who=say(
-                f"recipes.{which}",
-                one=(*beating, "")[0],
-                best=say.name(best),
-                better=better,
-                by=say.interval(lead, "difference"),
-            ),
+            which=say(f"recipes.{better if against.clear else 'noise'}"),
             better=better,
-            Better=better.capitalize(),
             worse=worse,
             first=mean[better],
             second=mean[worse],
             interval=say.interval(against, "difference"),
-        )
+        ),
+        say("recipes.other", own=own, other=other, beats=_beats(found.difference(other, yardstick), called, say)),
     ]
-    for name, one in beyond.items():
-        said.append(say("recipes.beats", name=name, Name=name.capitalize(), beats=_beats(one, called, say)))
-    if best != yardstick and not unbeaten:
+    if best != yardstick:
+        stands = {name: reading(found.difference(method, best)) for name, method in methods.items()}
         each = (say("recipes.each", name=name, reading=say(f"reading.{one}")) for name, one in stands.items())
         mrr = found.means[best]["mrr"].mean
         said.append(say("recipes.best", best=say.name(best), mrr=mrr, each=", ".join(each)))
-    return " ".join([*said, _remark_on(found, found.inverse, say, better=bool(beating))]).rstrip()
+    return " ".join(said)
 
 
 def ranking(result: Comparison, split: str, recipes: Collection[str]) -> str:
@@ -252,8 +238,9 @@ def _beats(difference: Interval, called: str, say: Sentences) -> str:
 
 
 def _each(differences: Mapping[str, Interval], say: Sentences) -> str:
-    """By metric, the differences and what they say."""
-    return "; ".join(
-        f"{say.metric(metric)} {say.interval(one, 'signed')}, {say(f'reading.{reading(one)}')}"
-        for metric, one in differences.items()
-    )
+    """By metric, the differences and what they say; in one clause where both say the same."""
+    said = [(say.metric(metric), say.interval(one, "signed"), reading(one)) for metric, one in differences.items()]
+    if len(said) == 2 and said[0][2] == said[1][2]:
+        (one, first, how), (other, second, _) = said
+        return say("each.both", one=one, first=first, other=other, second=second, reading=say(f"reading.{how}"))
+    return "; ".join(say("each.one", one=one, first=first, reading=say(f"reading.{how}")) for one, first, how in said)

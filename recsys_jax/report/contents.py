@@ -31,7 +31,7 @@ from recsys_jax.evaluation.findings import best_baseline, bestsellers, most_impo
 from recsys_jax.evaluation.report import Report
 from recsys_jax.evaluation.sentences import Sentences, reading
 from recsys_jax.models.trained import TrainedModel
-from recsys_jax.personas.clustering import load_personas
+from recsys_jax.personas.clustering import CENTRAL_SHARE, EVIDENCE, PersonaModel, load_personas
 from recsys_jax.personas.customers import read_reviews
 from recsys_jax.personas.definition import quote
 from recsys_jax.personas.keywords import central
@@ -170,9 +170,10 @@ def importance(found: Report, language: Language) -> dict[str, Any] | None:
 
 def loss(model: TrainedModel) -> dict[str, Any] | None:
     """The loss curve in a square of 100, y downwards, and some of its values; None of a model trained elsewhere."""
-    losses = np.asarray(model.losses, np.float64)
+    losses = np.array(model.losses, np.float64)
     if len(losses) < 2:
         return None
+    losses[np.abs(losses) < 1e-6 * np.abs(losses).max()] = 0  # the rounding of a logarithm that is nothing
     low, high = float(losses.min()), float(losses.max())
     kept = np.unique(np.linspace(0, len(losses) - 1, VERTICES).round().astype(int))
     x = 100.0 * kept / (len(losses) - 1)
@@ -215,12 +216,20 @@ def personas(folder: Path, made: Path, encoder: str | None, language: Language) 
             "keywords": model.keywords[number],
             "quotes": [quotes[row] for row in central(quotes, labels, distances, number, 3)],
             "standing": model.standing(number),
+            "short": _short(model, number),
             "nearest": model.nearest[number],
             "evidence": model.evidence[number],
             "central": model.central[number],
         }
         for number, persona in enumerate(model.personas)
     ]
+
+
+def _short(model: PersonaModel, number: int) -> str:
+    """The one of both criteria that a name lacks, as a part of a label's key; empty where that is none, or both."""
+    used, told = model.evidence[number] > EVIDENCE, model.central[number] >= CENTRAL_SHARE
+    lacks = {(True, False): "weak-central", (False, True): "weak-evidence"}.get((used, told), "")
+    return lacks if model.standing(number) == "weak" else ""
 
 
 def plane(model: TrainedModel, dataset: Dataset, space: Space, colouring: Colouring) -> dict[str, Any]:

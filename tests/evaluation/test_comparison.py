@@ -347,9 +347,9 @@ def test_who_is_ahead_is_said_and_who_may_be_as_good():
     said = ranking(found, "cross-validation", ["ours"])
     assert said.startswith("For customers never seen, ours is ahead of 2 others: MRR 0.")
     assert "Inside the noise of it: other." in said
-    assert said.endswith(" It beats a bestseller list (+0.1000, 95 % interval +0.1000 to +0.1000).")
+    assert said.endswith(" It beats a bestseller list (MRR +0.1000, 95 % interval +0.1000 to +0.1000).")
     said = ranking(found, "cross-validation", ["other"])
-    assert "The best recipe, other, beats a bestseller list (+0.0990, 95 % interval +0.0" in said
+    assert "The best recipe, other, beats a bestseller list (MRR +0.0990, 95 % interval +0.0" in said
 
 
 def test_a_ranking_says_what_undoes_it():
@@ -365,7 +365,7 @@ def test_a_ranking_says_what_undoes_it():
     few = compare({name: answers(one[:50]) for name, one in methods.items()}, np.arange(50))
     assert ranking(few, "cross-validation", ["ours"]).endswith("Only 50 customers were asked: this is rough.")
     new = compare({"ours": answers(values), "random": answers(values - 0.1)}, np.arange(300))
-    assert " It beats chance (+0.1000," in ranking(new, "new-products", ["ours"])
+    assert " It beats chance (MRR +0.1000," in ranking(new, "new-products", ["ours"])
 
 
 def test_the_training_part_has_nobody_else():

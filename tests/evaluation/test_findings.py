@@ -225,40 +225,39 @@ def test_a_poor_yardstick_is_not_spoken_of_where_another_one_is_taken():
 @pytest.mark.parametrize(
     ("wide", "words"),
     [
-        (0.4, "deep is better than wide, and neither beats a bestseller list (deep: "),
-        (0.6, "wide is better than deep, and only wide beats a bestseller list (wide: +0.1000, 95 % interval "),
-        (0.5, "it is not sure which recipe is better, and neither beats a bestseller list ("),
+        (0.4, "The neural network (deep) is better than the simple recipe (wide): MRR 0.5000 of deep, 0.4000 of wide"),
+        (0.6, "The simple recipe (wide) is better than the neural network (deep): MRR 0.6000 of wide, 0.5000 of deep"),
+        (0.5, "It is not sure whether the simple recipe (wide) or the neural network (deep) is better: MRR 0.5000 of "),
     ],
 )
 def test_the_better_of_two_recipes(wide, words):
     result = evaluation(popularity=0.5, wide=wide)
     said = better_recipe(report(result), "deep", "wide")
-    assert said.startswith(f"For customers never seen, {words}")
-    assert "Deep is inside the noise of a bestseller list" in said
-    how = {0.4: "Wide loses to", 0.6: "Wide beats", 0.5: "Wide is inside the noise of"}[wide]
-    assert f"{how} a bestseller list (" in said
+    assert said.startswith(f"{headline(report(result))} {words}")
+    assert "it is not sure that the model is better than a bestseller list" in said
+    how = {0.4: "wide loses to", 0.6: "wide beats", 0.5: "wide is inside the noise of"}[wide]
+    assert f"This model is deep; {how} a bestseller list (MRR " in said
 
 
 def test_two_recipes_that_both_beat_a_bestseller_list():
     said = better_recipe(report(evaluation(popularity=0.3, wide=0.4)), "deep", "wide")
-    assert said.startswith(
-        "For customers never seen, deep is better than wide, and both beat a bestseller list (deep: +0.2000, "
-    )
+    assert said.startswith("For customers it has never seen, the model is better than a bestseller list: MRR 0.5000 ")
+    assert "against 0.3000 (+0.2000, " in said
+    assert "wide beats a bestseller list (MRR +0.1000, " in said
 
 
 def test_the_best_simple_method_is_what_the_first_sentence_compares_with_where_nothing_beats_it():
     """With by how much, of two recipes and of one; not where it is beaten, or the bestseller list is not."""
     for popularity in (0.3, 0.45):
         level = report(evaluation(popularity=popularity, wide=0.4, bayes=0.55))
-        first, *_ = better_recipe(level, "deep", "wide").split(". ")
-        words = (
-            "and neither is surely better than naive Bayes, the best simple method (deep: -0.0500, 95 % interval -0."
-        )
-        assert words in first
-        assert "bestseller" not in first
-        first, second, *_ = headline(level).split(". ")
-        assert "worse than naive Bayes, the best simple method: MRR 0.5000 against 0.5500 (-0.0500, 95 %" in first
-        assert second.startswith("It beats a bestseller list (+0.")
+        each = "(MRR 0.5500), deep is worse, wide is worse."
+        assert better_recipe(level, "deep", "wide").endswith(f"measured here, naive Bayes {each}")
+        for said in (headline(level), better_recipe(level, "deep", "wide")):
+            first, second, *_ = said.split(". ")
+            best = "naive Bayes, the best simple method measured here"
+            assert f"worse than {best}: MRR 0.5000 against 0.5500 (-0.0500, 95 %" in first
+            assert "bestseller" not in first
+            assert second.startswith("It beats a bestseller list (MRR +0.")
     assert "naive Bayes" not in headline(report(evaluation(popularity=0.3, bayes=0.2)))
     assert "naive Bayes" not in headline(report(evaluation(popularity=0.6, bayes=0.7)))
     assert "naive Bayes" not in headline(report(evaluation(popularity=0.3, bayes=0.55, split="in-sample")))
@@ -282,10 +281,9 @@ def test_korean_of_two_recipes():
     found = report(evaluation(wide=0.45, bayes=0.4))
     english, korean = (better_recipe(found, "deep", "wide", language) for language in ("en", "ko"))
     assert re.findall(r"[+-]?\d+\.\d+", english)[:2] == re.findall(r"[+-]?\d+\.\d+", korean)[:2]
-    first, *_ = korean.split(". ")
-    assert first.startswith(
-        "처음 보는 고객에게는 deep 레시피가 wide 레시피보다 낫고, 둘 다 베스트셀러 목록보다 낫습니다(deep: +0.2"
-    )
+    first, second, *_ = korean.split(". ")
+    assert first.startswith("처음 보는 고객에게는 이 모델의 추천이 베스트셀러 목록보다 낫습니다: MRR 0.5000 대 0.3000(")
+    assert second.startswith("신경망(deep)이 단순한 레시피(wide)보다 낫습니다: MRR deep 0.5000, wide 0.4500(")
 
 
 def test_every_sentence_has_each_language_and_the_same_fields():
