@@ -40,7 +40,7 @@ _ITEM = r"""\s*(?:'([^'\\]*)'|"([^"\\]*)"|([^\s'"\[\],]+))\s*"""
 _ITEMS = re.compile(_ITEM)
 _LIST = re.compile(rf"\[(?:{_ITEM}(?:,{_ITEM})*+|\s*)\]")
 _WHOLE = re.compile(r"^(-?\d+)\.0$")  # as a list of floats is written
-_UNIT, _THOUSANDS = re.compile(r"\D+"), re.compile(r"[+-]?[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?")
+_UNIT, _THOUSANDS = re.compile(r"\D+"), re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 _DAY, _UTC = re.compile(r"(?:19|20)\d{6}(?:\.0)?"), re.compile(r"\s*(?:UTC|GMT)$")
 # Year first, so that the month is next: 2025/6/27, 2025. 6. 27., 2025년 6월 27일, 2025年6月27日; and a time behind.
 _YEAR_FIRST = re.compile(

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from recsys_jax.data.tables import Table, converted
 from recsys_jax.data.values import (
+    NumberForm,
     as_id,
     as_key,
     as_list,
@@ -35,9 +36,12 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LATIN = re.compile(r"[a-zа-яё]+")
 _PANDAS = re.compile(r"__index_level_\d+__|Unnamed: \d+")
 _CODE = re.compile(r"-?0\d+")  # a number has no zeros in front
-# As people write numbers and dates, which nothing here reads: 45,38 or 88,000원 or 46세; 23.07.2023 or 2025년 6월 2일.
+# As people write numbers and dates, of which not all can be read: 45,38 or 88,000원 or 46세; 23.07.2023.
 _WRITTEN_NUMBER = re.compile(r"[₩$€£¥]?\s?-?\d{1,3}(?:[.,' ]?\d{3})*(?:[.,]\d{1,2})?\s?[^\W\d_]{0,4}[€$%]?")
 _WRITTEN_DATE = re.compile(r"\d{1,4}\s?[./년-]\s?\d{1,2}\s?[./월-]\s?\d{1,4}\s?일?\.?(?:[ T,].*)?")
+_DOUBTFUL = re.compile(r"\.\d{3}(?!\d)")  # 1.299 € may be a thousand
+_FEW_DIGITS = re.compile(r"-?\d{1,2},")  # unlike the codes of three digits in 101,102
+_DIGITS = re.compile(r"[+-]?\d(?:[\d.,]*\d)?")
 _LONG, _MANY, _SHORT = 50, 6, 8  # characters and words, on average, from which on a text is prose; by its name
 _PHRASE = 25  # characters, on average, from which on parts are phrases of a text
 _PART = 0.95  # of the cells, from which on the others are mistakes
@@ -46,9 +50,19 @@ _INDEX = 20  # rows from which on rising whole numbers are no accident
 
 
 @cache
+def _words() -> dict[str, Any]:
+    return tomllib.loads(files(__package__).joinpath("words.toml").read_text("utf-8"))
+
+
+@cache
 def words(what: str) -> tuple[str, ...]:
     """What people call something, as words.toml lists it."""
-    return tuple(tomllib.loads(files(__package__).joinpath("words.toml").read_text("utf-8"))[what])
+    return tuple(_words()[what])
+
+
+def units_with(unit: str) -> dict[str, float]:
+    """The units that mean the same as one beside a number, and what each adds to it; empty where it is unknown."""
+    return next((dict(group) for group in _words()["units"] if unit in group), {})
 
 
 @cache
@@ -90,6 +104,8 @@ class Column:
     name: str
     cells: Sequence[Any]
     nothing: frozenset[str] = frozenset()
+    form: NumberForm | None = None
+    """How its numbers are written, where that is known."""
 
     @cached_property
     def keys(self) -> list[str | None]:
@@ -103,8 +119,16 @@ class Column:
 
     @cached_property
     def numbers(self) -> dict[str, float]:
-        """The texts that are numbers."""
-        return {key: number for key in self.counts if (number := parse_number(key)) is not None}
+        """The texts that are numbers, as they are written."""
+        return {key: number for key in self.counts if (number := self.written.number(key)) is not None}
+
+    @cached_property
+    def written(self) -> NumberForm:
+        """How its numbers are written, where all that look like numbers can be read so; plainly else."""
+        if self.form is not None:
+            return self.form
+        form = _form(self)
+        return form if _unread(self, form) is None else NumberForm()
 
     @cached_property
     def filled(self) -> int:
@@ -228,10 +252,37 @@ def _of_numbers(column: Column, without: str, ask: Ask) -> Content | None:
     return Content("numeric", saw + (f"; and {_shown(other)}, which is no number" if other is not None else ""))
 
 
+def _form(column: Column) -> NumberForm:
+    """The units and commas that most of a column's numbers have; of bands such as 20대, which are values, none."""
+    named = any(says(column.name, one) for one in ("number", "price", "age"))
+    enough = named or len(column.counts) > _INDEX
+    seem = [key for key in column.counts if enough and _WRITTEN_NUMBER.fullmatch(key)]
+    found = Counter[str]()
+    for key in seem:
+        found[_DIGITS.sub("", key, count=1).strip()] += column.counts[key]
+    group = units_with(max(filter(None, found), key=found.__getitem__, default="").casefold())
+    units = {unit: group[unit.casefold()] for unit in found if unit.casefold() in group}
+    if found and all(map(units.get, found)):
+        return NumberForm()
+    commas = any("," in key for key in seem) and (named or units or any(map(_FEW_DIGITS.match, seem)))
+    return NumberForm(units, "," if commas else "")
+
+
+def _unread(column: Column, form: NumberForm) -> str | None:
+    """The first text that looks like a number and can't be read as one, or not surely."""
+    for key in filter(_WRITTEN_NUMBER.fullmatch, column.counts):
+        if form.number(key) is None or (parse_number(key) is None and _DOUBTFUL.search(key)):
+            return key
+    return None
+
+
 def _written(column: Column) -> str | None:
     """That a column has dates or numbers which are not written so that they can be read; None where it has none."""
-    example = _shown(next(iter(column.counts)))
-    if column.share(_WRITTEN_DATE.fullmatch) >= _PART:
+    dates = column.share(_WRITTEN_DATE.fullmatch) >= _PART
+    read = parse_date if dates else parse_number
+    unread = next(key for one in (read, as_list) for key in column.counts if one(key) is None)
+    example = _shown(unread if dates else _unread(column, _form(column)) or unread)
+    if dates:
         return f"dates such as {example}, which can't be read; written as 2025-06-27 they could"
     numbers = len(column.counts) > _INDEX and column.share(_WRITTEN_NUMBER.fullmatch) >= _PART
     return f"numbers such as {example}, which can't be read; written as 1234.5 they could" if numbers else None

@@ -88,6 +88,13 @@ class Draft:
         nothing = below if len(below) == 1 and below[0] in _SENTINELS and column.counts[below[0]] > 1 else []
         if nothing:
             self.say("missing_values", [int(nothing[0])], "the one number below 0")
+        units, thousands = column.written
+        if units:
+            self.say(
+                "units", dict(units) if any(units.values()) else [*units], "beside numbers; the number alone will do"
+            )
+        if thousands:
+            self.say("thousands", thousands, "between groups of three digits")
         self.say("standardise", True, "minus the mean, by the standard deviation; or scale = a natural size")
         numbers = [number for key, number in column.numbers.items() if key not in nothing] or [-1.0]
         if says(column.name, "age") and min(numbers) >= 1 and max(numbers) <= 120:

@@ -8,6 +8,7 @@ import numpy as np
 
 from recsys_jax.data.files import toml_text
 from recsys_jax.data.tables import free
+from recsys_jax.data.values import parse_number
 from recsys_jax.errors import InputError
 from recsys_jax.schema_inference.arranging import FOLLOWS, Shop, Side, dates_purchase, following
 from recsys_jax.schema_inference.columns import (
@@ -25,6 +26,7 @@ from recsys_jax.schema_inference.draft import Draft
 from recsys_jax.schema_inference.linking import explained
 from recsys_jax.schema_inference.profiles import catalogue
 
+_DIGIT = re.compile(r"\d")
 _GROUPS = 12  # values, up to which results can be broken down by them
 _FEW = 0.01  # of the rows, up to which they are slips
 _AGAIN = 0.2  # of purchases, from which on customers are taken to want again what they bought, as tea
@@ -45,8 +47,8 @@ def describe(shop: Shop, name: str, ask: Ask) -> Draft:
         return draft
     _customers(draft, shop, shop.customers, ask)
     if not shop.own:
-        _purchases(draft, shop, shop.customers)
-        _when(draft, shop, ask)
+        said = {*_purchases(draft, shop, shop.customers), *_when(draft, shop, ask), shop.customer, shop.product}
+        draft.leave_out({name: _beside(one) for name, one in shop.purchases.columns.items() if name not in said})
     draft.read += [column for name, column in shop.purchases.columns.items() if name in (shop.customer, shop.product)]
     _missing(draft)
     return draft
@@ -71,7 +73,9 @@ def _products(draft: Draft, shop: Shop, ask: Ask) -> None:
     texts = {one.name: found[one.name] for one in different if found[one.name].kind in ("text", "useless")}
     titles = _named(texts, "name") or [*texts]
     roles = {key: _named(found, key, "categorical") for key in ("brand", "category")}
-    for key, names in {"name": titles, **roles, "price": _named(found, "price", "numeric")}.items():
+    prices = _named(found, "price", "numeric")
+    prices = prices or [one for one in _named(found, "price") if side.columns[one].share(_DIGIT.search) >= _ECHOES]
+    for key, names in {"name": titles, **roles, "price": prices}.items():
         if names:
             draft.say(key, names[0], "shown to people" + (f"; or {', '.join(names[1:])}" if names[1:] else ""))
         elif key == "category":
@@ -193,14 +197,20 @@ def _leak(shop: Shop, column: Column, found: Content, ask: Ask) -> str | None:
     return None
 
 
-def _when(draft: Draft, shop: Shop, ask: Ask) -> None:
-    """The date of purchases, and whether they are made again."""
+def _beside(column: Column) -> str:
+    """Why a column of purchases is left out."""
+    why = "it is said of the purchase; towers learn of customers and products"
+    return column.guessed.saw if column.guessed.kind == "useless" else why
+
+
+def _when(draft: Draft, shop: Shop, ask: Ask) -> list[str]:
+    """The date of purchases, and whether they are made again; the columns that something is said of."""
     columns = shop.purchases.columns
     dates = sorted(filter(dates_purchase, columns.values()), key=lambda column: not says(column.name, "date"))
     when: Sequence[str | None] = [None] * len(columns[shop.product].keys)
-    for column in columns.values():
-        if not dates and says(column.name, "date") and column.guessed.kind == "useless":
-            draft.remark(f"left out: {column.name}: {column.guessed.saw}")
+    unread = [one for one in columns.values() if says(one.name, "date") and one.guessed.kind == "useless" and not dates]
+    draft.leave_out({column.name: column.guessed.saw for column in unread})
+    said = [column.name for column in (*dates[:1], *unread)]
     for date in dates[:1]:
         if date.dated < 1 or date.filled < (1 - 10 * _FEW) * len(date.cells):
             draft.remark(f"left out: {date.name}: {date.guessed.saw}; each purchase needs a date")
@@ -209,7 +219,7 @@ def _when(draft: Draft, shop: Shop, ask: Ask) -> None:
             draft.read.append(date)
             when = date.keys
     if shop.customer not in columns:
-        return
+        return said
     rows = zip(columns[shop.customer].keys, columns[shop.product].keys, when, strict=True)
     known = [row for row in rows if None not in row[:2]]
     # On one day, the same purchase twice may be a slip.
@@ -221,10 +231,11 @@ def _when(draft: Draft, shop: Shop, ask: Ask) -> None:
         answer = ask(f"{seen}. Should products already bought be recommended again?", ("yes", "no"), answer)
     if known:
         draft.say("repeat", "allowed" if answer == "yes" else "never", seen, tell=True)
+    return said
 
 
-def _purchases(draft: Draft, shop: Shop, customers: Side) -> None:
-    """The table of purchases: of whom, of what, and which of its rows are none."""
+def _purchases(draft: Draft, shop: Shop, customers: Side) -> list[str]:
+    """The table of purchases: of whom, of what, which of its rows are none; the columns that something is said of."""
     sheet = shop.purchases
     draft.section("[interactions]", f"{sheet.file}, {len(sheet.table):,} rows")
     draft.say("file", sheet.file)
@@ -236,11 +247,13 @@ def _purchases(draft: Draft, shop: Shop, customers: Side) -> None:
         empty, others = keys.count(None), sum(key is not None and key not in ids for key in keys)
         seen = f"of {len(keys):,} rows, {empty:,} have none and {others:,} one that {side.sheet.file} lacks"
         draft.say(f"unknown_{key}s", "ignore" if empty + others > _FEW * len(keys) else "error", seen, tell=True)
-    conditions, saw = dict[str, object](), []
+    conditions, saw, rated = dict[str, object](), [], []
     for name, column in sheet.columns.items():
         if name in (shop.product, shop.customer) or not 2 <= len(column.counts) <= 50:
             continue
-        numbers, no = column.numbers.values(), [key for key in column.counts if key.casefold() in words("no")]
+        # As the conditions of `where` read them: without units.
+        numbers = [number for key in column.counts if (number := parse_number(key)) is not None]
+        no = [key for key in column.counts if key.casefold() in words("no")]
         seen = f"{name}: {', '.join(f'{key} ({count:,})' for key, count in column.counts.most_common(6))}"
         if says(name, "returned") and no and len(column.counts) <= 3:
             conditions[name] = [*no, *([""] if column.filled < len(column.cells) else [])]
@@ -250,8 +263,10 @@ def _purchases(draft: Draft, shop: Shop, customers: Side) -> None:
             conditions[name] = {"min": 1}
         elif says(name, "rating") and numbers:
             good = toml_text({name: {"min": round(0.8 * max(numbers))}})
+            rated.append(name)
             draft.remark(f"where = {good} would make poor ratings no purchases; {seen}")
         saw += [seen] if name in conditions else []
     if conditions:
         draft.read += [sheet.columns[name] for name in conditions]
         draft.say("where", conditions, f"other rows are no purchases; {'; '.join(saw)}", tell=True)
+    return [*conditions, *rated]

@@ -9,7 +9,8 @@ from typing import Any
 
 from recsys_jax.data.files import toml_text
 from recsys_jax.data.tables import free
-from recsys_jax.schema_inference.columns import Column, objects, says, words
+from recsys_jax.data.values import NumberForm
+from recsys_jax.schema_inference.columns import Column, objects, says, units_with, words
 from recsys_jax.schema_inference.draft import spellings
 
 TAKEN = (
@@ -50,8 +51,13 @@ class Stated:
     @property
     def numbers(self) -> Column:
         """The numbers in it, as a feature reads them; of values none."""
-        found = [_NUMBER.match(key) for key in self.column.counts if "values" not in self.table]
-        return Column(self.table["name"], [match[1] for match in found if match])
+        found = [_NUMBER.match(key) for key in self.column.counts.elements() if "values" not in self.table]
+        units = Counter(match[2].strip() for match in found if match).most_common()
+        unit = next((one for one, _ in units if one and not re.search(r"\d", one)), "")
+        aged = self.table["kind"] == "age"
+        known = units_with(unit.casefold()) or ({unit: 0.0} if unit and not aged else {})
+        numbers = dict.fromkeys(match[1] for match in found if match)
+        return Column(self.table["name"], [*numbers], form=NumberForm(known))
 
 
 def nested(reviews: Sequence[object], key: str) -> list[object]:

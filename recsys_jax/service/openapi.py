@@ -212,7 +212,8 @@ def _attribute(fitted: FittedFeature) -> Schema:
     found, told = Schema(), [text for text in dict.fromkeys(feature.label.values()) if text != title]
     nothing = feature.missing != "error"
     if isinstance(feature, Numeric):
-        found["type"] = ["number", "null"] if nothing else "number"
+        types = ["number", *(["string"] if any(feature.written) else []), *(["null"] if nothing else [])]
+        found["type"] = types if types[1:] else "number"
         for key, bound in (("minimum", feature.minimum), ("maximum", feature.maximum)):
             if math.isfinite(bound) and feature.unknown == "error":
                 found[key] = bound

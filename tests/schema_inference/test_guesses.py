@@ -314,6 +314,7 @@ def customers_with(values: list, name: str = "column") -> dict[str, list[dict]]:
     ("values", "kind"),
     [
         (["yes", "no", ""], "categorical"),
+        (["1,000", "2,000", "3,000"], "categorical"),
         (["a|b", "b", "c|a"], "multi-categorical"),
         (["a, b", "b", "c, a", "c, b"], "multi-categorical"),
         (["['a', 'b']", "['b']", "['c', 'a']", "['a']"], "multi-categorical"),
@@ -342,13 +343,10 @@ def test_a_column_of_each_kind(tmp_path, values, kind):
     [
         ([f"{n},{n % 90 + 10}" for n in range(10, 60)], "numbers"),
         ([f"1.{n}" for n in range(100, 160)] + ["999"], None),  # plain numbers
-        ([f"{n},500원" for n in range(10, 60)], "numbers"),
-        ([f"₩ {n},500" for n in range(10, 60)], "numbers"),
-        ([f"{n}세" for n in range(10, 60)], "numbers"),
+        ([f"{n}.500 €" for n in range(10, 60)], "numbers"),  # ten, or ten thousand
+        ([f"{n}쪽" for n in range(10, 60)], "numbers"),
         (["20대", "30대", "40대"], None),  # a few bands are values
         ([f"{n % 28 + 1:02}.07.2023" for n in range(60)], "dates"),
-        ([f"2025년 {n % 12 + 1}월 2일" for n in range(60)], "dates"),
-        ([f"2025. {n % 12 + 1:02}. 27" for n in range(60)], "dates"),
         (["a1", "b2", "c3"], None),
     ],
     ids=lambda one: one if isinstance(one, str | None) else one[0],
@@ -360,6 +358,44 @@ def test_what_is_not_written_to_be_read_is_named(tmp_path, values, what):
     assert (f"left out: column: {what} such as {values[0]}, which can't be read" in said) == (what is not None)
     if what is None:
         assert "which can't be read" not in said
+
+
+@pytest.mark.parametrize(
+    ("values", "units", "thousands"),
+    [
+        ([f"{n},500원" for n in range(10, 60)], ["원"], ","),
+        ([f"₩ {n},500" for n in range(10, 60)] + ["900원"], ["₩", "원"], ","),
+        ([f"{n},299 €" for n in range(1, 60)], ["€"], ","),
+        ([f"{n}세" for n in range(10, 60)], ["세"], None),
+        ([f"{n},000" for n in range(10, 60)] + ["900"], None, ","),
+        ([str(n) for n in range(10, 60)] + ["20대", "46세"], {"대": 5, "세": 0}, None),
+    ],
+    ids=lambda one: one[0] if isinstance(one, list) else None,
+)
+def test_units_and_commas_that_all_have_are_read(tmp_path, values, units, thousands):
+    found = features(guess(write(tmp_path, **customers_with(values))), "customers")["column"]
+    assert (found["kind"], found["unknown"]) == ("numeric", "error")
+    assert (found.get("units"), found.get("thousands")) == (units, thousands)
+
+
+@pytest.mark.parametrize(
+    ("odd", "name"),
+    [("17,00", "판매가"), ("46€", "판매가"), ("1.234원", "판매가"), ("12cm", "나이")],
+)
+def test_the_first_cell_that_cannot_be_read_is_named(tmp_path, odd, name):
+    values = ["39", *(f"{n},000원" if name == "판매가" else f"{n}세" for n in range(10, 60)), odd]
+    tables = customers_with(values)
+    tables["customers"] = [
+        {(name if key == "column" else key): x for key, x in row.items()} for row in tables["customers"]
+    ]
+    said = done("init", write(tmp_path, **tables)).stdout
+    assert f"left out: {name}: numbers such as {odd}, which can't be read" in said
+
+
+def test_codes_of_three_digits_are_no_thousands(tmp_path):
+    values = [f"{n},{n + 1}" for n in range(100, 160)]
+    found = features(guess(write(tmp_path, **customers_with(values))), "customers")
+    assert "column" not in found or "thousands" not in found["column"]
 
 
 def test_what_differs_in_case_alone_is_pointed_out(tmp_path):
