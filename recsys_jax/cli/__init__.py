@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     from recsys_jax.console import terminal  # before all else: it answers Ctrl-C, and a missing package, from the start
 
-    with terminal.progress("starting"):
+    with terminal.progress("starting", lines=False):
         found = find(words)
     terminal.command(*found)
 

@@ -56,7 +56,7 @@ def main(options: Options) -> str:
     toml = folder / "dataset.toml"
     require_folder(folder)
     _require_new(toml, options.force)
-    with progress("looking at the tables"):
+    with progress("looking at the tables", lines=False):
         sheets = {path.resolve(): _sheet(path, folder) for path in paths}
         found = roles([*sheets.values()], {role: sheets[path.resolve()] for role, path in given.items()})
     ask = _ask if _asks(options) else lambda _, __, guess: guess

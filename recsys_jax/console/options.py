@@ -1,6 +1,7 @@
 """A command's options: from the command line, from a TOML file, and written down for the next time."""
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -75,7 +76,7 @@ def _hints(options: type[Common]) -> dict[str, Any]:
 
 def _refuse_misspelt(options: type[Common], name: str, arguments: Sequence[str]) -> None:
     """Raises `InputError` for an option that there is none of, and for a word that should be a recipe."""
-    hints, words = _hints(options), list[str]()
+    hints, words, found = _hints(options), list[str](), list[str]()
     known = [*hints, *(f"no_{field}" for field, hint in hints.items() if hint is bool)]
     allowed, taken = [f"--{one.replace('_', '-')}" for one in known], False
     for word in arguments:
@@ -89,10 +90,22 @@ def _refuse_misspelt(options: type[Common], name: str, arguments: Sequence[str])
             near = did_you_mean(option.replace("_", "-"), allowed)
             raise InputError(f"{name}: found the option {option!r}; allowed: what {name} --help lists{near}")
         taken = not sign and hints.get(field, bool) is not bool
+        found.append(option)
     recipes = [*RECIPES, "standard"]
-    if is_dataclass(next(iter(get_args(get_type_hints(options).get("recipe"))), None)) and words[1:]:
+    if not is_dataclass(next(iter(get_args(get_type_hints(options).get("recipe"))), None)):
+        return
+    if words[1:]:
         right = nearest(words[1], recipes) is None or not {*words}.isdisjoint(recipes)
         require(right, f"{name}: recipe", words[1], choices(recipes, found=words[1]))
+    named, own = next((word for word in words if word in recipes), ""), {field.name for field in fields(options)}
+    for option in () if "--config" in found else found:  # which may name a recipe
+        field = option[2:].replace("-", "_").removeprefix("no_")
+        belongs = [recipe for recipe, kind in RECIPES.items() if field in {one.name for one in fields(kind)} - own]
+        if belongs and named not in belongs:
+            others = [word for word in arguments if word not in recipes]
+            at = others.index(words[0]) + 1 if words and words[0] not in recipes else 0
+            instead = shlex.join(["recsys-jax", name, *others[:at], belongs[0], *others[at:]])
+            raise InputError(f"{name}: {option} belongs to {' and '.join(belongs)}: {instead}")
 
 
 def _meant(options: type[Common], arguments: Sequence[str]) -> Iterator[str]:

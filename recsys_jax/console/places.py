@@ -47,6 +47,10 @@ def require_dataset(dataset: Path) -> None:
             f"dataset: found none, and no {MALL} here; allowed: a folder with dataset.toml; "
             f"recsys-jax dataset synthetic writes {MALL}"
         )
+    if runs.is_run(dataset) and not (dataset / "dataset.toml").exists():
+        made = runs.made_from(dataset)
+        near = f"; did you mean {made}, of which it was made?" if made else ""
+        raise InputError(f"dataset: found {dataset}, a run; allowed: a folder with dataset.toml{near}")
     word = str(dataset)
     if not dataset.exists() and nearest(word, RECIPES):
         allowed = f"a folder with dataset.toml, or a recipe{did_you_mean(word, RECIPES)}"
@@ -83,7 +87,11 @@ def run_folder(dataset: Path, run: Path | None, *, force: bool = False, written:
     """
     schema, run = read_schema(dataset), run or _standard_run(dataset)
     require_folder(run)
-    runs.require_own(run, dataset, force=force)
+    try:
+        runs.require_own(run, dataset, force=force)
+    except InputError:  # a fault of the dataset's own is told first
+        read_reviews(dataset, schema) if schema.customers.file is None else load_dataset(dataset)
+        raise
     tables = (schema.products.file, schema.customers.file, schema.interactions and schema.interactions.file)
     runs.require_unread(run, written, [dataset / name for name in tables if name])
     if runs.settle(run):

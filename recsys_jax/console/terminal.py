@@ -263,10 +263,11 @@ FIRST_LINE = 1.0
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[..., None]]:
+def progress(title: str, *, lines: bool = True) -> Iterator[Callable[..., None]]:
     """A progress bar: a function of how much is done, of how much, and a short description of the current state.
 
-    Where nobody watches, there are lines on the standard error instead: the first after a second, then more seldom.
+    Where nobody watches, there are `lines` on the standard error instead: the first after a second, then more seldom;
+    none where a mistake in what was typed may still follow.
     """
     title_column, word_column = (TextColumn(f"{{task.{one}}}", markup=False) for one in ("description", "fields[word]"))
     columns = (title_column, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), word_column)
@@ -275,7 +276,7 @@ def progress(title: str) -> Iterator[Callable[..., None]]:
     bar = Progress(*columns, console=console, transient=True, disable=not watched, speed_estimate_period=86400.0)
     with bar:
         task = bar.add_task(title, total=None, word="")
-        if not watched:
+        if lines and not watched:
             Thread(target=_tell, args=(bar, over), daemon=True).start()
 
         def update(done: int, total: int, word: str = "") -> None:

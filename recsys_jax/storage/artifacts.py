@@ -27,6 +27,7 @@ from recsys_jax.data.files import (
     open_file,
     read_file,
     read_json,
+    read_toml,
     sealed,
     write_file,
 )
@@ -162,6 +163,7 @@ def load_model(folder: str | Path, *, tell: Callable[[str], None] = lambda sente
         try:
             stream = open_file(path, inside=folder, largest=_LARGEST[MODEL])
         except FileNotFoundError:
+            _refuse_dataset(folder)
             raise InputError(absent(path, "there is no such file; recsys-jax train writes it")) from None
         with stream:
             try:
@@ -170,6 +172,15 @@ def load_model(folder: str | Path, *, tell: Callable[[str], None] = lambda sente
                 # Another save has removed the tensors since; or else model.json still names what is not there.
                 if path.exists() and os.path.samestat(os.fstat(stream.fileno()), path.stat()):
                     raise InputError(f"{error.filename}: there is no such file; train the model again") from None
+
+
+def _refuse_dataset(folder: Path) -> None:
+    """Raises `InputError` for a dataset in the place of its run."""
+    toml = folder / "dataset.toml"
+    if toml.exists():
+        run = Path("runs") / str(read_toml(toml).get("name"))
+        near = f"; did you mean {run}?" if (run / MODEL).exists() else "; recsys-jax train makes one of it"
+        raise InputError(f"{folder}: found a dataset; allowed: a run, the folder with a trained model{near}")
 
 
 def _load(folder: Path, content: bytes, tell: Callable[[str], None]) -> TrainedModel:

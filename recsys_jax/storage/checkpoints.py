@@ -75,9 +75,10 @@ class Checkpoints:
                 raise InputError(f"{path}: no checkpoint of a training: {type(error).__name__}: {error}") from None
             differing = [name for name, value in task.items() if said.get(name) != value]
             if differing:
+                what = _options(said.get("options", ""), task["options"]) or " and ".join(differing)
                 raise InputError(
-                    f"{path}: found a checkpoint of other {' and '.join(differing)}; allowed: those it was written "
-                    "with; without --resume training begins anew"
+                    f"{path}: found a checkpoint of other {what}; allowed: those it was written with; without --resume "
+                    "training begins anew"
                 )
             if arrays.keys() != like.keys() or not all(_fits(array, like[name]) for name, array in arrays.items()):
                 raise InputError(f"{path}: found other arrays than this training saves; allowed: those alone")
@@ -111,6 +112,16 @@ class Checkpoints:
         """Removes what is saved, and what a kill left half-written: the training is done."""
         for path in (self.folder / BEFORE, self.folder / NEWEST, *self.folder.glob(f".{NEWEST}.*")):
             path.unlink(missing_ok=True)
+
+
+def _options(before: str, now: str) -> str:
+    """The options that differ, with their values at the checkpoint and now; they may be why the data differs, too."""
+    then, asked = read_json(before.encode() or b"{}"), read_json(now.encode())
+    differing = [name for name in {**then, **asked} if then.get(name) != asked.get(name)]
+    if "recipe" in differing:  # then all others may differ
+        differing = ["recipe"]
+    each = ", ".join(f"{one} {then.get(one)}, not {asked.get(one)}" for one in differing)
+    return f"options ({each})" if differing else ""
 
 
 def _fits(array: np.ndarray, like: Any) -> bool:

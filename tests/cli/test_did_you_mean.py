@@ -9,7 +9,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from command_line import run, told
+from command_line import done, run, told
 from conftest import write_mall
 
 from recsys_jax import DeepConfig, InputError, Recommender, WideConfig, save_model
@@ -309,3 +309,41 @@ def test_of_a_purchase_of_an_unknown_product(mall):
     path.write_text(text.replace('id": "p', 'id": "pp'), "utf-8")  # in every row
     with pytest.raises(InputError, match=r"found .*pp1.*; did you mean 'p1'\?"):
         load_dataset(mall)
+
+
+@pytest.mark.parametrize(
+    ("words", "right"),
+    [
+        ("train shop --epochs 5", "--epochs belongs to deep: recsys-jax train shop deep --epochs 5"),
+        ("train --log-q shop", "--log-q belongs to deep: recsys-jax train --log-q shop deep"),
+        ("train shop wide --epochs=5", "--epochs belongs to deep: recsys-jax train shop deep --epochs=5"),
+        ("train shop deep --own-l2 3", "--own-l2 belongs to wide: recsys-jax train shop wide --own-l2 3"),
+        ("train --seed 3", "--seed belongs to deep and wide: recsys-jax train deep --seed 3"),
+    ],
+)
+def test_an_option_of_another_recipe_is_told_where_it_belongs(words, right, tmp_path):
+    told(run(*words.split(), cwd=tmp_path), right)
+
+
+def test_a_run_and_a_dataset_in_each_other_s_place(tmp_path):
+    shop = write_mall(tmp_path / "shop")
+    (tmp_path / "new.csv").write_text("age\n30\n", "utf-8")
+    allowed = "error: shop: found a dataset; allowed: a run, the folder with a trained model"
+    told(run("recommend", "shop", cwd=tmp_path), f"{allowed}; recsys-jax train makes one of it")
+    done("train", "shop", "wide", "--own-l2", 10, "--attribute-l2", "inf", "--factor-l2", "inf", cwd=tmp_path)
+    for words in (["recommend", "shop"], ["serve", "shop"], ["score", "new.csv", "out.csv", "--run", "shop"]):
+        told(run(*words, cwd=tmp_path), f"{allowed}; did you mean runs/mall?")
+    for command in ("train", "evaluate", "compare", "personas", "run"):
+        said = run(command, "runs/mall", cwd=tmp_path)
+        told(said, "found runs/mall, a run; allowed: a folder with dataset.toml; did you mean shop, of which it was")
+    shutil.move(shop, tmp_path / "gone")
+    told(run("train", "runs/mall", cwd=tmp_path), "found runs/mall, a run; allowed: a folder with dataset.toml\n")
+
+
+def test_a_fault_of_the_shop_is_told_before_that_of_its_run(tmp_path):
+    write_mall(tmp_path / "shop")
+    (tmp_path / "runs" / "mall").mkdir(parents=True)
+    (tmp_path / "runs" / "mall" / "mine.txt").touch()
+    told(run("train", "shop", cwd=tmp_path), "runs/mall: found files that this program did not write")
+    (tmp_path / "shop" / "products.json").rename(tmp_path / "shop" / "product.json")
+    told(run("train", "shop", cwd=tmp_path), "shop/products.json: ")

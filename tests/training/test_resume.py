@@ -200,8 +200,10 @@ def test_a_kill_while_saving_leaves_the_last_good_checkpoint(tmp_path):
 def test_a_checkpoint_of_something_else_is_refused(dataset, tmp_path):
     with pytest.raises(Stopped):
         fit(dataset, DEEP, checkpoints=Checkpoints(tmp_path, stop=Stop(0)))
-    with pytest.raises(InputError, match=r"checkpoint\.safetensors: found a checkpoint of other options; allowed"):
+    with pytest.raises(InputError, match=r"a checkpoint of other options \(margin 1\.0, not 0\.5\); allowed"):
         fit(dataset, replace(DEEP, margin=0.5), checkpoints=Checkpoints(tmp_path, resume=True))
+    with pytest.raises(InputError, match=r"of other options \(recipe deep, not wide\); allowed"):
+        fit(dataset, WideConfig(), checkpoints=Checkpoints(tmp_path, resume=True))
     train = np.ones(len(dataset.purchases), bool)
     train[0] = False
     with pytest.raises(InputError, match="found a checkpoint of other data; allowed"):
