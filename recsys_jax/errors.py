@@ -90,10 +90,11 @@ NEAR = 0.65
 """How alike, from 0 to 1, is near."""
 
 
-def nearest(found: object, values: Iterable[object]) -> str | None:
+def nearest(found: object, values: Iterable[object], least: float = NEAR) -> str | None:
     """The value that a person may have meant who typed what was found, which is none of them; None where none is near.
 
-    Letters are compared apart, Hangul by its sounds, and 0 and O are the same, and 1, I and l.
+    Near is as alike as `least`, or more. Letters are compared apart, Hangul by its sounds, and 0 and O are the same,
+    and 1, I and l.
 
     >>> nearest("건셩", ["지성", "건성", "복합성"]), nearest("AGE ", ["age"]), nearest("32", ["F", "M"])
     ('건성', 'age', None)
@@ -109,7 +110,7 @@ def nearest(found: object, values: Iterable[object]) -> str | None:
     if typed in folded:
         return folded[typed] if folded[typed] != found else None
     best = max(folded, key=_alike(typed), default="")
-    return folded[best] if folded and _alike(typed)(best) >= NEAR else None
+    return folded[best] if folded and _alike(typed)(best) >= least else None
 
 
 def _alike(text: str) -> Callable[[str], float]:

@@ -21,6 +21,7 @@ from recsys_jax.data.readers import ENDINGS, read_table
 from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.schema_inference.arranging import MADE, arrange
+from recsys_jax.schema_inference.columns import words
 from recsys_jax.schema_inference.guesses import describe
 from recsys_jax.schema_inference.linking import Role, Sheet, roles
 
@@ -42,7 +43,7 @@ class Options(Common):
     yes: bool = False
     """Ask nothing: take each guess."""
     force: bool = False
-    """Replace a dataset.toml that is there."""
+    """Replace what is there: dataset.toml, personas.toml, and tables that are copied or made."""
     examples = ("products.csv customers.csv purchases.csv", "shop --yes", "export.json --out shop")
 
 
@@ -57,7 +58,7 @@ def main(options: Options) -> str:
     require_folder(folder)
     _require_new(toml, options.force)
     with progress("looking at the tables", lines=False):
-        sheets = {path.resolve(): _sheet(path, folder) for path in paths}
+        sheets = {path.resolve(): _sheet(path, folder, options.force) for path in paths}
         found = roles([*sheets.values()], {role: sheets[path.resolve()] for role, path in given.items()})
     ask = _ask if _asks(options) else lambda _, __, guess: guess
     shop = arrange(found, ask)
@@ -67,7 +68,8 @@ def main(options: Options) -> str:
     used = {side.sheet.file for side in sides} | (set() if shop.own else {shop.purchases.file})
     for sheet in sheets.values():
         if sheet.file in used:
-            contents |= {} if (folder / sheet.file).exists() else {sheet.file: read_file(sheet.path)}
+            there, content = folder / sheet.file, read_file(sheet.path)
+            contents |= {} if there.exists() and there.read_bytes() == content else {sheet.file: content}
         elif sheet is shop.purchases or any(sheet.file in side.saw for side in sides):
             for note in sheet.table.validation.notes:  # nobody reads it again
                 remark(note)
@@ -111,13 +113,13 @@ def _paths(named: Sequence[Path]) -> list[Path]:
     return [*found.values()]
 
 
-def _sheet(path: Path, folder: Path) -> Sheet:
+def _sheet(path: Path, folder: Path, force: bool) -> Sheet:
     """A table, and its name in the dataset's folder, into which one that lies elsewhere is copied."""
     table = read_table(path)
     inside = path.resolve().is_relative_to(folder.resolve())
     file = path.resolve().relative_to(folder.resolve()).as_posix() if inside else path.name
     if not inside and (folder / file).exists() and (folder / file).read_bytes() != path.read_bytes():
-        raise InputError(f"{folder / file}: found a file; allowed: none yet, as {path} is copied there")
+        _require_new(folder / file, force)
     return Sheet(path, table, file)
 
 
@@ -139,6 +141,7 @@ def _ask(question: str, allowed: Sequence[str], guess: str) -> str:
             said = composed(input().strip()).casefold() or guess.casefold()
         except EOFError:
             return guess
+        said = next((one for one in allowed if "yes" in allowed and said in words(one)), said)
         begun = [one for one in allowed if one.casefold().startswith(said)]
         fitting = [one for one in begun if one.casefold() == said] or begun
         if len(fitting) == 1:
@@ -171,4 +174,4 @@ def _check(folder: Path, *, personas: bool) -> str:
     console.print(f"{folder}: {said}")
     for note in notes:
         remark(note)
-    return following("personas" if personas else "train", folder)
+    return following("run" if personas else "train", folder)

@@ -12,6 +12,7 @@ from recsys_jax.config import RECIPES, Config, WideConfig
 from recsys_jax.console.terminal import answer, console, progress, remark
 from recsys_jax.data.dataset import Dataset, load_dataset, read_schema
 from recsys_jax.data.files import require_folder, sheet_text, write_file
+from recsys_jax.data.readers import ENDINGS
 from recsys_jax.data.splits import SPLITS, DatasetOfFold, Split
 from recsys_jax.data.tables import SetAside
 from recsys_jax.errors import InputError, did_you_mean, nearest, require
@@ -51,6 +52,9 @@ def require_dataset(dataset: Path) -> None:
         made = runs.made_from(dataset)
         near = f"; did you mean {made}, of which it was made?" if made else ""
         raise InputError(f"dataset: found {dataset}, a run; allowed: a folder with dataset.toml{near}")
+    tables = dataset.is_dir() and any(path.suffix.lower() in ENDINGS for path in dataset.iterdir())
+    if tables and not (dataset / "dataset.toml").exists():
+        raise InputError(f"{dataset}: found tables and no dataset.toml; recsys-jax init {dataset} writes one")
     word = str(dataset)
     if not dataset.exists() and nearest(word, RECIPES):
         allowed = f"a folder with dataset.toml, or a recipe{did_you_mean(word, RECIPES)}"

@@ -116,8 +116,12 @@ def remark(sentence: str) -> None:
 
 
 def replaced() -> list[str]:
-    """The files that took the place of others, without the cache and those in which each command notes what it did."""
-    there = (path for path, before in stopping.written.items() if before and path.exists())
+    """The files that took the place of others, without the cache and those in which each command notes what it did.
+
+    First those that people write.
+    """
+    there = [path for path, before in stopping.written.items() if before and path.exists()]
+    there.sort(key=lambda path: path.suffix != ".toml")
     kept = cache_folder()
     return [str(path) for path in there if path.name not in (MANIFEST, FILE) and kept not in path.absolute().parents]
 

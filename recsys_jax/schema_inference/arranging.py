@@ -192,8 +192,9 @@ def _product(sheet: Sheet, ask: Ask) -> str:
     if not found:
         nested = "".join(f" ({one.name}: {one.guessed.saw})" for one in sheet.columns.values() if objects(one.cells))
         raise InputError(
-            f"{sheet.path}: found no column with the ids of products, among {', '.join(sheet.columns)}{nested}; allowed: "
-            f"one with such a name, whose values come again"
+            f"{sheet.path}: found no column with the ids of products, among {', '.join(sheet.columns)}{nested}; "
+            f"allowed: one with such a name, whose values come again; of a table of products, "
+            f"give that of the purchases or reviews, too"
         )
     names = sorted(found, key=lambda name: (found[name], name), reverse=True)
     names += [column.name for column in recurring if column.name not in found]
@@ -207,6 +208,8 @@ def _customer(sheet: Sheet, others: Sequence[Column], ask: Ask) -> str | None:
     named.sort(key=lambda column: (not says(column.name, "id"), -len(column.counts)))
     ids = [column for column in columns if column.unique and says(column.name, "id")]
     names = [*(column.name for column in (*named, *ids)), NONE, *(column.name for column in columns)]
+    if all(column.unique for column in named) and _texts(others):
+        names.insert(0, NONE)  # of reviews, each by somebody else
     name = pick(f"Which column of {sheet.file} has the ids of customers?", [*dict.fromkeys(names)], ask)
     return name if name != NONE else None
 
@@ -270,6 +273,10 @@ def dates_purchase(column: Column) -> bool:
     return column.guessed.kind == "date" and not says(column.name, "about_customer")
 
 
+def _texts(columns: Sequence[Column]) -> list[Column]:
+    return [column for column in columns if column.guessed.kind == "text"]
+
+
 def _text_of_reviews(
     sheet: Sheet, customer: str | None, customers: Side, others: Sequence[Column], ask: Ask
 ) -> tuple[Column | None, str]:
@@ -278,7 +285,7 @@ def _text_of_reviews(
     Raises `InputError` where nothing is said of customers either way.
     """
     known = any(column.guessed.kind in FEATURES for column in customers.columns.values())
-    texts = [column for column in others if column.guessed.kind == "text"]
+    texts = _texts(others)
     if not texts:
         if known:
             return None, ""

@@ -19,6 +19,7 @@ from recsys_jax.schema_inference.columns import SEPARATORS, Ask, Column, columns
 Role = Literal["purchases", "products", "customers"]
 NONE = "none"
 """The answer that no column has it."""
+_ASKED = {"purchases": "purchases or reviews"}
 _LEAST = 0.3  # of a column's different ids, from which on they are those of another table
 _MANY, _COVERED = 10, 0.2  # of the other's ids, from which on it is no accident, such as ratings among ids from 1 on
 _TRIED = 2000  # different texts that are split, to see whether they hold ids
@@ -154,7 +155,7 @@ def chosen(found: Sequence[Roles], ask: Ask) -> Roles:
         return options[pick(question, [*options], ask)]
 
     for role in get_args(Role):
-        found = narrowed(f"Which table has the {role}?", [one.sheet(role).file for one in found])
+        found = narrowed(f"Which table has the {_ASKED.get(role, role)}?", [one.sheet(role).file for one in found])
     bought = found[0].purchases.file
     for side in ("product", "customer"):
         link = getattr(found[0], side)

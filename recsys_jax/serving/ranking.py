@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from operator import index
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.schema import As, Numeric
 from recsys_jax.data.tables import Table, answered, only_column
 from recsys_jax.data.values import as_ids, as_key, as_list, composed, parse_number
-from recsys_jax.errors import InputError, choices, did_you_mean, require, shown
+from recsys_jax.errors import InputError, choices, did_you_mean, nearest, require, shown
 from recsys_jax.models.trained import TrainedModel, bucket
 from recsys_jax.retrieval.lists import Rules, arrange
 from recsys_jax.retrieval.search import search_batch
@@ -23,6 +22,8 @@ from recsys_jax.serving.history import BOUGHT, bought_columns
 CANDIDATES, DIFFERENT, AT_ONCE = 32, 256, 2**20
 """The fewest products of which a list is made, of different ones, and the most for all customers of a step: memory is
 bounded."""
+MISSPELT = 0.8
+"""How alike a column and an absent attribute are, from which on it is that one misspelt; as `nearest` compares."""
 FEW = 3
 """How many unknown values of an attribute are told with what may have been meant."""
 
@@ -173,11 +174,11 @@ def with_optional_columns(table: Table, model: TrainedModel) -> Table:
     """
     part, columns = model.schema.customers, dict.fromkeys(fitted.feature.column for fitted in model.customers)
     known = {*columns, part.id, part.segment, part.purchases, BOUGHT}
-    absent = {name.casefold(): name for name in sorted(set(columns) - set(table.columns))}
+    absent = sorted(set(columns) - set(table.columns))
     for column in table.columns:
-        close = [] if column in known else get_close_matches(column.casefold(), absent, 1, cutoff=0.8)
-        if close:
-            found = f"the column {column!r} and none of the name {absent[close[0]]!r}"
+        meant = None if column in known else nearest(column, absent, MISSPELT)
+        if meant is not None:
+            found = f"the column {column!r} and none of the name {meant!r}"
             raise InputError(f"{table.source}: found {found}; allowed: that name, or both columns")
     if set(table.columns) - set(bought_columns(model.schema)) and not columns.keys() & table.columns:
         found = f"the columns {choices(table.columns, 6)}, none of which is an attribute of customers"

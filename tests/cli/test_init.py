@@ -78,14 +78,15 @@ def test_nothing_is_replaced_unasked(shop):
 
 
 def test_a_folder_of_its_own(shop, tmp_path):
-    """Tables that lie elsewhere are copied into it; one of another content is not replaced."""
+    """Tables that lie elsewhere are copied into it; one of another content is not replaced unasked."""
     out = tmp_path / "out" / "tea"
     result = done("init", *tables(shop), "--out", out)
     assert result.next() == ["train", str(out)]
     assert {path.name: path.read_text("utf-8") for path in out.glob("*.csv")} == BLOCKS
     assert not (shop / "dataset.toml").exists()
     (out / "products.csv").write_text("sku,x\n1,2\n")
-    told(run("init", *tables(shop), "--out", out, "--force"), "products.csv: found a file; allowed: none yet")
+    (out / "dataset.toml").unlink()
+    told(run("init", *tables(shop), "--out", out), "products.csv: found a file; allowed: none yet, or --force")
 
 
 def test_tables_in_folders_below(shop):
@@ -144,7 +145,7 @@ def test_it_asks_which_is_which(tmp_path, monkeypatch, capsys, answers, parts):
     )  # fmt: skip
     asked = re.findall(r"(Which .*?)\? \(", capsys.readouterr().out)
     assert asked[:4] == [
-        *(f"Which table has the {part}" for part in ("purchases", "products", "customers")),
+        *(f"Which table has the {part}" for part in ("purchases or reviews", "products", "customers")),
         f"Which column of {products['file']} has the id in each row",
     ]
     assert len(asked) == len(answers)  # none with one possible answer
@@ -158,7 +159,7 @@ def test_a_wrong_answer_is_asked_for_again(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out
     assert "found 'weather.csv'; allowed: " in out
     assert "found 'b'; allowed: " in out
-    assert out.count("Which table has the purchases? (") == 3
+    assert out.count("Which table has the purchases or reviews? (") == 3
     assert tomllib.loads((folder / "dataset.toml").read_text("utf-8"))["interactions"]["file"] == "bought.csv"
 
 
@@ -234,3 +235,39 @@ def test_stopped_while_it_asks_it_leaves_nothing(shop):
     os.close(main)
     assert b"nothing was written" in seen
     assert sorted(shop.iterdir()) == before
+
+
+def test_the_data_of_the_next_month_take_the_place_of_copies(shop, tmp_path):
+    """With --force alone, and what was replaced is said, first what people write."""
+    out = tmp_path / "out"
+    done("init", *tables(shop), "--out", out)
+    (shop / "purchases.csv").write_text((shop / "purchases.csv").read_text("utf-8") + "c1,T03\n", "utf-8")
+    told(run("init", *tables(shop), "--out", out), "dataset.toml: found a file; allowed: none yet, or --force")
+    said = done("init", *tables(shop), "--out", out, "--force").stdout
+    assert f"In place of what was there: {out / 'dataset.toml'}, {out / 'purchases.csv'}" in said
+    assert (out / "purchases.csv").read_bytes() == (shop / "purchases.csv").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"), [("예", "yes"), ("네", "yes"), ("아니요", "no"), ("아니오", "no"), ("", "no")]
+)
+def test_yes_and_no_in_other_languages(monkeypatch, said, answer):
+    answering(monkeypatch, [said])
+    assert init._ask("?", ("yes", "no"), "no") == answer
+
+
+def test_a_table_of_products_alone_is_not_enough(shop):
+    told(run("init", shop / "products.csv", "--out", shop / "new"), "give that of the purchases or reviews, too")
+
+
+def test_reviews_by_somebody_else_each_have_no_customers(tmp_path, monkeypatch, capsys):
+    """The number of a review is none of a customer, unless somebody says so."""
+    goods = [f"P{n},크림 {n},b{n % 2}" for n in range(10)]
+    rows = [f"R{n},P{n % 10},겨울에 촉촉해서 정말 좋아요 {n},{'여남'[n % 2]}성" for n in range(60)]
+    (tmp_path / "상품.csv").write_text("\n".join(["상품코드,상품명,브랜드", *goods]), "utf-8")
+    (tmp_path / "리뷰.csv").write_text("\n".join(["번호,상품코드,내용,성별", *rows]), "utf-8")
+    answering(monkeypatch, [])
+    init.main(init.Options((tmp_path,)))
+    out = capsys.readouterr().out
+    assert "Which column of 리뷰.csv has the ids of customers? (none, 번호" in out
+    assert "file" not in tomllib.loads((tmp_path / "dataset.toml").read_text("utf-8"))["customers"]

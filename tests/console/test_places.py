@@ -3,6 +3,7 @@
 from contextlib import contextmanager
 
 import pytest
+from command_line import run, told
 
 from recsys_jax import InputError
 from recsys_jax.console import places
@@ -31,3 +32,9 @@ def test_products_that_nobody_buys_are_pointed_out(films, capsys, monkeypatch, u
         file.writelines(f"old{number},Big,Drama,1990\n" for number in range(unsold))
     places.open_dataset(films, None, None)
     assert (f"note: nobody bought {unsold:,} of the products" in capsys.readouterr().out) is told
+
+
+def test_tables_that_init_has_not_seen_are_told(tmp_path):
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "상품.csv").write_text("a,b")
+    told(run("run", "b", cwd=tmp_path), "b: found tables and no dataset.toml; recsys-jax init b writes one")

@@ -233,7 +233,7 @@ def test_reviews_without_customers_become_personas(tmp_path):
     texts = [{"product_id": row["product_id"], "stars": row["rating"], "text": row["review"]} for row in rows]
     products = [{**one, "price": 10 + number} for number, one in enumerate(catalogue(rows))]
     folder = write(tmp_path / "shop", products=products, reviews=texts)
-    assert done("init", folder).next() == ["personas", str(folder)]
+    assert done("init", folder).next() == ["run", str(folder)]
     found = tomllib.loads((folder / "dataset.toml").read_text("utf-8"))
     assert found["products"]["reviews"] == "reviews"
     nested = json.loads((folder / found["products"]["file"]).read_text("utf-8"))
@@ -709,7 +709,7 @@ def test_the_mall_as_by_hand(tmp_path):
     folder = tmp_path / "amoremall"
     folder.mkdir()
     (folder / "products.json").write_bytes((ROOT / "data" / "amoremall" / "products.json").read_bytes())
-    assert done("init", folder).next() == ["personas", str(folder)]
+    assert done("init", folder).next() == ["run", str(folder)]
     guessed = tomllib.loads((folder / "dataset.toml").read_text("utf-8"))
     by_hand = tomllib.loads((ROOT / "data" / "amoremall" / "dataset.toml").read_text("utf-8"))
     why = {

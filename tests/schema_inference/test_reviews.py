@@ -105,12 +105,13 @@ def test_products_and_reviews_lead_to_recommendations(tmp_path, words):
         "train": ["wide", "--own-l2", 10, "--attribute-l2", 10, "--factor-l2", "inf"],
         "evaluate": ["--folds", 2],
     }
-    names, command = [], ["init", folder]
+    assert done("init", folder).next() == ["run", str(folder)]
+    names, command = [], ["personas", folder]
     while command:
         result = done(*command, *quick.get(command[0], []), cwd=tmp_path)
         names.append(command[0])
         command = result.next() if "Next: " in result.stdout else []
-    assert names == ["init", "personas", "train", "evaluate", "recommend"]
+    assert names == ["personas", "train", "evaluate", "recommend"]
     assert "not used" not in result.stdout
 
     *_, age, gender, skin, height, glasses, _, _ = words["columns"]
@@ -192,7 +193,7 @@ def test_one_table_of_products_and_reviews_leads_to_personas(tmp_path):
         known = {row["상품코드"]: row for row in csv.DictReader(goods)}
         rows = [{**known[row["상품코드"]], **row} for row in csv.DictReader(reviews)]
     write(tmp_path / "one", everything=rows)
-    assert done("init", tmp_path / "one").next()[0] == "personas"
+    assert done("init", tmp_path / "one").next()[0] == "run"
     found = toml(tmp_path / "one")
     assert found["products"]["file"] == "everything-products-with-reviews.json"
     assert {one["name"] for one in found["products"]["features"]} == {"브랜드", "가격"}

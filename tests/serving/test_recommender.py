@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recsys_jax import InputError, Recommender, Table, load_dataset
+from recsys_jax import Dataset, InputError, Recommender, Table, WideConfig, fit, load_dataset
 from recsys_jax.retrieval import scoring
 from recsys_jax.serving.boosts import read_boosts
 
@@ -751,6 +751,29 @@ def test_a_misspelt_column_of_a_batch_is_refused(films_rec, wrong, right):
         f"'{right}'",
     )
     says(lambda: films_rec.recommend_batch(pd.DataFrame({wrong: [30]})), f"'{wrong}'", f"'{right}'")
+
+
+def test_a_misspelt_column_is_known_by_the_sounds_of_hangul():
+    """성명, a name, is no 성별, and what is no column of the model stays so."""
+    columns = ("나이대", "성별", "피부타입")
+    feature = {"kind": "categorical", "values": "learned", "unknown": "extra-row", "missing": "extra-row"}
+    people = [{"id": f"c{n}", **dict.fromkeys(columns, f"v{n % 3}"), "bought": f"p{n % 4}"} for n in range(12)]
+    dataset = Dataset.of(
+        products=[{"id": f"p{n}", "종류": f"k{n % 2}"} for n in range(4)],
+        customers=people,
+        schema={
+            "products": {"id": "id", "features": [{"name": "종류", **feature}]},
+            "customers": {
+                "id": "id",
+                "purchases": "bought",
+                "features": [{"name": name, **feature} for name in columns],
+            },
+        },
+    )
+    rec = Recommender(fit(dataset, WideConfig(own_l2=1.0, attribute_l2=1.0, factor_l2=1.0)))
+    says(lambda: rec.recommend_batch([{"나아대": "v1", "성별": "v1"}]), "'나아대'", "'나이대'")
+    says(lambda: rec.recommend_batch([{"성별": "v1", "피부타임": "v1"}]), "'피부타임'", "'피부타입'")
+    assert rec.recommend_batch([{"나이대": "v1", "성명": "김"}])
 
 
 def test_a_column_that_resembles_one_that_is_there_is_no_misspelling(films_rec):
