@@ -1,4 +1,4 @@
-# make run     the main job, from reviews to recommendations, on the data in data/
+# make run     the main job, from reviews to recommendations, on the data in data/; make run ARGS='--language ko': in Korean
 # make test    the gate: lint, types, rooms, tests
 # make browser the page of a run in a browser: Chromium, where one is installed
 # make docs    the manuals and the API as a site, in build/docs/VERSION; make docs-of-tags: a folder for each git tag
@@ -28,7 +28,7 @@ export PYTHONDONTWRITEBYTECODE =
 .DEFAULT_GOAL := run
 
 run: $(VENV)/.run
-	$(BIN)/recsys-jax run data/amoremall
+	$(BIN)/recsys-jax run data/amoremall $(ARGS)
 
 # mypy takes a minute of one processor: it runs beside the tests. What it says follows theirs, and the last lines name what failed.
 test: $(VENV)/.dev
