@@ -36,7 +36,7 @@ def test_what_is_no_age(text):
 
 
 @pytest.mark.parametrize(
-    "text", ["17,00", "17,00원", "₩17,000원", "원", ",500원", "1700,000", "17,000,", "1,299,5", "17, 000"]
+    "text", ["17,00", "17,00원", "₩17,000원", "원", ",500원", "1700,000", "17,000,", "1,299,5", "0,125", "17, 000"]
 )
 def test_what_is_no_price(text):
     assert PRICES.number(text) is None
