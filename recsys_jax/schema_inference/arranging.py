@@ -109,9 +109,9 @@ def arrange(found: Sequence[Roles], ask: Ask) -> Shop:
     bought, columns = one.purchases, one.purchases.columns
     lists = next((name for name, column in columns.items() if column.guessed.kind == "reviews"), None)
     if one.product is None and one.customer is None and lists is not None:
-        said, text = columns[lists].cells, columns[lists].guessed.separator
-        if text != "content" or {key for one in objects(said) for key in one} & {*words("profile")} - {"profile_info"}:
-            return _of_nested(bought, _id(bought, ask), lists, text or "content")
+        said, inner = columns[lists].cells, columns[lists].guessed.separator
+        if inner != "content" or {key for one in objects(said) for key in one} & {*words("profile")} - {"profile_info"}:
+            return _of_nested(bought, _id(bought, ask), lists, inner or "content")
         spoken = language(nested(said, "content"))
         stated = attributes(places(nested(said, "profile_info")), spoken)
         saw = "no file: recsys-jax personas makes a customer of each review"

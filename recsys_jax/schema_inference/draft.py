@@ -1,11 +1,14 @@
 """A dataset.toml while it is guessed: a line for each key, with what was seen beside it."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from unicodedata import normalize
 
 from recsys_jax.data.files import toml_text
 from recsys_jax.data.values import plain
-from recsys_jax.schema_inference.columns import Column, Content, says
+from recsys_jax.errors import nearest
+from recsys_jax.schema_inference.columns import Column, Content, says, words
 
 
 def spellings(column: Column) -> dict[str, str]:
@@ -19,6 +22,22 @@ def spellings(column: Column) -> dict[str, str]:
     return found
 
 
+def slips(column: Column) -> dict[str, str]:
+    """The rare values that look like a frequent one, and the short forms of a gender; and that one."""
+    found, genders = dict[str, str](), {*words("gender")}
+    for key, count in column.counts.items() if len(column.counts) <= _VALUES else ():
+        near = nearest(key, [other for other, often in column.counts.items() if often >= _RARER * count], _ALIKE)
+        long = [one for one in column.counts if one != key and {key.casefold(), one.casefold()} <= genders]
+        short = next((one for one in long if one.casefold().startswith(key.casefold())), None)
+        one_letter = near and abs(len(normalize("NFD", key)) - len(normalize("NFD", near))) <= 1
+        if short or (one_letter and near and _TOLD_BY.findall(key) == _TOLD_BY.findall(near)):
+            found[key] = short or str(near)
+    return found
+
+
+_VALUES = 50  # of more values, none is compared
+_RARER, _ALIKE = 4, 0.8  # how much rarer a slip is, and how alike
+_TOLD_BY = re.compile(r"\d+|\b\w\b")  # numbers and single letters: others are others
 _SENTINELS = {"-1", "-9", "-99", "-999"}
 
 
@@ -81,7 +100,15 @@ class Draft:
             self.say("unknown", "extra-row", 'new ones share a row; "error" refuses them')
         if found.kind == "categorical" and (spelt := spellings(column)):
             self.remark(f"aliases = {toml_text(spelt)} would join what differs in case alone")
+        if found.kind == "categorical" and side == "customers":
+            self.join(column)
         self.say("missing", "extra-row", 'a row of its own; { as = VALUE } where empty means something; or "error"')
+
+    def join(self, column: Column) -> None:
+        """A line that joins values which look like another one."""
+        if joined := slips(column):
+            said = [f"{key!r} ({column.counts[key]:,}) looks like {other!r}" for key, other in joined.items()]
+            self.remark(f"{', '.join(said[:3])}: aliases = {toml_text(joined)} joins them")
 
     def _number(self, column: Column) -> None:
         below = [key for key, number in column.numbers.items() if number < 0]
@@ -102,7 +129,7 @@ class Draft:
             self.say("max", 120, "an age that can be true")
         elif min(numbers) >= 0 and says(column.name, "amount"):
             self.say("min", 0, "what can't be true is unknown; max likewise")
-        words = len(column.numbers) < len(column.counts)
-        saw = 'what is no number counts as missing; or "error"' if words else 'or "missing"'
-        self.say("unknown", "missing" if words else "error", saw)
+        others = len(column.numbers) < len(column.counts)
+        saw = 'what is no number counts as missing; or "error"' if others else 'or "missing"'
+        self.say("unknown", "missing" if others else "error", saw)
         self.say("missing", "flag", "the mean, and a flag; { as = NUMBER } where empty means something")

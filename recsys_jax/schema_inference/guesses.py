@@ -24,7 +24,7 @@ from recsys_jax.schema_inference.columns import (
 )
 from recsys_jax.schema_inference.draft import Draft
 from recsys_jax.schema_inference.linking import explained
-from recsys_jax.schema_inference.profiles import catalogue
+from recsys_jax.schema_inference.profiles import LABELS, catalogue
 
 _DIGIT = re.compile(r"\d")
 _GROUPS = 12  # values, up to which results can be broken down by them
@@ -141,6 +141,10 @@ def _made_of_reviews(draft: Draft, shop: Shop) -> None:
         draft.read += [one.column] if one.column.nothing else []
         found = Content("categorical" if "values" in one.table else "numeric", saw)
         draft.feature("customers", one.numbers, one.table["name"], found)
+        if not one.column.name and (label := LABELS[shop.language].get(one.table["name"])):
+            draft.say("label", {"en": one.table["name"].replace("_", " "), "ko": label}, "shown to people")
+        if "values" in one.table:
+            draft.join(one.column)
     if shop.stated:
         draft.lines += ["", "[personas]", 'catalogue = "personas.toml"  # begun with what reviewers state']
         draft.files["personas.toml"] = catalogue(shop.stated, shop.language)

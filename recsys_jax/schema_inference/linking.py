@@ -173,7 +173,7 @@ def pick(question: str, options: Sequence[str], ask: Ask) -> str:
 
 def _unlinked(sheets: Sequence[Sheet]) -> str:
     """A sentence on what was compared, and on how near two columns came."""
-    said = []
+    said = list[str]()
     for one, other in permutations(sheets, 2):
         said += filter(None, ["".join(_compared(one, other))])
     compared = "; ".join(said) or "nothing, as no table has a column with another id in each row"

@@ -33,6 +33,8 @@ _AGES = {
     "en": re.compile(r"[1-9]\d(['’]?s|\s*years?(\s+old)?|\s*[-–]\s*[1-9]\d)?", re.IGNORECASE),
 }
 _KNOWN = "gender", "skin_type"  # what words.toml knows the values of
+LABELS = {"ko": {"age": "나이", "gender": "성별", "skin_type": "피부 타입"}, "ja": {}, "en": {}}
+"""By the language of reviews: what people of it call the places of profiles that are named here."""
 _SCRIPTS = {"ko": "[가-힣]", "ja": "[ぁ-ヿ]", "en": "[a-z]"}
 _MOST = 0.9  # of what is stated, from which on the rest are slips
 

@@ -15,6 +15,8 @@ from recsys_jax.data.dataset import read_schema
 from recsys_jax.personas.catalogue import read_catalogue
 from recsys_jax.personas.customers import read_reviews
 from recsys_jax.personas.profiles import parse_profile
+from recsys_jax.schema_inference.columns import Column
+from recsys_jax.schema_inference.draft import slips
 
 KOREAN = {
     "columns": (
@@ -263,3 +265,42 @@ def test_why_reviews_are_no_texts_of_products(tmp_path):
     said = done("init", folder).stdout
     assert "274 texts in 288 rows of reviews.csv, column 리뷰; 9 rows have no text; " in said
     assert "5 name products that products.csv lacks (first: P9)" in said
+
+
+def test_what_init_names_has_a_label_in_the_language_of_the_reviews(tmp_path):
+    folder = nested_shop(tmp_path / "shop", text="내용", profile="프로필")
+    done("init", folder)
+    labels = {one["name"]: one["label"] for one in toml(folder)["customers"]["features"]}
+    assert labels == {"age": {"en": "age", "ko": "나이"}, "gender": {"en": "gender", "ko": "성별"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "joined"),
+    [
+        ({"건성": 40, "지성": 30, "건셩": 4, "중성": 3}, {"건셩": "건성"}),
+        ({"여성": 40, "남성": 30, "여": 9}, {"여": "여성"}),
+        ({"female": 40, "male": 3, "f": 20}, {"f": "female"}),
+        ({"30대": 40, "10대": 3, "20대": 2}, {}),
+        ({"type A": 40, "type B": 3}, {}),
+        ({"건성": 10, "건셩": 9}, {}),
+    ],
+)
+def test_values_that_look_like_a_slip_are_told(values, joined):
+    column = Column("x", [key for key, count in values.items() for _ in range(count)])
+    assert slips(column) == joined
+
+
+def test_the_line_that_joins_slips_is_printed(tmp_path):
+    folder = shop(tmp_path / "shop", KOREAN)
+    with (folder / "reviews.csv").open(encoding="utf-8") as stream:
+        rows = [*csv.DictReader(stream)]
+    for row in [one for one in rows if one["피부타입"] == "건성"][:5]:
+        row["피부타입"] = "건셩"
+    write(folder, reviews=rows)
+    line = "'건셩' (5) looks like '건성': aliases = { \"건셩\" = \"건성\" } joins them"
+    assert line in done("init", folder).stdout
+    text = (folder / "dataset.toml").read_text("utf-8")
+    assert f"# {line}" in text
+    (folder / "dataset.toml").write_text(text.replace(f"# {line}", line.partition(": ")[2].removesuffix(" joins them")))
+    feature = next(one for one in read_schema(folder).customers.features if one.name == "피부타입")
+    assert feature.aliases == {"건셩": "건성"}
