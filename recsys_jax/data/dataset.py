@@ -248,7 +248,9 @@ def _bought(
     bought = []
     for row, keys in enumerate(customers.id_lists(name, part.separator, alone=True)):
         said = customers.column(part.date)[row] if part.date is not None else None
-        date = 0.0 if part.date is None or not keys else None if customers.says_nothing(said) else parse_date(said)
+        date = 0.0 if part.date is None or not keys else None
+        if date is None and not customers.says_nothing(said):
+            date = parse_date(said, part.date_format)
         unknown = [key for key in keys if key not in product_row]
         if unknown:
             allowed = f"the id of a product {products.holding(unknown[0])}{_hint(customers)(unknown[0], product_row)}"
@@ -282,7 +284,7 @@ def _interactions(
                 allowed = f"an id {other.holding(key)}{_hint(table)(key, row_of)}"
                 table.refuse(row, name, f'{allowed}; or [interactions] unknown_{side} = "ignore" passes over such rows')
         sides.append([row_of.get(key, -1) for key in keys])
-    dates = [0.0] * len(table) if part.date is None else table.dates(part.date)
+    dates = [0.0] * len(table) if part.date is None else table.dates(part.date, part.date_format)
     kept = [row for row in range(len(table)) if row not in (table.problems or ())]
     return table.usable(), np.array([*sides, dates], np.float64).T[kept], notes
 

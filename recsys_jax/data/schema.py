@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from datetime import date
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +20,7 @@ from recsys_jax.data.values import (
     as_number,
     is_empty,
     is_scalar,
+    parse_date,
     split_keys,
 )
 from recsys_jax.errors import InputError, choices, did_you_mean, require, require_different, shown
@@ -180,6 +182,8 @@ class Customers:
     """What separates several ids in one text of `purchases`."""
     date: str | None
     """The column with the date of the row's `purchases`."""
+    date_format: str | None
+    """How the dates are written where that is not ISO 8601, as `datetime.strptime` has it."""
     repeated: Literal["error", "first"]
     """Whether several rows with one id are a mistake, or one customer with the attributes of the first."""
     repeat: Repeat
@@ -195,6 +199,7 @@ class Interactions:
     customer: str
     product: str
     date: str | None
+    date_format: str | None
     repeat: Repeat
     """Whether customers buy a product again: it decides what serving leaves out, and what an evaluation asks for."""
     unknown_customers: Literal["error", "ignore"]
@@ -239,13 +244,9 @@ class Schema:
         """
         path = Path(path)
         schema = cls.parse(read_toml(path, inside=path.parent), str(path))
-        files = {
-            "[products]: file": schema.products.file,
-            "[customers]: file": schema.customers.file,
-            "[interactions]: file": schema.interactions and schema.interactions.file,
-            "[personas]: catalogue": schema.catalogue,
-        }
-        for key, file in files.items():
+        parts = schema.products, schema.customers, schema.interactions
+        files = {f"[{type(part).__name__.lower()}]: file": part.file for part in parts if part}
+        for key, file in {**files, "[personas]: catalogue": schema.catalogue}.items():
             require_inside(path.parent, file or "", f"{path}, {key}")
         plain = PureWindowsPath(schema.name).name == schema.name != ".." and schema.name.isprintable()
         require(plain, f"{path}: name", schema.name, "a name that a folder can have")
@@ -265,20 +266,16 @@ class Schema:
         interactions = top.part("interactions", _interactions) if "interactions" in document else None
         catalogue = top.part("personas", lambda part: part.text("catalogue")) if "personas" in document else None
         notes: list[str] = []
-        training = top.get("training")
-        if training is not None:
-            training = parse_recipe(training, f"{where}, [training]", notes.append)
+        recipe = top.get("training")
+        training = None if recipe is None else parse_recipe(recipe, f"{where}, [training]", notes.append)
         top.end()
         if (interactions is None) == (customers.purchases is None):
             raise InputError(
                 f"{where}: who bought what stands either in [interactions] or in the column that "
                 f"[customers] purchases names; found {'neither' if interactions is None else 'both'}"
             )
-        if interactions is not None and customers.date is not None:
-            raise InputError(
-                f"{where}, [customers]: date: found {shown(customers.date)}; allowed: beside purchases alone; the "
-                f"column with the dates of [interactions] is named there"
-            )
+        beside = "beside purchases alone; the column with the dates of [interactions] is named there"
+        require(interactions is None or customers.date is None, f"{where}, [customers]: date", customers.date, beside)
         source = {key: part for key, part in document.items() if key != "training"}
         whole = Condition.any_of(missing)
         return cls(name, products, customers, interactions, catalogue, training, source, whole, tuple(notes))
@@ -287,7 +284,11 @@ class Schema:
 def _texts(kind: type[Products | Customers | Interactions], part: Section) -> dict[str, Any]:
     """The fields of a class that are texts, as the section has them."""
     readers = {str: part.text, str | None: part.optional_text}
-    return {field.name: readers[field.type](field.name) for field in fields(kind) if field.type in readers}  # type: ignore[index]
+    texts = {field.name: readers[field.type](field.name) for field in fields(kind) if field.type in readers}  # type: ignore[index]
+    if form := texts.get("date_format"):
+        ok = bool(texts["date"]) and parse_date(f"{date(2024, 2, 29):{form}}", form) == parse_date("2024-02-29")
+        part.require(ok, "date_format", "beside date, a form with day, month and year, such as '%d.%m.%Y'")
+    return texts
 
 
 def _customers(part: Section, missing: Sequence[str | int | float]) -> Customers:
@@ -300,8 +301,8 @@ def _customers(part: Section, missing: Sequence[str | int | float]) -> Customers
 
 def _interactions(part: Section) -> Interactions:
     texts = _texts(Interactions, part)
-    names = "unknown_customers", "unknown_products"
-    unknown = {name: part.choice(name, ("error", "ignore"), "error") for name in names}
+    unknown = {f"unknown_{of}": part.choice(f"unknown_{of}", ("error", "ignore"), "error")
+               for of in ("customers", "products")}  # fmt: skip
     where = part.get("where", {})
     part.require(isinstance(where, Mapping), "where", "a table { COLUMN = CONDITION }")
     conditions = {name: Condition.parse(one, f"{part.where}: where, {name}") for name, one in where.items()}

@@ -217,9 +217,9 @@ class Table:
 
         return [found or [] for found in self.read(name, ids, IDS[alone])]
 
-    def dates(self, name: str) -> list[float | None]:
+    def dates(self, name: str, written: str | None = None) -> list[float | None]:
         """The column `name` as `values.parse_date` reads it; None where one is refused."""
-        return self.read(name, lambda value: None if self.says_nothing(value) else parse_date(value), DATE)
+        return self.read(name, lambda value: None if self.says_nothing(value) else parse_date(value, written), DATE)
 
     def refuse(self, row: int, column: str, allowed: str) -> None:
         """Raises `InputError` for a bad value; a table that is `collecting` keeps the reason, if its row has none."""

@@ -22,7 +22,7 @@ from recsys_jax.errors import require
 
 ID = "an id, a text or a number that is not empty; floats are rounded from 2^53 on"
 """What `as_id` admits, for the end of an error sentence."""
-DATE = "a date such as 2024-03-01 or 2024-03-01T12:30:00Z, or seconds since 1970"
+DATE = "a date such as 2024-03-01 or 2024-03-01T12:30:00Z, or seconds since 1970; date_format says another form"
 """What `parse_date` admits."""
 ONE, SEVERAL = "one value, a text or a number", "a text, a number, or a list of such"
 """What a value of one, or of several, may be."""
@@ -163,24 +163,27 @@ def parse_number(value: object) -> float | None:
     return number if math.isfinite(number) and not (isinstance(value, str) and "_" in value) else None
 
 
-def parse_date(value: object) -> float | None:
+def parse_date(value: object, written: str | None = None) -> float | None:
     """A date as seconds since 1970, in UTC where it names no time zone; None where the value is no date.
 
     A number, also as a text, counts as such seconds; one of eight digits that begins with 19 or 20 is a day. Other
-    forms than ISO 8601 are read where the year is first; whether 3/4/2024 is in March or in April nobody knows.
+    forms than ISO 8601 are read where the year is first; whether 3/4/2024 is in March or in April only `written` says,
+    as `datetime.strptime` reads it.
 
     >>> [parse_date(value) for value in ("1970-01-02", "1970-01-01T09:30:00+09:00", date(1970, 1, 2), "90.5", 19700102)]
     [86400.0, 1800.0, 86400.0, 90.5, 86400.0]
-    >>> [parse_date(value) for value in ("yesterday", "1970-02-30", 1.7e12, True, 20241301)]
-    [None, None, None, None, None]
-    >>> [parse_date(value) for value in ("1970. 1. 2", "1970/01/02 09:30", "1970년 1월 2일", "2.1.1970", "1/2/1970")]
-    [86400.0, 120600.0, 86400.0, None, None]
+    >>> [parse_date(value) for value in ("yesterday", "1970-02-30", 1.7e12, True, 20241301, "2.1.1970", "1/2/1970")]
+    [None, None, None, None, None, None, None]
+    >>> parse_date("1970. 1. 2"), parse_date("1970년 1월 2일"), parse_date("2.1.1970", "%d.%m.%Y")
+    (86400.0, 86400.0, 86400.0)
     """
     key = as_key(value)
     if key is None:
         return None
     if isinstance(value, np.datetime64):
         value = float(value.astype("datetime64[us]").astype(np.int64)) / 1e6
+    with suppress(ValueError):
+        value = datetime.strptime(key, written) if written and isinstance(value, str) else value
     seconds = parse_number(value)
     day = seconds is not None and _DAY.fullmatch(key)
     if day or (isinstance(value, str) and seconds is None):

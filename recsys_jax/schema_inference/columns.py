@@ -34,6 +34,9 @@ SEPARATORS = {"|": 0.1, ";": 0.2, ",": 0.5, "/": 0.5}
 _WORD = re.compile(r"[^\W\d_]+")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LATIN = re.compile(r"[a-zа-яё]+")
+# Of dates; in which order day and month stand is known where only one of these fits a whole column.
+_DATES = [f"{day}{sign}{month}{sign}%Y{time}" for sign in "./-" for time in ("", " %H:%M", " %H:%M:%S")
+          for day, month in (("%d", "%m"), ("%m", "%d"), ("%d", "%b"))]  # fmt: skip
 _PANDAS = re.compile(r"__index_level_\d+__|Unnamed: \d+")
 _CODE = re.compile(r"-?0\d+")  # a number has no zeros in front
 # As people write numbers and dates, of which not all can be read: 45,38 or 88,000원 or 46세; 23.07.2023.
@@ -147,8 +150,20 @@ class Column:
         return sum(count for key, count in self.counts.items() if holds(key)) / max(self.filled, 1)
 
     @cached_property
+    def date_format(self) -> str | None:
+        """The one form of dates that all cells have, where that is not ISO 8601, such as 27.06.2025."""
+        forms = _DATES if self.counts and self.share(lambda key: parse_date(key) is not None) < _PART else []
+        for key in self.counts:
+            forms = [form for form in forms if parse_date(key, form) is not None]
+            if not forms:
+                return None
+        return forms[0] if len(forms) == 1 else None
+
+    @cached_property
     def dated(self) -> float:
         """The share of the filled cells that are dates; a number is one where the column's name says so."""
+        if self.date_format is not None:
+            return 1.0
         named = says(self.name, "date")
         return self.share(lambda key: named and 1e7 <= self.numbers[key] < 1e10 if key in self.numbers
                           else parse_date(key) is not None)  # fmt: skip
@@ -208,7 +223,8 @@ def content(column: Column, ask: Ask) -> Content:
     if len(counts) == 1 and not without:
         return Content("useless", f"{_shown(next(iter(counts)))} in each row")
     if column.dated >= _PART:
-        return Content("date", f"dates from {min(counts)} to {max(counts)}{without}")
+        at = {key: when for key in counts if (when := parse_date(key, column.date_format)) is not None}
+        return Content("date", f"dates from {min(at, key=at.__getitem__)} to {max(at, key=at.__getitem__)}{without}")
     what = "values"
     if column.share(lambda key: key in column.numbers and not _CODE.fullmatch(key)) >= _PART:
         found = _of_numbers(column, without, ask)

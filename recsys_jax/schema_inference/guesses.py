@@ -220,6 +220,8 @@ def _when(draft: Draft, shop: Shop, ask: Ask) -> list[str]:
             draft.remark(f"left out: {date.name}: {date.guessed.saw}; each purchase needs a date")
         else:
             draft.say("date", date.name, date.guessed.saw, tell=True)
+            if date.date_format is not None:
+                draft.say("date_format", date.date_format, "of all forms the one that fits each date")
             draft.read.append(date)
             when = date.keys
     if shop.customer not in columns:

@@ -84,7 +84,7 @@ MISTAKES = [
     ("dataset.toml", 'file = "products.csv"', 'file = "product.csv"'),
     ("products.csv", "sku,", "SKU,"),
     ("products.csv", "Ginger and Lemon", "Ginger, Lemon"),
-    ("products.csv", "Ginger and Lemon", b"Th\xe9 au citron"),
+    ("products.csv", "Ginger and Lemon", "Чай".encode("cp1251")),
     ("products.csv", "T02", "T01"),
     ("products.csv", "T02", ""),
     ("products.csv", "Kumo,green", "Kumo,white"),

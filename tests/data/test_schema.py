@@ -161,6 +161,11 @@ BROKEN = [
     ('max = 120\nunknown = "error"', "max = 120\nunknown = { as = nan }", ["(age)", "unknown", "nan", "a number"]),
     ('max = 120\nunknown = "error"', "max = 120\nunknown = { as = true }", ["(age)", "unknown", "True", "a number"]),
     ('min = 0\nunknown = "error"', f"unknown = {{ as = {HUGE} }}", ["(price)", "unknown", "a number"]),
+    # dates
+    *(
+        ('segment = "persona_name"', f"{lines}date_format = {form}", ["[customers]", "date_format", "'%d.%m.%Y'"])
+        for lines, form in [("", '"%d.%m.%Y"'), *(('date = "when"\n', one) for one in ('"%m.%Y"', '"%Q"', '"today"'))]
+    ),
     # no TOML at all
     ('name = "mall"', "name = mall", ["TOML", "line 1"]),
     ('name = "mall"', 'name = "mall"\nname = "mall"', ["TOML", "line 2"]),

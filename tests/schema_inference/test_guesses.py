@@ -3,6 +3,7 @@
 import csv
 import json
 import tomllib
+from datetime import UTC, datetime, timedelta
 from itertools import permutations
 from pathlib import Path
 
@@ -346,7 +347,7 @@ def test_a_column_of_each_kind(tmp_path, values, kind):
         ([f"{n}.500 €" for n in range(10, 60)], "numbers"),  # ten, or ten thousand
         ([f"{n}쪽" for n in range(10, 60)], "numbers"),
         (["20대", "30대", "40대"], None),  # a few bands are values
-        ([f"{n % 28 + 1:02}.07.2023" for n in range(60)], "dates"),
+        ([f"{n % 12 + 1:02}.07.2023" for n in range(60)], "dates"),  # the month may be first
         (["a1", "b2", "c3"], None),
     ],
     ids=lambda one: one if isinstance(one, str | None) else one[0],
@@ -456,6 +457,32 @@ def test_what_is_no_number_here_and_there(tmp_path):
     found = guess(write(tmp_path, **customers_with([*range(50, 85), "about 60"])))
     column = features(found, "customers")["column"]
     assert (column["kind"], column["unknown"]) == ("numeric", "missing")
+
+
+@pytest.mark.parametrize(
+    ("written", "form"),
+    [("%d.%m.%Y", "%d.%m.%Y"), ("%m/%d/%Y %H:%M", "%m/%d/%Y %H:%M"), ("%d-%b-%Y", "%d-%b-%Y"), ("%Y-%m-%d", None)],
+)
+def test_dates_are_read_in_the_one_form_that_fits(tmp_path, written, form):
+    """Of purchases and, with the purchases in their table, of customers; a date of products is left out."""
+    tables = tea()
+    days = [datetime(2024, 1, 1, 9, tzinfo=UTC) + timedelta(days=n) for n in range(400)]
+    for n, one in enumerate(tables["purchases"]):
+        one["when"] = days[n % 400].strftime(written)
+    for n, one in enumerate(tables["products"]):
+        one["release"] = days[n].strftime(written)
+    folder = write(tmp_path / "three", **tables)
+    found, text = guess(folder), (folder / "dataset.toml").read_text("utf-8")
+    assert (found["interactions"]["date"], found["interactions"].get("date_format")) == ("when", form)
+    assert f"left out: release: dates from {days[0].strftime(written)} to {days[39].strftime(written)}" in text
+    dates = load_dataset(folder).dates
+    assert days[0].timestamp() - 32400 <= min(dates) < max(dates) - 300 * 86400 <= days[99].timestamp()
+    for one in tables["customers"]:
+        one |= {"bought": tables["products"][int(one["member_no"]) % 40]["code"], "when": one.pop("joined")}
+        one["when"] = datetime.fromisoformat(one["when"]).replace(day=1 + int(one["member_no"]) % 28).strftime(written)
+    folder = write(tmp_path / "two", products=tables["products"], customers=tables["customers"])
+    assert guess(folder)["customers"].get("date_format") == form
+    assert len(load_dataset(folder).dates) == 120
 
 
 def test_what_a_shop_keeps_of_its_products_is_not_learned_from(tmp_path):
