@@ -164,6 +164,7 @@ def folder_of(options: Options, undo: ExitStack) -> Path:
     claim(folder, products)
     copy = f"products{products.suffix.lower()}"
     described = packaged.joinpath("amoremall.toml").read_text("utf-8").replace("products.json", copy)
+    described = re.sub("^description = .*\n", "", described, flags=re.MULTILINE)  # the mall's, which is invented
     named = described.replace('name = "amoremall"', f"name = {json.dumps(name, ensure_ascii=False)}")
     write_file(folder / "dataset.toml", named)
     write_file(folder / "personas.toml", packaged.joinpath("personas.toml").read_bytes())

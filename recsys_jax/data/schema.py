@@ -221,11 +221,12 @@ class Schema:
     training: Config | None
     """The recipe that this dataset is trained with by default; None: that of all datasets."""
     source: Mapping[str, Any]
-    """The document as read, for an artifact to carry; without `[training]`, since a model has a recipe of its own."""
+    """The document as read, for an artifact to carry; without `[training]`, a model has its own, and `description`."""
     missing_values: Condition = NEVER
     """What says in any column that nothing is known, unless a feature or `where` has it as a value."""
-    notes: tuple[str, ...] = ()
-    """A line on former names in it, where there are any."""
+    notes: tuple[str, ...] = ()  # on former names in it
+    description: Mapping[str, str] = field(default_factory=dict)
+    """What people should know of the data, by language."""
 
     def reads(self, table: Table) -> Table:
         """The table, in which `missing_values` are no ids or dates either."""
@@ -256,7 +257,7 @@ class Schema:
     def parse(cls, document: Mapping[str, Any], where: str) -> "Schema":
         """The schema in a parsed document; `where` names it in errors. Raises `InputError`."""
         top = Section(document, where)
-        name, missing = top.text("name"), top.values("missing_values")
+        name, missing, described = top.text("name"), top.values("missing_values"), top.by_language("description")
 
         def products_in(part: Section) -> Products:
             return Products(**_texts(Products, part), features=_features(part, missing))
@@ -276,9 +277,9 @@ class Schema:
             )
         beside = "beside purchases alone; the column with the dates of [interactions] is named there"
         require(interactions is None or customers.date is None, f"{where}, [customers]: date", customers.date, beside)
-        source = {key: part for key, part in document.items() if key != "training"}
-        whole = Condition.any_of(missing)
-        return cls(name, products, customers, interactions, catalogue, training, source, whole, tuple(notes))
+        source = {key: part for key, part in document.items() if key not in ("training", "description")}
+        whole, said = Condition.any_of(missing), tuple(notes)
+        return cls(name, products, customers, interactions, catalogue, training, source, whole, said, described)
 
 
 def _texts(kind: type[Products | Customers | Interactions], part: Section) -> dict[str, Any]:

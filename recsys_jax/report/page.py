@@ -64,7 +64,7 @@ def write(
         warnings.insert(0, leak(found, language))
     others = {"leak": found if shown is not found else None, "in-sample": memory}
     tables = [("shown", shown), *((key, one) for key, one in others.items() if one is not None)]
-    customers = dataset.schema.customers
+    customers, described = dataset.schema.customers, dataset.schema.description
     drawn = None if model is None or space is None else (model, dataset, space)
     rules, faults = ((), []) if model is None else panel.rules_of(folder, model)
     page = _environment().get_template("page.html")
@@ -86,6 +86,7 @@ def write(
         tiles=[(kind, name, shown.means[name][f"hit@{k}"]) for kind, name in contents.beside(shown)],
         warnings=warnings,
         notes=[*faults, *dataset.notes, *dict.fromkeys(found.evaluation.methods[MODEL].notes)],
+        described=described.get(language) or described.get("en", ""),
         facts=contents.facts(found, dataset, model, run),
         tables=[(key, one, contents.methods(one, called or {}, say)) for key, one in tables],
         segments=contents.segments(shown),

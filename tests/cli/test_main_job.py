@@ -120,6 +120,8 @@ def test_a_product_file_is_described_as_the_mall_is(tmp_path, monkeypatch):
     folder = folder_of(Options(Path("our shop.json")), ExitStack())
     schema = read_schema(folder)
     assert (folder, schema.name) == (Path("runs/our shop-dataset"), "our shop")
+    assert not schema.description  # nobody says of a shop's own file that it is invented
+    assert "Invented" in read_schema(MALL).description["en"]
     assert len(read_reviews(folder, schema)) == 277
     assert read_catalogue(folder / schema.catalogue).personas
 

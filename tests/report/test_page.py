@@ -328,7 +328,8 @@ def test_a_run_without_a_model(tmp_path):
 def test_korean(tmp_path):
     toml = write_mall(tmp_path / "mall") / "dataset.toml"
     label = 'name = "skin_type"\nlabel = { en = "complexion", ko = "피부 타입" }'
-    toml.write_text(toml.read_text("utf-8").replace('name = "skin_type"', label), "utf-8")
+    described = 'description = { en = "An invented mall", ko = "가상의 쇼핑몰" }\n'
+    toml.write_text(described + toml.read_text("utf-8").replace('name = "skin_type"', label), "utf-8")
     text, found = page_of(toml.parent, tmp_path / "run", language="ko", colour="skin_type")
     elements = Elements(text)
     assert elements.elements[0] == ("html", {"lang": "ko"})
@@ -343,6 +344,7 @@ def test_korean(tmp_path):
         "피부 타입"
     ]
     assert "3겹 교차검증(고객 단위)" in elements.said
+    assert "가상의 쇼핑몰" in elements.said
     assert not [one for one in ("better", "noise", "worse", "everybody", "Purchases") if one in elements.said.split()]
 
 
