@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
@@ -55,13 +54,11 @@ def parse(
     default: dict[str, Any] = {} if file is None else {"default": _read(options, name, Path(file), tell)}
     if not asks:
         _refuse_misspelt(options, name, arguments)
+        _refuse_values(options, name, arguments)
     style = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
     try:
         return tyro.cli(options, prog=f"recsys-jax {name}", args=arguments, config=style, **default)
-    except SystemExit as ended:
-        if ended.code:
-            for said in _meant(options, arguments):
-                print(said, file=sys.stderr)
+    except SystemExit:
         if asks and options.examples:
             print("\n".join(["examples:", *(f"  recsys-jax {name} {one}".rstrip() for one in options.examples)]))
         raise
@@ -108,15 +105,25 @@ def _refuse_misspelt(options: type[Common], name: str, arguments: Sequence[str])
             raise InputError(f"{name}: {option} belongs to {' and '.join(belongs)}: {instead}")
 
 
-def _meant(options: type[Common], arguments: Sequence[str]) -> Iterator[str]:
-    """What may have been meant by a word that an option doesn't take."""
+def _refuse_values(options: type[Common], name: str, arguments: Sequence[str]) -> None:
+    """Raises `InputError` for a word that an option of one number or of some words doesn't take."""
     hints = _hints(options)
-    words = [part for word in arguments for part in (word.split("=", 1) if word.startswith("--") else [word])]
-    for option, word in pairwise(words):
-        hint = hints.get(option.removeprefix("--").replace("-", "_"))
-        near = nearest(word, get_args(hint)) if get_origin(hint) is Literal else None
-        if near is not None:
-            yield f"did you mean {option} {near}?"
+    for option, word in pairwise([part for one in arguments for part in _parted(one)] + [""]):
+        hint = hints.get(option[2:].replace("-", "_")) if option.startswith("--") else None
+        kinds = {one for one in (hint, *get_args(hint)) if one in (int, float)}
+        of_words = get_origin(hint) is Literal
+        if get_origin(hint) is not tuple and (kinds or of_words):
+            listed = {
+                str(one) for part in (hint, *get_args(hint)) if get_origin(part) is Literal for one in get_args(part)
+            }
+            with suppress(ValueError):
+                if word in listed | {"None"} or (kinds and (float if float in kinds else int)(word) is not None):
+                    continue
+            require(False, f"{name}: {option}", word or None, " or ".join(_named(hint, word)))
+
+
+def _parted(word: str) -> list[str]:
+    return word.split("=", 1) if word.startswith("--") else [word]
 
 
 def _last(arguments: Sequence[str], option: str) -> str | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
+from command_line import run, told
 
 from recsys_jax import DeepConfig, InputError, WideConfig
 from recsys_jax.cli import COMMANDS, evaluate, find, train
@@ -111,3 +112,16 @@ def test_a_damaged_file_of_a_run_is_written_anew(tmp_path):
     (tmp_path / FILE).write_text("[train")
     remember("train", train.Options(Path("shop")), tmp_path)
     assert [*tomllib.loads((tmp_path / FILE).read_text("utf-8"))] == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["recommend", "x", "--top-n", "세개"], "recommend: --top-n: found '세개'; allowed: a whole number"),
+        (["train", "x", "deep", "--epochs", "1e3"], "train: --epochs: found '1e3'; allowed: a whole number"),
+        (["run", "--k=many"], "run: --k: found 'many'; allowed: a whole number or 'auto'"),
+        (["recommend", "x", "--top-n"], "recommend: --top-n: found nothing; allowed: a whole number"),
+    ],
+)
+def test_a_value_that_an_option_does_not_take_is_told_in_a_sentence(words, sentence):
+    told(run(*words), sentence)
