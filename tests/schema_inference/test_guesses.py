@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import tomllib
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
@@ -12,6 +13,7 @@ import pytest
 from command_line import done, run, told
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from manual import files
 
 from recsys_jax import Schema, WideConfig, fit, load_dataset
 from recsys_jax.data.readers import read_table
@@ -23,6 +25,7 @@ from recsys_jax.schema_inference.guesses import describe
 from recsys_jax.schema_inference.linking import Sheet, explained, roles
 
 ROOT = Path(__file__).parents[2]
+OLIVEYOUNG = os.environ.get("RECSYS_JAX_OLIVEYOUNG")
 KINDS = ["緑茶", "紅茶", "허브차"]
 TAGS = ["sweet", "bitter", "фруктовый", "smoky"]
 REGIONS = ["서울", "東京", "Zürich", "Москва"]
@@ -315,6 +318,7 @@ def customers_with(values: list, name: str = "column") -> dict[str, list[dict]]:
     ("values", "kind"),
     [
         (["yes", "no", ""], "categorical"),
+        (["18-24", "25-34", "35-44"], "categorical"),
         (["1,000", "2,000", "3,000"], "categorical"),
         (["a|b", "b", "c|a"], "multi-categorical"),
         (["a, b", "b", "c, a", "c, b"], "multi-categorical"),
@@ -728,6 +732,39 @@ def test_the_films_as_by_hand(tmp_path):
             "products.year.min": "when films began",
             "products.year.max": "when the year must be a mistake",
             **{f"customers.gender.{key}": LEARNED for key in ("values", "labels", "unknown")},
+        }
+    )
+
+
+def test_the_tea_shop_of_the_manual_as_by_hand(tmp_path):
+    manual = files("docs/datasets.md")
+    (tmp_path / "tea").mkdir()
+    for name in ("products.csv", "customers.csv", "purchases.csv"):
+        (tmp_path / "tea" / name).write_text(manual[name], "utf-8")
+    assert differing(guess(tmp_path / "tea"), tomllib.loads(manual["dataset.toml"])) == set(
+        {
+            **{f"products.kind.{key}": LEARNED for key in ("values", "unknown", "missing")},
+            "customers.segment": "by what results are broken down; a comment names a column",
+            **{f"customers.age.{key}": SCALE for key in ("scale", "standardise")},
+            **{f"customers.newsletter.{key}": LEARNED for key in ("values", "unknown")},
+            "customers.newsletter.missing": "that who says nothing of it has none",
+            "customers.likes.missing": "that who likes nothing needs no row",
+            **{f"customers.drinks.{key}": LEARNED for key in ("values", "aliases", "unknown")},
+        }
+    )
+
+
+@pytest.mark.skipif(OLIVEYOUNG is None, reason="RECSYS_JAX_OLIVEYOUNG names no folder with these tables of others")
+def test_olive_young_as_by_hand(tmp_path):
+    tables = (Path(OLIVEYOUNG or "") / f"{name}.parquet" for name in ("products", "interactions"))
+    done("init", *tables, "--out", tmp_path / "oliveyoung")
+    guessed = tomllib.loads((tmp_path / "oliveyoung" / "dataset.toml").read_text("utf-8"))
+    by_hand = tomllib.loads((ROOT / "data" / "oliveyoung" / "dataset.toml").read_text("utf-8"))
+    assert differing(guessed, by_hand) == set(
+        {
+            "products.category.missing": LENIENT,
+            "products.avg_rating.max": "the most stars that there can be",
+            **{f"customers.skin_type.{key}": LEARNED for key in ("values", "labels", "unknown")},
         }
     )
 
