@@ -225,8 +225,7 @@ class Schema:
     missing_values: Condition = NEVER
     """What says in any column that nothing is known, unless a feature or `where` has it as a value."""
     notes: tuple[str, ...] = ()  # on former names in it
-    description: Mapping[str, str] = field(default_factory=dict)
-    """What people should know of the data, by language."""
+    description: Mapping[str, str] = field(default_factory=dict)  # what people should know of the data, by language
 
     def reads(self, table: Table) -> Table:
         """The table, in which `missing_values` are no ids or dates either."""
