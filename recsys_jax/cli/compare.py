@@ -87,7 +87,7 @@ class Options(Common):
         return [renamed(word, {"--search": "--tune"}) for word in arguments]
 
 
-def main(options: Options) -> str:
+def main(options: Options) -> str | None:
     """Measures, says what was found, and writes the comparison."""
     _check(options)
     seeds = places.seeds_from(replace(SOFTMAX, seed=options.seed), options.seeds, ensemble=False)
@@ -182,6 +182,8 @@ def main(options: Options) -> str:
     if options.full:
         tables.show(page)
     console.print(f"{seconds:,.0f} s. Written to {out}: report.md and more")
+    if ranked.difference(best, baseline).reading != "better":  # what need not be trained
+        return None
     named = words(configs[best]) if best in configs else ["--config", out / FOUND]
     return places.following("train", options.dataset, *named)
 

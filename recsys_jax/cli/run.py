@@ -33,16 +33,17 @@ from recsys_jax.console.places import (
     run_folder,
     standard,
 )
+from recsys_jax.console.recommendations import example
 from recsys_jax.console.recommendations import show as show_recommended
 from recsys_jax.console.reports import draw, write
 from recsys_jax.console.tables import Grid, Page, plus_minus, say, show, write_page
-from recsys_jax.console.terminal import console, note, note_at_end, progress, renamed
+from recsys_jax.console.terminal import console, note, note_at_end, program, progress, renamed
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import absent, write_file
 from recsys_jax.data.values import split_keys
 from recsys_jax.evaluation.baselines import baselines, popularities
 from recsys_jax.evaluation.engine import CONTROL, KS, MODEL, evaluate, in_sample
-from recsys_jax.evaluation.findings import better_recipe
+from recsys_jax.evaluation.findings import best_baseline, better_recipe
 from recsys_jax.evaluation.methods import built_in, recipe, trained
 from recsys_jax.evaluation.report import report
 from recsys_jax.personas.customers import read_reviews
@@ -126,18 +127,21 @@ def main(options: Options) -> str:
     _stage("Training")
     train.main(train.Options(dataset, own, run, force=options.force))
     _stage(f"Evaluation: {own.recipe} beside {other.recipe} and baselines")
-    show(_evaluated(dataset, run, opened, made, own, other, options))
+    page, worth = _evaluated(dataset, run, opened, made, own, other, options)
+    show(page)
     _samples(run, opened)
     note_at_end()  # before the last sentences, which lead to the next command
     remember("run", replace(options, dataset=dataset, run=run), run)
     say(
         f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}: open report.html in a browser; all "
-        f"tables are in report.md there and in in-sample/ and cross-validation/. What follows trains the other recipe, "
-        f"{other.recipe}, beside this one."
+        f"tables are in report.md there and in in-sample/ and cross-validation/."
     )
-    beside = run.with_name(f"{run.name}-{other.recipe}")
-    found = made_customers(dataset, beside) == made
-    return following("train", *again(dataset, beside, None if found else made), *words(other))
+    if worth:
+        beside = run.with_name(f"{run.name}-{other.recipe}")
+        found = made_customers(dataset, beside) == made
+        then = following("train", *again(dataset, beside, None if found else made), *words(other))
+        console.print(f"The other recipe beside this one: {program()} {then}")
+    return example(run, opened)
 
 
 def folder_of(options: Options, undo: ExitStack) -> Path:
@@ -182,8 +186,11 @@ def _changed(config: Config, options: Options) -> Config:
 
 def _evaluated(
     folder: Path, run: Path, dataset: Dataset, made: Path | None, own: Config, other: Config, options: Options
-) -> Page:
-    """Measures both recipes in-sample and held out, and writes all of it; returns the finding and one table."""
+) -> tuple[Page, bool]:
+    """Measures both recipes in-sample and held out, and writes all of it.
+
+    Returns the finding and one table, and whether the other recipe is better than every simple method.
+    """
     whose, model = model_of(run), load_model(run, tell=note)
     with progress(f"training {other.recipe} on everything"):
         beside = {other.recipe: trained([fit(dataset, other)])}
@@ -236,7 +243,8 @@ def _evaluated(
         f"MRR, ± half of the 95 % interval. In-sample is memory: asked for what was trained on.{explained}",
     ]
     write_page(run / "report.md", page)
-    return page
+    honest = held.leak_free or held
+    return page, honest.difference(other.recipe, best_baseline(honest)).reading == "better"
 
 
 def _stage(title: str) -> None:

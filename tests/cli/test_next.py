@@ -11,6 +11,7 @@ from command_line import done
 from conftest import write_mall
 
 from recsys_jax.cli import find
+from recsys_jax.console import terminal
 from recsys_jax.console.options import parse
 from recsys_jax.console.places import made_customers
 
@@ -62,7 +63,7 @@ def follow(shops, *words):
         (("train", "mall", *QUICK, "--run", "seeds", "--seeds", 2, "--ensemble"), "train evaluate recommend"),
         (("evaluate", "mall", "--run", "a run", "--protocol", "in-sample"), "evaluate recommend"),
         (("evaluate", "mall", "--protocol", "hold-out"), "evaluate train evaluate recommend"),
-        (("compare", "mall", "--configs", "few.toml", "--seeds", 1, "--folds", 2), "compare train evaluate recommend"),
+        (("compare", "mall", "--configs", "few.toml", "--seeds", 1, "--folds", 2), "compare"),
     ],
 )
 def test_training_and_measuring(shops, words, names):
@@ -116,12 +117,16 @@ def test_the_benchmark(tmp_path):
 
 def test_the_main_job_elsewhere(tmp_path, monkeypatch):
     """What follows finds the customers that were made there, and knows what they were made of."""
-    monkeypatch.setattr("recsys_jax.cli.run._evaluated", lambda *anything: [])
+    monkeypatch.setattr("recsys_jax.cli.run._evaluated", lambda *anything: ([], True))
     made = done("run", "--encoder", "lsa", "--epochs", 2, "--run", "else where", cwd=tmp_path)
     customers = Path("else where") / "customers.json"
     run = ["--run", "else where-wide", "--customers", str(customers)]
-    assert made.next() == ["train", "data/amoremall", *run, "wide"]
-    trained = done(*made.next(), *WIDE[1:], cwd=tmp_path)
+    assert made.next()[:2] == ["recommend", "else where"]
+    assert "product" in done(*made.next(), cwd=tmp_path).stdout
+    second = made.stdout.splitlines()[-2].partition("The other recipe beside this one: ")[2]
+    words = shlex.split(second)[len(shlex.split(terminal.program())) :]
+    assert words == ["train", "data/amoremall", *run, "wide"]
+    trained = done(*words, *WIDE[1:], cwd=tmp_path)
     assert trained.next() == ["evaluate", "data/amoremall", *run]
     with chdir(tmp_path):
         assert made_customers(Path("data/amoremall"), Path("else where-wide"), customers) == customers
