@@ -17,7 +17,7 @@ COMMANDS = {
     "compare": ("recsys_jax.cli.compare:main", "rank recipes and baselines on the same queries"),
     "runs": ("recsys_jax.cli.runs:main", "list runs with their key figures"),
     "recommend": ("recsys_jax.cli.serving.recommend:main", "recommend products to one customer"),
-    "score": ("recsys_jax.cli.serving.score:main", "recommend products to every customer in a Parquet file"),
+    "score": ("recsys_jax.cli.serving.score:main", "recommend products to every customer in a table"),
     "serve": ("recsys_jax.cli.serving.serve:main", "serve a run over HTTP, and each new model of it"),
     "torch import": ("recsys_jax.cli.convert:import_torch", "make a run of a PyTorch checkpoint"),
     "torch export": ("recsys_jax.cli.convert:export_torch", "write a run's model as a PyTorch checkpoint"),
