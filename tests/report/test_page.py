@@ -77,7 +77,8 @@ def mall_page(tmp_path_factory):
 def commands(text: str) -> list[list[str]]:
     """The commands by which the page puts the run into a shop, in words."""
     section = text[text.index('<section id="next">') :]
-    return [shlex.split(html.unescape(one)) for one in re.findall("<code>(.*?)</code>", section)][:-1]
+    bare = [re.sub("</?span>", "", one) for one in re.findall("<code>(.*?)</code>", section)]  # around each option
+    return [shlex.split(html.unescape(one)) for one in bare][:-1]
 
 
 def test_the_commands_of_the_page_are_those_of_the_run(mall_page):
