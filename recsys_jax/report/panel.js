@@ -225,19 +225,21 @@
   // Fills the element with the widgets and the list, which follows them.
   const mount = (root, data, words, language) => {
     const model = new Model(data);
-    const format = (least, most, signDisplay = "auto") => {
-      const made = new Intl.NumberFormat(language, { minimumFractionDigits: least, maximumFractionDigits: most, signDisplay });
+    const format = (least, most, signDisplay = "auto", useGrouping = true) => {
+      const digits = { minimumFractionDigits: least, maximumFractionDigits: most };
+      const made = new Intl.NumberFormat(language, { ...digits, signDisplay, useGrouping });
       return (value) => made.format(value).replace("-", "−");
     };
     const [plain, fixed, signed] = [format(0, 6), format(3, 3), format(3, 3, "exceptZero")];
     const short = format(2, 2, "exceptZero");
+    const ofCustomer = format(0, 6, "auto", false); // a year of birth is no 1,977
     const nameOf = ([id, name]) => String(name ?? id);
     const [leftOut, opened] = [new Set(), new Set([0])]; // rows of products; places in the list whose reasons are shown
     let stated, length;
 
     const longest = Math.min(data.products.length, 100);
     const count = { kind: "number", label: words.length, bounds: [1, longest], usual: Math.min(10, longest), step: 1 };
-    const widgets = [...data.fields, count].map((field, at) => WIDGETS[field.kind](field, `try-${at}`, words, plain));
+    const widgets = [...data.fields, count].map((field, at) => WIDGETS[field.kind](field, `try-${at}`, words, ofCustomer));
     const elements = widgets.map((one) => one.element);
     const restart = node("button", { type: "button" }, words.restart);
     const status = node("p", { className: "try-status" });
@@ -265,7 +267,7 @@
 
     const said = ({ kind, options, assumed }, value) => {
       if (value === null || value.length === 0) return assumed === null ? words.unstated : fill(words.assumed, { value: assumed });
-      return kind === "number" ? plain(value) : [value].flat().map((at) => options[at]).join(", ");
+      return kind === "number" ? ofCustomer(value) : [value].flat().map((at) => options[at]).join(", ");
     };
 
     // The largest reasons in words, the shop's rules aside, and all of them as bars when opened; `most` fills one side.
