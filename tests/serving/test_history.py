@@ -122,7 +122,7 @@ def test_score_leaves_out_what_was_bought_and_says_so(films, films_model, tmp_pa
     rows = [{"viewer": customer, "age": 30} for customer in SEEN]
     options, expected = {"dataset": films}, {customer: FILMS - seen for customer, seen in SEEN.items()}
     last = "Left out: what 4 of 4 customers bought"
-    last += f'\nrepeat = "allowed" in {films}/dataset.toml would recommend it again' * (how == "dataset")
+    last += f'; repeat = "allowed" in {films}/dataset.toml would recommend it again' * (how == "dataset")
     if how == "purchases":
         options = {"purchases": films / "views.csv"}
     elif how == "column":

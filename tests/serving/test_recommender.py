@@ -359,8 +359,9 @@ def test_far_more_than_there_are_costs_nothing(mall_rec, monkeypatch, top_n):
 
 @pytest.mark.parametrize("top_n", [0, -1, 1.5, True, False, "3", None, [3], math.nan, 3.0])
 def test_bad_numbers(mall_rec, top_n):
-    says(lambda: mall_rec.recommend(**DRY, top_n=top_n), "top_n", repr(top_n), "whole number")
-    says(lambda: mall_rec.recommend_batch([DRY], top_n=top_n), "top_n", repr(top_n), "whole number")
+    found = "nothing" if top_n is None else repr(top_n)
+    says(lambda: mall_rec.recommend(**DRY, top_n=top_n), "top_n", found, "whole number")
+    says(lambda: mall_rec.recommend_batch([DRY], top_n=top_n), "top_n", found, "whole number")
 
 
 @pytest.mark.parametrize("purchased", ["p1", "p1,p2", b"p1", 5, {"p1": 1}, (x for x in ["p1"])])

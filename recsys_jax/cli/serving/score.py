@@ -91,9 +91,10 @@ def main(options: Options) -> None:
     if options.include_purchased:
         console.print("Nothing that customers bought was left out, as asked for: --include-purchased")
     elif counts.known:
-        console.print(f"Left out: what {counts.known:,} of {counts.scored:,} customers bought")
+        again = ""
         if options.dataset is not None and not counts.repeats:
-            console.print(f'repeat = "allowed" in {options.dataset}/dataset.toml would recommend it again')
+            again = f'; repeat = "allowed" in {options.dataset}/dataset.toml would recommend it again'
+        console.print(f"Left out: what {counts.known:,} of {counts.scored:,} customers bought{again}")
     else:
         named, column = options.purchases or options.dataset, f"a column {BOUGHT}"
         console.print(
