@@ -285,8 +285,10 @@
       const summary = first.length ? first.flatMap((one, at) => (at ? [" · ", one] : [one])) : [words.nothing];
       const bars = shown.flatMap((one) => bar(wordsOf(one), one.adds));
       const details = node("details", { className: "try-why", open: opened.has(place) });
-      details.append(node("summary", {}, ...summary), node("dl", {}, ...bars));
-      details.addEventListener("toggle", () => opened[details.open ? "add" : "delete"](place));
+      const head = node("summary", {}, ...summary);
+      // At once, and as it was before the click: a toggle comes later, when the list may be a new one.
+      head.addEventListener("click", () => opened[details.open ? "delete" : "add"](place));
+      details.append(head, node("dl", {}, ...bars));
       return details;
     };
 

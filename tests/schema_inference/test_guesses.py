@@ -754,7 +754,7 @@ def test_the_tea_shop_of_the_manual_as_by_hand(tmp_path):
     )
 
 
-@pytest.mark.slow  # of others' tables, which RECSYS_JAX_OLIVEYOUNG names the folder of
+@pytest.mark.slow(reason="tables of others, in a folder of one's own")
 @pytest.mark.skipif(OLIVEYOUNG is None, reason="RECSYS_JAX_OLIVEYOUNG names no folder with these tables")
 def test_olive_young_as_by_hand(tmp_path):
     tables = (Path(OLIVEYOUNG or "") / f"{name}.parquet" for name in ("products", "interactions"))
