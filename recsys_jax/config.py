@@ -163,7 +163,7 @@ Config = WideConfig | DeepConfig
 
 RECIPES: Mapping[str, type[Config]] = {kind.recipe: kind for kind in (DeepConfig, WideConfig)}
 """By name."""
-for _kind in RECIPES.values():
+for _kind in RECIPES.values():  # a field that there is none of is told as any other mistake is
     _kind.__init__ = spelt(_kind.__init__)  # type: ignore[method-assign]
 
 FORMER_RECIPES: Mapping[str, str] = {"linear": "wide", "towers": "deep"}

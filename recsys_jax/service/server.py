@@ -56,9 +56,8 @@ class Settings:
 
 def bind(host: str, port: int) -> socket.socket:
     """A socket at this address, which nobody can reach yet. Raises `InputError` where that is not possible."""
-    require(
-        0 <= port < 2**16, "port", port, "from 0, any that is free, to 65535"
-    )  # of others, the rest by 2^16 is taken
+    # Of a greater number the system takes the rest by 2^16.
+    require(0 <= port < 2**16, "port", port, "from 0, any that is free, to 65535")
     with ExitStack() as stack:
         try:
             found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

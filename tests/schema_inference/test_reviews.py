@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import done, run, told
+from test_guesses import write
 
 from recsys_jax import load_dataset
 from recsys_jax.cli import init
@@ -81,17 +82,6 @@ def shop(folder: Path, words: dict, *, author: str = "") -> Path:
             row | {rating: 1 + n % 5, date: f"2024-{1 + n % 12:02}-11"} | ({author: f"w{who}"} if author else {})
         )
     return write(folder, products=goods, reviews=rows)
-
-
-def write(folder: Path, **tables: list[dict]) -> Path:
-    """Each table as CSV."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, rows in tables.items():
-        with (folder / f"{name}.csv").open("w", newline="", encoding="utf-8") as stream:
-            writer = csv.DictWriter(stream, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    return folder
 
 
 def toml(folder: Path) -> dict:
