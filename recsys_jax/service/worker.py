@@ -57,10 +57,12 @@ def work(settings: Settings, listener: socket.socket, metrics: Metrics, ready: C
         ready()
 
     server.ready = listening
-    threading.Thread(target=live.watch, args=[settings.watch, over], daemon=True).start()
+    watcher = threading.Thread(target=live.watch, args=[settings.watch, over], daemon=True)
+    watcher.start()
     with stopping.saying(lambda: "requests that were running had no answer", saves=True, grace=settings.drain + 1.0):
         server.run([listener])
         over.set()
+        watcher.join(settings.drain)  # in XLA, while Python ends, it would abort the process
         if app.cut:
             stopping.end()
     log.info("Ended: no request is running")
