@@ -53,12 +53,13 @@ docs: $(VENV)/.dev
 
 # A folder for each git tag whose sources have a site, and a list of them. Docstrings are those of the tag.
 docs-of-tags: $(VENV)/.dev
-	@mkdir -p build/docs; for tag in $$(git tag --sort=-version:refname); do \
+	@mkdir -p build/docs; failed=; for tag in $$(git tag --sort=-version:refname); do \
 		git cat-file -e $$tag:docs/site/conf.py 2>/dev/null || continue; \
 		git worktree add --quiet --detach build/of-tag $$tag && \
-		(cd build/of-tag && PYTHONPATH=. $(CURDIR)/$(BIN)/python -m sphinx --quiet --conf-dir docs/site . $(CURDIR)/build/docs/$$tag); \
+		(cd build/of-tag && PYTHONPATH=. $(abspath $(BIN))/python -m sphinx --quiet --fail-on-warning --keep-going \
+			--conf-dir docs/site . $(CURDIR)/build/docs/$$tag) || failed="$$failed $$tag"; \
 		git worktree remove --force build/of-tag; \
-	done
+	done; test -z "$$failed" || { echo "Failed: the docs of$$failed"; exit 1; }
 	@cd build/docs && { echo '<!doctype html><meta charset="utf-8"><title>recsys_jax</title><h1>recsys_jax</h1><ul>'; \
 		for one in $$(ls -d */ | sort -Vr); do echo "<li><a href=\"$$one\">$${one%/}</a>"; done; } > index.html
 

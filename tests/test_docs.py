@@ -134,3 +134,31 @@ def test_the_site_is_built_without_a_warning_and_has_each_public_name(tmp_path):
     for page in (tmp_path / "site").rglob("*.html"):
         text = page.read_text("utf-8")
         assert not re.findall(r"""(?:src=|<link[^>]+href=|url\()["']?(?:https?:)?//""", text), page.name
+
+
+def test_a_warning_in_the_docs_of_a_tag_fails(tmp_path):
+    """After those of the other tags were built, and the working tree of each was removed."""
+    pytest.importorskip("sphinx")
+    (tmp_path / "docs" / "site").mkdir(parents=True)
+    (tmp_path / "docs" / "site" / "conf.py").touch()
+    (tmp_path / "Makefile").write_bytes((ROOT / "Makefile").read_bytes())
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    run("git", "init", "--quiet")
+    who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for tag, text in {"v1": "Whole\n=====\n", "v2": "Broken\n======\n\n:doc:`nowhere`\n"}.items():
+        (tmp_path / "index.rst").write_text(text)
+        run("git", "add", ".")
+        run("git", *who, "commit", "--quiet", "--message", tag)
+        run("git", "tag", tag)
+    venv = Path(sys.executable).parent
+    built = run("make", "--old-file", ".venv/.dev", f"BIN={venv}", "docs-of-tags")
+    assert built.returncode != 0
+    assert built.stdout.splitlines()[-1] == "Failed: the docs of v2"
+    assert "unknown document" in built.stderr
+    assert (tmp_path / "build" / "docs" / "v1" / "index.html").is_file()
+    assert not (tmp_path / "build" / "of-tag").exists()
+    run("git", "tag", "--delete", "v2")
+    assert run("make", "--old-file", ".venv/.dev", f"BIN={venv}", "docs-of-tags").returncode == 0
