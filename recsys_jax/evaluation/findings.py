@@ -180,15 +180,21 @@ def leak(found: Report, language: Language = "en") -> str:
 def _rivals(found: Report, say: Sentences) -> list[str]:
     rivals = [method for method in found.differences if method not in (CONTROL, ENSEMBLE, *RECIPES)]
     short = {method: _not_better(found, method) for method in rivals}
-    out = [
-        say("finding.not-better", method=say.name(method), each=_each(metrics, say))
-        for method, metrics in short.items()
-        if metrics
+    unbeaten = [
+        say("finding.rival", method=say.name(method), how=_how(found, by, say)) for method, by in short.items() if by
     ]
-    if rivals and not out:
-        metrics = say.name(" and ").join(map(say.metric, _judged(found)))
-        out.append(say("finding.best", n=len(rivals), metrics=metrics))
-    return out
+    if unbeaten:
+        return [say("finding.not-better", methods=", ".join(unbeaten))]
+    metrics = say.name(" and ").join(map(say.metric, _judged(found)))
+    return [say("finding.best", n=len(rivals), metrics=metrics)] if rivals else []
+
+
+def _how(found: Report, differences: Mapping[str, Interval], say: Sentences) -> str:
+    """What the differences say, by metric unless all metrics say the same; the figures stand in the tables."""
+    said = {say.metric(metric): say(f"reading.{reading(one)}") for metric, one in differences.items()}
+    if len(said) == len(_judged(found)) and len(set(said.values())) == 1:
+        return next(iter(said.values()))
+    return ", ".join(f"{metric} {how}" for metric, how in said.items())
 
 
 def _control(found: Report, say: Sentences) -> list[str]:

@@ -227,7 +227,7 @@ def test_a_split_is_measured_without_a_trained_run(tmp_path):
     result = done("evaluate", folder, "--protocol", "hold-out", "--k", 3, "--full", cwd=tmp_path)
     assert re.search(r"^naive Bayes +0\.\d{4} ± 0\.\d{4}", result.stdout, flags=re.M)
     assert result.stdout.count("For customers it has never seen") == 1
-    assert "The model does not beat" in result.stdout
+    assert "The model is not shown to be better than:" in result.stdout
     assert "No clear signal from attributes" in result.stdout
     assert "customers were asked for: intervals from so few" in result.stdout
     assert all(len(line) <= 80 for line in result.stdout.splitlines() if " ± " in line or "─" in line)
