@@ -25,7 +25,7 @@ class WideConfig:
     """Wide: a vector per attribute value, fitted to the full softmax by L-BFGS: convex, with one best fit.
 
     An L2 penalty is the inverse variance of what it holds back, in log-odds: 100 stands for 0.1 up or down, inf leaves
-    it out. One that is None is chosen on inner folds.
+    it out. One that is left out (None) is chosen on inner folds.
     """
 
     recipe: ClassVar[str] = "wide"

@@ -30,7 +30,7 @@ from recsys_jax.schema_inference.linking import Role, Sheet, roles
 class Options(Common):
     """Looks at tables, and writes a dataset.toml that says what it guessed and what it saw."""
 
-    tables: tyro.conf.Positional[tuple[Annotated[Path, tyro.conf.arg(metavar="TABLE")], ...]] = ()
+    tables: tyro.conf.Positional[Annotated[tuple[Path, ...], tyro.conf.arg(metavar="TABLE ...")]] = ()
     """Tables (CSV, JSON, Parquet) in any order, or a folder that has them: which is which follows from their ids."""
     products: Path | None = None
     """The table of products, where it is guessed wrong."""

@@ -1,21 +1,19 @@
 """A command's options: from the command line, from a TOML file, and written down for the next time."""
 
-import re
-import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
-from types import NoneType, UnionType
+from types import UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 import tyro
 
 from recsys_jax.config import RECIPES, Config, Tell, parse_recipe, to_table
+from recsys_jax.console import usage
 from recsys_jax.data.files import read_toml, toml_tables, write_file
-from recsys_jax.errors import InputError, choices, did_you_mean, nearest, require
+from recsys_jax.errors import InputError, choices, nearest, require
 
 FILE = "run.toml"
 """The file in a run's folder that has, by command, the options that repeat it."""
@@ -47,83 +45,24 @@ def parse(
     """
     options = get_type_hints(main, include_extras=True)["options"]
     arguments = getattr(options, "translate", list)(arguments)  # replaces former names
-    asks = not {"-h", "--help"}.isdisjoint(arguments)
-    if asks:  # beside words that stand there already, they would not be listed
-        arguments = [*(word for word in arguments if word in RECIPES), "--help"]
-    file = None if asks else _last(arguments, "--config")
-    default: dict[str, Any] = {} if file is None else {"default": _read(options, name, Path(file), tell)}
-    if not asks:
-        _refuse_misspelt(options, name, arguments)
-        _refuse_values(options, name, arguments)
     style = (tyro.conf.OmitArgPrefixes, tyro.conf.OmitSubcommandPrefixes, tyro.conf.CascadeSubcommandArgs)
-    try:
-        return tyro.cli(options, prog=f"recsys-jax {name}", args=arguments, config=style, **default)
-    except SystemExit:
-        if asks and options.examples:
-            print("\n".join(["examples:", *(f"  recsys-jax {name} {one}".rstrip() for one in options.examples)]))
-        raise
-
-
-def _hints(options: type[Common]) -> dict[str, Any]:
-    """The type of each option, those of the recipes that the command takes too."""
-    kinds = (options, *filter(is_dataclass, get_args(get_type_hints(options).get("recipe"))))
-    each = [(field.name, get_type_hints(kind)[field.name]) for kind in kinds for field in fields(kind)]
-    return dict(reversed(each))
-
-
-def _refuse_misspelt(options: type[Common], name: str, arguments: Sequence[str]) -> None:
-    """Raises `InputError` for an option that there is none of, and for a word that should be a recipe."""
-    hints, words, found = _hints(options), list[str](), list[str]()
-    known = [*hints, *(f"no_{field}" for field, hint in hints.items() if hint is bool)]
-    allowed, taken = [f"--{one.replace('_', '-')}" for one in known], False
-    for word in arguments:
-        option, sign, _ = word.partition("=")
-        if not re.match("--?[A-Za-z]", option):  # numbers may begin with a sign
-            words += [] if taken else [word]
-            taken = False
-            continue
-        field = option[2:].replace("-", "_")
-        if field not in known:
-            near = did_you_mean(option.replace("_", "-"), allowed)
-            raise InputError(f"{name}: found the option {option!r}; allowed: what {name} --help lists{near}")
-        taken = not sign and hints.get(field, bool) is not bool
-        found.append(option)
-    recipes = [*RECIPES, "standard"]
-    if not is_dataclass(next(iter(get_args(get_type_hints(options).get("recipe"))), None)):
-        return
-    if words[1:]:
-        right = nearest(words[1], recipes) is None or not {*words}.isdisjoint(recipes)
-        require(right, f"{name}: recipe", words[1], choices(recipes, found=words[1]))
-    named, own = next((word for word in words if word in recipes), ""), {field.name for field in fields(options)}
-    for option in () if "--config" in found else found:  # which may name a recipe
-        field = option[2:].replace("-", "_").removeprefix("no_")
-        belongs = [recipe for recipe, kind in RECIPES.items() if field in {one.name for one in fields(kind)} - own]
-        if belongs and named not in belongs:
-            others = [word for word in arguments if word not in recipes]
-            at = others.index(words[0]) + 1 if words and words[0] not in recipes else 0
-            instead = shlex.join(["recsys-jax", name, *others[:at], belongs[0], *others[at:]])
-            raise InputError(f"{name}: {option} belongs to {' and '.join(belongs)}: {instead}")
-
-
-def _refuse_values(options: type[Common], name: str, arguments: Sequence[str]) -> None:
-    """Raises `InputError` for a word that an option of one number or of some words doesn't take."""
-    hints = _hints(options)
-    for option, word in pairwise([part for one in arguments for part in _parted(one)] + [""]):
-        hint = hints.get(option[2:].replace("-", "_")) if option.startswith("--") else None
-        kinds = {one for one in (hint, *get_args(hint)) if one in (int, float)}
-        of_words = get_origin(hint) is Literal
-        if get_origin(hint) is not tuple and (kinds or of_words):
-            listed = {
-                str(one) for part in (hint, *get_args(hint)) if get_origin(part) is Literal for one in get_args(part)
-            }
-            with suppress(ValueError):
-                if word in listed | {"None"} or (kinds and (float if float in kinds else int)(word) is not None):
-                    continue
-            require(False, f"{name}: {option}", word or None, " or ".join(_named(hint, word)))
-
-
-def _parted(word: str) -> list[str]:
-    return word.split("=", 1) if word.startswith("--") else [word]
+    if not {"-h", "--help"}.isdisjoint(arguments):  # beside words that stand there already, they would not be listed
+        asked = [*(word for word in arguments if word in RECIPES), "--help"]
+        try:
+            tyro.cli(
+                options, prog=f"recsys-jax {name}", args=asked, config=(*style, *usage.MARKERS), registry=usage.rules()
+            )
+        except SystemExit:
+            if options.examples:
+                print("\n".join(["examples:", *(f"  recsys-jax {name} {one}".rstrip() for one in options.examples)]))
+            raise
+    file = _last(arguments, "--config")
+    default: dict[str, Any] = {} if file is None else {"default": _read(options, name, Path(file), tell)}
+    needed = [one.name for one in fields(options) if _required(one)]
+    needed = [one for one in needed if getattr(default.get("default"), one, tyro.MISSING) is tyro.MISSING]
+    typed = usage.Typed.of(options, arguments, needed)
+    usage.refuse(options, name, typed, needed)
+    return tyro.cli(options, prog=f"recsys-jax {name}", args=typed.arguments(), config=style, **default)
 
 
 def _last(arguments: Sequence[str], option: str) -> str | None:
@@ -144,7 +83,7 @@ def _read(options: type[Common], name: str, path: Path, tell: Tell) -> Common:
     """
     content, hints = read_toml(path), get_type_hints(options)
     values: dict[str, Any] = {}
-    takes_recipe = is_dataclass(next(iter(get_args(hints.get("recipe"))), None))
+    takes_recipe = usage.takes_recipe(options)
     table = content.get(name)
     recipes = [one for one in content.values() if isinstance(one, Mapping) and "recipe" in one]
     if table is None and takes_recipe and recipes:
@@ -168,7 +107,7 @@ def _read(options: type[Common], name: str, path: Path, tell: Tell) -> Common:
             try:
                 values[field] = _fitting(hints[field], found)
             except ValueError:
-                require(False, f"{where}: {key}", found, " or ".join(_named(hints[field], found)))
+                require(False, f"{where}: {key}", found, " or ".join(usage.named(hints[field], found)))
     return options(**{field.name: tyro.MISSING for field in fields(options) if _required(field)} | values)
 
 
@@ -194,21 +133,6 @@ def _fitting(hint: Any, found: object) -> object:
     elif type(found) is hint:
         return found
     raise ValueError
-
-
-def _named(hint: Any, found: object) -> Iterator[str]:
-    """What an option of that type takes, in words."""
-    kind, inner = get_origin(hint), get_args(hint)
-    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", Path: "a path"}
-    if kind in (Union, UnionType):
-        for one in inner:
-            yield from _named(one, found)
-    elif kind is tuple:
-        yield f"a list of which each is {' or '.join(_named(inner[0], found))}"
-    elif kind is Literal:
-        yield choices(inner, found=found)
-    elif hint is not NoneType:
-        yield words[hint]
 
 
 def remember(name: str, options: Common, folder: Path) -> None:

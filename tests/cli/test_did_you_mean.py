@@ -315,8 +315,8 @@ def test_of_a_purchase_of_an_unknown_product(mall):
     ("words", "right"),
     [
         ("train shop --epochs 5", "--epochs belongs to deep: recsys-jax train shop deep --epochs 5"),
-        ("train --log-q shop", "--log-q belongs to deep: recsys-jax train --log-q shop deep"),
-        ("train shop wide --epochs=5", "--epochs belongs to deep: recsys-jax train shop deep --epochs=5"),
+        ("train --log-q shop", "--log-q belongs to deep: recsys-jax train shop deep --log-q"),
+        ("train shop wide --epochs=5", "--epochs belongs to deep: recsys-jax train shop deep --epochs 5"),
         ("train shop deep --own-l2 3", "--own-l2 belongs to wide: recsys-jax train shop wide --own-l2 3"),
         ("train --seed 3", "--seed belongs to deep and wide: recsys-jax train deep --seed 3"),
     ],

@@ -104,7 +104,7 @@ def test_required_words_may_stand_in_the_file(tmp_path):
     read = options_of("score", "--config", tmp_path / "my.toml")
     assert (read.customers, read.out, read.diversity, read.at_most) == (Path("c.csv"), Path("o.csv"), 1.0, ("brand=1",))
     (tmp_path / "my.toml").write_text("[score]\ncustomers = 'c.csv'\n")
-    with pytest.raises(SystemExit):  # OUT is missing
+    with pytest.raises(InputError, match="score: found no OUT"):
         options_of("score", "--config", tmp_path / "my.toml")
 
 

@@ -29,7 +29,7 @@ class Options(Common):
 
     run: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="RUN")]]
     """The folder with the trained model."""
-    attributes: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE")]] = ()
+    attributes: tyro.conf.Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")]] = ()
     """What is known, such as age=32 gender=F. Several values of one attribute: genres=Drama,Comedy."""
     purchased: tuple[str, ...] = ()
     """Ids of products bought already; they are not recommended."""
