@@ -68,12 +68,17 @@ def _make(options: Options, schema: Schema, catalogue: Catalogue, reviews: Revie
     for note in reviews.validation.notes if reviews.validation else ():
         remark(note)
 
-    encoder = get_encoder(options.encoder, corpus=reviews.texts, cache=options.cache, seed=options.seed)
+    with progress(f"fitting {options.encoder}") as bar:
+        encoder = get_encoder(
+            options.encoder, corpus=reviews.texts, cache=options.cache, seed=options.seed, progress=bar
+        )
     with progress(f"embedding with {encoder.name}") as bar:
         embeddings = encoder.encode(reviews.texts, bar)
     if isinstance(encoder, SentenceEncoder) and encoder.note:
         remark(encoder.note)
-    model = fit_personas(embeddings, reviews.texts, catalogue, encoder=encoder, k=options.k, seed=options.seed)
+    k, seed = options.k, options.seed
+    with progress("clustering") as bar:
+        model = fit_personas(embeddings, reviews.texts, catalogue, encoder=encoder, k=k, seed=seed, progress=bar)
     labels, distances = assign(model, embeddings)
     counts = np.bincount(labels, minlength=len(model.names)).tolist()
 
@@ -95,7 +100,8 @@ def _make(options: Options, schema: Schema, catalogue: Catalogue, reviews: Revie
     table, ids = read_products(options.dataset, schema)
     category = schema.products.category
     categories = None if category is None else dict(zip(ids, table.column(category), strict=True))
-    columns = customer_rows(reviews, model, embeddings, options.seed, categories)
+    with progress("reading what reviewers state") as bar:
+        columns = customer_rows(reviews, model, embeddings, options.seed, categories, bar)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     sources = attribute_sources(reviews, model, labels)
     unused = sources["not used"].most_common()

@@ -48,6 +48,10 @@ class Catalogue:
     personas: tuple[Persona, ...] = ()
     source: Mapping[str, Any] = field(default_factory=dict)
     """The document without its personas, for a model to carry."""
+    read: dict[tuple[str, str | None], dict[str, tuple[Value, str]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    """What reviews state, by text and profile: each fold of an evaluation asks for it again."""
 
 
 def read_catalogue(path: Path) -> Catalogue:

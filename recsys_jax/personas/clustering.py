@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -125,6 +125,7 @@ def fit_personas(
     k: int | Literal["auto"] | None = None,
     k_range: Sequence[int] = range(2, 13),
     seed: int = 0,
+    progress: Callable[[int, int, str], None] | None = None,
 ) -> PersonaModel:
     """Clusters reviews and names the clusters; `k="auto"` takes the best silhouette in `k_range`.
 
@@ -148,14 +149,22 @@ def fit_personas(
     tried = [size for size in k_range if 2 <= size < distinct] if k == "auto" else [k]
     allowed = f"'auto' or 2 to {distinct - 1}; there are {distinct} different reviews"
     require(bool(tried) and all(2 <= size < distinct for size in tried), what, k, allowed)
+    # Rough shares of the time: K-Means takes as many as there are clusters, the components and the words ten each.
+    done, total, told = 10, 20 + sum(tried), progress or (lambda done, total, word: None)
+    fits, scores = {}, {}
+    told(0, total, "principal components")
     # One thread: with more, the order of partial sums would change the last digits for the same seed.
     with threadpool_limits(1):
         pca = PCA(min(DIMENSIONS, distinct - 1, vectors.shape[1]), svd_solver="full").fit(vectors)
         points = np.asarray(pca.transform(vectors))  # scikit-learn may be set to return data frames
-        # Twenty starts: with one, a few hundred reviews end in different local optima.
-        fits = {size: KMeans(size, n_init=20, random_state=seed).fit(points) for size in tried}
         sample = {"sample_size": 5000, "random_state": seed} if len(points) > 5000 else {}
-        scores = {size: float(silhouette_score(points, fit.labels_, **sample)) for size, fit in fits.items()}
+        for size in tried:
+            told(done, total, f"{size} clusters")
+            # Twenty starts: with one, a few hundred reviews end in different local optima.
+            fits[size] = KMeans(size, n_init=20, random_state=seed).fit(points)
+            scores[size] = float(silhouette_score(points, fits[size].labels_, **sample))
+            done += size
+    told(done, total, "keywords")
     best = fits[max(tried, key=lambda size: scores[size])]
     cleaned = [clean_text(text) for text in texts]
     labels, size = best.labels_, len(best.cluster_centers_)

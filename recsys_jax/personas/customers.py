@@ -24,9 +24,11 @@ from recsys_jax.data.values import as_id, as_key, composed, has_lone_surrogate
 from recsys_jax.errors import InputError, shown
 from recsys_jax.personas.catalogue import Catalogue, drawn
 from recsys_jax.personas.clustering import PersonaModel, assign
+from recsys_jax.personas.encoders import Progress
 from recsys_jax.personas.profiles import parse_profile, profile_of_text
 
 _LONGEST_PROFILE = 1000  # Characters: a longer text is no profile.
+_TOLD = 64  # Reviews between two calls of `progress`.
 
 
 @dataclass(frozen=True)
@@ -102,13 +104,22 @@ def _review_problem(review: Any, nothing: Container[str | None]) -> str | None:
     return f"{halves[0]}: found half a character (a lone surrogate); allowed: whole ones" if halves else None
 
 
-def _stated(reviews: Reviews, catalogue: Catalogue) -> list[dict[str, tuple[Any, str]]]:
+def _stated(
+    reviews: Reviews, catalogue: Catalogue, progress: Progress | None = None
+) -> list[dict[str, tuple[Any, str]]]:
     """The attributes that each review states, each with its source; the profile wins over the text."""
-    rows, read = [], (catalogue.attributes, catalogue.language)
-    for text, profile in zip(reviews.texts, reviews.profiles, strict=True):
-        stated = [("text", profile_of_text(text, *read)), ("profile_info", parse_profile(profile, *read)[0])]
-        rows.append({key: (x, source) for source, said in stated for key, x in said.items()})
-    return rows
+    known, language = catalogue.read, (catalogue.attributes, catalogue.language)
+    for number, review in enumerate(zip(reviews.texts, reviews.profiles, strict=True)):
+        if progress is not None and number % _TOLD == 0:
+            progress(number, len(reviews))
+        if review not in known:
+            text, profile = review
+            stated = [
+                ("text", profile_of_text(text, *language)),
+                ("profile_info", parse_profile(profile, *language)[0]),
+            ]
+            known[review] = {key: (x, source) for source, said in stated for key, x in said.items()}
+    return [known[review] for review in zip(reviews.texts, reviews.profiles, strict=True)]
 
 
 def profiles_alone(reviews: Reviews, catalogue: Catalogue, columns: Iterable[str]) -> bool:
@@ -129,6 +140,7 @@ def customer_rows(
     embeddings: Float[np.ndarray, "n d"],
     seed: int,
     categories: Mapping[str, object] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, list[Any]]:
     """One customer per review, as columns. `categories` maps product ids to the column `product_category`.
 
@@ -137,7 +149,7 @@ def customer_rows(
     """
     labels = assign(model, embeddings)[0].tolist()
     rows = []
-    for index, (label, stated) in enumerate(zip(labels, _stated(reviews, model.catalogue), strict=True)):
+    for index, (label, stated) in enumerate(zip(labels, _stated(reviews, model.catalogue, progress), strict=True)):
         product = reviews.product_ids[index]
         rng = np.random.default_rng([seed, index])
         # All are always drawn: a stated age must not change the gender that is drawn.

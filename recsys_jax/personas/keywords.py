@@ -71,7 +71,8 @@ def _words(texts: Sequence[str]) -> list[set[str]]:
             stem = word if len(word) > 1 else ""
         return stem if stem not in stop else ""
 
-    return [{plain(word) for word in one} - {""} for one in found]
+    plains = {word: plain(word) for word in set().union(*found)}
+    return [{plains[word] for word in one} - {""} for one in found]
 
 
 def distinctive_keywords(

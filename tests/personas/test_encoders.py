@@ -246,3 +246,11 @@ def test_lsa_needs_a_corpus():
 
 def test_clean_text_composes_hangul():
     assert clean_text("\u1100\u1161") == "가"
+
+
+def test_a_text_has_the_same_digits_alone_and_beside_others(use, tmp_path):
+    """On several processors several texts are read at once."""
+    texts = [f"{text} {number}" for number, text in enumerate(TEXTS * 16)]
+    together = get_encoder("use", cache=tmp_path).encode(texts)
+    alone = [use._compute([text])[0] for text in texts]
+    np.testing.assert_array_equal(together, alone)

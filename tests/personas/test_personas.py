@@ -1,5 +1,6 @@
 import json
 import re
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -652,6 +653,40 @@ def test_script_marks_leftover_names_and_says_what_it_did_not_use(tmp_path, monk
     assert "note: profile_info: '주름', not used, 24 times" in said
     assert said.count("', not used, 2 times") == 9
     assert "note: profile_info: and 3 more, not used, 6 times" in said
+
+
+def test_every_long_part_of_the_command_says_how_far_it_is(tmp_path, monkeypatch):
+    from recsys_jax.cli import personas as command
+
+    told: dict[str, list[float]] = {}
+
+    @contextmanager
+    def progress(title):
+        parts = told.setdefault(title, [])
+        yield lambda done, total, word="": parts.append(done / total)
+
+    monkeypatch.setattr(command, "progress", progress)
+    command.main(command.Options(MALL, run=tmp_path / "out", encoder="lsa", k="auto"))
+    assert list(told) == ["fitting lsa", "embedding with lsa", "clustering", "reading what reviewers state"]
+    for parts in told.values():
+        assert parts == sorted(parts)
+        assert 0 <= parts[0] < parts[-1] <= 1
+    # ARPACK tells while it is at work, and there are eleven numbers of clusters between the components and the words.
+    assert len({part for part in told["fitting lsa"] if 0.2 < part < 1}) > 20
+    assert len(set(told["clustering"])) == 1 + 11 + 1
+
+
+def test_what_reviews_state_is_read_once(monkeypatch):
+    from recsys_jax.personas import customers
+
+    read = []
+    monkeypatch.setattr(customers, "profile_of_text", lambda text, *_: read.append(text) or {})
+    texts, embeddings, _ = corpus((0, 1, 2))
+    model = replace(fitted(), catalogue=replace(CATALOGUE))
+    for _ in range(2):
+        customer_rows(reviews_of(texts), model, embeddings, 0)
+    attribute_sources(reviews_of(texts), model, assign(model, embeddings)[0])
+    assert read == texts
 
 
 def test_script_writes_customers_that_the_dataset_takes(tmp_path, capsys):
