@@ -25,7 +25,7 @@ from recsys_jax.data.files import UNSEALED, is_sealed, read_arrays, read_file, r
 from recsys_jax.errors import InputError, choices, require, require_seed, shown
 from recsys_jax.personas.catalogue import Catalogue, Persona, parse_catalogue, parse_persona, shipped
 from recsys_jax.personas.encoders import BUILT_IN, Encoder, LsaEncoder, clean_text, get_encoder
-from recsys_jax.personas.keywords import distinctive_keywords, keyword_evidence
+from recsys_jax.personas.keywords import as_said, distinctive_keywords, keyword_evidence
 from recsys_jax.personas.profiles import Draw
 
 # Principal components for K-Means. On a real mall's reviews and on the synthetic ones, 8 to 10 gave nearly the same
@@ -189,9 +189,13 @@ def fit_personas(
     for cluster in order:
         personas.append(listed[like[cluster]])
         if cluster not in named:
-            own = "_".join(words[cluster][:2]) or "unnamed"
+            first = words[cluster][:1]
+            # 크림이 beside 크림 would say nothing more.
+            second = [word for word in words[cluster] if first[0] not in word and word not in first[0]][:1]
+            inside = [text for text, label in zip(cleaned, labels.tolist(), strict=True) if label == cluster]
+            own = " · ".join(as_said(inside, word) for word in (*first, *second)) or "unnamed"
             bracket = f" ({personas[-1].name})" if places[cluster] < len(listed) else ""
-            numbered = (f"{own}{f'_{n}' if n > 1 else ''}{bracket}" for n in range(1, size + 2))
+            numbered = (f"{own}{f' {n}' if n > 1 else ''}{bracket}" for n in range(1, size + 2))
             name = next(one for one in numbered if one not in taken)
             taken.add(name)
             draws = {one.name: one.draw for one in catalogue.attributes if one.draw is not None}

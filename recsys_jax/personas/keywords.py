@@ -15,6 +15,8 @@ _HANGUL, _KANJI, _KANA = "가-힣", "々〆㐀-䶿一-鿿", "ぁ-ヿ"
 # hiragana is grammar. Of other letters, two are no word.
 _WORD = re.compile(rf"[{_HANGUL}]+|[{_KANJI}]+|[ァ-ヴー]{{2,}}|(?:(?![{_HANGUL}{_KANJI}{_KANA}])[^\W\d_])+(?:['’]\w+)?")
 _OTHER_LETTERS = re.compile(rf"(?![{_HANGUL}{_KANJI}{_KANA}])\w")
+# A Korean word, with what denies it: 끈적이지 않고.
+_FORM = re.compile(rf"[{_HANGUL}]+(?:(?<=지)\s+[않못][{_HANGUL}]*)?")
 _LEAST_SCORE, _LEAST_SHARE = 1.0, 0.01
 # English words after which a keyword is denied, with up to three words between: "doesn't really seem to work".
 _DENIED = re.compile(r"(?:\b(?:not|never|cannot)|n['’]?t)\s+(?:[a-z]+\s+){0,3}$")
@@ -99,6 +101,26 @@ def distinctive_keywords(
                 scores[word] = score
         listed.append(tuple(sorted(scores, key=lambda word: (-scores[word], word))[:count]))
     return listed
+
+
+def as_said(texts: Sequence[str], keyword: str) -> str:
+    """A keyword as the texts say it most: of a Korean stem that is no noun the most frequent form.
+
+    >>> as_said(["향이 산뜻하게 퍼져요", "산뜻하게 끈적이지 않고"], "산뜻"), as_said(["끈적이지 않고"], "끈적이지")
+    ('산뜻하게', '끈적이지 않고')
+    >>> as_said(["피부가 좋아요", "피부는 그대로"], "피부")
+    '피부'
+    """
+    forms: Counter[str] = Counter()
+    for text in texts:
+        for form in _FORM.findall(text):
+            if form.startswith(keyword):
+                word = form.split()[0]
+                stem, particle = _korean(word)
+                noun = form == keyword or (particle and particle[0] not in "하되")
+                if keyword in (stem, word):
+                    forms[keyword if noun else form] += 1
+    return min(forms, key=lambda form: (-forms[form], form), default=keyword)
 
 
 def mentions(texts: Sequence[str], keyword: str) -> Bool[np.ndarray, " n"]:

@@ -382,7 +382,7 @@ def test_without_a_catalogue_the_persona_is_the_one_attribute(tmp_path, walk):
     columns = ["user_id", "persona_id", "persona_name", "purchased_product_id", "product_category"]
     assert list(customers[0]) == columns
     names = {one["persona_name"] for one in customers}
-    words = {word for name in names for word in name.split("_")}
+    words = {word for name in names for word in name.split(" · ")}
     assert len(names) == 4
     assert not words & {"the", "and", "this", "with", "them", "bought", "use", "like"}
     done("train", "headphones", cwd=tmp_path)

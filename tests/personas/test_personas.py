@@ -185,7 +185,7 @@ def test_clusters_beyond_the_catalogue_are_named_by_their_keywords(tmp_path):
     texts, embeddings, themes = corpus((3, 0, 1, 2))
     model = fit_personas(embeddings, texts, CATALOGUE, encoder=Fake(), k=4)
     assert model.names[:3] == ("Dry", "Gift", "Calm")
-    assert set(model.names[3].split("_")) < {"머릿결", "두피", "샴푸"}
+    assert set(model.names[3].split(" · ")) < {"머릿결", "두피", "샴푸"}
     assert model.personas[3].draws["age"] == (20, 44)
     np.testing.assert_array_equal(assign(model, embeddings)[0], themes)
     many = fit_personas(embeddings, ["같은 글"] * len(texts), CATALOGUE, encoder=Fake(), k=8)
@@ -214,6 +214,18 @@ def test_personas_of_a_fold_are_called_as_those_with_the_most_reviews_in_common(
 def test_fewer_clusters_than_personas_take_the_best_names():
     assert fitted((2, 1)).names == ("Gift", "Calm")
     assert fitted((0, 2)).names == ("Dry", "Calm")
+
+
+def test_a_name_of_korean_keywords_reads_as_reviews_say_them():
+    """Stems of verbs and adjectives in their most frequent form, denied where they are; no word twice."""
+    texts, embeddings, themes = corpus((0, 3))
+    said = {0: "끈적이지 않고 산뜻하게 스며요", 3: "크림을 발랐는데 크림이라고 하네요 두피가 시원"}
+    texts = [said[theme] for theme in themes]
+    model = fit_personas(embeddings, texts, NONE, encoder=Fake(), k=2)
+    both = {word for name in model.names for word in name.split(" · ")}
+    assert {len(name.split(" · ")) for name in model.names} == {2}
+    assert both <= {"끈적이지 않고", "산뜻하게", "스며요", "크림", "두피", "시원", "발랐는데"}, both
+    assert not {"산뜻", "끈적이지"} & both
 
 
 @pytest.mark.parametrize("planted", [3, 5])
