@@ -168,7 +168,7 @@ def main(options: Options) -> str | None:
         _tune(dataset, options, out / FOUND)
 
     tables.say_notes(dataset.notes, options.dataset)
-    tables.say(f"Asked: {len(result.rows)} methods; {split.title}; {counted}", lines=2)
+    tables.say(f"Asked: {len(result.rows)} methods; {split.title}; {counted}")
     tables.say(headline)
     best = next(row.method for row in ranked.rows if row.method in recipes)
     baseline = next(row.method for row in ranked.rows if row.method in others)

@@ -131,7 +131,7 @@ def main(options: Options) -> str:
         language=options.language,
     )
     say_notes(dataset.notes, options.dataset)
-    say(asked, lines=2)
+    say(asked)
     say(headline(found))
     summary(found)
     if options.full:

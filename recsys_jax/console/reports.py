@@ -29,7 +29,7 @@ def summary(found: Report) -> None:
     mrr = {name: by_metric["mrr"] for name, by_metric in found.means.items()}
     beside(MODEL, best_baseline(found), mrr, found.difference)
     if matters := most_important(found):
-        say(f"  {matters}", lines=1)
+        say(f"  {matters}", "  ")
 
 
 def write(

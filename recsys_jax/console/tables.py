@@ -66,22 +66,19 @@ def show(page: Page) -> None:
             say(block, "  " if block.startswith("* ") else "")
 
 
-def say(sentence: str, indent: str = "", lines: int | None = None) -> None:
-    """Prints a sentence, wrapped, on so many lines at the most; those after the first are indented."""
-    wrap = textwrap.TextWrapper(
-        WIDTH, subsequent_indent=indent, break_on_hyphens=False, max_lines=lines, placeholder=" …"
-    )
+def say(sentence: str, indent: str = "") -> None:
+    """Prints a sentence, wrapped and whole; lines after the first are indented."""
+    wrap = textwrap.TextWrapper(WIDTH, subsequent_indent=indent, break_on_hyphens=False)
     console.print(wrap.fill(sentence))
 
 
 def say_notes(notes: Sequence[str], folder: Path) -> None:
-    """Prints the notes on the dataset in `folder` on one line, which ends where there are more; report.md has all."""
+    """Prints the first note on the dataset in `folder`, whole, and how many more there are; on a pipe, on one line."""
     said.extend(notes)
     if notes:
         more = f" (and {len(notes) - 1} more in report.md)" if len(notes) > 1 else ""
-        room = WIDTH - len(more)
-        line = f"note: {notes[0]}".replace(f"{folder}/", "")
-        console.print((line if len(line) <= room else line[: room - 2].rstrip() + " …") + more)
+        line = f"note: {notes[0]}{more}".replace(f"{folder}/", "")
+        (say if console.is_terminal else console.print)(line)
 
 
 def beside(
