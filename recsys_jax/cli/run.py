@@ -6,7 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
@@ -112,6 +112,10 @@ def main(options: Options) -> str:
         if dataset == MALL and not MALL.exists():
             console.print(f"There is no {MALL} here: the synthetic mall is written there")
             make_mall(MALL)
+        if options.dataset == MALL and (others := other_datasets()):
+            listed = ", ".join(map(str, others))
+            then = f"{program()} {following('run', others[0])}"
+            note(f"this runs the example; datasets found here: {listed}; to run one: {then}")
         default = standard(dataset)
         run = run_folder(dataset, options.run, force=options.force)
         if read_schema(dataset).customers.file is None:
@@ -142,6 +146,16 @@ def main(options: Options) -> str:
         then = following("train", *again(dataset, beside, None if found else made), *words(other))
         console.print(f"The other recipe beside this one: {program()} {then}")
     return example(run, opened)
+
+
+def other_datasets() -> list[Path]:
+    """The datasets with tables in this folder and in its data/, but for the mall."""
+    found = []
+    for path in sorted([*Path().glob("*/dataset.toml"), *Path("data").glob("*/dataset.toml")]):
+        with suppress(InputError):  # what cannot be read is told when it is run
+            if path.parent != MALL and (path.parent / read_schema(path.parent).products.file).exists():
+                found.append(path.parent)
+    return found
 
 
 def folder_of(options: Options, undo: ExitStack) -> Path:

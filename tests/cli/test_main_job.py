@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import done, run, told
 
-from recsys_jax.cli.run import Options, folder_of
+from recsys_jax.cli.run import Options, folder_of, other_datasets
 from recsys_jax.console.places import make_mall
 from recsys_jax.data.dataset import read_schema
 from recsys_jax.personas.catalogue import read_catalogue
@@ -24,6 +24,17 @@ def job(tmp_path_factory, optimised):
     """The main job with an encoder that needs no model, where there is no dataset yet."""
     cwd = tmp_path_factory.mktemp("job")
     return cwd, done("run", "--encoder", "lsa", cwd=cwd)
+
+
+def test_datasets_beside_the_example_are_found(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_mall(Path("data/amoremall"))
+    assert other_datasets() == []
+    make_mall(Path("shop"))
+    make_mall(Path("data/tea"))
+    (tmp_path / "data/tea/products.json").unlink()  # a description alone
+    make_mall(Path("data/films"))
+    assert other_datasets() == [Path("data/films"), Path("shop")]
 
 
 def test_the_main_job(job):
