@@ -349,6 +349,19 @@ def test_korean(tmp_path):
     assert not [one for one in ("better", "noise", "worse", "everybody", "Purchases") if one in elements.said.split()]
 
 
+@pytest.mark.parametrize(
+    ("language", "manual", "word"), [("en", "report.md", "persona"), ("ko", "ko/report.md", "페르소나")]
+)
+def test_the_manual_explains_each_section_by_its_title(language, manual, word):
+    text = (Path(__file__).parents[2] / "docs" / manual).read_text("utf-8")
+    explained = {line.strip("|# ").split(" | ")[0] for line in text.splitlines() if line.startswith(("| ", "## "))}
+    sections = re.findall(
+        r"<h2>{{ t\.(\w+)\.title", files("recsys_jax.report").joinpath("page.html").read_text("utf-8")
+    )
+    assert len(sections) == 10
+    assert {labels(language)[one]["title"].format(word=word) for one in [*sections, "panel"]} <= explained
+
+
 # Of commands
 
 
