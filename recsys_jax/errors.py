@@ -262,3 +262,8 @@ def shown(value: object, limit: int = 80) -> str:
     except (ValueError, RecursionError):  # more digits than Python prints, deeply nested lists
         text = f"{type(value).__name__} too large to show"
     return text if len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def plain(text: str) -> str:
+    """A name from a file with escapes for whatever would act on a terminal or cannot be written there."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

@@ -21,8 +21,8 @@ import numpy as np
 
 from recsys_jax import stopping
 from recsys_jax.config import Language
-from recsys_jax.data.values import as_key, as_number, composed, parse_number, plain
-from recsys_jax.errors import InputError, choices, nearest, require, shown
+from recsys_jax.data.values import as_key, as_number, composed, parse_number
+from recsys_jax.errors import InputError, choices, nearest, plain, require, shown
 
 T = TypeVar("T")
 

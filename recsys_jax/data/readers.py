@@ -13,8 +13,8 @@ from typing import Any
 
 from recsys_jax.data.files import absent, open_file, read_file
 from recsys_jax.data.tables import Table, different
-from recsys_jax.data.values import composed, plain
-from recsys_jax.errors import InputError, installing, shown
+from recsys_jax.data.values import composed
+from recsys_jax.errors import InputError, installing, plain, shown
 
 
 def read_table(path: Path) -> Table:

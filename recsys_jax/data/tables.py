@@ -20,10 +20,9 @@ from recsys_jax.data.values import (
     composed,
     is_empty,
     parse_date,
-    plain,
     split_keys,
 )
-from recsys_jax.errors import InputError, did_you_mean, shown
+from recsys_jax.errors import InputError, did_you_mean, plain, shown
 
 T = TypeVar("T")
 IDS = "a list of product ids", "a product id, or a list of them"

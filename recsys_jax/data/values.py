@@ -20,7 +20,7 @@ import numpy as np
 
 from recsys_jax.errors import require
 
-ID = "an id, a text or a number that is not empty; floats are rounded from 2^53 on"
+ID = "an id, a text or a number that is not empty; floats are rounded from 2^53 on, and texts such as 8.8E+12"
 """What `as_id` admits, for the end of an error sentence."""
 DATE = "a date such as 2024-03-01 or 2024-03-01T12:30:00Z, or seconds since 1970; date_format says another form"
 """What `parse_date` admits."""
@@ -39,6 +39,8 @@ _SCALARS = (str, Real, Decimal, np.generic, date, time, timedelta, UUID)
 _ITEM = r"""\s*(?:'([^'\\]*)'|"([^"\\]*)"|([^\s'"\[\],]+))\s*"""
 _ITEMS = re.compile(_ITEM)
 _LIST = re.compile(rf"\[(?:{_ITEM}(?:,{_ITEM})*+|\s*)\]")
+# How spreadsheets and pandas write a long number into a CSV file, of which only the first digits are left.
+_ROUNDED = re.compile(r"-?(?:[0-9](?:\.[0-9]+)?[eE]\+[0-9]+|9[0-9]{15}\.0)")
 _WHOLE = re.compile(r"^(-?\d+)\.0$")  # as a list of floats is written
 _UNIT, _THOUSANDS = re.compile(r"\D+"), re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?")
 _DAY, _UTC = re.compile(r"(?:19|20)\d{6}(?:\.0)?"), re.compile(r"\s*(?:UTC|GMT)$")
@@ -116,8 +118,8 @@ def as_id(value: object) -> str | None:
 
     >>> as_id(97.0), as_id(" p1 "), as_id(True), as_id(["p1"]), as_id("p\\x001"), as_id(float("inf")), as_id("")
     ('97', 'p1', None, None, None, None, None)
-    >>> as_id(2**53 + 1), as_id(2.0**53)
-    ('9007199254740993', None)
+    >>> as_id(2**53 + 1), as_id(2.0**53), as_id("8.80123E+12"), as_id("8E12")
+    ('9007199254740993', None, None, '8E12')
     """
     key = as_key(value)
     if key is None or key in _TRUTH:
@@ -126,6 +128,8 @@ def as_id(value: object) -> str | None:
         digits = {np.float16: 11, np.float32: 24, Decimal: math.inf}.get(type(value), 53)
         if not abs(value) < 2.0**digits:
             return None
+    elif _ROUNDED.fullmatch(key):
+        return None
     if not key.isprintable() and any(unicodedata.category(one) in {"Cc", "Cs"} for one in key):
         return None
     return key
@@ -393,8 +397,3 @@ def as_plain(value: object) -> str | int | float | bool | None:
     if isinstance(value, Decimal) and value.is_finite():
         value = int(value) if value == value.to_integral_value() else float(value)
     return value if isinstance(value, int | float) else str(value)
-
-
-def plain(text: str) -> str:
-    """A name from a file with escapes for whatever would act on a terminal or cannot be written there."""
-    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

@@ -19,9 +19,9 @@ from recsys_jax.data.values import (
     is_scalar,
     parse_date,
     parse_number,
-    plain,
     split_keys,
 )
+from recsys_jax.errors import plain
 
 Ask = Callable[[str, Sequence[str], str], str]
 """Asks a question: what may be answered, and the guess."""

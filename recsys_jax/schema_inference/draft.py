@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from unicodedata import normalize
 
 from recsys_jax.data.files import toml_text
-from recsys_jax.data.values import plain
-from recsys_jax.errors import nearest
+from recsys_jax.errors import nearest, plain
 from recsys_jax.schema_inference.columns import Column, Content, says, words
 
 

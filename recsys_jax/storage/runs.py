@@ -10,8 +10,7 @@ from pathlib import Path
 
 from recsys_jax.data.files import first_bytes, only_writer, open_file, read_json, write_file
 from recsys_jax.data.splits import SPLITS
-from recsys_jax.data.values import plain
-from recsys_jax.errors import InputError
+from recsys_jax.errors import InputError, plain
 from recsys_jax.storage.artifacts import MODEL, beginning
 from recsys_jax.storage.jobs import fingerprint
 

@@ -1,6 +1,7 @@
 """One value means one thing, whoever wrote it: pandas, a spreadsheet, a database, another system's Unicode."""
 
 import json
+import re
 import unicodedata
 from datetime import date
 from decimal import Decimal
@@ -185,6 +186,20 @@ def test_exact_ids_of_any_length_are_ids():
         assert as_id(value) == str(int(value))
     schema = pa.schema([("id", pa.decimal128(38, 2))])
     assert Table.of(pa.table({"id": [Decimal(1061)]}, schema=schema), "rows").ids("id") == ["1061"]
+
+
+@pytest.mark.parametrize("text", ["8.80123E+12", "1.7976931348623157e+16", "-1E+20", "9007199254740992.0"])
+def test_ids_whose_digits_a_spreadsheet_has_lost_are_refused(tmp_path, text):
+    """A file of barcodes that went through Excel, or of ids through pandas' floats: two products became one."""
+    assert read_ids_of(tmp_path, "8E12", "1.5E12", "E+12", "8801234567890", "1007199254740992.0") == 5
+    with pytest.raises(InputError, match=rf"row 2, id: found '{re.escape(text)}'; .* texts such as 8\.8E\+12"):
+        read_ids_of(tmp_path, "a", text)
+
+
+def read_ids_of(folder, *ids):
+    """How many different ids a CSV file has."""
+    (folder / "t.csv").write_text("\n".join(["id", *ids]), encoding="utf-8")
+    return len(set(read_table(folder / "t.csv").ids("id")))
 
 
 def test_a_spreadsheets_ids_are_other_ids():
