@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int
 
-from recsys_jax.data.features import doubtful, refuse_unreadable, refuse_unusable
+from recsys_jax.data.features import WHOLE, if_missing, refuse_unusable
 from recsys_jax.data.files import absent
 from recsys_jax.data.readers import read_table
-from recsys_jax.data.schema import Categorical, Feature, Interactions, Schema
+from recsys_jax.data.schema import Categorical, Feature, Interactions, Numeric, Schema
 from recsys_jax.data.tables import SetAside, Table, Validation
-from recsys_jax.data.values import DATE, ID, as_key, parse_date
+from recsys_jax.data.values import DATE, ID, ONE, as_key, has_lone_surrogate, is_scalar, parse_date
 from recsys_jax.errors import InputError, look_alikes, near, nearest_id, shown
 
 
@@ -140,7 +141,8 @@ def usable_products(table: Table, schema: Schema) -> tuple[Table, list[str]]:
     table.require_rows("products")
     table = schema.reads(table).collecting()
     table.ids(part.id)
-    refuse_unusable(table, part.features, part.shown)
+    refuse_unusable(table, part.features)
+    refuse_unreadable(table, part.shown)
     table.ids(part.id, repeated=False)
     table = table.usable(part.id)
     return table, table.ids(part.id)
@@ -198,7 +200,8 @@ def assemble(
     passed: list[str] = []
     customers = schema.reads(customers).collecting()
     customers.ids(part.id)
-    refuse_unusable(customers, part.features, [part.segment])
+    refuse_unusable(customers, part.features)
+    refuse_unreadable(customers, [part.segment])
     bought = _bought(schema, customers, products, product_row) if schema.interactions is None else []
     id_of_row = customers.ids(part.id, repeated=part.repeated == "first")
     kept = [row for row in range(len(customers)) if row not in (customers.problems or ())]
@@ -217,7 +220,7 @@ def assemble(
         tables, dated = [products, customers, table], schema.interactions.date is not None
     validations = tuple(table.validation for table in tables)
     notes = [*schema.notes, *(note for validation in validations for note in validation.notes), *passed]
-    notes += doubtful(products, schema.products.features) + doubtful(customers, part.features)
+    notes += _doubtful(products, schema.products.features) + _doubtful(customers, part.features)
     notes += look_alikes(products.source, ids) + look_alikes(customers.source, list(customer_row))
     if not len(purchases):
         nothing = f"{tables[-1].source}: nobody bought anything: there are no purchases to learn from"
@@ -238,6 +241,27 @@ def assemble(
             later = purchases[:, 2] > dates[place]
             repeats = np.unique(np.column_stack([place[later], purchases[later, 2]]), axis=0)
     return Dataset(schema, products, ids, customers, list(customer_row), pairs, notes, dates, repeats, validations)
+
+
+def refuse_unreadable(table: Table, columns: Iterable[str | None]) -> None:
+    """Refuses what people cannot be shown: lists and objects where one value belongs, and halves of characters."""
+    for name in dict.fromkeys(columns):
+        for row, value in enumerate(table.columns.get(name or "", ())):
+            if not is_scalar(value) or has_lone_surrogate(value):
+                table.refuse(row, name or "", WHOLE if is_scalar(value) else ONE)
+
+
+def _doubtful(table: Table, features: Sequence[Feature]) -> list[str]:
+    """A note on each value of a learned vocabulary that people write where nothing is known."""
+    notes = []
+    for feature in features:
+        if isinstance(feature, Numeric) or feature.values is not None:
+            continue
+        keys = Counter(key for value in table.columns.get(feature.column, ()) for key in feature.items(value) or ())
+        for key in (key for key in keys if if_missing(key) and key not in feature.aliases):
+            counted = f"{shown(key)} counts as a value, in {keys[key]:,} of {len(table):,} rows"
+            notes.append(f"{table.source}, {feature.column}: {counted}{if_missing(key)}")
+    return notes
 
 
 def _bought(

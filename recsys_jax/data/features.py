@@ -2,7 +2,6 @@
 
 import json
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ from jaxtyping import Float32, Int32
 
 from recsys_jax.data.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
 from recsys_jax.data.tables import Table
-from recsys_jax.data.values import ONE, as_key, has_lone_surrogate, is_scalar
+from recsys_jax.data.values import as_key, has_lone_surrogate, is_scalar
 from recsys_jax.errors import MANY, InputError, choices, did_you_mean, shown
 
 Features = dict[str, Any]
@@ -37,6 +36,9 @@ class FittedFeature:
     mean: float = 0.0
     """The mean of a number after scaling and clipping."""
     deviation: float = 1.0
+    low: float = -math.inf
+    """The least number, scaled and clipped; not known of models of a former version."""
+    high: float = math.inf
 
     @classmethod
     def fit(cls, feature: Feature, table: Table, rows: Sequence[int]) -> "FittedFeature":
@@ -48,7 +50,7 @@ class FittedFeature:
             # Of equal numbers it is that number: the rounding of a mean is no deviation.
             mean = numbers[0] if min(numbers) == max(numbers) else math.fsum(numbers) / len(numbers)
             variance = math.fsum((x - mean) ** 2 for x in numbers) / len(numbers)
-            return cls(feature, mean=mean, deviation=math.sqrt(variance) or 1.0)
+            return cls(feature, mean=mean, deviation=math.sqrt(variance) or 1.0, low=min(numbers), high=max(numbers))
         column = table.column(feature.column)
         bags = [feature.items(column[row]) or [] for row in rows]
         return cls._of(feature, _vocabulary(feature, bags), max([1, *map(len, bags)]))
@@ -129,6 +131,17 @@ class FittedFeature:
         known = feature.is_missing(value) or (number is not None and feature.minimum <= number <= feature.maximum)
         return [] if known else [value]
 
+    def unseen(self, value: object) -> bool:
+        """Whether it is a number that the bounds admit, and beyond all that training has seen."""
+        feature = self.feature
+        assert isinstance(feature, Numeric)
+        if isinstance(value, float) and self.low <= value / feature.scale <= self.high:
+            return False  # at once, as of millions in a job
+        number = feature.number(value)
+        if number is None or not feature.minimum <= number <= feature.maximum:
+            return False
+        return not self.low <= _scaled(feature, number) <= self.high
+
     def canonical(self, value: object) -> str | None:
         """The vocabulary's spelling of a value, label or alias; None where it is unseen."""
         row = self._row_of.get(as_key(value))
@@ -188,7 +201,7 @@ class FittedFeature:
             return extra
         if policy != "ignore":
             few = len(table.problems or ()) < MANY  # what is looked for in each of a million bad rows takes too long
-            table.refuse(row, self.feature.column, self.allowed(item if few else None) + _if_missing(item))
+            table.refuse(row, self.feature.column, self.allowed(item if few else None) + if_missing(item))
         return -1
 
     def blank(self, count: int) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
@@ -201,7 +214,8 @@ class FittedFeature:
     def learned(self) -> dict[str, Any]:
         """What was learned, as JSON values for `restore`."""
         if isinstance(self.feature, Numeric):
-            return {"mean": self.mean, "deviation": self.deviation}
+            known = {"low": self.low, "high": self.high} if self.low > -math.inf else {}
+            return {"mean": self.mean, "deviation": self.deviation, **known}
         return {"values": list(self.values), "width": self.width}
 
     @classmethod
@@ -209,9 +223,12 @@ class FittedFeature:
         """The inverse of `learned`. Raises `KeyError`, `TypeError` or `ValueError` where it is damaged."""
         if isinstance(feature, Numeric):
             mean, deviation = float(learned["mean"]), float(learned["deviation"])
-            if not (math.isfinite(mean) and 0 < deviation < math.inf):
-                raise ValueError(f"{feature.name}: found the mean {mean} and the deviation {deviation}")
-            return cls(feature, mean=mean, deviation=deviation)
+            low, high = float(learned.get("low", -math.inf)), float(learned.get("high", math.inf))
+            if not (math.isfinite(mean) and 0 < deviation < math.inf and low <= high):
+                raise ValueError(
+                    f"{feature.name}: found {shown(learned)}; allowed: a mean, a deviation, and two bounds"
+                )
+            return cls(feature, mean=mean, deviation=deviation, low=low, high=high)
         values, width = learned["values"], learned["width"]
         texts = isinstance(values, list) and all(isinstance(value, str) for value in values)
         keys = tuple(map(as_key, values)) if texts else ()
@@ -285,8 +302,8 @@ class FeatureSpace:
         return dict(sorted((table.problems or {}).items()))
 
 
-def refuse_unusable(table: Table, features: Sequence[Feature], shown: Sequence[str | None]) -> None:
-    """Refuses the values of features, and of columns `shown` to people, that are of no use whatever other rows hold.
+def refuse_unusable(table: Table, features: Sequence[Feature]) -> None:
+    """Refuses the values of features that are of no use whatever other rows hold.
 
     These are values out of bounds, unseen or missing where the policy is "error", lists or objects where one value
     belongs, and halves of characters. A learned vocabulary is that of all rows here. Columns may be absent.
@@ -303,34 +320,12 @@ def refuse_unusable(table: Table, features: Sequence[Feature], shown: Sequence[s
         values = _vocabulary(feature, bags)
         if values:  # an empty vocabulary is refused by training
             FittedFeature(feature, values).encode(table)
-    refuse_unreadable(table, shown)
-
-
-def refuse_unreadable(table: Table, columns: Iterable[str | None]) -> None:
-    """Refuses what people cannot be shown: lists and objects where one value belongs, and halves of characters."""
-    for name in dict.fromkeys(columns):
-        for row, value in enumerate(table.columns.get(name or "", ())):
-            if not is_scalar(value) or has_lone_surrogate(value):
-                table.refuse(row, name or "", WHOLE if is_scalar(value) else ONE)
-
-
-def doubtful(table: Table, features: Sequence[Feature]) -> list[str]:
-    """A note on each value of a learned vocabulary that people write where nothing is known."""
-    notes = []
-    for feature in features:
-        if isinstance(feature, Numeric) or feature.values is not None:
-            continue
-        keys = Counter(key for value in table.columns.get(feature.column, ()) for key in feature.items(value) or ())
-        for key in (key for key in keys if _if_missing(key) and key not in feature.aliases):
-            counted = f"{shown(key)} counts as a value, in {keys[key]:,} of {len(table):,} rows"
-            notes.append(f"{table.source}, {feature.column}: {counted}{_if_missing(key)}")
-    return notes
 
 
 _DOUBTFUL = {"na", "n/a", "#na", "n.a.", "none", "nil", "-", "--", "?", "unknown", "prefer not to say"}
 
 
-def _if_missing(key: str | None) -> str:
+def if_missing(key: str | None) -> str:
     """The end of a sentence on what people write where nothing is known; empty for other values."""
     if key is None or key.casefold() not in _DOUBTFUL:
         return ""
@@ -370,9 +365,13 @@ def with_product_id(features: Sequence[Feature], column: str) -> tuple[Feature, 
 def _numbers(feature: Numeric, table: Table, rows: Iterable[int]) -> list[float | None]:
     """The scaled numbers of these rows, None where they are missing or refused."""
     column = table.column(feature.column)
-    low, high = feature.clip or (-math.inf, math.inf)
     numbers = (_number(feature, table, row, column[row]) for row in rows)
-    return [None if number is None else min(max(number / feature.scale, low), high) for number in numbers]
+    return [None if number is None else _scaled(feature, number) for number in numbers]
+
+
+def _scaled(feature: Numeric, number: float) -> float:
+    low, high = feature.clip or (-math.inf, math.inf)
+    return min(max(number / feature.scale, low), high)
 
 
 def _number(feature: Numeric, table: Table, row: int, value: object) -> float | None:
@@ -387,7 +386,7 @@ def _number(feature: Numeric, table: Table, row: int, value: object) -> float | 
     if isinstance(policy, As):
         return float(policy.value)
     if policy == "error":
-        table.refuse(row, feature.column, FittedFeature(feature).allowed() + _if_missing(as_key(value)))
+        table.refuse(row, feature.column, FittedFeature(feature).allowed() + if_missing(as_key(value)))
     return None
 
 

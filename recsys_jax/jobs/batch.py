@@ -62,6 +62,8 @@ class Counts:
     """The first rejected row and its reason."""
     unknown: dict[str, tuple[int, str]] = field(default_factory=dict)
     """By attribute, the customers with a value that the model does not know, and a sentence on the first."""
+    unseen: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Likewise, with a number beyond those in training."""
 
     @property
     def scored(self) -> int:
@@ -311,9 +313,10 @@ def rank(
             raise  # it is not about rows
         reasons = {**more, **reasons}
         rows, ranking = of_the_others()
-    for name, (lost, said) in source.unknown(table, rows).items():
-        before, first = counts.unknown.get(name, (0, said))
-        counts.unknown[name] = before + lost, first
+    for known, numbers in ((counts.unknown, False), (counts.unseen, True)):
+        for name, (lost, said) in source.unknown(table, rows, numbers=numbers).items():
+            before, first = known.get(name, (0, said))
+            known[name] = before + lost, first
     history = source.rec.history
     for row in rows:
         nowhere = source.rec.unmatched(bought[row])

@@ -1,16 +1,17 @@
 """The file with the customers to be scored: Parquet, read front to back in small portions, or another, read whole."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from recsys_jax.data.readers import read_table
+from recsys_jax.data.schema import Numeric
 from recsys_jax.data.tables import Table, converted, different, listed
 from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError, installing
 from recsys_jax.serving.history import bought, bought_columns
-from recsys_jax.serving.ranking import not_known
+from recsys_jax.serving.ranking import by_column, not_known
 from recsys_jax.serving.recommender import Recommender
 
 try:
@@ -45,6 +46,8 @@ class Source:
                 self.schema = self._file.schema_arrow
             self.names, self.total = [*map(composed, self.schema.names)], int(self._file.metadata.num_rows)
         different(self.names, str(path))
+        meant = by_column(self.names, rec.model, rec.column_of, str(path))
+        self.names = [meant[name] for name in self.names]
         part = rec.model.schema.customers
         self.id = part.id if part.id in self.names else None
         self.attributes = dict.fromkeys(fitted.feature.column for fitted in rec.model.customers)
@@ -76,13 +79,17 @@ class Source:
         """The attributes that the file has no column for."""
         return [name for name in self.attributes if name not in self.names]
 
-    def unknown(self, table: Table, rows: Sequence[int]) -> dict[str, tuple[int, str]]:
-        """By attribute, how many of the rows have a value that the model does not know, and a sentence on the first."""
+    def unknown(self, table: Table, rows: Sequence[int], *, numbers: bool = False) -> dict[str, tuple[int, str]]:
+        """By attribute, how many of the rows have a value that the model does not know, and a sentence on the first.
+
+        Or `numbers` beyond those in training.
+        """
         found = {}
         for fitted in self.rec.model.customers:
-            if fitted.feature.unknown != "error":
+            if isinstance(fitted.feature, Numeric) if numbers else fitted.feature.unknown != "error":
                 column = table.columns[fitted.feature.column]
-                items = converted(fitted.unknown, (column[row] for row in rows))
+                test: Callable[[object], object] = fitted.unseen if numbers else fitted.unknown
+                items = converted(test, (column[row] for row in rows))
                 lost = [row for row, own in zip(rows, items, strict=True) if own]
                 if lost:
                     (said, *_) = not_known([fitted], {fitted.feature.column: column[lost[0]]})
@@ -115,7 +122,8 @@ class Source:
         needed = [name for name in self.names if name in {self.id, *self.attributes, *self.bought}] or self.names[:1]
         last = first + portion.num_rows
         if self._table is not None:
-            columns = {name: self._table.columns[name][first:last] for name in needed}
+            every = dict(zip(self.names, self._table.columns.values(), strict=True))
+            columns = {name: every[name][first:last] for name in needed}
         else:
             columns = {name: values(portion.column(self.names.index(name))) for name in needed}
         absent = {name: [None] * portion.num_rows for name in self.attributes if name not in columns}

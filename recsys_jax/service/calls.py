@@ -1,13 +1,13 @@
 """What can be asked: each path's JSON, and the call of the recommender that answers it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.serving.history import bought_columns
-from recsys_jax.serving.ranking import not_known
+from recsys_jax.serving.ranking import by_column, not_known, stated_once
 from recsys_jax.serving.recommender import Recommender
 
 
@@ -78,7 +78,7 @@ def answer(rec: Recommender, path: str, asked: object, limits: Limits) -> dict[s
     call = CALLS[path]
     if not isinstance(asked, dict):
         raise InputError(f"{path}: found {shown(asked)}; allowed: an object with some of {choices(call.keys)}")
-    known = {one.feature.column for one in rec.model.customers} if "attributes" in call.keys else set()
+    known = {*rec.column_of} if "attributes" in call.keys else set()
     if found := [name for name in asked if name in known - {*call.keys}]:
         stated = {name: value for name, value in asked.items() if name not in call.keys}
         stated |= asked["attributes"] if isinstance(asked.get("attributes"), dict) else {}
@@ -113,7 +113,8 @@ def _answered(rec: Recommender, path: str, given: dict[str, Any], limits: Limits
     notes: list[str] = []
     if path == "/recommend":
         found = rec.recommend(**given)
-        notes = not_known(rec.model.customers, given.get("attributes", {}))
+        stated = stated_once(given.get("attributes"), {}, rec.column_of, path)
+        notes = not_known(rec.model.customers, stated)
     elif path == "/recommend/batch":
         rows = _customers(rec, given.pop("customers"), path, limits)
         found = rec.recommend_batch(rows, **given)
@@ -140,12 +141,15 @@ def _customers(rec: Recommender, rows: object, path: str, limits: Limits) -> lis
     assert isinstance(rows, list)
     require(len(rows) <= limits.rows, where, f"{len(rows):,} customers", f"{limits.rows:,} at once")
     allowed = tuple(dict.fromkeys([*(one.feature.column for one in rec.model.customers), *columns(rec)]))
+    found = []
     for number, row in enumerate(rows, 1):
-        _refuse_unknown(row, allowed, f"{where}, row {number}")
-    return rows
+        meant = by_column(row, rec.model, rec.column_of, f"{where}, row {number}")
+        _refuse_unknown(meant.values(), allowed, f"{where}, row {number}")
+        found.append({meant[name]: value for name, value in row.items()})
+    return found
 
 
-def _refuse_unknown(found: Mapping[str, object], allowed: tuple[str, ...], where: str) -> None:
+def _refuse_unknown(found: Iterable[str], allowed: tuple[str, ...], where: str) -> None:
     for name in found:
         if name not in allowed:
             raise InputError(f"{where}: found the key {shown(name)}; allowed: {choices(allowed, found=name)}")

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Int, Int32
 
 from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.schema import As, Numeric
-from recsys_jax.data.tables import Table, answered, only_column
+from recsys_jax.data.tables import Table, answered, different, only_column
 from recsys_jax.data.values import as_ids, as_key, as_list, composed, parse_number
 from recsys_jax.errors import InputError, choices, did_you_mean, nearest, require, shown
 from recsys_jax.models.trained import TrainedModel, bucket
@@ -24,6 +24,7 @@ CANDIDATES, DIFFERENT, AT_ONCE = 32, 256, 2**20
 bounded."""
 MISSPELT = 0.8
 """How alike a column and an absent attribute are, from which on it is that one misspelt; as `nearest` compares."""
+BOUNDS = "min and max in dataset.toml say what is allowed"
 FEW = 3
 """How many unknown values of an attribute are told with what may have been meant."""
 
@@ -133,29 +134,62 @@ class Wanted(NamedTuple):
         return pinned, Rules(float(diversity), catalogue.traits.likeness, kinds, list(map(int, limits.values())))
 
 
+def columns_named(customers: Iterable[FittedFeature]) -> dict[str, str]:
+    """By what people call an attribute, its column or a label, the column; "" where several have that label."""
+    features = [fitted.feature for fitted in customers]
+    own, labels = {one.column: one.column for one in features}, dict[str, str]()
+    for one in features:
+        for label in map(composed, one.label.values()):
+            labels[label] = "" if labels.get(label, one.column) != one.column else one.column
+    return own | labels | own
+
+
 def stated_once(
-    attributes: Mapping[str, object] | None, more: Mapping[str, object], columns: Collection[str], source: str
+    attributes: Mapping[str, object] | None, more: Mapping[str, object], column_of: Mapping[str, str], source: str
 ) -> dict[str, object]:
-    """What is stated of a customer, by column. Raises `InputError` for what no column has, or is said twice."""
+    """What is stated of a customer, by column; `column_of` is what `columns_named` gives.
+
+    Raises `InputError` for what names no column, or several, or is said twice.
+    """
     require(attributes is None or isinstance(attributes, Mapping), f"{source}, attributes", attributes, "a dict")
     stated = dict[str, object]()
     for told, value in (*(attributes or {}).items(), *more.items()):
         name = composed(told) if isinstance(told, str) else told
-        twice = name in stated
-        if twice or name not in columns:
-            found, allowed = shown(name) + " twice" * twice, choices(columns) + ", each once" * twice
-            allowed += did_you_mean(None if twice else name, [*columns, *Wanted._fields])
+        column = column_of.get(name)
+        twice = column in stated
+        if twice or not column:
+            several = ", the label of several" if column == "" else ""
+            own = dict.fromkeys(filter(None, column_of.values()))
+            found, allowed = shown(name) + several + " twice" * twice, choices(own) + ", each once" * twice
+            allowed += "" if twice or several else did_you_mean(name, [*column_of, *Wanted._fields])
             raise InputError(f"{source}: found the attribute {found}; allowed: {allowed}")
-        stated[name] = value
+        stated[column] = value
     return stated
 
 
+def by_column(names: Collection[str], model: TrainedModel, column_of: Mapping[str, str], source: str) -> dict[str, str]:
+    """By each name in a table, the column that it means: an attribute's with this label, where the table lacks that.
+
+    Raises `InputError` for a label of several attributes, and for two of one.
+    """
+    part = model.schema.customers
+    others = {part.id, part.segment, part.purchases, BOUGHT}
+    meant = {}
+    for name in names:
+        column = name if name in others else column_of.get(composed(name), name)
+        require(column != "", source, name, "a column of another name: it is the label of several attributes")
+        meant[name] = name if column in names else column
+    different([*meant.values()], source)
+    return meant
+
+
 def not_known(customers: Iterable[FittedFeature], stated: Mapping[str, object]) -> list[str]:
-    """A sentence on each value that is stated of a customer, by column, and unknown, where a policy lets it pass."""
+    """A sentence on each value that is stated of a customer, by column, and passes though no training row has such."""
     said = []
     for fitted in customers:
         feature = fitted.feature
-        unknown = fitted.unknown(stated.get(feature.column)) if feature.unknown != "error" else ()
+        value = stated.get(feature.column)
+        unknown = fitted.unknown(value) if feature.unknown != "error" else ()
         for number, item in enumerate(unknown):  # of a long list, what is meant would take long to find
             knows = f"; it knows {fitted.allowed(item if number < FEW else None)}"
             if isinstance(feature, Numeric):
@@ -164,16 +198,21 @@ def not_known(customers: Iterable[FittedFeature], stated: Mapping[str, object]) 
                 hint = "" if meant is None or fitted.unknown(meant) else f"; did you mean {meant:g}?"
                 knows = f", which counts as {counts}; allowed: {fitted.allowed()}{hint}"
             said.append(f"{feature.column}: the model does not know {shown(item)}{knows}")
+        if isinstance(feature, Numeric) and fitted.unseen(value):
+            seen = f"{fitted.low * feature.scale:g} to {fitted.high * feature.scale:g}, which training has seen"
+            said.append(f"{feature.column}: {fitted.told(value)} lies outside {seen}; {BOUNDS}")
     return said
 
 
-def with_optional_columns(table: Table, model: TrainedModel) -> Table:
-    """The table with a column for each attribute that may be missing.
+def with_optional_columns(table: Table, model: TrainedModel, column_of: Mapping[str, str]) -> Table:
+    """The table with a column for each attribute that may be missing; `column_of` is what `columns_named` gives.
 
     Raises `InputError` for a misspelt one, and where columns are named and none is an attribute: it is another file.
     """
     part, columns = model.schema.customers, dict.fromkeys(fitted.feature.column for fitted in model.customers)
     known = {*columns, part.id, part.segment, part.purchases, BOUGHT}
+    names = by_column(table.columns, model, column_of, table.source)
+    table = replace(table, columns={names[name]: values for name, values in table.columns.items()})
     absent = sorted(set(columns) - set(table.columns))
     for column in table.columns:
         meant = None if column in known else nearest(column, absent, MISSPELT)

@@ -18,7 +18,16 @@ from recsys_jax.models.trained import BLOCK, TrainedModel, bucket, buckets
 from recsys_jax.serving.boosts import BoostRule, meets, read_boosts
 from recsys_jax.serving.catalogue import Catalogue, require_finite
 from recsys_jax.serving.history import BOUGHT, History, bought
-from recsys_jax.serving.ranking import Plan, Ranking, Wanted, as_rows, lists_of, stated_once, with_optional_columns
+from recsys_jax.serving.ranking import (
+    Plan,
+    Ranking,
+    Wanted,
+    as_rows,
+    columns_named,
+    lists_of,
+    stated_once,
+    with_optional_columns,
+)
 from recsys_jax.serving.stock import Stock
 from recsys_jax.storage.artifacts import load_model
 from recsys_jax.storage.torch import catalogue as read_catalogue
@@ -40,6 +49,7 @@ class Recommender(Stock):
         self._conditions = [rule.customer for rule in self.boosts]
         self._tower = SingleTower(model.customers.inputs, model.variables)
         self._nothing = model.schema.missing_values.texts
+        self.column_of = columns_named(model.customers)
         self._columns = dict.fromkeys(fitted.feature.column for fitted in model.customers)
 
     @classmethod
@@ -102,7 +112,7 @@ class Recommender(Stock):
         """The best products for one customer, best first.
 
         Args:
-            attributes: the customer's attributes, named like the columns of the customer table.
+            attributes: the customer's attributes, named like the columns of the customer table, or by their labels.
             customer_id: a known customer, whose purchases are excluded; of a dataset, its attributes too, unless given.
             purchased_products: more ids to exclude.
             top_n: the number of products; fewer are returned where fewer remain.
@@ -177,7 +187,7 @@ class Recommender(Stock):
                 )
                 raise InputError(f"{source}, customer_id: found {shown(customer_id)}; allowed: {allowed}")
             known = self.history.attributes(customer_id, self._columns, f"{source}, customer_id")
-        stated = {**known, **stated_once(attributes, more, self._columns, source)}
+        stated = {**known, **stated_once(attributes, more, self.column_of, source)}
         values = {name: [stated.get(name)] for name in self._columns} | {BOUGHT: [purchased]}
         return Table(source, values, single=True, nothing=self._nothing)
 
@@ -300,7 +310,7 @@ class Recommender(Stock):
 
         `compiled` says for how many products a program is compiled that finds k.
         """
-        table = with_optional_columns(Table.of(rows, source), self.model)
+        table = with_optional_columns(Table.of(rows, source), self.model, self.column_of)
         if purchased is not None:
             table = replace(table, columns={**table.columns, BOUGHT: lists_of(purchased, table)})
         catalogue, met = self._catalogue, meets(self._conditions, self.model.customers, table)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from recsys_jax.data.features import refuse_unreadable
+from recsys_jax.data.dataset import refuse_unreadable
 from recsys_jax.data.tables import Table, only_column
 from recsys_jax.data.values import as_id, as_list
 from recsys_jax.errors import near, nearest_id, require, shown, spelt

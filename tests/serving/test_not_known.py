@@ -12,7 +12,9 @@ from conftest import write_films
 
 from recsys_jax import InputError, Recommender, WideConfig, fit, load_dataset, load_model, save_model
 from recsys_jax.cli.serving import recommend, score
+from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.schema import As
+from recsys_jax.data.tables import Table
 from recsys_jax.service.calls import CALLS, Limits, answer
 from recsys_jax.service.openapi import document
 from recsys_jax.serving.ranking import not_known
@@ -106,6 +108,40 @@ def test_the_service_says_so_too(model):
         assert ("notes" in schema.get("properties", {})) == ("customers" in call.keys or path == "/recommend")
 
 
+# A number that is allowed, and beyond all in training
+
+OUTSIDE = "lies outside 30 to 70, which training has seen; min and max in dataset.toml say what is allowed"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(110, "age: 110 "), ("1", "age: 1 "), (70.5, "age: 70.5 "), (70, ""), (30, "")]
+)
+def test_a_number_beyond_training_is_said(folder, model, capsys, value, said):
+    notes = [said + OUTSIDE] if said else []
+    assert not_known(model.customers, {"age": value}) == notes
+    assert answer(Recommender(model), "/recommend", {"attributes": {"age": value}}, Limits()).get("notes", []) == notes
+    recommend.main(recommend.Options(folder, (f"age={value}",)))
+    told = capsys.readouterr()
+    assert " ".join(told.err.split()).count(OUTSIDE) == len(notes)
+    assert "age" not in told.out.partition("Not stated")[2]  # it counts all the same
+
+
+def test_what_training_has_seen(model):
+    (age,) = (one for one in model.customers if one.feature.name == "age")
+    for value in (30, 70.0, "44", None, "", math.nan, "forty", True, 420):  # the last three are unknown
+        assert not age.unseen(value)
+    for value in (29.9, np.float32(71), "119"):
+        assert age.unseen(value)
+    former = FittedFeature.restore(age.feature, {"mean": age.mean, "deviation": age.deviation})
+    assert former.learned() == {"mean": age.mean, "deviation": age.deviation}
+    assert not former.unseen(119)
+    assert FittedFeature.restore(age.feature, age.learned()) == age
+    with pytest.raises(ValueError, match=r"age: found \{.*'low': 0\.9"):
+        FittedFeature.restore(age.feature, age.learned() | {"low": 0.9})
+    clipped = FittedFeature.fit(replace(age.feature, clip=(0, 0.5)), Table("t", {"age": [30, 60]}), [0, 1])
+    assert [clipped.unseen(value) for value in (29, 30, 50, 119)] == [True, False, False, False]
+
+
 # A table of something else
 
 
@@ -166,3 +202,10 @@ def test_score_says_what_does_not_count(folder, capsys):
     said = capsys.readouterr().out
     assert "found no column" not in said
     assert "unknown" not in said
+
+
+def test_score_says_which_numbers_are_beyond_training(folder, capsys):
+    scored(folder, "viewer,age,country\na,30,KR\nb,119,KR\nc,420,FR\nd,2,KR\ne,,KR\n")
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"2 of 5 customers have an unusual age; the first, row 2, age: 119 {OUTSIDE}" in said
+    assert "1 of 5 customers have an unknown age; the first, row 3, age: the model does not know '420'" in said

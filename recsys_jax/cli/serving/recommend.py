@@ -78,6 +78,7 @@ def main(options: Options) -> None:
     attributes: dict[str, Any] = {}
     for word in options.attributes:
         name, sign, value = composed(word).partition("=")
+        name = rec.column_of.get(name) or name
         if not sign or name in attributes:
             raise InputError(f"attributes: found {word!r}; allowed: each attribute once, as NAME=VALUE")
         attributes[name] = _values(rec, name, value)

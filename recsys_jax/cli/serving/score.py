@@ -79,6 +79,8 @@ def main(options: Options) -> None:
     )
     for name, (lost, first) in counts.unknown.items():
         remark(f"{lost:,} of {counts.scored:,} customers have an unknown {name}; the first, {first}")
+    for name, (lost, first) in counts.unseen.items():
+        remark(f"{lost:,} of {counts.scored:,} customers have an unusual {name}; the first, {first}")
     if counts.unmatched:
         found = f"{counts.unmatched:,} of {counts.bought:,} purchases are the id of no product, so nothing was left out"
         console.print(f"{found} for them; the first, {counts.first_unmatched}")
