@@ -135,7 +135,7 @@ class FittedFeature:
         """Whether it is a number that the bounds admit, and beyond all that training has seen."""
         feature = self.feature
         assert isinstance(feature, Numeric)
-        if isinstance(value, float) and self.low <= value / feature.scale <= self.high:
+        if type(value) in (int, float) and self.low <= value / feature.scale <= self.high:  # type: ignore[operator]
             return False  # at once, as of millions in a job
         number = feature.number(value)
         if number is None or not feature.minimum <= number <= feature.maximum:

@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.serving.history import bought_columns
-from recsys_jax.serving.ranking import by_column, not_known, stated_once
+from recsys_jax.serving.ranking import by_column, not_known
 from recsys_jax.serving.recommender import Recommender
 
 
@@ -113,7 +114,7 @@ def _answered(rec: Recommender, path: str, given: dict[str, Any], limits: Limits
     notes: list[str] = []
     if path == "/recommend":
         found = rec.recommend(**given)
-        stated = stated_once(given.get("attributes"), {}, rec.column_of, path)
+        stated = {rec.column_of[composed(name)]: value for name, value in given.get("attributes", {}).items()}
         notes = not_known(rec.model.customers, stated)
     elif path == "/recommend/batch":
         rows = _customers(rec, given.pop("customers"), path, limits)
