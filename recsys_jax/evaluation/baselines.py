@@ -19,9 +19,10 @@ from recsys_jax.evaluation.queries import Scorer, attribute_rows
 from recsys_jax.models import metrics
 from recsys_jax.models.basis import hats, quantiles
 from recsys_jax.training.batches import prepare
-from recsys_jax.training.convex import Penalties, TrainingPurchases
+from recsys_jax.training.convex import Penalties
 from recsys_jax.training.fit import fit
 from recsys_jax.training.penalties import inner_folds
+from recsys_jax.training.purchases import TrainingPurchases
 
 ALPHAS = (5, 10, 20, 50, 100, 200, 500, 1000)  # smoothing of naive Bayes: purchases' worth of "as everybody"
 PENALTIES = (100.0, 3.0, 10.0, 30.0, 300.0, 1000.0)  # of logistic regression; the first where nothing can choose
@@ -171,7 +172,7 @@ def logistic_regression(dataset: Dataset, fold: Fold, number: int, progress: Pro
     reciprocal = dict.fromkeys(PENALTIES, 0.0)
     for done, (own, one) in enumerate(product(PENALTIES, folds)):
         progress(done, len(PENALTIES) * len(folds), f"penalty {own:g}")
-        reciprocal[own] += one.measure(data, Penalties(own, inf, inf))[0]
+        reciprocal[own] += one.measure(Penalties(own, inf, inf)).sum(axis=0)[0]
     best = max(reciprocal, key=lambda own: reciprocal[own])
     model = fit(dataset, replace(config, own_l2=best), train=fold.train)
     return Learned(lambda view: [model_scorer(model, view, f"penalty {best:g}")])

@@ -6,7 +6,7 @@ penalty times the squares: multinomial logistic regression with shared item stru
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -19,25 +19,31 @@ from jaxtyping import Array, Bool, Float, Float32, Float64, Int
 from scipy.sparse import csr_array
 from scipy.special import softmax
 
-from recsys_jax.data.features import FeatureSpace
-from recsys_jax.data.splits import combinations
 from recsys_jax.errors import InputError
-from recsys_jax.models.basis import Design
 from recsys_jax.models.settings import full_precision, own_settings
-from recsys_jax.training.batches import Prepared
-from recsys_jax.training.item_factors import item_factors
 from recsys_jax.training.loop import Pace
+from recsys_jax.training.purchases import TrainingPurchases
 
 LOGITS = 2**25
 """At most so many logits are computed at once; with more combinations of attributes, a sample stands for all."""
-SEARCH_LOGITS = 2**22
-"""The same while penalties are compared."""
+SAMPLE, ROWS = 2**23, 32
+"""Such a sample has so many logits, or so many rows for each column where that is more."""
+SEARCH_SAMPLE, SEARCH_ROWS = 2**22, 16
+"""The same while penalties are compared, where there are more logits than these."""
+CORRECTED = 2**31
+"""At most so many logits correct what a sample got wrong."""
 PARAMETERS = 2**25
 """The most numbers that a fit may have: L-BFGS keeps twenty times as many, 2.7 GB."""
 FIRST = 2**32
 """The most multiplications of matrices in the first steps of a fit, before it is known how long a step takes."""
-STEPS, GAIN, SEARCH_GAIN = 200, 1e-7, 1e-6
-"""A fit ends after so many steps of L-BFGS, or when one gains less than this, in nats per purchase."""
+STEPS, GAIN = 200, 1e-9
+"""A fit ends after so many steps of L-BFGS, or when less than this is left to gain, in nats per purchase."""
+ROUGH = 5e-6
+"""The same while penalties are compared, or on a sample: with ten times as much, others are chosen, and worse ones."""
+CORRECTIONS = 2
+"""How often it is corrected."""
+UNSEEN = 0.05
+"""Added to a sample's variance next to that of all customers, so that what it hardly saw is not blown up."""
 
 ROUNDING = 1e-8
 """Below this, in nats per purchase, the gradient at popularity alone is rounding and no preference."""
@@ -49,53 +55,6 @@ class Penalties(NamedTuple):
     own: float
     attribute: float
     factor: float
-
-
-@dataclass(frozen=True)
-class TrainingPurchases:
-    """Training purchases, by combinations of attributes."""
-
-    design: Design
-    rows: Float64[np.ndarray, "r f"]
-    """The design of each combination less that of the average purchase, times the root of its prior covariance."""
-    average: Float64[np.ndarray, " f"]
-    combination: Int[np.ndarray, " c"]
-    pairs: Int[np.ndarray, "n 2"]
-    product_design: Design
-    attributes: Float64[np.ndarray, "p a"]
-    """The design of each product, times the root of its prior covariance."""
-    source: str
-
-    @classmethod
-    def of(cls, prepared: Prepared) -> "TrainingPurchases":
-        """What the fit reads of a prepared dataset."""
-        first, combination = combinations(prepared.customer_space, prepared.customers)
-        design = Design.of(prepared.customer_space, prepared.customers)
-        rows = {name: column[first] for name, column in prepared.customers.items()}
-        features = tuple(f for f in prepared.product_space if f.feature.name != "product_id")
-        bought = prepared.purchases > 0  # what is new must not shape what is learned
-        of_products = Design.of(FeatureSpace(features), {f: x[bought] for f, x in prepared.products.items()})
-        matrix = design.matrix(rows)
-        average = matrix[combination[prepared.pairs[:, 0]]].mean(axis=0)
-        return cls(
-            design,
-            # Centred, so that a product's own weights do not say how often it is bought: popularity does.
-            (matrix - average) @ design.prior,
-            average,
-            combination,
-            prepared.pairs,
-            of_products,
-            of_products.matrix(prepared.products) @ of_products.prior,
-            prepared.source,
-        )
-
-    def counts(self, kept: Bool[np.ndarray, " n"]) -> Float64[np.ndarray, " p"]:
-        """How often each product was bought in the purchases kept."""
-        return np.bincount(self.pairs[kept, 1], minlength=len(self.attributes)).astype(np.float64)
-
-    def item_factors(self, kept: Bool[np.ndarray, " n"], count: int) -> Float64[np.ndarray, "p r"]:
-        """The products' item factors by the purchases kept; no columns where nobody bought two products."""
-        return item_factors(self.pairs[kept], len(self.combination), len(self.attributes), count)
 
 
 class Fit(NamedTuple):
@@ -114,7 +73,6 @@ class Fit(NamedTuple):
         return np.asarray(self.own + self.attribute @ attributes.T + self.factor @ factors.T)
 
 
-@own_settings()
 def best_fit(
     data: TrainingPurchases,
     kept: Bool[np.ndarray, " n"],
@@ -123,71 +81,196 @@ def best_fit(
     penalties: Penalties,
     *,
     seed: int,
-    search: bool = False,
     known: Bool[np.ndarray, " p"] | None = None,
     heed: Callable[[], None] = lambda: None,
 ) -> Fit:
     """The best fit to the purchases kept, among the products that are `known` (all by default).
 
-    With very many combinations a sample of customers stands for all of them. The sums over each product's buyers still
-    cover all customers; only the expected sums are estimated on the sample, and the estimate is corrected: it is exact
-    at popularity alone and, in a second fit, at the solution of the first. While penalties are compared (`search`), the
-    sample is smaller and the first fit is enough. `heed` is called every few seconds, and may raise. Raises
-    `InputError` where there is too much to learn.
+    Where a sample of customers stands for all, what it expects of the solution is compared with what all customers do,
+    and a second fit makes up for the difference. `heed` is called every few seconds, and may raise. Raises `InputError`
+    where there is too much to learn.
     """
-    pairs, rows, columns = data.pairs[kept], data.rows, data.rows.shape[1]
-    chosen = np.ones(len(popularity), bool) if known is None else known
-    popularity, attributes, factors = popularity[chosen], data.attributes[chosen], factors[chosen]
-    total, products = len(pairs), len(popularity)
-    if columns * products > PARAMETERS:
-        raise InputError(
-            f"{data.source}: the wide recipe would learn {columns * products:,} numbers: {columns:,} attribute "
-            f"values times {products:,} products; allowed: {PARAMETERS:,}; leave out an attribute with very many "
-            f"values, or take the deep recipe"
+    objective = Objective.of(data, kept, popularity, factors, seed=seed, known=known)
+    if not objective.sampled:
+        return objective.fit(penalties, heed=heed)
+    fit = objective.fit(penalties, gain=ROUGH, heed=heed)
+    for _ in range(CORRECTIONS):
+        corrected = objective.corrected(data, fit)
+        fit = corrected.fit(penalties, start=fit, gain=ROUGH, heed=heed)
+    return fit
+
+
+@dataclass(frozen=True, eq=False)
+class Objective:
+    """What a fit minimises but for its penalties: computed once for all of them.
+
+    Customers are described by as few columns as they differ in, their principal axes, along which the curvature of the
+    likelihood at popularity alone is diagonal.
+    """
+
+    axes: Float64[np.ndarray, "f k"]
+    variance: Float64[np.ndarray, " k"]
+    """Of the purchases' customers along each axis."""
+    rows: Float64[np.ndarray, "m k"]
+    weights: Float64[np.ndarray, " m"]
+    bought: Float64[np.ndarray, "k p"]
+    """The sums of the rows of each product's buyers, by the number of all purchases."""
+    popularity: Float64[np.ndarray, " p"]
+    attributes: Float64[np.ndarray, "p a"]
+    factors: Float64[np.ndarray, "p r"]
+    known: Bool[np.ndarray, " _"]
+    shares: Float64[np.ndarray, " _"]
+    """Of the purchases, those of each combination of attributes."""
+    total: int
+    sampled: bool
+    seed: int
+    error: Float64[np.ndarray, "k p"] | float = 0.0
+    """By how much the sample's expected sums differ from those of all, at a fit."""
+
+    @classmethod
+    def of(
+        cls,
+        data: TrainingPurchases,
+        kept: Bool[np.ndarray, " n"],
+        popularity: Float64[np.ndarray, " p"],
+        factors: Float64[np.ndarray, "p r"],
+        *,
+        seed: int,
+        known: Bool[np.ndarray, " p"] | None = None,
+        search: bool = False,
+    ) -> "Objective":
+        """That of the purchases kept and of the products that are `known`.
+
+        With very many combinations a sample of customers stands for all of them. The sums over each product's buyers
+        still cover all customers; only the expected sums are estimated on the sample, whose mean and covariance are
+        made those of all: so they are exact at popularity alone, and so is their first derivative.
+        """
+        known = np.ones(len(popularity), bool) if known is None else known
+        products, columns = int(known.sum()), data.rows.shape[1]
+        if columns * products > PARAMETERS:
+            raise InputError(
+                f"{data.source}: the wide recipe would learn {columns * products:,} numbers: {columns:,} attribute "
+                f"values times {products:,} products; allowed: {PARAMETERS:,}; leave out an attribute with very many "
+                f"values, or take the deep recipe"
+            )
+        pairs = data.pairs[kept]
+        total, of_row = len(pairs), data.combination[pairs[:, 0]]
+        shares = np.bincount(of_row, minlength=len(data.rows)) / total
+        variance, axes = np.linalg.eigh(data.rows.T @ (shares[:, None] * data.rows))
+        differ = variance > 1e-10 * variance[-1:]
+        differ[-1:] = True
+        variance, axes = np.maximum(variance[differ], 1e-30), axes[:, differ]
+        sums = (
+            csr_array((np.full(total, 1 / total), (pairs[:, 1], of_row)), shape=(len(known), len(shares))) @ data.rows
         )
-    of_row = data.combination[pairs[:, 0]]
-    weights = np.bincount(of_row, minlength=len(rows)) / total
-    bought = csr_array((np.full(total, 1 / total), (of_row, pairs[:, 1])), shape=(len(rows), len(chosen)))
-    sums = (bought.T @ rows).T[:, chosen]
-    few, few_weights = rows, weights
-    most = SEARCH_LOGITS if search else LOGITS
-    sampled = len(rows) * products > most and len(rows) > 16 * columns
-    if sampled:
+        rows, weights = data.rows @ axes, shares
+        most, size, each = (SEARCH_SAMPLE, SEARCH_SAMPLE, SEARCH_ROWS) if search else (LOGITS, SAMPLE, ROWS)
         # Fewer rows than a multiple of the columns would leave some combination of them unseen, and free.
-        size = max(most // products, 16 * columns)
-        drawn = np.random.default_rng(seed).multinomial(size, weights)
-        few, few_weights = rows[drawn > 0], np.asarray(drawn[drawn > 0] / size, np.float64)
-    fits = 2 if sampled and not search else 1
-    own, attribute, factor = (np.zeros((columns, size)) for size in (products, attributes.shape[1], factors.shape[1]))
-    fit, changes = Fit(own, attribute, factor, np.zeros(1)), own
-    if np.abs(sums - _expected(rows, weights, popularity, changes)).max(initial=0.0) < ROUNDING:
-        fits = 0  # popularity alone is the best fit, and L-BFGS would only follow the rounding of its gradient
-    scales = np.array([penalty**-0.5 for penalty in penalties])
-    for _ in range(fits):
-        error = 0.0
+        size = max(size // products, each * (len(variance) + -len(variance) % 8))
+        sampled = len(rows) * products > most and len(rows) > size
         if sampled:
-            error = _expected(few, few_weights, popularity, changes) - _expected(rows, weights, popularity, changes)
-        arrays = (
-            _padded(few, 64, 4),
-            _padded(few_weights, 64),
-            _padded(sums + error, 4, 64),
-            _padded(popularity, 64, value=-np.inf),
-            _padded(attributes, 64, 8),
-            _padded(factors, 64, 8),
-            scales,
-            np.float64(total),
-            np.float64(SEARCH_GAIN if search else GAIN),
+            rows, weights = _sample(rows, weights, variance, size, seed)
+        return cls(
+            axes,
+            variance,
+            rows,
+            weights,
+            (sums[known] @ axes).T,
+            popularity[known],
+            data.attributes[known],
+            factors[known],
+            known,
+            shares,
+            total,
+            sampled,
+            seed,
         )
-        found, losses = _solved([np.asarray(array, np.float32) for array in arrays], heed)
+
+    @own_settings()
+    def fit(
+        self,
+        penalties: Penalties,
+        *,
+        start: Fit | None = None,
+        gain: float = GAIN,
+        heed: Callable[[], None] = lambda: None,
+    ) -> Fit:
+        """The best fit with these penalties but for a `gain`; a `start` that is near saves steps."""
+        share = softmax(self.popularity)
+        deviations = [penalty**-0.5 for penalty in penalties]
+        # In units in which all that is learned has a curvature of 1, as far as popularity alone can tell: L-BFGS takes
+        # a third of the steps then.
+        spreads = share, share @ self.attributes**2, share @ self.factors**2
+        units = [
+            (1.0 / self.total + deviation**2 * np.outer(self.variance, spread)) ** -0.5
+            for deviation, spread in zip(deviations, spreads, strict=True)
+        ]
+        parts = [np.zeros_like(unit) for unit in units]
+        if start is not None:
+            old = start.own[:, self.known], start.attribute, start.factor
+            parts = [
+                self.axes.T @ weights / (deviation * unit) if deviation else part
+                for weights, deviation, unit, part in zip(old, deviations, units, parts, strict=True)
+            ]
+        losses = np.zeros(1)
+        if np.abs(self.bought - np.outer(self.weights @ self.rows, share)).max(initial=0.0) >= ROUNDING:
+            # Else popularity alone is the best fit, and L-BFGS would only follow the rounding of its gradient.
+            given = (
+                _padded(self.rows, 64, 8),
+                _padded(self.weights, 64),
+                _padded(self.bought + self.error, 8, 64),
+                _padded(self.popularity, 64, value=-np.inf),
+                _padded(self.attributes, 64, 8),
+                _padded(self.factors, 64, 8),
+                np.array(deviations),
+                np.float64(self.total),
+                np.float64(gain),
+            )
+            padded = [
+                _padded(array, 8, width)
+                for arrays in (units, parts)
+                for array, width in zip(arrays, (64, 8, 8), strict=True)
+            ]
+            floats = [np.asarray(array, np.float32) for array in (*padded, *given)]
+            found, losses = _solved(floats[3:6], floats[:3], floats[6:], heed)
+            parts = [np.asarray(one)[: len(part), : part.shape[1]] for one, part in zip(found, parts, strict=True)]
         own, attribute, factor = (
-            scale * np.asarray(part, np.float64)[:columns, :size]
-            for scale, part, size in zip(scales, found, (products, attributes.shape[1], factors.shape[1]), strict=True)
+            self.axes @ (deviation * unit * part)
+            for deviation, unit, part in zip(deviations, units, parts, strict=True)
         )
-        fit = Fit(own, attribute, factor, losses.astype(np.float64))
-        changes = fit.of_products(attributes, factors)
-    of_all = np.zeros((columns, len(chosen)))
-    of_all[:, chosen] = fit.own
-    return fit._replace(own=of_all)
+        of_all = np.zeros((len(own), len(self.known)))
+        of_all[:, self.known] = own
+        return Fit(of_all, attribute, factor, losses.astype(np.float64))
+
+    @own_settings()
+    def corrected(self, data: TrainingPurchases, fit: Fit) -> "Objective":
+        """The objective whose gradient at a fit is that of all customers, not of the sample."""
+        own = fit.own[:, self.known]
+        changes = self.axes.T @ fit._replace(own=own).of_products(self.attributes, self.factors)
+        rows, weights = data.rows @ self.axes, self.shares
+        size = CORRECTED // len(self.popularity)
+        if len(rows) > size:
+            rows, weights = _sample(rows, weights, self.variance, size, self.seed)
+        expected = (
+            _expected(one, each, self.popularity, changes) for one, each in ((rows, weights), (self.rows, self.weights))
+        )
+        of_all, of_sample = expected
+        return replace(self, error=of_sample - of_all)
+
+
+def _sample(
+    rows: Float64[np.ndarray, "r k"],
+    weights: Float64[np.ndarray, " r"],
+    variance: Float64[np.ndarray, " k"],
+    size: int,
+    seed: int,
+) -> tuple[Float64[np.ndarray, "m k"], Float64[np.ndarray, " m"]]:
+    """Rows drawn by their weights, with the mean and, as far as they vary at all, the covariance of all."""
+    drawn = rows[np.random.default_rng(seed).choice(len(rows), size, p=weights)]
+    unit = (drawn - drawn.mean(axis=0)) / np.sqrt(variance)
+    found, vectors = np.linalg.eigh(unit.T @ unit / size)
+    root = vectors * np.sqrt((1.0 + UNSEEN) / (np.maximum(found, 0.0) + UNSEEN)) @ vectors.T
+    return unit @ root * np.sqrt(variance) + weights @ rows, np.full(size, 1.0 / size)
 
 
 def _padded(array: Float64[np.ndarray, "..."], *multiples: int, value: float = 0.0) -> Float64[np.ndarray, "..."]:
@@ -200,14 +283,12 @@ def _padded(array: Float64[np.ndarray, "..."], *multiples: int, value: float = 0
 
 
 def _expected(
-    rows: Float64[np.ndarray, "r f"],
+    rows: Float64[np.ndarray, "r k"],
     weights: Float64[np.ndarray, " r"],
     popularity: Float64[np.ndarray, " p"],
-    changes: Float64[np.ndarray, "f p"],
-) -> Float64[np.ndarray, "f p"]:
+    changes: Float64[np.ndarray, "k p"],
+) -> Float64[np.ndarray, "k p"]:
     """The expected sums of each product's buyers: over rows, of weight x row x share of the product."""
-    if not changes.any():
-        return np.asarray(np.outer(weights @ rows, softmax(popularity)))
     step = max(64, LOGITS // len(popularity))
     out = np.zeros_like(changes)
     for start in range(0, len(rows), step):
@@ -221,47 +302,62 @@ def _expected(
 @jax.jit
 @full_precision
 def _expected_of_block(
-    rows: Float[Array, "m f"], weights: Float[Array, " m"], popularity: Float[Array, " p"], changes: Float[Array, "f p"]
-) -> Float[Array, "f p"]:
+    rows: Float[Array, "m k"], weights: Float[Array, " m"], popularity: Float[Array, " p"], changes: Float[Array, "k p"]
+) -> Float[Array, "k p"]:
     return (weights[:, None] * rows).T @ jax.nn.softmax(popularity + rows @ changes, axis=1)
 
 
 def _solved(
-    arrays: Sequence[Float32[np.ndarray, "..."]], heed: Callable[[], None]
+    parts: Sequence[Float32[np.ndarray, "k _"]],
+    units: Sequence[Float32[np.ndarray, "k _"]],
+    arrays: Sequence[Float32[np.ndarray, "..."]],
+    heed: Callable[[], None],
 ) -> tuple[list[Array], Float32[np.ndarray, " s"]]:
     """The solution and the losses before each step: a step after the other, a few seconds of them per call."""
     rows, _, _, popularity, *_ = arrays
     pace = Pace(FIRST // max(rows.size * len(popularity), 1))
-    carry: Any = None
+    carry: tuple[Any, ...] = (
+        list(parts),
+        _begin(list(parts)),
+        np.zeros(STEPS, np.float32),
+        np.float32(np.inf),
+        np.int32(0),
+    )
     done, going_on = 0, True
     while going_on:
         began, before = perf_counter(), done
-        carry, now, on = _solve(carry, np.int32(min(done + pace.rounds, STEPS)), *arrays)
+        carry, now, on = _solve(carry, np.int32(min(done + pace.rounds, STEPS)), units, *arrays)
         done, going_on = int(now), bool(on)
         pace.took(done - before, perf_counter() - began)
         heed()
     return carry[0], np.asarray(carry[2])[:done]
 
 
+_LBFGS = optax.lbfgs()
+_begin = jax.jit(_LBFGS.init)
+
+
 @partial(jax.jit, donate_argnums=0)
 @full_precision
 def _solve(
-    carry: tuple[Any, ...] | None,
+    carry: tuple[Any, ...],
     until: Int[Array, ""],
-    rows: Float[Array, "m f"],
+    units: Sequence[Float[Array, "k _"]],
+    rows: Float[Array, "m k"],
     weights: Float[Array, " m"],
-    bought: Float[Array, "f p"],
+    bought: Float[Array, "k p"],
     popularity: Float[Array, " p"],
     attributes: Float[Array, "p a"],
     factors: Float[Array, "p r"],
-    scales: Float[Array, " 3"],
+    deviations: Float[Array, " 3"],
     total: Float[Array, ""],
     gain: Float[Array, ""],
 ) -> tuple[tuple[Any, ...], Array, Array]:
-    r"""L-BFGS on $\sum_i w_i \log\sum_j e^{b_j + x_i W_j} - \langle B, W \rangle + |\theta|^2 / 2n$, W linear in theta.
+    r"""L-BFGS on $\sum_i w_i \log\sum_j e^{b_j + x_i W_j} - \langle B, W \rangle + |\theta|^2 / 2n$.
 
-    B holds the mean of x over the purchases of each product: beyond that, who bought what is not needed. The parameters
-    are in units of their prior deviation, the `scales`, so an infinite penalty keeps them at zero.
+    B holds the sums of x over each product's purchases, by their number n: beyond that, who bought what is not needed.
+    Theta are the weights, in which W is linear, by their prior deviations, so that an infinite penalty keeps them at
+    zero; what is found is theta by its `units`.
 
     From the start, or from what an earlier call left, `until` so many steps are done: gives what is left to a later
     one, how many are done, and whether there are more to do.
@@ -269,29 +365,25 @@ def _solve(
     alone = jax.nn.logsumexp(popularity)
 
     def loss(parts: list[Array]) -> Array:
-        own, attribute, factor = (scale * part for scale, part in zip(scales, parts, strict=True))
+        theta = [unit * part for unit, part in zip(units, parts, strict=True)]
+        own, attribute, factor = (deviation * part for deviation, part in zip(deviations, theta, strict=True))
         changes = own + attribute @ attributes.T + factor @ factors.T
         expected = jax.nn.logsumexp(popularity + rows @ changes, axis=1) - alone
-        penalty = optax.tree.norm(parts, squared=True) / (2.0 * total)
+        penalty = optax.tree.norm(theta, squared=True) / (2.0 * total)
         return jnp.asarray(jnp.sum(weights * expected) - jnp.sum(bought * changes) + penalty)
 
-    columns = rows.shape[1]
-    optimiser = optax.lbfgs()
     step = optax.value_and_grad_from_state(loss)
 
     def more(carry: tuple[Any, ...]) -> Array:
-        *_, losses, done = carry
-        last, before = losses[done - 1], losses[done - 2]
-        return jnp.asarray((done < 2) | ((done < STEPS) & (before - last > gain)))
+        *_, left, done = carry
+        return jnp.asarray((done < STEPS) & (left > gain))
 
     def go(carry: tuple[Any, ...]) -> tuple[Any, ...]:
-        parts, state, losses, done = carry
+        parts, state, losses, _, done = carry
         value, gradient = step(parts, state=state)
-        updates, state = optimiser.update(gradient, state, parts, value=value, grad=gradient, value_fn=loss)
-        return optax.apply_updates(parts, updates), state, losses.at[done].set(value), done + 1
+        left = optax.tree.norm(gradient, squared=True) / 2.0  # as the curvature is about 1
+        updates, state = _LBFGS.update(gradient, state, parts, value=value, grad=gradient, value_fn=loss)
+        return optax.apply_updates(parts, updates), state, losses.at[done].set(value), left, done + 1
 
-    if carry is None:
-        start = [jnp.zeros((columns, size)) for size in (len(popularity), attributes.shape[1], factors.shape[1])]
-        carry = start, optimiser.init(start), jnp.zeros(STEPS), jnp.int32(0)
     carry = jax.lax.while_loop(lambda carry: more(carry) & (carry[-1] < until), go, carry)
     return carry, carry[-1], more(carry)

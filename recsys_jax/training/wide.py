@@ -12,9 +12,10 @@ from recsys_jax.models.basis import KNOTS, Design
 from recsys_jax.models.popularity import learn_popularity
 from recsys_jax.storage.checkpoints import Checkpoints
 from recsys_jax.training.batches import Fitted, Prepared
-from recsys_jax.training.convex import Fit, TrainingPurchases, best_fit
+from recsys_jax.training.convex import Fit, best_fit
 from recsys_jax.training.loop import Progress
 from recsys_jax.training.penalties import choose_penalties
+from recsys_jax.training.purchases import TrainingPurchases
 
 NEGLIGIBLE = 0.01
 """Vectors no longer than this, in log-odds, change nothing that anybody would notice."""

@@ -22,7 +22,7 @@ from recsys_jax.serving.recommender import Recommender
 from recsys_jax.storage.artifacts import load_model, save_model
 from recsys_jax.training import convex
 from recsys_jax.training.fit import fit, fit_seeds
-from recsys_jax.training.item_factors import item_factors
+from recsys_jax.training.purchases import item_factors
 
 OPEN = {"unknown": "extra-row", "missing": "extra-row"}
 PENALTIES = WideConfig(own_l2=2.0, attribute_l2=3.0, factor_l2=5.0)
@@ -315,6 +315,8 @@ def test_a_sample_of_customers_stands_for_all(monkeypatch):
     data = shop(customers=600)
     everybody = log_odds(fit(data, PENALTIES), data.customers)
     monkeypatch.setattr(convex, "LOGITS", 200 * 7)
+    monkeypatch.setattr(convex, "SAMPLE", 200 * 7)
+    monkeypatch.setattr(convex, "ROWS", 2)
     sampled = log_odds(fit(data, PENALTIES), data.customers)
     assert not np.array_equal(sampled, everybody)
     assert np.corrcoef(sampled.ravel(), everybody.ravel())[0, 1] > 0.97
