@@ -27,6 +27,12 @@ COMMANDS = {
     "benchmark": ("recsys_jax_benchmark.main:main", "measure speed and memory against PyTorch, NumPy and Faiss"),
 }
 """By its words: where its `main(options)` is, and what it does."""
+_MEANT = {
+    "report": "evaluate writes the report",
+    "fit": "train fits a model",
+    "predict": "recommend answers for one customer, score for a table",
+}
+"""What people look for under another word than ours, of which no command's name is a misspelling."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -101,7 +107,8 @@ def _unknown(words: Sequence[str]) -> NoReturn:
         said, allowed = words[0], list(COMMANDS)
     from recsys_jax.errors import did_you_mean
 
-    _stop(f"error: command: found {said!r}; allowed: {', '.join(allowed)}{did_you_mean(said, allowed)}")
+    hint = f"; {_MEANT[said]}" if said in _MEANT else did_you_mean(said, allowed)
+    _stop(f"error: command: found {said!r}; allowed: {', '.join(allowed)}{hint}")
 
 
 def _stop(sentence: str) -> NoReturn:

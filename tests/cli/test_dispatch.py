@@ -64,6 +64,7 @@ def test_help_behind_other_words_is_the_same(words, usage, capsys):
         ("cluster_personas", "; did you mean 'personas'?"),
         ("torch improt x", "command: found 'torch improt'; allowed: torch import, torch export, torch train; did you"),
         ("qqq", "dataset movielens, benchmark\n"),
+        ("report runs/shop", "dataset movielens, benchmark; evaluate writes the report\n"),
     ],
 )
 def test_an_unknown_command_is_a_sentence(words, sentence):
