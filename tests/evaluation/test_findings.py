@@ -84,7 +84,7 @@ def test_all_methods_that_are_not_beaten_stand_in_one_point():
     assert findings(found)[0] == f"The model is not shown to be better than: {methods}."
     assert findings(found, language="ko")[0] == (
         "이 모델이 다음 방법보다 낫다고 말할 수 없습니다: "
-        "인기순(오차 범위 안), 나이브 베이즈(열세), 역인기순(NDCG@3 열세)."
+        "베스트셀러 목록(오차 범위 안), 나이브 베이즈(열세), 뒤집은 베스트셀러 목록(NDCG@3 열세)."
     )
     assert "better than" not in "".join(findings(found)[1:])
 
