@@ -108,7 +108,9 @@ def better_recipe(found: Report, own: str, other: str, language: Language = "en"
     ]
     if best != yardstick:
         stands = {name: reading(found.difference(method, best)) for name, method in methods.items()}
-        each = (say("recipes.each", name=name, reading=say(f"reading.{one}")) for name, one in stands.items())
+        each = [say("recipes.each", name=name, reading=say(f"reading.{one}")) for name, one in stands.items()]
+        if len(set(stands.values())) == 1:
+            each = [say("recipes.both", reading=say(f"reading.{stands[own]}"))]
         mrr = found.means[best]["mrr"].mean
         said.append(say("recipes.best", best=say.name(best), mrr=mrr, each=", ".join(each)))
     return " ".join(said)

@@ -28,7 +28,7 @@ from recsys_jax.evaluation.report import Report
 from recsys_jax.evaluation.sentences import Sentences
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.report import contents, panel
-from recsys_jax.report.labels import labels
+from recsys_jax.report.labels import labels, whole
 
 PAGE = "report.html"
 
@@ -81,10 +81,10 @@ def write(
         places=[f"{one.evaluation.split}/metrics.json" for one in (found, memory) if one is not None],
         found_anew=made is not None and found.evaluation.split != "in-sample",
         verdicts=contents.verdicts(shown, say),
-        headline=(*re.split(r"(?<=\.) ", headline, maxsplit=1), "")[:2],
+        headline=(*re.split(r"(?<=\.) ", whole(headline), maxsplit=1), "")[:2],
         k=k,
         tiles=[(kind, name, shown.means[name][f"hit@{k}"]) for kind, name in contents.beside(shown)],
-        warnings=warnings,
+        warnings=list(map(whole, warnings)),
         notes=[*faults, *dataset.notes, *dict.fromkeys(found.evaluation.methods[MODEL].notes)],
         described=described.get(language) or described.get("en", ""),
         facts=contents.facts(found, dataset, model, run),
@@ -112,7 +112,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"as_json": as_json, "pair": _pair, "reach": _reach}
+    environment.filters |= {"as_json": as_json, "pair": _pair, "reach": _reach, "whole": whole}
     environment.globals |= {"inline": inline, "digest": digest}
     return environment
 

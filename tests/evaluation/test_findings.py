@@ -247,7 +247,7 @@ def test_the_best_simple_method_is_what_the_first_sentence_compares_with_where_n
     """With by how much, of two recipes and of one; not where it is beaten, or the bestseller list is not."""
     for popularity in (0.3, 0.45):
         level = report(evaluation(popularity=popularity, wide=0.4, bayes=0.55))
-        each = "(MRR 0.5500), deep is worse, wide is worse."
+        each = "(MRR 0.5500), both are worse."
         assert better_recipe(level, "deep", "wide").endswith(f"measured here, naive Bayes {each}")
         for said in (headline(level), better_recipe(level, "deep", "wide")):
             first, second, *_ = said.split(". ")
@@ -272,6 +272,13 @@ def test_korean_says_the_same_figures(model, split):
         assert figures[0] == figures[1]
         for text in korean:
             assert set(re.findall("[A-Za-z]{2,}", text)) <= {"MRR", "NDCG", "AUC", "Hit"}
+
+
+def test_beside_the_best_baseline_each_recipe_is_named_only_where_they_differ():
+    found = report(evaluation(wide=0.4, bayes=0.5))
+    assert better_recipe(found, "deep", "wide").endswith("(MRR 0.5000), deep is inside the noise, wide is worse.")
+    found = report(evaluation(wide=0.5, bayes=0.5, popularity=0.3))
+    assert better_recipe(found, "deep", "wide", "ko").endswith("에 견주면 둘 다 오차 범위 안입니다.")
 
 
 def test_korean_of_two_recipes():
