@@ -130,7 +130,7 @@ def synthetic(options: Synthetic) -> str:
                 "the shop of headphones needs --out, the folder to write it into, and nothing of a population"
             )
         paths = write_headphones(options.out, options.seed)
-        then = places.following("personas", options.out)
+        then = places.following("run", options.out)
     elif options.customers is None and options.products is None:
         paths = places.make_mall(options.out or places.MALL, options.seed)
         then = places.following("run", options.out or places.MALL)

@@ -10,13 +10,13 @@ import numpy as np
 import tyro
 
 from recsys_jax import Dataset, DeepConfig, InputError, TrainedModel, WideConfig, fit, stopping
-from recsys_jax.config import FORMER_FIELDS, FORMER_RECIPES, RECIPES, Config, describe, to_table
+from recsys_jax.config import FORMER_FIELDS, FORMER_RECIPES, RECIPES, Config, describe, to_table, words
 from recsys_jax.console import places
 from recsys_jax.console.options import Common, remember
 from recsys_jax.console.recommendations import example
 from recsys_jax.console.reports import write_json
 from recsys_jax.console.tables import Grid, figure, show
-from recsys_jax.console.terminal import answer, console, note, progress, renamed, share_processors
+from recsys_jax.console.terminal import answer, console, note, program, progress, renamed, share_processors
 from recsys_jax.errors import require
 from recsys_jax.evaluation.engine import ENSEMBLE, KS, in_sample
 from recsys_jax.storage.checkpoints import Checkpoints, Stopped
@@ -80,11 +80,11 @@ class Options(Common):
         """
         out: list[str] = []
         recipe = ""
-        words = iter(arguments)
-        for word in words:
+        left = iter(arguments)
+        for word in left:
             option, equals, value = word.partition("=")  # an option's value may be the next word, or follow a sign
             if option == "--recipe":
-                value = value if equals else next(words, "")
+                value = value if equals else next(left, "")
                 recipe = FORMER_RECIPES.get(value, value)
                 if recipe not in RECIPES:
                     raise InputError(f"recipe: found {value!r}; allowed: the word wide or deep")
@@ -111,8 +111,12 @@ def main(options: Options) -> str:
     dataset = places.open_dataset(options.dataset, run, options.customers)
     console.print(f"Training {describe(config)}, seed {config.seed}")
     checkpoints = Checkpoints(run, options.resume, options.checkpoint_every, stopping.asked, console.print)
+    several = ("--seeds", options.seeds, *["--ensemble"] * options.ensemble) if len(seeds) > 1 else ()
+    found = places.again(options.dataset, run, options.customers)
+    every = ("--checkpoint-every", checkpoints.every) if checkpoints.every != Options.checkpoint_every else ()
+    onward = places.following("train", *found, "--resume", *several, *every, *words(config))
     with places.alone(run):
-        with stopping.saying(lambda: _saved(checkpoints), saves=True):
+        with stopping.saying(lambda: _saved(checkpoints, onward), saves=True):
             try:
                 model = _fit(dataset, config, checkpoints)
             except Stopped:
@@ -127,13 +131,12 @@ def main(options: Options) -> str:
     if customers < 2:  # of one, nothing can be held out
         return example(run, dataset)
     folds = ("--folds", customers) if customers < 5 else ()
-    several = ("--seeds", options.seeds, *["--ensemble"] * options.ensemble) if len(seeds) > 1 else ()
-    return places.following("evaluate", *places.again(options.dataset, run, options.customers), *folds, *several)
+    return places.following("evaluate", *found, *folds, *several)
 
 
-def _saved(checkpoints: Checkpoints) -> str:
-    """What a stopped training says; empty where nothing is saved."""
-    where = f"in {checkpoints.folder}; the same command with --resume goes on"
+def _saved(checkpoints: Checkpoints, onward: str) -> str:
+    """What a stopped training says, also within `run`, with the command that goes on; empty where nothing is saved."""
+    where = f"in {checkpoints.folder}; this goes on: {program()} {onward}"
     return f"saved after {checkpoints.saved} {where}" if checkpoints.saved else ""
 
 

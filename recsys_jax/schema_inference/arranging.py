@@ -9,7 +9,7 @@ from pathlib import Path
 
 from recsys_jax.data.files import csv_text
 from recsys_jax.data.tables import Table, free
-from recsys_jax.data.values import as_plain
+from recsys_jax.data.values import ID, as_id, as_plain
 from recsys_jax.errors import InputError
 from recsys_jax.schema_inference.columns import FEATURES, Ask, Column, objects, says, words
 from recsys_jax.schema_inference.linking import NONE, Roles, Sheet, chosen, explained, pick
@@ -172,10 +172,22 @@ def _text(sheet: Sheet) -> str:
     return csv_text([sheet.columns, *rows])
 
 
+def _refuse_rounded(sheet: Sheet) -> None:
+    """Raises `InputError` where a column that is named like ids of products holds what a spreadsheet has rounded."""
+    for column in sheet.columns.values():
+        lost = next((key for key in column.counts if "E+" in key.upper() and as_id(key) is None), None)
+        if lost is not None and (says(column.name, "product") or says(column.name, "id")):
+            raise InputError(
+                f"{sheet.path}, {column.name}: found {lost}, of which a spreadsheet has lost the last digits; allowed: "
+                f"{ID}; write the table anew from where it came, with this column as text"
+            )
+
+
 def _id(sheet: Sheet, ask: Ask) -> str:
     """The column of a table of products with the id."""
     ids = [column.name for column in sorted(sheet.ids, key=lambda column: not says(column.name, "id"))]
     if not ids:
+        _refuse_rounded(sheet)
         raise InputError(f"{sheet.path}: found no column with another id in each row; allowed: products with one")
     return pick(f"Which column of {sheet.file} has the id in each row?", ids, ask)
 
@@ -190,6 +202,7 @@ def _product(sheet: Sheet, ask: Ask) -> str:
             others = [one for one in sheet.columns.values() if one is not column and one.counts]
             found[column.name] = named + sum(explained(one.keys, column.keys) >= FOLLOWS for one in others) / 4
     if not found:
+        _refuse_rounded(sheet)
         nested = "".join(f" ({one.name}: {one.guessed.saw})" for one in sheet.columns.values() if objects(one.cells))
         raise InputError(
             f"{sheet.path}: found no column with the ids of products, among {', '.join(sheet.columns)}{nested}; "

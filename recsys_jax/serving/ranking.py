@@ -183,6 +183,24 @@ def by_column(names: Collection[str], model: TrainedModel, column_of: Mapping[st
     return meant
 
 
+def table_of(rows: object, model: TrainedModel, column_of: Mapping[str, str], source: str) -> Table:
+    """The rows as a table; of dicts, one may name an attribute by its column and the next by its label.
+
+    Raises `InputError` as `Table.of` and `by_column` do.
+    """
+    if isinstance(rows, list | tuple) and all(isinstance(row, Mapping) for row in rows):
+        kinds = {tuple(row) for row in rows}
+        if len(kinds) > 1:
+            meant = {}
+            for names in kinds:
+                texts = [composed(str(name)) for name in names]
+                different(texts, source)
+                column = by_column(texts, model, column_of, source)
+                meant[names] = [column[text] for text in texts]
+            rows = [dict(zip(meant[tuple(row)], row.values(), strict=True)) for row in rows]
+    return Table.of(rows, source)
+
+
 def not_known(customers: Iterable[FittedFeature], stated: Mapping[str, object]) -> list[str]:
     """A sentence on each value that is stated of a customer, by column, and passes though no training row has such."""
     said = []

@@ -26,6 +26,7 @@ from recsys_jax.serving.ranking import (
     columns_named,
     lists_of,
     stated_once,
+    table_of,
     with_optional_columns,
 )
 from recsys_jax.serving.stock import Stock
@@ -232,7 +233,7 @@ class Recommender(Stock):
         """
         # Rounded up, so that few programs serve every top_n.
         wanted = Wanted(top_n, categories, available, strict, diversity, at_most, pinned)
-        table = Table.of(rows, "recommend_batch()")
+        table = table_of(rows, self.model, self.column_of, "recommend_batch()")
         catalogue, met, products, cosines = self._rank(table.source, table, purchased_products, wanted, compiled=bucket)
         lists = [
             catalogue.entries(self.boosts, found[found >= 0], own[found >= 0], rules)
@@ -310,7 +311,7 @@ class Recommender(Stock):
 
         `compiled` says for how many products a program is compiled that finds k.
         """
-        table = with_optional_columns(Table.of(rows, source), self.model, self.column_of)
+        table = with_optional_columns(table_of(rows, self.model, self.column_of, source), self.model, self.column_of)
         if purchased is not None:
             table = replace(table, columns={**table.columns, BOUGHT: lists_of(purchased, table)})
         catalogue, met = self._catalogue, meets(self._conditions, self.model.customers, table)

@@ -153,7 +153,9 @@ def test_ctrl_c_stops_the_training_and_leaves_a_checkpoint(mall, tmp_path):
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    sentence = r"Stopped: saved after epoch [\d,]+ of 1,000,000 in out; the same command with --resume goes on"
+    sentence = (
+        r"Stopped: saved after epoch [\d,]+ of 1,000,000 in out; this goes on: .* train .* --run out --resume deep .*"
+    )
     assert re.fullmatch(sentence, said.splitlines()[-1])
     left = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"checkpoint.safetensors", "run.json"} <= left

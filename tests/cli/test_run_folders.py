@@ -1,6 +1,7 @@
 """Commands and the run folder that they write into: changes, kills, other processes and the files of others."""
 
 import json
+import shlex
 import shutil
 import signal
 from contextlib import ExitStack, chdir
@@ -294,9 +295,9 @@ def test_clustering_where_another_process_works_is_refused(made):
     assert places.load(*made)
 
 
-def test_seeds_are_resumed(shop, monkeypatch):
-    """The first one goes on, to the bytes and the figures of an uninterrupted training."""
-    words = ("train", "mall", "deep", "--epochs", 30, "--batch-size", 4, "--seeds", 2)
+def test_seeds_are_resumed(shop, monkeypatch, capfd):
+    """By the command that is told, the first one goes on, to the bytes and the figures of an uninterrupted training."""
+    words = ("train", "mall", "--checkpoint-every", 50, "deep", "--epochs", 30, "--batch-size", 4, "--seeds", 2)
     done(*words)
     whole = [(shop / name).read_bytes() for name in ("model.json", "seeds.json")]
     with monkeypatch.context() as patch:
@@ -304,7 +305,9 @@ def test_seeds_are_resumed(shop, monkeypatch):
         patch.setattr(Checkpoints, "due", lambda self, *epochs: not stopping._asked.append(signal.SIGTERM))
         patch.setattr(stopping, "_ending", Lock())  # which `end` keeps for good
         assert run(*words, "--run", "runs/again").returncode == 128 + signal.SIGTERM
-    said = done(*words, "--resume", "--run", "runs/again").stdout
+    command = shlex.split(capfd.readouterr().err.partition("; this goes on: ")[2])
+    assert "--checkpoint-every" in command
+    said = done(*command[command.index("train") :]).stdout
     assert "Goes on after epoch " in said
     assert [(Path("runs/again") / name).read_bytes() for name in ("model.json", "seeds.json")] == whole
 

@@ -61,6 +61,7 @@ def test_the_example_of_the_manual_finds_who_wrote(walk):
     assert np.mean([one["persona_name"] == writer for one, writer in zip(customers, truth, strict=True)]) > 0.9
     [table] = blocks("docs/personas.md", "text")
     assert table.text in said
+    assert " run headphones\n" in said
     assert " train headphones\n" in said
 
 

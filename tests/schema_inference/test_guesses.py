@@ -621,6 +621,13 @@ def test_other_files(tmp_path):
     assert not [*tmp_path.rglob("dataset.toml")]
 
 
+@pytest.mark.parametrize("name", ["product_id", "상품코드"])
+def test_ids_that_a_spreadsheet_has_rounded(tmp_path, name):
+    rows = [f"u{n % 9},8.8{n % 4}E+12,{20 + n % 9}" for n in range(60)]
+    (tmp_path / "sales.csv").write_text("\n".join([f"user_id,{name},age", *rows]), "utf-8")
+    told(run("init", tmp_path), f"{name}: found 8.80E+12, of which a spreadsheet has lost the last digits; allowed: an")
+
+
 TEXTS = ["a", "b|c", "NA", "", "07", "x, y", "2024-01-01", "없음", "é\n#\"'"]
 CELLS = st.one_of(
     st.none(), st.integers(-3, 12), st.sampled_from(TEXTS),

@@ -99,6 +99,13 @@ def test_a_column_wins(rec):
     assert Recommender(replace(rec.model, customers=space)).recommend(age=60) == rec.recommend(age=60)
 
 
+def test_rows_of_either_name(rec):
+    """A list of dicts, of which one names the column and the next the label; each is read as it would be alone."""
+    rows = [BY_COLUMN, *BY_LABEL, {}, {"land": "FR"}, {**BY_COLUMN, "나이": "young"}]
+    assert rec.recommend_batch(rows) == [rec.recommend_batch([row])[0] for row in rows]
+    assert rec.recommend_batch(rows)[:4] == rec.recommend_batch([BY_COLUMN]) * 4
+
+
 def test_what_is_said_twice(rec):
     said = r"found the attribute '나이' twice; allowed: .*'age', each once"
     with pytest.raises(InputError, match=said):
