@@ -178,3 +178,33 @@ def test_it_prints_on_a4(opened, tmp_path):
         assert printed.startswith(b"%PDF")
         page.evaluate("dispatchEvent(new Event('afterprint'))")
         assert page.locator("details[open]").count() == before
+
+
+BROKEN = """() => {
+  const walk = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT), found = [];
+  const top = (node, at) => {
+    const range = document.createRange();
+    range.setStart(node, at);
+    range.setEnd(node, at + 1);
+    return range.getBoundingClientRect().top;
+  };
+  while (walk.nextNode()) {
+    const node = walk.currentNode;
+    if (node.parentElement.closest("script, .path") || !node.data.trim()) continue;
+    for (const one of node.data.matchAll(/[)%]\\u2060?(?=[가-힣])/g))
+      if (Math.abs(top(node, one.index) - top(node, one.index + one[0].length)) > 4) found.push(node.data);
+  }
+  return found;
+}"""
+
+
+def test_no_line_breaks_before_a_particle_or_in_a_path(opened):
+    with opened("korean", 390) as page:
+        page.evaluate("document.querySelectorAll('details').forEach((one) => (one.open = true))")
+        assert page.eval_on_selector_all(".path", "all => all.map((one) => one.getClientRects().length)") == [1, 1]
+        # As narrow as can be, a line breaks wherever it may.
+        narrow = "all => all.forEach((one) => Object.assign(one.style, {width: '1px', overflowWrap: 'normal'}))"
+        page.eval_on_selector_all("main p, main li", narrow)
+        assert page.evaluate(BROKEN) == []
+        assert "\u2060" in page.inner_text("main")
+        assert "\u2060" not in "".join(page.locator("code").all_inner_texts())
