@@ -56,7 +56,9 @@ class Checkpoints:
         there = [path for name in (NEWEST, BEFORE) if (path := self.folder / name).exists()]
         if not self.resume:
             if there:
-                self.tell(f"{there[0]}: of a training that was not finished, replaced; --resume would have gone on")
+                self.tell(
+                    f"{there[0]}: of a training that was not finished, replaced; train --resume would have gone on"
+                )
             self.remove()
             return None
         for path in there:
