@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,7 @@ from recsys_jax.evaluation.bootstrap import (
 from recsys_jax.evaluation.engine import ALL, ALONE, BOTH, CONTROL, CUSTOMERS, MODEL, SHUFFLES, Answers, Evaluation
 
 K = 10  # the length of the lists that methods are ranked by
+LEAST = 10  # of fewer purchases a group has no interval: two hits of two resample to nothing but hits
 METRICS = ("mrr", f"ndcg@{K}", f"hit@{K}")  # what methods are compared by; the first one ranks
 
 
@@ -159,7 +160,8 @@ def report(result: Evaluation, *, count: int = 1000, seed: int = 0) -> Report:
     for group, members in result.groups.items():
         if group != ALL:
             of_group = mean_intervals(model[members], result.customers[members], **options)
-            groups[group] = dict(zip(names, of_group, strict=True))
+            told = (one if one.n >= LEAST else replace(one, low=np.nan, high=np.nan) for one in of_group)
+            groups[group] = dict(zip(names, told, strict=True))
     lists: dict[str, dict[str, Interval]] = {}
     for method, answers in result.methods.items():
         for k, one in answers.lists.items():

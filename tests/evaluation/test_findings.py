@@ -297,3 +297,10 @@ def test_every_sentence_has_each_language_and_the_same_fields():
         assert list(one) == list(get_args(Language))
         named = [{name.lower() for name in re.findall(r"{(\w+)", text)} for text in one.values()]
         assert named[0] == named[1]
+
+
+def test_a_group_of_fewer_than_ten_purchases_has_no_interval():
+    result = replace(evaluation(40), segments=("nine",) * 9 + ("ten",) * 10 + ("more",) * 21)
+    groups = report(result, count=50).groups
+    assert {name for name, found in groups.items() if math.isnan(found["mrr"].low)} == {"nine"}
+    assert groups["nine"]["mrr"].mean == pytest.approx(result.mean(MODEL, "mrr", "nine"))

@@ -268,6 +268,8 @@ def test_its_figures_are_those_of_the_report(mall_page):
 def test_few_purchases_are_shaded(mall_page):
     _, text, found = mall_page
     assert text.count('<tr class="few">') == len(found.evaluation.queries)  # ten customers in all
+    section = text.partition('id="segments"')[2].partition("</section>")[0]
+    assert section.count("<small>too few to say</small>") == len(found.groups)
 
 
 def test_what_is_drawn_is_what_there_is(mall_page):
