@@ -82,9 +82,11 @@ def _make(options: Options, schema: Schema, catalogue: Catalogue, reviews: Revie
     labels, distances = assign(model, embeddings)
     counts = np.bincount(labels, minlength=len(model.names)).tolist()
 
+    named = options.k is None and catalogue.personas
     for k, score in model.silhouettes.items():
         chosen = "  (chosen)" if k == len(model.names) and len(model.silhouettes) > 1 else ""
-        console.print(f"silhouette at k = {k}: {score:.3f}{chosen}")
+        why = f"  (by the names in {schema.catalogue}; --k makes another number)" if named else chosen
+        console.print(f"silhouette at k = {k}: {score:.3f}{why}")
     width = max(map(cell_len, model.names))
     for number, (name, count, words) in enumerate(zip(model.names, counts, model.keywords, strict=True)):
         console.print(f"  {set_cell_size(name, width)} {count:>6,} reviews  {', '.join(words[:6])}")

@@ -119,7 +119,7 @@ def catalogue(found: Sequence[Stated], spoken: str) -> str:
     """The text of a personas.toml that declares these attributes, and names no persona yet."""
     lines = [
         "# Begun by recsys-jax init, of what reviewers state; docs/personas.md explains every key. Name attributes",
-        "# such as stated_2, in dataset.toml too, and clusters by [[persona]] tables.",
+        "# such as stated_2, in dataset.toml too. [[persona]] tables name clusters, of which there are then as many.",
         f"language = {toml_text(spoken)}",
     ]
     for one in found:

@@ -24,6 +24,7 @@ from recsys_jax.data.splits import SPLITS
 from recsys_jax.evaluation.engine import MODEL
 from recsys_jax.evaluation.findings import findings, headline
 from recsys_jax.evaluation.sentences import Sentences
+from recsys_jax.report import contents
 from recsys_jax.report.contents import length, personas
 from recsys_jax.report.page import as_json
 from recsys_jax.service.calls import Limits, answer
@@ -412,7 +413,8 @@ def test_personas_of_reviews_are_told(tmp_path):
             review["content"] += " </script><b>x"
     (folder / "products.json").write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
     run = ("--run", tmp_path / "run")
-    done("personas", folder, "--encoder", "lsa", *run, cwd=tmp_path)
+    told = done("personas", folder, "--encoder", "lsa", *run, cwd=tmp_path).stdout
+    assert "  (by the names in personas.toml; --k makes another number)\n" in told
     done("train", folder, "deep", "--epochs", 2, *run, cwd=tmp_path)
     done("evaluate", folder, "--protocol", "in-sample", *run, cwd=tmp_path)
     elements = Elements((tmp_path / "run" / "report.html").read_text("utf-8"))
@@ -429,3 +431,13 @@ def test_personas_of_reviews_are_told(tmp_path):
     assert all(re.search("[가-힣]", one["description"]) for one in korean if one["standing"] == "holds")
     for words in re.findall(r"^\* Distinctive keywords: (.*)$", told, flags=re.M):
         assert words.replace(", ", " · ") in elements.said
+
+
+@pytest.mark.parametrize(("language", "said"), [("en", "--k 2 keeps 2"), ("ko", "--k 2를")])
+def test_how_to_name_personas_is_told_once_and_that_it_decides_their_number(
+    mall, tmp_path, monkeypatch, language, said
+):
+    one = {"name": "a · b", "share": 0.5, "count": 5, "standing": "own", "short": "", "keywords": [], "quotes": []}
+    monkeypatch.setattr(contents, "personas", lambda *_: [one, one])
+    text, _ = page_of(mall, tmp_path / "run", made=mall / "customers.json", language=language)
+    assert text.count("personas.toml") == text.count(said) == 1
