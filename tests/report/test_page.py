@@ -433,7 +433,7 @@ def test_personas_of_reviews_are_told(tmp_path):
         assert words.replace(", ", " · ") in elements.said
 
 
-@pytest.mark.parametrize(("language", "said"), [("en", "--k 2 keeps 2"), ("ko", "--k 2를")])
+@pytest.mark.parametrize(("language", "said"), [("en", "--k 2 keeps 2"), ("ko", "--k 2 옵션")])
 def test_how_to_name_personas_is_told_once_and_that_it_decides_their_number(
     mall, tmp_path, monkeypatch, language, said
 ):
