@@ -88,6 +88,8 @@ LONGEST = 64
 """Letters, Hangul by its sounds, of what is compared: a service answers others meanwhile."""
 NEAR = 0.65
 """How alike, from 0 to 1, is near."""
+BEGINS = 0.15
+"""By how much likelier it is that a word was meant with which what was found begins, or the reverse."""
 
 
 def nearest(found: object, values: Iterable[object], least: float = NEAR) -> str | None:
@@ -98,6 +100,8 @@ def nearest(found: object, values: Iterable[object], least: float = NEAR) -> str
 
     >>> nearest("건셩", ["지성", "건성", "복합성"]), nearest("AGE ", ["age"]), nearest("32", ["F", "M"])
     ('건성', 'age', None)
+    >>> nearest("지성피부", ["건성피부", "지성"])
+    '지성'
     """
     if not isinstance(found, str) or not 0 < len(typed := _folded(found)) <= LONGEST:
         return None
@@ -109,8 +113,15 @@ def nearest(found: object, values: Iterable[object], least: float = NEAR) -> str
         folded.setdefault(_folded(value), str(value))
     if typed in folded:
         return folded[typed] if folded[typed] != found else None
-    best = max(folded, key=_alike(typed), default="")
-    return folded[best] if folded and _alike(typed)(best) >= least else None
+    alike = _alike(typed)
+    likeness = {one: alike(one) for one in folded}
+
+    def meant(one: str) -> float:
+        begins = likeness[one] >= least and (typed.startswith(one) or one.startswith(typed))
+        return likeness[one] + BEGINS * begins
+
+    best = max(folded, key=meant, default="")
+    return folded[best] if folded and likeness[best] >= least else None
 
 
 def _alike(text: str) -> Callable[[str], float]:

@@ -19,7 +19,7 @@ from recsys_jax.data.schema import Schema
 from recsys_jax.errors import InputError, require_seed
 from recsys_jax.personas.catalogue import Catalogue, read_catalogue
 from recsys_jax.personas.clustering import assign, fit_personas, save_personas
-from recsys_jax.personas.customers import Reviews, attribute_sources, customer_rows, read_reviews
+from recsys_jax.personas.customers import Reviews, attribute_sources, customer_rows, not_used, read_reviews
 from recsys_jax.personas.definition import persona_definition
 from recsys_jax.personas.encoders import SentenceEncoder, get_encoder
 from recsys_jax.storage import runs
@@ -106,11 +106,8 @@ def _make(options: Options, schema: Schema, catalogue: Catalogue, reviews: Revie
         columns = customer_rows(reviews, model, embeddings, options.seed, categories, bar)
     rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     sources = attribute_sources(reviews, model, labels)
-    unused = sources["not used"].most_common()
-    for part, count in unused[:10]:
-        remark(f"profile_info: {part!r}, not used, {count:,} times")
-    if rest := unused[10:]:
-        remark(f"profile_info: and {len(rest):,} more, not used, {sum(n for _, n in rest):,} times")
+    for sentence in not_used(reviews, catalogue):
+        remark(sentence)
 
     # First they go and last they come, so whatever customers are there lie beside what they were made with.
     runs.claim(out, options.dataset)

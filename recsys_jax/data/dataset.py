@@ -252,16 +252,31 @@ def refuse_unreadable(table: Table, columns: Iterable[str | None]) -> None:
 
 
 def _doubtful(table: Table, features: Sequence[Feature]) -> list[str]:
-    """A note on each value of a learned vocabulary that people write where nothing is known."""
+    """A note on each value of a learned vocabulary that people write where nothing is known, and on no numbers."""
     notes = []
     for feature in features:
-        if isinstance(feature, Numeric) or feature.values is not None:
+        if isinstance(feature, Numeric):
+            texts = Counter(x for x in table.columns.get(feature.column, ()) if isinstance(x, str) and not _is_float(x))
+            for text in (x for x in texts if not feature.is_missing(x) and feature.number(x) is None):
+                if feature.unknown == "missing":  # else such rows are set aside, and told
+                    counted = f"no number and counts as missing, in {texts[text]:,} of {len(table):,} rows"
+                    notes.append(f"{table.source}, {feature.column}: {shown(text)} is {counted}")
+            continue
+        if feature.values is not None:
             continue
         keys = Counter(key for value in table.columns.get(feature.column, ()) for key in feature.items(value) or ())
         for key in (key for key in keys if if_missing(key) and key not in feature.aliases):
             counted = f"{shown(key)} counts as a value, in {keys[key]:,} of {len(table):,} rows"
             notes.append(f"{table.source}, {feature.column}: {counted}{if_missing(key)}")
     return notes
+
+
+def _is_float(text: str) -> bool:
+    """Whether it is a number at the first glance, as nearly all are."""
+    try:
+        return float(text) is not None
+    except ValueError:
+        return False
 
 
 def _bought(

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int32
 from recsys_jax.data.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
 from recsys_jax.data.tables import Table
 from recsys_jax.data.values import as_key, has_lone_surrogate, is_scalar
-from recsys_jax.errors import MANY, InputError, choices, did_you_mean, shown
+from recsys_jax.errors import MANY, InputError, choices, nearest, shown
 
 Features = dict[str, Any]
 """Arrays by feature name, with one row per customer or product: int32 rows of an embedding table (n,); several of them
@@ -97,7 +97,9 @@ class FittedFeature:
     def allowed(self, found: object = None) -> str:
         """The values that are understood, for the end of an error sentence, and the one that `found` may stand for."""
         if not isinstance(self.feature, Numeric):
-            return choices(self.feature.labels or self.values) + did_you_mean(found, self._row_of)
+            meant = nearest(found, self._row_of)
+            hint = "" if meant is None else f"; did you mean {shown(self.label(self.canonical(meant) or meant))}?"
+            return choices(self.feature.labels or self.values) + hint
         low, high = self.feature.minimum, self.feature.maximum
         words = [f"from {low:g}"] if math.isfinite(low) else []
         words += [f"{'to' if words else 'up to'} {high:g}"] if math.isfinite(high) else []

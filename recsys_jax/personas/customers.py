@@ -163,17 +163,22 @@ def customer_rows(
     return {key: [row[key] for row in rows] for key in rows[0]} if rows else {}
 
 
-def attribute_sources(reviews: Reviews, model: PersonaModel, labels: Int[np.ndarray, " n"]) -> dict[str, Counter[str]]:
-    """The number of customers with each attribute from "profile_info", "text" or "persona", or "missing" it.
+def not_used(reviews: Reviews, catalogue: Catalogue, most: int = 10) -> list[str]:
+    """Notes on parts of profiles that are not understood or contradict an earlier part, the `most` common alone."""
+    read = catalogue.attributes, catalogue.language
+    parts = Counter(part for profile in reviews.profiles for part in parse_profile(profile, *read)[1]).most_common()
+    notes = [f"{reviews.source}: reviewers state {shown(part)}, not used, {count:,} times" for part, count in parts]
+    if rest := parts[most:]:
+        notes[most:] = [f"{reviews.source}: and {len(rest):,} more, not used, {sum(n for _, n in rest):,} times"]
+    return notes
 
-    The key "not used" counts the parts of profiles that are not understood or contradict an earlier part.
-    """
-    read = model.catalogue.attributes, model.catalogue.language
+
+def attribute_sources(reviews: Reviews, model: PersonaModel, labels: Int[np.ndarray, " n"]) -> dict[str, Counter[str]]:
+    """The number of customers with each attribute from "profile_info", "text" or "persona", or "missing" it."""
     counts: dict[str, Counter[str]] = {attribute.name: Counter() for attribute in model.catalogue.attributes}
     drawn = [model.draws(number) for number in range(len(model.personas))]
     for stated, label in zip(_stated(reviews, model.catalogue), labels.tolist(), strict=True):
         for name, count in counts.items():
             other = "persona" if name in drawn[label] else "missing"
             count[stated[name][1] if name in stated else other] += 1
-    counts["not used"] = Counter(part for profile in reviews.profiles for part in parse_profile(profile, *read)[1])
     return counts

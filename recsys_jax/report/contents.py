@@ -32,7 +32,7 @@ from recsys_jax.evaluation.report import Report
 from recsys_jax.evaluation.sentences import Sentences, reading
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.personas.clustering import CENTRAL_SHARE, EVIDENCE, PersonaModel, load_personas
-from recsys_jax.personas.customers import read_reviews
+from recsys_jax.personas.customers import not_used, read_reviews
 from recsys_jax.personas.definition import quote
 from recsys_jax.personas.keywords import central
 from recsys_jax.retrieval.scoring import top_k
@@ -189,8 +189,10 @@ def loss(model: TrainedModel) -> dict[str, Any] | None:
     }
 
 
-def personas(folder: Path, made: Path, encoder: str | None, language: Language) -> list[dict[str, Any]]:
-    """Who the personas are: share, keywords, the most central reviews, and how well founded each name is.
+def personas(
+    folder: Path, made: Path, encoder: str | None, language: Language
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Who the personas are: share, keywords, the most central reviews, how well founded each name is; and notes.
 
     Empty where the run has not, or no longer, what its personas were made of.
     """
@@ -203,11 +205,11 @@ def personas(folder: Path, made: Path, encoder: str | None, language: Language) 
         labels = np.array(read_table(made).column("persona_id"), int)
         distances = np.array([float(line["distance"]) for line in lines])
     except (InputError, ValueError, KeyError):
-        return []
+        return [], []
     if not len(labels) == len(distances) == len(reviews):
-        return []
+        return [], []
     quotes = [quote(text) for text in reviews.texts]
-    return [
+    told = [
         {
             "name": persona.name,
             "description": persona.by_language.get(language, persona.description),
@@ -223,6 +225,7 @@ def personas(folder: Path, made: Path, encoder: str | None, language: Language) 
         }
         for number, persona in enumerate(model.personas)
     ]
+    return told, not_used(reviews, model.catalogue)
 
 
 def _short(model: PersonaModel, number: int) -> str:

@@ -67,6 +67,7 @@ def write(
     customers, described = dataset.schema.customers, dataset.schema.description
     drawn = None if model is None or space is None else (model, dataset, space)
     rules, faults = ((), []) if model is None else panel.rules_of(folder, model)
+    personas, of_reviews = ([], []) if made is None else contents.personas(folder, made, encoder, language)
     page = _environment().get_template("page.html")
     text = page.render(
         language=language,
@@ -85,14 +86,14 @@ def write(
         k=k,
         tiles=[(kind, name, shown.means[name][f"hit@{k}"]) for kind, name in contents.beside(shown)],
         warnings=list(map(whole, warnings)),
-        notes=[*faults, *dataset.notes, *dict.fromkeys(found.evaluation.methods[MODEL].notes)],
+        notes=[*faults, *dataset.notes, *of_reviews, *dict.fromkeys(found.evaluation.methods[MODEL].notes)],
         described=described.get(language) or described.get("en", ""),
         facts=contents.facts(found, dataset, model, run),
         tables=[(key, one, contents.methods(one, called or {}, say)) for key, one in tables],
         segments=contents.segments(shown),
         few=FEW,
         loss=None if model is None else contents.loss(model),
-        personas=[] if made is None else contents.personas(folder, made, encoder, language),
+        personas=personas,
         plane=drawn and contents.plane(*drawn, colouring),
         drawn=space and space.shown(dataset),
         importance=contents.importance(shown, language),

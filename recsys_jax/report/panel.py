@@ -197,12 +197,16 @@ def _assumed(fitted: FittedFeature, language: str) -> str | None:
 
 
 def _label(fitted: FittedFeature, value: str, language: str) -> str:
-    """What people read for a value; on a Korean page, an alias in Hangul."""
-    if language == "ko" and isinstance(fitted.feature, Categorical):
-        for alias, meant in fitted.feature.meanings.items():
-            if meant == value and "HANGUL" in unicodedata.name(alias[0], ""):
-                return alias
-    return fitted.label(value)
+    """What people read for a value; on a Korean page an alias in Hangul, where the label has none."""
+    label = fitted.label(value)
+    if language == "ko" and isinstance(fitted.feature, Categorical) and not _hangul(label):
+        known = (alias for alias, meant in fitted.feature.meanings.items() if meant == value and _hangul(alias))
+        return next(known, label)
+    return label
+
+
+def _hangul(text: str) -> bool:
+    return any("HANGUL" in unicodedata.name(letter, "") for letter in text)
 
 
 def _bounds(low: float, high: float) -> list[float | None]:

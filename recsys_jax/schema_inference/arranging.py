@@ -204,6 +204,12 @@ def _product(sheet: Sheet, ask: Ask) -> str:
     if not found:
         _refuse_rounded(sheet)
         nested = "".join(f" ({one.name}: {one.guessed.saw})" for one in sheet.columns.values() if objects(one.cells))
+        alone = [one.name for one in sheet.ids if says(one.name, "product")]
+        if alone and not nested:
+            raise InputError(
+                f"{sheet.path}: found a table of products, in which each {alone[0]} comes once; allowed: beside it the "
+                f"table of purchases or of reviews: recsys-jax init {sheet.file} purchases.csv"
+            )
         raise InputError(
             f"{sheet.path}: found no column with the ids of products, among {', '.join(sheet.columns)}{nested}; "
             f"allowed: one with such a name, whose values come again; of a table of products, "

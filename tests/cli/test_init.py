@@ -257,7 +257,7 @@ def test_yes_and_no_in_other_languages(monkeypatch, said, answer):
 
 
 def test_a_table_of_products_alone_is_not_enough(shop):
-    told(run("init", shop / "products.csv", "--out", shop / "new"), "give that of the purchases or reviews, too")
+    told(run("init", shop / "products.csv", "--out", shop / "new"), "beside it the table of purchases or of reviews")
 
 
 def test_reviews_by_somebody_else_each_have_no_customers(tmp_path, monkeypatch, capsys):

@@ -431,6 +431,12 @@ def test_a_word_for_nothing_is_pointed_out(films, word):
     assert load_dataset(films).notes == []
 
 
+def test_what_is_no_number_is_pointed_out_where_it_counts_as_missing(films):
+    (films / "viewers.csv").write_text(VIEWERS_CSV.replace("50", "fifty"), encoding="utf-8")
+    (note,) = load_dataset(films).notes
+    assert note == f"{films / 'viewers.csv'}, age: 'fifty' is no number and counts as missing, in 1 of 4 rows"
+
+
 @pytest.mark.parametrize("word", ["NaN", "NULL", "null", "#N/A", "\\N"])
 def test_what_programs_write_for_nothing_needs_no_word(films, word):
     (films / "viewers.csv").write_text(VIEWERS_CSV.replace("FR", word), encoding="utf-8")

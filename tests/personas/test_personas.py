@@ -18,7 +18,14 @@ from recsys_jax.errors import InputError
 from recsys_jax.personas import clustering as personas
 from recsys_jax.personas.catalogue import Catalogue, Persona, parse_persona, read_catalogue, shipped
 from recsys_jax.personas.clustering import assign, fit_personas, load_personas, renamed, save_personas
-from recsys_jax.personas.customers import Reviews, attribute_sources, customer_rows, profiles_alone, read_reviews
+from recsys_jax.personas.customers import (
+    Reviews,
+    attribute_sources,
+    customer_rows,
+    not_used,
+    profiles_alone,
+    read_reviews,
+)
 from recsys_jax.personas.definition import persona_definition
 from recsys_jax.personas.encoders import LsaEncoder, get_encoder
 from recsys_jax.personas.folds import personas_of_fold
@@ -465,7 +472,7 @@ def test_profile_goes_before_text_before_persona():
     assert counts["age"] == {"profile_info": 1, "text": 2}
     assert counts["gender"] == {"profile_info": 2, "persona": 1}
     assert counts["skin_concern"] == {"profile_info": 1, "persona": 2}
-    assert counts["not used"] == {"비공개": 1}
+    assert not_used(reviews, CATALOGUE) == [f"{reviews.source}: reviewers state '비공개', not used, 1 times"]
 
 
 def test_whether_profiles_alone_say_what_customers_are():
@@ -662,9 +669,9 @@ def test_script_marks_leftover_names_and_says_what_it_did_not_use(tmp_path, monk
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("(a leftover name: its reviews read more like Dry)") == 1
     assert re.search(r"Gift 8 reviews [^()]*\(a leftover name", said)
-    assert "note: profile_info: '주름', not used, 24 times" in said
+    assert "products.json: reviewers state '주름', not used, 24 times" in said
     assert said.count("', not used, 2 times") == 9
-    assert "note: profile_info: and 3 more, not used, 6 times" in said
+    assert "products.json: and 3 more, not used, 6 times" in said
 
 
 def test_every_long_part_of_the_command_says_how_far_it_is(tmp_path, monkeypatch):

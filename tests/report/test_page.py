@@ -427,7 +427,7 @@ def test_personas_of_reviews_are_told(tmp_path):
     shares = re.findall(r"^\* Share: ([\d.]+)% \(([\d,]+) reviews\)$", told, flags=re.M)
     for _, n in shares:
         assert f"% of the reviews ({n})" in elements.said
-    korean = personas(folder, tmp_path / "run" / "customers.json", None, "ko")
+    korean, _ = personas(folder, tmp_path / "run" / "customers.json", None, "ko")
     assert all(re.search("[가-힣]", one["description"]) for one in korean if one["standing"] == "holds")
     for words in re.findall(r"^\* Distinctive keywords: (.*)$", told, flags=re.M):
         assert words.replace(", ", " · ") in elements.said
@@ -438,6 +438,9 @@ def test_how_to_name_personas_is_told_once_and_that_it_decides_their_number(
     mall, tmp_path, monkeypatch, language, said
 ):
     one = {"name": "a · b", "share": 0.5, "count": 5, "standing": "own", "short": "", "keywords": [], "quotes": []}
-    monkeypatch.setattr(contents, "personas", lambda *_: [one, one])
+    monkeypatch.setattr(
+        contents, "personas", lambda *_: ([one, one], ["products.json: reviewers state '삼십대', not used, 4 times"])
+    )
     text, _ = page_of(mall, tmp_path / "run", made=mall / "customers.json", language=language)
     assert text.count("personas.toml") == text.count(said) == 1
+    assert text.count("삼십대") == 1  # among the notes on the data

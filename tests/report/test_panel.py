@@ -18,6 +18,7 @@ from pages import page_of
 
 from recsys_jax import InputError, Recommender, fit, load_model
 from recsys_jax.data.dataset import Dataset, assemble
+from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import Table
 from recsys_jax.models.basis import Average, knots_of
@@ -25,7 +26,7 @@ from recsys_jax.models.towers import TwoTower
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.report.labels import labels
 from recsys_jax.report.page import _environment
-from recsys_jax.report.panel import page_data, rules_of
+from recsys_jax.report.panel import _label, page_data, rules_of
 from recsys_jax.serving.boosts import read_boosts
 
 SAME = 1e-5
@@ -596,3 +597,12 @@ def test_korean(panel):
     assert "서울" in page.get_by_label("city").inner_text()
     assert "미입력" in page.get_by_label("city").inner_text()
     assert page.get_by_role("button", name=f"{HOSTILE[0]} 제외").is_visible()
+
+
+def test_a_typo_that_is_an_alias_is_no_label():
+    """On a Korean page an alias stands for a value that is no Korean word, and for no other."""
+    city = next(one for one in everything().schema.customers.features if one.name == "city")
+    aliases = {"겁성": "건성", "서울": "Seoul"}
+    fitted = FittedFeature.fit(replace(city, aliases=aliases), Table("c", {"city": ["겁성", "Seoul"]}), [0, 1])
+    assert [_label(fitted, value, "ko") for value in fitted.values] == ["건성", "서울"]
+    assert [_label(fitted, value, "en") for value in fitted.values] == ["건성", "Seoul"]
