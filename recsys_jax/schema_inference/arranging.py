@@ -329,6 +329,7 @@ def _with_reviews(
 ) -> Shop:
     """Products with the texts of their reviews, and with what these state of who wrote them."""
     columns, left_out = list[Column](), {**customers.left_out, text.name: ""}
+    left_out |= {one.name: "a date; no customer is made of it" for one in sheet.columns.values() if dates_purchase(one)}
     for name in (name for name in customers.columns if name != text.name):
         column, found = sheet.columns[name], sheet.columns[name].guessed
         if name.casefold() in words("profile"):

@@ -24,7 +24,7 @@ from recsys_jax.schema_inference.columns import (
 )
 from recsys_jax.schema_inference.draft import Draft
 from recsys_jax.schema_inference.linking import explained
-from recsys_jax.schema_inference.profiles import LABELS, catalogue
+from recsys_jax.schema_inference.profiles import LABELS, catalogue, no_numbers
 
 _DIGIT = re.compile(r"\d")
 _GROUPS = 12  # values, up to which results can be broken down by them
@@ -138,6 +138,7 @@ def _made_of_reviews(draft: Draft, shop: Shop) -> None:
         where = f"the column {one.column.name}" if one.column.name else "profiles"
         saw = f"in {where}: {', '.join(key for key, _ in one.column.counts.most_common(6))}"
         saw += one.column.without if one.column.nothing else ""
+        saw += no_numbers(one, shop.language)
         draft.read += [one.column] if one.column.nothing else []
         found = Content("categorical" if "values" in one.table else "numeric", saw)
         draft.feature("customers", one.numbers, one.table["name"], found)

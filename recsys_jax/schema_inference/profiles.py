@@ -62,6 +62,15 @@ class Stated:
         return Column(self.table["name"], [*numbers], form=NumberForm(known))
 
 
+def no_numbers(one: Stated, spoken: str) -> str:
+    """What of a column of numbers or ages is none, as the end of a sentence; "" of nothing, and of values."""
+    form = {"age": _AGES[spoken], "numeric": _NUMBER}.get(one.table["kind"])
+    found = [] if form is None else [(x, n) for x, n in one.column.counts.most_common() if not form.fullmatch(x)]
+    said = [f"{x[:30]!r} ({n:,})" for x, n in found[:3]] + ["…"] * (len(found) > 3)
+    what = "age" if one.table["kind"] == "age" else "number"
+    return f"; not used, as no {what}: {', '.join(said)}" if found else ""
+
+
 def nested(reviews: Sequence[object], key: str) -> list[object]:
     """What nested reviews have under a key."""
     return [one.get(key) for one in objects(reviews)]

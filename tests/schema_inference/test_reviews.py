@@ -294,3 +294,13 @@ def test_the_line_that_joins_slips_is_printed(tmp_path):
     (folder / "dataset.toml").write_text(text.replace(f"# {line}", line.partition(": ")[2].removesuffix(" joins them")))
     feature = next(one for one in read_schema(folder).customers.features if one.name == "피부타입")
     assert feature.aliases == {"건셩": "건성"}
+
+
+def test_what_reviewers_state_and_nothing_uses_is_told(tmp_path):
+    """A date of reviews, and what is no age: numbers out of bounds, and words."""
+    folder = shop(tmp_path / "shop", KOREAN)
+    path = folder / "reviews.csv"
+    path.write_text(path.read_text("utf-8").replace("47세", "450", 2).replace("40대", "마흔", 3), encoding="utf-8")
+    said = done("init", folder).stdout
+    assert "; not used, as no age: '마흔' (3), '450' (2)" in said
+    assert "left out: 작성일: a date; no customer is made of it" in said
