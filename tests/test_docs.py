@@ -154,7 +154,7 @@ def test_a_warning_in_the_docs_of_a_tag_fails(tmp_path):
         run("git", *who, "commit", "--quiet", "--message", tag)
         run("git", "tag", tag)
     venv = Path(sys.executable).parent
-    built = run("make", "--old-file", ".venv/.dev", f"BIN={venv}", "docs-of-tags")
+    built = run("make", "--no-print-directory", "--old-file", ".venv/.dev", f"BIN={venv}", "docs-of-tags")
     assert built.returncode != 0
     assert built.stdout.splitlines()[-1] == "Failed: the docs of v2"
     assert "unknown document" in built.stderr

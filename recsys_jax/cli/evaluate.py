@@ -107,11 +107,11 @@ def main(options: Options) -> str:
     different = "different " if len(dataset.repeats) else ""
     asked = (
         f"Asked: {describe(config)}, {where}{anew}; {result.protocol}; n = {result.queries[ALL]:,} of "
-        f"{len(dataset.purchases):,} {different}purchases, {len(dataset.customer_ids):,} customers, "
-        f"{result.candidates:,} products{leak}"
+        f"{len(dataset.purchases):,} {different}purchases{leak}"
     )
+    sized = f"{asked}; {len(dataset.customer_ids):,} customers, {result.candidates:,} products"
     derived = places.derived(options.dataset, dataset, made)
-    page = write(found, dataset, run, options.protocol, options.k[0], model=whose, derived=derived, asked=[asked])
+    page = write(found, dataset, run, options.protocol, options.k[0], model=whose, derived=derived, asked=[sized])
     places.write_set_aside(dataset.set_aside, run, quiet=True)
     remember("evaluate", replace(options, run=run), run)
     space = None if model is None else Space.of(model, dataset, seed=options.seed)

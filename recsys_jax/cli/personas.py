@@ -85,7 +85,7 @@ def _make(options: Options, schema: Schema, catalogue: Catalogue, reviews: Revie
     named = options.k is None and catalogue.personas
     for k, score in model.silhouettes.items():
         chosen = "  (chosen)" if k == len(model.names) and len(model.silhouettes) > 1 else ""
-        why = f"  (by the names in {schema.catalogue}; --k makes another number)" if named else chosen
+        why = f"  (by the names in {schema.catalogue}; or --k)" if named else chosen
         console.print(f"silhouette at k = {k}: {score:.3f}{why}")
     width = max(map(cell_len, model.names))
     for number, (name, count, words) in enumerate(zip(model.names, counts, model.keywords, strict=True)):

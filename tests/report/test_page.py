@@ -414,7 +414,7 @@ def test_personas_of_reviews_are_told(tmp_path):
     (folder / "products.json").write_text(json.dumps(rows, ensure_ascii=False), "utf-8")
     run = ("--run", tmp_path / "run")
     told = done("personas", folder, "--encoder", "lsa", *run, cwd=tmp_path).stdout
-    assert "  (by the names in personas.toml; --k makes another number)\n" in told
+    assert "  (by the names in personas.toml; or --k)\n" in told
     done("train", folder, "deep", "--epochs", 2, *run, cwd=tmp_path)
     done("evaluate", folder, "--protocol", "in-sample", *run, cwd=tmp_path)
     elements = Elements((tmp_path / "run" / "report.html").read_text("utf-8"))

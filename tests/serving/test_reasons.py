@@ -279,8 +279,9 @@ def test_who_is_drawn(rec, tmp_path):
         assert all(one["share"] is None for one in found if one["attribute"] == "age")
     if "wide" not in rec.model.variables["params"]["customer"] or shop == "films":
         return
-    drawn = {(one["attribute"], one["value"]): one["adds"] for one in found}
-    ages, roomy = [value for name, value in drawn if name == "age"], with_room(rec)
+    roomy = with_room(rec)
+    drawn = {(one["attribute"], one["value"]): one["adds"] for one in roomy.customers_like(product)}
+    ages = [value for name, value in drawn if name == "age"]
     assert ages
     for name, values in (("gender", ["F", "M"]), ("skin_concern", ["moisture", "wrinkle", "gift"]), ("age", ages)):
         others = [log_odds(roomy, DRY | {name: customer(row)[name]}, rules=False) for row in MALL_CUSTOMERS]
