@@ -256,11 +256,11 @@ def _doubtful(table: Table, features: Sequence[Feature]) -> list[str]:
     notes = []
     for feature in features:
         if isinstance(feature, Numeric):
-            texts = Counter(x for x in table.columns.get(feature.column, ()) if isinstance(x, str) and not _is_float(x))
+            unused = feature.unknown == "missing"  # else such rows are set aside, and told
+            texts = Counter(x for x in table.columns.get(feature.column, ()) if unused and isinstance(x, str))
             for text in (x for x in texts if not feature.is_missing(x) and feature.number(x) is None):
-                if feature.unknown == "missing":  # else such rows are set aside, and told
-                    counted = f"no number and counts as missing, in {texts[text]:,} of {len(table):,} rows"
-                    notes.append(f"{table.source}, {feature.column}: {shown(text)} is {counted}")
+                counted = f"no number and counts as missing, in {texts[text]:,} of {len(table):,} rows"
+                notes.append(f"{table.source}, {feature.column}: {shown(text)} is {counted}")
             continue
         if feature.values is not None:
             continue
@@ -269,14 +269,6 @@ def _doubtful(table: Table, features: Sequence[Feature]) -> list[str]:
             counted = f"{shown(key)} counts as a value, in {keys[key]:,} of {len(table):,} rows"
             notes.append(f"{table.source}, {feature.column}: {counted}{if_missing(key)}")
     return notes
-
-
-def _is_float(text: str) -> bool:
-    """Whether it is a number at the first glance, as nearly all are."""
-    try:
-        return float(text) is not None
-    except ValueError:
-        return False
 
 
 def _bought(

@@ -167,10 +167,10 @@ def not_used(reviews: Reviews, catalogue: Catalogue, most: int = 10) -> list[str
     """Notes on parts of profiles that are not understood or contradict an earlier part, the `most` common alone."""
     read = catalogue.attributes, catalogue.language
     parts = Counter(part for profile in reviews.profiles for part in parse_profile(profile, *read)[1]).most_common()
-    notes = [f"{reviews.source}: reviewers state {shown(part)}, not used, {count:,} times" for part, count in parts]
+    told = [f"of what reviewers state, {shown(part)} is not used ({count:,})" for part, count in parts]
     if rest := parts[most:]:
-        notes[most:] = [f"{reviews.source}: and {len(rest):,} more, not used, {sum(n for _, n in rest):,} times"]
-    return notes
+        told[most:] = [f"and {len(rest):,} more are not used ({sum(n for _, n in rest):,})"]
+    return [f"{reviews.source}: {one}" for one in told]
 
 
 def attribute_sources(reviews: Reviews, model: PersonaModel, labels: Int[np.ndarray, " n"]) -> dict[str, Counter[str]]:

@@ -438,9 +438,8 @@ def test_how_to_name_personas_is_told_once_and_that_it_decides_their_number(
     mall, tmp_path, monkeypatch, language, said
 ):
     one = {"name": "a · b", "share": 0.5, "count": 5, "standing": "own", "short": "", "keywords": [], "quotes": []}
-    monkeypatch.setattr(
-        contents, "personas", lambda *_: ([one, one], ["products.json: reviewers state '삼십대', not used, 4 times"])
-    )
+    notes = ["products.json: of what reviewers state, '삼십대' is not used (4)"]
+    monkeypatch.setattr(contents, "personas", lambda *_: ([one, one], notes))
     text, _ = page_of(mall, tmp_path / "run", made=mall / "customers.json", language=language)
     assert text.count("personas.toml") == text.count(said) == 1
     assert text.count("삼십대") == 1  # among the notes on the data
