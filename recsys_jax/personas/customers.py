@@ -164,13 +164,15 @@ def customer_rows(
 
 
 def not_used(reviews: Reviews, catalogue: Catalogue, most: int = 10) -> list[str]:
-    """Notes on parts of profiles that are not understood or contradict an earlier part, the `most` common alone."""
+    """A note on parts of profiles that are not understood or contradict an earlier part: how many, the `most` common."""
     read = catalogue.attributes, catalogue.language
     parts = Counter(part for profile in reviews.profiles for part in parse_profile(profile, *read)[1]).most_common()
-    told = [f"of what reviewers state, {shown(part)} is not used ({count:,})" for part, count in parts]
+    if not parts:
+        return []
+    told = [f"{shown(part)} ({count:,})" for part, count in parts[:most]]
     if rest := parts[most:]:
-        told[most:] = [f"and {len(rest):,} more are not used ({sum(n for _, n in rest):,})"]
-    return [f"{reviews.source}: {one}" for one in told]
+        told.append(f"{len(rest):,} more ({sum(count for _, count in rest):,})")
+    return [f"{reviews.source}: of what reviewers state, this is not used: {', '.join(told)}"]
 
 
 def attribute_sources(reviews: Reviews, model: PersonaModel, labels: Int[np.ndarray, " n"]) -> dict[str, Counter[str]]:

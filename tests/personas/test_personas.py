@@ -472,7 +472,7 @@ def test_profile_goes_before_text_before_persona():
     assert counts["age"] == {"profile_info": 1, "text": 2}
     assert counts["gender"] == {"profile_info": 2, "persona": 1}
     assert counts["skin_concern"] == {"profile_info": 1, "persona": 2}
-    assert not_used(reviews, CATALOGUE) == [f"{reviews.source}: of what reviewers state, '비공개' is not used (1)"]
+    assert not_used(reviews, CATALOGUE) == [f"{reviews.source}: of what reviewers state, this is not used: '비공개' (1)"]
 
 
 def test_whether_profiles_alone_say_what_customers_are():
@@ -669,9 +669,9 @@ def test_script_marks_leftover_names_and_says_what_it_did_not_use(tmp_path, monk
     said = " ".join(capsys.readouterr().out.split())
     assert said.count("(a leftover name: its reviews read more like Dry)") == 1
     assert re.search(r"Gift 8 reviews [^()]*\(a leftover name", said)
-    assert "products.json: of what reviewers state, '주름' is not used (24)" in said
-    assert said.count("' is not used (2)") == 9
-    assert "products.json: and 3 more are not used (6)" in said
+    assert "products.json: of what reviewers state, this is not used: '주름' (24), " in said
+    assert said.count("' (2), ") == 9
+    assert ", 3 more (6)" in said
 
 
 def test_every_long_part_of_the_command_says_how_far_it_is(tmp_path, monkeypatch):

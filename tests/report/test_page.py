@@ -438,7 +438,7 @@ def test_how_to_name_personas_is_told_once_and_that_it_decides_their_number(
     mall, tmp_path, monkeypatch, language, said
 ):
     one = {"name": "a · b", "share": 0.5, "count": 5, "standing": "own", "short": "", "keywords": [], "quotes": []}
-    notes = ["products.json: of what reviewers state, '삼십대' is not used (4)"]
+    notes = ["products.json: of what reviewers state, this is not used: '삼십대' (4)"]
     monkeypatch.setattr(contents, "personas", lambda *_: ([one, one], notes))
     text, _ = page_of(mall, tmp_path / "run", made=mall / "customers.json", language=language)
     assert text.count("personas.toml") == text.count(said) == 1
