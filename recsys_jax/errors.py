@@ -223,6 +223,15 @@ def look(text: str) -> str:
     return " ".join("".join(seen).split())
 
 
+def closed_up(name: str) -> str:
+    """The name without spaces and underscores.
+
+    >>> closed_up("skin_type"), closed_up("피부 타입")
+    ('skintype', '피부타입')
+    """
+    return name.replace(" ", "").replace("_", "")
+
+
 def look_alikes(source: str, ids: Iterable[str]) -> list[str]:
     """A note on ids that a person can't tell apart: by invisible characters, kinds of spaces, or width alone.
 

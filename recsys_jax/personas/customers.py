@@ -164,7 +164,7 @@ def customer_rows(
 
 
 def not_used(reviews: Reviews, catalogue: Catalogue, most: int = 10) -> list[str]:
-    """A note on parts of profiles that are not understood or contradict an earlier part: how many, the `most` common."""
+    """A note on parts of profiles that are not understood or contradict an earlier part, the `most` common by name."""
     read = catalogue.attributes, catalogue.language
     parts = Counter(part for profile in reviews.profiles for part in parse_profile(profile, *read)[1]).most_common()
     if not parts:

@@ -5,10 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.serving.history import bought_columns
-from recsys_jax.serving.ranking import by_column, not_known
+from recsys_jax.serving.ranking import by_column, column_named, not_known, stated_once
 from recsys_jax.serving.recommender import Recommender
 
 
@@ -79,13 +78,13 @@ def answer(rec: Recommender, path: str, asked: object, limits: Limits) -> dict[s
     call = CALLS[path]
     if not isinstance(asked, dict):
         raise InputError(f"{path}: found {shown(asked)}; allowed: an object with some of {choices(call.keys)}")
-    known = {*rec.column_of} if "attributes" in call.keys else set()
-    if found := [name for name in asked if name in known - {*call.keys}]:
-        stated = {name: value for name, value in asked.items() if name not in call.keys}
+    stated = {name: value for name, value in asked.items() if name not in call.keys}
+    known = [name for name in stated if column_named(name, rec.column_of) is not None]
+    if known and "attributes" in call.keys:
         stated |= asked["attributes"] if isinstance(asked.get("attributes"), dict) else {}
         others = {name: value for name, value in asked.items() if name in call.keys and name != "attributes"}
         allowed = f"in them, as {json.dumps({'attributes': stated} | others, ensure_ascii=False)}"
-        raise InputError(f"{path}: found the key {shown(found[0])} beside attributes; allowed: {allowed}")
+        raise InputError(f"{path}: found the key {shown(known[0])} beside attributes; allowed: {allowed}")
     _refuse_unknown(asked, call.keys, path)
     given = {name: value for name, value in asked.items() if value is not None}
     for name in call.required:
@@ -114,8 +113,7 @@ def _answered(rec: Recommender, path: str, given: dict[str, Any], limits: Limits
     notes: list[str] = []
     if path == "/recommend":
         found = rec.recommend(**given)
-        stated = {rec.column_of[composed(name)]: value for name, value in given.get("attributes", {}).items()}
-        notes = not_known(rec.model.customers, stated)
+        notes = not_known(rec.model.customers, stated_once(given.get("attributes"), {}, rec.column_of, path))
     elif path == "/recommend/batch":
         rows = _customers(rec, given.pop("customers"), path, limits)
         found = rec.recommend_batch(rows, **given)

@@ -10,8 +10,8 @@ from typing import Any
 
 from recsys_jax.data.dataset import Dataset, load_dataset, read_purchases
 from recsys_jax.data.schema import Schema
-from recsys_jax.data.tables import Table
-from recsys_jax.data.values import ID, as_id
+from recsys_jax.data.tables import Table, only_column
+from recsys_jax.data.values import ID, as_id, as_list
 from recsys_jax.errors import InputError, near, nearest_id, require, shown
 
 BOUGHT = "purchased_products"  # the argument of `recommend`, and the column of a batch
@@ -160,3 +160,13 @@ def bought(
                 table.refuse(row, part.id, f"an id as in {history.source}{mistaken}")
         each.append(history.of_ids(table.columns[part.id]))
     return [list(dict.fromkeys(chain(*lists))) for lists in zip(*each, strict=True)] or [[] for _ in range(len(table))]
+
+
+def lists_of(purchased: object, table: Table) -> Sequence[Any]:
+    """The purchases of each row of a table. Raises `InputError` for what is no list of that length."""
+    lists = as_list(only_column(purchased, table.source))
+    if lists is None or len(lists) != len(table):
+        found = shown(purchased) if lists is None else f"{len(lists)} lists"
+        allowed = f"a list of product ids for each of the {len(table)} rows"
+        raise InputError(f"{table.source}, {BOUGHT}: found {found}; allowed: {allowed}")
+    return lists

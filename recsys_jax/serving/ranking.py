@@ -12,7 +12,7 @@ from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.schema import As, Numeric
 from recsys_jax.data.tables import Table, answered, different, only_column
 from recsys_jax.data.values import as_ids, as_key, as_list, composed, parse_number
-from recsys_jax.errors import InputError, choices, did_you_mean, nearest, require, shown
+from recsys_jax.errors import InputError, choices, closed_up, did_you_mean, nearest, require, shown
 from recsys_jax.models.trained import TrainedModel, bucket
 from recsys_jax.retrieval.lists import Rules, arrange
 from recsys_jax.retrieval.search import search_batch
@@ -135,13 +135,28 @@ class Wanted(NamedTuple):
 
 
 def columns_named(customers: Iterable[FittedFeature]) -> dict[str, str]:
-    """By what people call an attribute, its column or a label, the column; "" where several have that label."""
+    """By what people call an attribute, its column or a label, the column; "" where several are called that.
+
+    Spaces and underscores are set as one likes: where no name is written so, the one counts that is but for these.
+    """
     features = [fitted.feature for fitted in customers]
-    own, labels = {one.column: one.column for one in features}, dict[str, str]()
+    own, labels, closed = {one.column: one.column for one in features}, dict[str, str](), dict[str, str]()
+
+    def call(names: dict[str, str], name: str, column: str) -> None:
+        names[name] = column if names.get(name, column) == column else ""
+
     for one in features:
+        call(closed, closed_up(one.column), one.column)
         for label in map(composed, one.label.values()):
-            labels[label] = "" if labels.get(label, one.column) != one.column else one.column
-    return own | labels | own
+            call(labels, label, one.column)
+            call(closed, closed_up(label), one.column)
+    return own | labels | closed | labels | own
+
+
+def column_named(name: object, column_of: Mapping[str, str]) -> str | None:
+    """The column of the attribute that a name means, by what `columns_named` gives. None: of none; "": of several."""
+    text = composed(name) if isinstance(name, str) else ""
+    return column_of.get(text, column_of.get(closed_up(text)))
 
 
 def stated_once(
@@ -154,12 +169,12 @@ def stated_once(
     require(attributes is None or isinstance(attributes, Mapping), f"{source}, attributes", attributes, "a dict")
     stated = dict[str, object]()
     for told, value in (*(attributes or {}).items(), *more.items()):
-        name = composed(told) if isinstance(told, str) else told
-        column = column_of.get(name)
+        column = column_named(told, column_of)
         twice = column in stated
         if twice or not column:
-            several = ", the label of several" if column == "" else ""
+            several = ", the name of several" if column == "" else ""
             own = dict.fromkeys(filter(None, column_of.values()))
+            name = composed(told) if isinstance(told, str) else told
             found, allowed = shown(name) + several + " twice" * twice, choices(own) + ", each once" * twice
             allowed += "" if twice or several else did_you_mean(name, [*column_of, *Wanted._fields])
             raise InputError(f"{source}: found the attribute {found}; allowed: {allowed}")
@@ -168,17 +183,17 @@ def stated_once(
 
 
 def by_column(names: Collection[str], model: TrainedModel, column_of: Mapping[str, str], source: str) -> dict[str, str]:
-    """By each name in a table, the column that it means: an attribute's with this label, where the table lacks that.
+    """By each name in a table, the column that it means: the attribute's that is called so, where the table lacks that.
 
-    Raises `InputError` for a label of several attributes, and for two of one.
+    Raises `InputError` for a name of several attributes, and for two of one.
     """
     part = model.schema.customers
     others = {part.id, part.segment, part.purchases, BOUGHT}
     meant = {}
     for name in names:
-        column = name if name in others else column_of.get(composed(name), name)
-        require(column != "", source, name, "a column of another name: it is the label of several attributes")
-        meant[name] = name if column in names else column
+        column = None if name in others else column_named(name, column_of)
+        require(column != "", source, name, "a column of another name: it is that of several attributes")
+        meant[name] = name if column is None or column in names else column
     different([*meant.values()], source)
     return meant
 
@@ -243,16 +258,6 @@ def with_optional_columns(table: Table, model: TrainedModel, column_of: Mapping[
         raise InputError(f"{table.source}: found {found}; allowed: columns named {choices(columns)}{hint}")
     empty = {name: [None] * len(table) for name in sorted(model.customers.optional - set(table.columns))}
     return replace(table, columns={**table.columns, **empty})
-
-
-def lists_of(purchased: object, table: Table) -> Sequence[Any]:
-    """The purchases of each row of a table. Raises `InputError` for what is no list of that length."""
-    lists = as_list(only_column(purchased, table.source))
-    if lists is None or len(lists) != len(table):
-        found = shown(purchased) if lists is None else f"{len(lists)} lists"
-        allowed = f"a list of product ids for each of the {len(table)} rows"
-        raise InputError(f"{table.source}, {BOUGHT}: found {found}; allowed: {allowed}")
-    return lists
 
 
 def _ids(given: object, where: str) -> list[str]:

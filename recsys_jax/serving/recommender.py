@@ -17,14 +17,13 @@ from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import BLOCK, TrainedModel, bucket, buckets
 from recsys_jax.serving.boosts import BoostRule, meets, read_boosts
 from recsys_jax.serving.catalogue import Catalogue, require_finite
-from recsys_jax.serving.history import BOUGHT, History, bought
+from recsys_jax.serving.history import BOUGHT, History, bought, lists_of
 from recsys_jax.serving.ranking import (
     Plan,
     Ranking,
     Wanted,
     as_rows,
     columns_named,
-    lists_of,
     stated_once,
     table_of,
     with_optional_columns,

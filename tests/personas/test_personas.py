@@ -472,7 +472,8 @@ def test_profile_goes_before_text_before_persona():
     assert counts["age"] == {"profile_info": 1, "text": 2}
     assert counts["gender"] == {"profile_info": 2, "persona": 1}
     assert counts["skin_concern"] == {"profile_info": 1, "persona": 2}
-    assert not_used(reviews, CATALOGUE) == [f"{reviews.source}: of what reviewers state, this is not used: '비공개' (1)"]
+    [note] = not_used(reviews, CATALOGUE)
+    assert note == f"{reviews.source}: of what reviewers state, this is not used: '비공개' (1)"
 
 
 def test_whether_profiles_alone_say_what_customers_are():

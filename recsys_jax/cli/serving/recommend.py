@@ -20,7 +20,7 @@ from recsys_jax.data.schema import As, Feature, MultiCategorical, Numeric
 from recsys_jax.data.values import as_id, composed, is_empty
 from recsys_jax.errors import nearest_id, require
 from recsys_jax.serving.history import bought_again
-from recsys_jax.serving.ranking import not_known
+from recsys_jax.serving.ranking import column_named, not_known
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def main(options: Options) -> None:
     attributes: dict[str, Any] = {}
     for word in options.attributes:
         name, sign, value = composed(word).partition("=")
-        name = rec.column_of.get(name) or name
+        name = column_named(name, rec.column_of) or name
         if not sign or name in attributes:
             raise InputError(f"attributes: found {word!r}; allowed: each attribute once, as NAME=VALUE")
         attributes[name] = _values(rec, name, value)
