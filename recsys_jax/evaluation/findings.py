@@ -50,9 +50,7 @@ def headline(found: Report, language: Language = "en") -> str:
     unbeaten = reading(beyond) == "better" != reading(found.differences[best]["mrr"])
     also = ""
     if found.evaluation.split != "in-sample" and unbeaten:
-        # Where its inverse beats it, to beat a bestseller list is no merit.
-        merit = found.inverse is None or found.inverse.low <= 0
-        also = f" {say('headline.also', beats=_beats(beyond, called, say))}" if merit else ""
+        also = "" if found.inverse else f" {say('headline.also', beats=_beats(beyond, called, say))}"
         yardstick, called = best, say("yardstick.best", best=say.name(best))
     difference = found.differences[yardstick]["mrr"]
     said = say(
@@ -161,7 +159,7 @@ def findings(found: Report, *, derived: bool | None = None, language: Language =
             model, chance = found.means[MODEL][metric], found.means["random"][metric].mean
             fields = {"metric": say.metric(metric), "model": say.interval(model, "plain"), "chance": chance}
             out.append(say(f"finding.category-{where}", **fields))
-    if found.inverse is not None and found.inverse.low > 0:
+    if found.inverse is not None:
         why = say("finding.flat" if found.evaluation.flat else "finding.not-flat")
         out.append(say("finding.inverse", difference=say.interval(found.inverse, "signed"), why=why))
     if found.customers < FEW:

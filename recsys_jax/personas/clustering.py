@@ -48,7 +48,7 @@ class PersonaModel:
     personas: tuple[Persona, ...]
     """One per cluster, by `persona_id`."""
     keywords: tuple[tuple[str, ...], ...]
-    """The distinctive words of each cluster's reviews."""
+    """The distinctive words of each cluster's reviews, as these say them."""
     evidence: tuple[float, ...]
     """The evidence for each name: use of its keywords above chance, in standard deviations."""
     nearest: tuple[str, ...]
@@ -170,6 +170,10 @@ def fit_personas(
     labels, size = best.labels_, len(best.cluster_centers_)
     distances = np.sqrt(((points - best.cluster_centers_[labels]) ** 2).sum(axis=1))
     words = distinctive_keywords(cleaned, labels, size)
+    inside = [
+        [text for text, label in zip(cleaned, labels.tolist(), strict=True) if label == one] for one in range(size)
+    ]
+    said = [as_said(*one) for one in zip(inside, words, strict=True)]
     listed = catalogue.personas or (Persona("", "", (), {}),)  # with none, one that nothing is like
     evidence, share = keyword_evidence(cleaned, labels, distances, size, [persona.keywords for persona in listed])
     # The one-to-one matching with the greatest sum of evidence (the Hungarian method), of names that hold.
@@ -189,11 +193,10 @@ def fit_personas(
     for cluster in order:
         personas.append(listed[like[cluster]])
         if cluster not in named:
-            first = words[cluster][:1]
+            called = [*zip(words[cluster], said[cluster], strict=True)]
             # 크림이 beside 크림 would say nothing more.
-            second = [word for word in words[cluster] if first[0] not in word and word not in first[0]][:1]
-            inside = [text for text, label in zip(cleaned, labels.tolist(), strict=True) if label == cluster]
-            own = " · ".join(as_said(inside, word) for word in (*first, *second)) or "unnamed"
+            second = [one for one in called if called[0][0] not in one[0] and one[0] not in called[0][0]][:1]
+            own = " · ".join(form for _, form in (*called[:1], *second)) or "unnamed"
             bracket = f" ({personas[-1].name})" if places[cluster] < len(listed) else ""
             numbered = (f"{own}{f' {n}' if n > 1 else ''}{bracket}" for n in range(1, size + 2))
             name = next(one for one in numbered if one not in taken)
@@ -203,7 +206,7 @@ def fit_personas(
     return PersonaModel(
         encoder,
         tuple(personas),
-        tuple(words[cluster] for cluster in order),
+        tuple(said[cluster] for cluster in order),
         tuple(float(evidence[cluster, like[cluster]]) for cluster in order),
         tuple(listed[nearest[cluster]].name for cluster in order),
         pca.mean_,

@@ -103,24 +103,22 @@ def distinctive_keywords(
     return listed
 
 
-def as_said(texts: Sequence[str], keyword: str) -> str:
-    """A keyword as the texts say it most: of a Korean stem that is no noun the most frequent form.
+def as_said(texts: Sequence[str], keywords: Sequence[str]) -> tuple[str, ...]:
+    """Keywords as the texts say them most: of a Korean stem that is no noun the most frequent form.
 
-    >>> as_said(["향이 산뜻하게 퍼져요", "산뜻하게 끈적이지 않고"], "산뜻"), as_said(["끈적이지 않고"], "끈적이지")
-    ('산뜻하게', '끈적이지 않고')
-    >>> as_said(["피부가 좋아요", "피부는 그대로"], "피부")
-    '피부'
+    >>> as_said(["향이 산뜻하게 퍼져요", "산뜻하게 끈적이지 않고"], ["산뜻", "끈적이지", "향"])
+    ('산뜻하게', '끈적이지 않고', '향')
     """
-    forms: Counter[str] = Counter()
-    for text in texts:
-        for form in _FORM.findall(text):
-            if form.startswith(keyword):
-                word = form.split()[0]
-                stem, particle = _korean(word)
+    begins = tuple(keywords)
+    said: dict[str, Counter[str]] = {keyword: Counter() for keyword in keywords}
+    for form, count in Counter(form for text in texts for form in _FORM.findall(text)).items():
+        if form.startswith(begins):
+            word = form.split()[0]
+            stem, particle = _korean(word)
+            for keyword in {stem, word} & said.keys():
                 noun = form == keyword or (particle and particle[0] not in "하되")
-                if keyword in (stem, word):
-                    forms[keyword if noun else form] += 1
-    return min(forms, key=lambda form: (-forms[form], form), default=keyword)
+                said[keyword][keyword if noun else form] += count
+    return tuple(min(forms, key=lambda form: (-forms[form], form), default=word) for word, forms in said.items())
 
 
 def mentions(texts: Sequence[str], keyword: str) -> Bool[np.ndarray, " n"]:

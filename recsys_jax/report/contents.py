@@ -107,12 +107,12 @@ def methods(found: Report, called: Mapping[str, str], say: Sentences) -> list[di
 def verdicts(found: Report, say: Sentences) -> list[tuple[str, str]]:
     """How the model stands to the best baseline, and to the bestseller list where that is another one.
 
-    Nothing of what is in-sample: what is remembered is no merit.
+    Nothing of what is no merit: of what is in-sample, and so remembered, or of a bestseller list beaten by its inverse.
     """
     if found.evaluation.split == "in-sample":
         return []
     best, (yardstick, called) = best_baseline(found), bestsellers(found.means, say)
-    names = ({} if best == yardstick else {best: say.name(best)}) | {yardstick: called}
+    names = ({} if best == yardstick else {best: say.name(best)}) | ({} if found.inverse else {yardstick: called})
     return [(reading(found.differences[method]["mrr"]), name) for method, name in names.items()]
 
 

@@ -16,6 +16,8 @@ from recsys_jax.evaluation.engine import CONTROL, MODEL, Answers, Evaluation
 from recsys_jax.evaluation.findings import better_recipe, findings, headline
 from recsys_jax.evaluation.queries import top_lists
 from recsys_jax.evaluation.report import report
+from recsys_jax.evaluation.sentences import Sentences
+from recsys_jax.report.contents import verdicts
 
 N = 400
 METRICS = ("hit@3", "category_hit@3", "mrr", "ndcg@3", "auc")
@@ -108,7 +110,10 @@ def test_category_hits_at_chance(category, words):
 
 @pytest.mark.parametrize(("inverse", "warned"), [(0.35, True), (0.3, False), (0.1, False)])
 def test_inverse_popularity_above_popularity(inverse, warned):
-    assert ("Inverse popularity beats popularity: MRR +0.0" in said(evaluation(inverse=inverse))) is warned
+    result = evaluation(inverse=inverse)
+    assert ("Inverse popularity beats popularity: MRR +0.0" in said(result)) is warned
+    # To beat it is no merit then, so the page's first lines do not say so.
+    assert ("a bestseller list" not in dict(map(reversed, verdicts(report(result), Sentences("en"))))) is warned
 
 
 def test_only_flat_counts_are_called_flat():
