@@ -151,13 +151,14 @@ def test_the_words_of_an_author_who_comes_again_are_asked_about(tmp_path, monkey
     assert "author_id" not in (folder / "personas.toml").read_text("utf-8")
 
 
-def test_a_column_of_whole_profiles_is_read_by_its_places(tmp_path):
+@pytest.mark.parametrize("key", ["sku", "barcode", "바코드"])
+def test_a_column_of_whole_profiles_is_read_by_its_places(tmp_path, key):
     """As the malls export it: 40대/남성/복합성. What is plain is named by its values, what is not by its place."""
-    goods = [{"sku": f"P{n}", "name": f"A {n}", "brand": f"b{n % 2}"} for n in range(10)]
+    goods = [{key: f"P{n}", "name": f"A {n}", "brand": f"b{n % 2}"} for n in range(10)]
     places = [("30대", "40대 초반", ""), ("남성", "여성"), ("복합성", "건성", "지성"), ("아침 운동", "저녁 산책")]
     rows = [
         {
-            "sku": f"P{n % 10}",
+            key: f"P{n % 10}",
             "후기": f"잘 쓰고 있어요 {n}, 좋아요",
             "profile_info": "/".join(one[n // 10 % len(one)] for one in places),
         }
