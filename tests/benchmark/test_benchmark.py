@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from child import child_of_a_test
+from child import child_of_a_test, within_this_one
 
 from recsys_jax import InputError
 from recsys_jax_benchmark import main as benchmark
@@ -180,7 +180,9 @@ def test_a_tiny_run(parts, trained, mall, tmp_path, monkeypatch, capsys):
         searched = {"NumPy", "recsys_jax"}
         monkeypatch.setattr(scoring, "METHODS", {name: scoring.METHODS[name] for name in searched})
         monkeypatch.setattr(training, "TURNS", 10)
-        monkeypatch.setattr(process, "TUNING", ())  # nobody is compared: as any process that tests start
+        monkeypatch.setenv("NPROC", "1")  # else it is set, and stays
+        for module in (benchmark, process, scoring, training):
+            monkeypatch.setattr(module, "in_process", within_this_one)
     monkeypatch.setattr(benchmark, "SEEDS", 2)
     out = tmp_path / "out.json"
     benchmark.main(benchmark.Options(mall, parts=parts, epochs=1, repeats=1, out=out))

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from child import within_this_one
 
 from recsys_jax_benchmark import scaling, scoring, serving
 from recsys_jax_benchmark.process import Failure, Limits
@@ -197,7 +198,10 @@ def test_all_curves_have_all_points(limits, monkeypatch):
     json.dumps(curves)
 
 
-def test_a_search_and_a_training_are_measured_and_drawn(limits, tmp_path):
+def test_a_search_and_a_training_are_measured_and_drawn(limits, tmp_path, monkeypatch):
+    monkeypatch.setenv("NPROC", "1")  # else it is set, and stays
+    for module in (scaling, scoring):
+        monkeypatch.setattr(module, "in_process", within_this_one)
     few = (Curve("one customer", "products", (Case(1, 100),), scoring.ONE),)
     curves = scaling.measure(1, limits, nothing, curves=few, purchases=(60,))
     search, training = (curve["methods"]["recsys_jax"] for curve in curves)
