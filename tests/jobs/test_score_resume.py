@@ -30,8 +30,10 @@ ROWS = 40
 # A process that has imported everything, and forks one for each command line: it may end at a call of the system that
 # changes files, have a limit to the size of a file, or be sent signals.
 SERVER = """
-import json, os, resource, sys, time, warnings
+import contextlib, json, os, resource, sys, time, warnings
 warnings.simplefilter("ignore")
+with contextlib.suppress(ImportError):
+    import pandas  # Arrow does where it can, half a second in each fork
 from recsys_jax.cli import main
 from recsys_jax.cli.serving import score
 from recsys_jax.jobs import batch
