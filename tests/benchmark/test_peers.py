@@ -184,6 +184,31 @@ def test_divergence_ends_a_setting_but_not_the_search(tmp_path):
         peers.choose(trials[:1])
 
 
+@pytest.mark.parametrize("peer", ["torch", "sklearn"])
+def test_a_given_setting_is_trained_untuned_to_the_best_regression(tmp_path, peer):
+    """Toy customers of a kind share their attributes, so the gradient is that of a table of shares, by hand."""
+    split = peers.read_split(write(tmp_path))
+    task = peers.outer_task(split)
+    scores, seconds = peers.final_scores(task, peers.PEERS[peer][1], {"penalty": 2.0}, 1)
+    kind = task.customers.toarray()[task.pairs[:, 0]].argmax(1)
+    logits = scores[task.asked.toarray().argmax(1).argsort()]  # (kinds, products)
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    bought = np.zeros_like(shares)
+    np.add.at(bought, (kind, task.pairs[:, 1]), 1)
+    missed = bought - bought.sum(1, keepdims=True) * shares  # penalty . weights, and zero for the bias: their sum
+    np.testing.assert_allclose(missed.sum(0), 0, atol=0.02)
+    np.testing.assert_allclose(missed[0] - missed[1], 2.0 * (logits[0] - logits[1]), atol=0.02)
+    assert seconds > 0
+    said = []
+    path = peers.run(peer, tmp_path, said.append, {"penalty": 2.0, "epochs": 1})
+    with np.load(path, allow_pickle=False) as file:
+        record = json.loads(str(file["settings"]))
+        assert (file["better"] < 3).all()  # the kind's own three products come first
+    assert (record["chosen"], record["tried"]) == ({"penalty": 2.0, "epochs": 1}, [])
+    assert 0 < record["training_seconds"] <= record["seconds"] + 0.05
+    assert said[-2].startswith("Given: penalty=2.0 epochs=1; ")
+
+
 def test_a_run_trains_anew_for_the_chosen_epochs_and_writes_ranks(tmp_path, monkeypatch):
     write(tmp_path)
     trained = []
@@ -215,14 +240,14 @@ def test_a_run_trains_anew_for_the_chosen_epochs_and_writes_ranks(tmp_path, monk
     assert said[-1] == f"Written to {path}"
 
 
-@pytest.mark.parametrize("peer", ["lightfm", "rectools"])
+@pytest.mark.parametrize("peer", peers.PEERS)
 def test_every_setting_says_when_it_is_measured(tmp_path, peer):
     settings = peers.PEERS[peer][0](peers.inner_task(peers.read_split(write(tmp_path))))
     assert all(0 < setting["every"] <= setting["most"] for setting in settings)
     assert len({peers.told(setting) for setting in settings}) == len(settings)
 
 
-@pytest.mark.parametrize("peer", ["lightfm", "rectools"])
+@pytest.mark.parametrize("peer", ["irspack", "lightfm", "rectools"])
 def test_versions_are_pinned(peer):
     lines = Path(peers.__file__).with_name(f"{peer}.txt").read_text(encoding="utf-8").splitlines()
     assert all("==" in line for line in lines if not line.startswith("#"))

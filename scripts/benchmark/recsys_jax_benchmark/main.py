@@ -27,14 +27,15 @@ from rich.table import Table
 from recsys_jax.console.options import Common
 from recsys_jax.console.places import MALL
 from recsys_jax.console.terminal import answer, console, errors, progress
+from recsys_jax.data.dataset import read_schema
 from recsys_jax.data.files import require_folder, write_file
 from recsys_jax.errors import InputError, installing
-from recsys_jax_benchmark import process, scaling, scoring, serving, training
+from recsys_jax_benchmark import process, scaling, scoring, serving, training, wide
 from recsys_jax_benchmark.process import Failure, Limits, Measured, Progress, in_process, processors, repeated
 from recsys_jax_benchmark.pytorch.train import mall_files
 
 SEEDS = 32
-Part = Literal["training", "step", "seeds", "requests", "scoring", "jobs", "scaling"]
+Part = Literal["training", "step", "seeds", "requests", "scoring", "jobs", "scaling", "wide"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Options(Common):
     """The folder of a mall, with dataset.toml, that everyone trains on."""
     customers: Path | None = None
     """Its customers (JSON); by default those that `recsys-jax personas` made."""
+    movielens: Path | None = None
+    """MovieLens-100k as `recsys-jax dataset movielens` writes it, for the part wide, which has a generated shop too."""
     parts: tuple[Part, ...] = get_args(Part)
     """What is measured."""
     threads: int = 1
@@ -109,6 +112,11 @@ def _measure(
             {"queries": case.queries, "products": case.products, "k": case.k, "methods": _figures(found)}
             for case, found in zip(scoring.CASES, measured, strict=True)
         ]
+    if part == "wide":
+        sources = {wide.MOVIELENS: options.movielens, wide.SHOP: wide.Shop()}
+        there = {name: source for name, source in sources.items() if source is not None}
+        cases = wide.measure(there, repeats, limits, folder, bar)
+        return [{**case, "methods": _figures(case["methods"])} for case in cases]
     if part == "jobs":
         return _figures(serving.jobs(serving.Size(), list(serving.METHODS), repeats, limits, bar))
     customers, products = mall_files(options.dataset, options.customers)
@@ -132,6 +140,8 @@ def _check(options: Options) -> None:
     for name, value in (("repeats", options.repeats), ("epochs", options.epochs)):
         if value < 1:
             raise InputError(f"{name}: found {value}; allowed: a whole number from 1")
+    if options.movielens is not None:
+        read_schema(options.movielens)
     if options.out.is_dir():
         raise InputError(f"{options.out}: found a folder; allowed: the file for the figures")
     for name in ("torch", "faiss", "pandas", "pyarrow"):
@@ -149,6 +159,8 @@ def _setting(options: Options, limits: Limits) -> dict[str, Any]:
     left_out = dict.fromkeys(on_cpu, "it runs on no GPU")
     if training.compiler() is None:
         left_out |= dict.fromkeys(training.COMPILED, "there is no C++ compiler here, and torch.compile needs one")
+    if "wide" in options.parts and options.movielens is None:
+        left_out[wide.MOVIELENS] = "--movielens names its folder, which `recsys-jax dataset movielens` writes"
     info = Path("/proc/cpuinfo")
     model = re.search(r"^model name\s*: (.+)", info.read_text(), re.MULTILINE) if info.exists() else None
     installed = {found.name: found.version for found in distributions()}
@@ -256,6 +268,12 @@ TABLES: dict[Part, tuple[str, Mapping[str, str], str]] = {
         {"time_s": "whole process", "customers_per_s": "customers/s", "peak_bytes": "MB"},
         "",
     ),
+    "wide": (
+        "Training wide, and others on the same purchases",
+        {"steady_s": "training", "compile_s": "compile", "mrr": "MRR"},
+        "Without imports and reading; ours holds the encoding of attributes, which the others are given. compile: how "
+        "much longer the first training of a process takes. MRR: of held-out customers, known by attributes.",
+    ),
 }
 
 
@@ -272,13 +290,18 @@ def _show(part: Part, options: Options, found: Any) -> None:
     table.add_column("", min_width=14, overflow="fold")
     for column in columns.values():
         table.add_column(column, justify="right", no_wrap=True)
-    for case in found if part == "scoring" else [{"methods": found}]:
+    for case in found if isinstance(found, list) else [{"methods": found}]:
         if part == "scoring":
             table.add_row(f"{case['queries']:,} x {case['products']:,}, {case['k']}")
+        if part == "wide":
+            table.add_row(f"{case['title']}: {case['purchases']:,} purchases")
         for method, figures in case["methods"].items():
             table.add_row(method, *(_cell(name, figures[name]) for name in columns))
         table.add_section()
     console.print(table)
+    for case in found if part == "wide" else ():
+        for name, reason in case["left_out"].items():
+            console.print(f"note: {name} is left out of {case['title']}: {reason}")
     if note:
         console.print(note)
 
@@ -288,6 +311,8 @@ def _cell(name: str, figure: Mapping[str, Any] | None) -> str:
     if figure is None:
         return "-"
     like = figure["median"]
+    if name == "mrr":
+        return f"{like:.4f}"
     if not _is_time(name):
         return f"{like / (1e6 if name.endswith('_bytes') else 1):,.0f}"
     ratio = f" ({figure['ratio']:.1f}x)" if "ratio" in figure else ""

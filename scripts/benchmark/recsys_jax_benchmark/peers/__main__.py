@@ -47,7 +47,13 @@ from .task import (
 HOMES = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "recsys_jax" / "peers"
 # This package by its own name: there is no recsys_jax in the peer's environment.
 AGAIN = "import sys, runpy; sys.path.append(sys.argv.pop(1)); runpy.run_module('peers', run_name='__main__')"
-PACKAGES = {"lightfm": ("lightfm-next", "numpy", "scipy"), "rectools": ("rectools", "torch", "numpy", "scipy")}
+PACKAGES = {
+    "lightfm": ("lightfm-next", "numpy", "scipy"),
+    "rectools": ("rectools", "torch", "numpy", "scipy"),
+    "irspack": ("irspack", "numpy", "scipy"),
+    "torch": ("torch", "numpy"),
+    "sklearn": ("scikit-learn", "numpy", "scipy"),
+}
 PATIENCE = 4  # training stops after this many measurements without a better one
 
 
@@ -100,17 +106,19 @@ def choose(trials: Sequence[Trial]) -> Trial:
     return chosen
 
 
-def final_scores(task: Task, train: Train, setting: Setting, epochs: int) -> Floats:
-    """The scores after so many epochs on all of the task."""
-    kept: list[Floats] = []
+def final_scores(task: Task, train: Train, setting: Setting, epochs: int) -> tuple[Floats, float]:
+    """The scores after so many epochs on all of the task, and the seconds of the training alone."""
+    kept: list[tuple[Floats, float]] = []
+    began = time.perf_counter()
 
     def watch(epoch: int, scores: Callable[[], Floats]) -> bool:
         if epoch == epochs:
-            kept.append(scores())
+            spent = time.perf_counter() - began
+            kept.append((scores(), spent))
         return epoch < epochs
 
     train(task, {**setting, "most": epochs}, watch)
-    if not np.isfinite(kept[0]).all():
+    if not np.isfinite(kept[0][0]).all():
         raise Diverged
     return kept[0]
 
@@ -120,31 +128,40 @@ def told(setting: Setting) -> str:
     return " ".join(f"{name}={value}" for name, value in setting.items() if name not in {"every", "most"})
 
 
-def run(peer: str, folder: Path, say: Callable[[str], None] = print) -> Path:
-    """Tunes on the inner folds, trains on all training customers, ranks the queries; the file that was written."""
+def run(peer: str, folder: Path, say: Callable[[str], None] = print, given: Setting | None = None) -> Path:
+    """Tunes on the inner folds, trains on all training customers, ranks the queries; the file that was written.
+
+    Where a setting with its epochs is `given`, that is trained, and nothing tuned.
+    """
     split = read_split(folder)
     make_settings, train = PEERS[peer]
     began = time.perf_counter()
-    inner, task = inner_task(split), outer_task(split)
-    settings = make_settings(inner)
-    say(
-        f"{folder}: {len(split.train):,} training purchases, {len(split.queries):,} queries; "
-        f"{len(settings)} settings of {peer} on the inner folds"
-    )
-    say(f"  popularity  inner MRR {measure(inner, popularity(inner)):.4f}")
-    trials = search(inner, train, settings, say)
-    chosen = choose(trials)
-    epochs, score = chosen.best
+    task, trials = outer_task(split), list[Trial]()
+    if given is not None:
+        chosen, epochs = given, given["epochs"]
+    else:
+        inner = inner_task(split)
+        settings = make_settings(inner)
+        say(
+            f"{folder}: {len(split.train):,} training purchases, {len(split.queries):,} queries; "
+            f"{len(settings)} settings of {peer} on the inner folds"
+        )
+        say(f"  popularity  inner MRR {measure(inner, popularity(inner)):.4f}")
+        trials = search(inner, train, settings, say)
+        best = choose(trials)
+        epochs, score = best.best
+        chosen = {**best.setting, "epochs": epochs, "inner_mrr": score}
     try:
-        better, equal = ranks(final_scores(task, train, chosen.setting, epochs), task.rows, task.targets, task.owned)
+        scores, training = final_scores(task, train, chosen, epochs)
     except Diverged:
-        raise InputError(f"{folder}: {peer} diverged on all training customers with {told(chosen.setting)}") from None
+        raise InputError(f"{folder}: {peer} diverged on all training customers with {told(chosen)}") from None
+    better, equal = ranks(scores, task.rows, task.targets, task.owned)
     seconds = time.perf_counter() - began
     installed = {found.name.lower(): found.version for found in distributions()}
     versions = {name: installed.get(name, "not installed") for name in PACKAGES[peer]}
     record = {
         "peer": peer,
-        "chosen": {**chosen.setting, "epochs": epochs, "inner_mrr": score},
+        "chosen": chosen,
         "tried": [
             {**trial.setting, "epochs": trial.best[0], "inner_mrr": trial.best[1], "curve": trial.curve}
             | {"seconds": round(trial.seconds, 1)}
@@ -153,19 +170,20 @@ def run(peer: str, folder: Path, say: Callable[[str], None] = print) -> Path:
         "seed": SEED,
         "versions": {"python": platform.python_version(), **versions},
         "seconds": round(seconds, 1),
+        "training_seconds": training,
     }
     path = folder / f"peer-{peer}.npz"
     part = folder / f".peer-{peer}.part.npz"
     np.savez(part, better=better, equal=equal, settings=np.array(json.dumps(record)))
     part.replace(path)
     say(f"MRR {mrr(better, equal):.4f}; popularity {measure(task, popularity(task)):.4f}")
-    say(f"Chosen: {told(chosen.setting)} epochs={epochs}; {seconds:.0f} s in all")
+    say(f"{'Chosen' if trials else 'Given'}: {told(chosen)}; {training:.3g} s, {seconds:.0f} s in all")
     say(f"Written to {path}")
     return path
 
 
-def at_home(peer: str, folder: Path) -> None:
-    """Returns where the peer can be imported; elsewhere starts this again in the peer's environment.
+def at_home(peer: str, *words: object) -> None:
+    """Returns where the peer can be imported; elsewhere starts this again, with the words, in its environment.
 
     The environment is made where it is missing, and brought up to date where its list of packages has changed.
     """
@@ -187,7 +205,7 @@ def at_home(peer: str, folder: Path) -> None:
         except subprocess.CalledProcessError as error:
             raise InputError(f"{home}: could not be installed (exit status {error.returncode})") from None
         done.write_bytes(wanted.read_bytes())
-    os.execv(python, [str(python), "-c", AGAIN, str(Path(__file__).parents[1]), peer, str(folder)])
+    os.execv(python, [str(python), "-c", AGAIN, str(Path(__file__).parents[1]), peer, *map(str, words)])
 
 
 class _Parser(argparse.ArgumentParser):
@@ -200,11 +218,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = _Parser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("peer", choices=list(PEERS), help="which recommender")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="a folder with split.npz")
+    parser.add_argument("--setting", type=json.loads, help="JSON of a setting with its epochs, which is not tuned then")
     try:
         options = parser.parse_args(arguments)
         read_split(options.folder)  # what is wrong with it is told before minutes of installing
-        at_home(options.peer, options.folder)
-        run(options.peer, options.folder, partial(print, flush=True))
+        at_home(options.peer, options.folder, *(["--setting", json.dumps(options.setting)] if options.setting else []))
+        # It is no part of a training's seconds.
+        importlib.import_module("sklearn.linear_model" if options.peer == "sklearn" else options.peer)
+        run(options.peer, options.folder, partial(print, flush=True), options.setting)
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

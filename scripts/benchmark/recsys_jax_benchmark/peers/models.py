@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from .task import Diverged, Floats, Task, score_products
+from . import regression
+from .task import THREADS, Diverged, Floats, Task, score_products
 
 Setting = Mapping[str, Any]
 # Called after each epoch with its number and what would give the scores; whether to go on.
@@ -49,10 +50,7 @@ def train_lightfm(task: Task, setting: Setting, watch: Watch) -> None:
     )
     customers, asked = (_sum_to_one(matrix) for matrix in (task.customers, task.asked))
     products = _sum_to_one(_with_identity(task.products) if setting["identity"] else task.products)
-    bought = sparse.coo_matrix(
-        (np.ones(len(task.pairs), np.float32), (task.pairs[:, 0], task.pairs[:, 1])),
-        shape=(customers.shape[0], products.shape[0]),
-    )
+    bought = _bought(task)
 
     def scores() -> Floats:
         bias = products @ model.item_biases.astype(np.float64)
@@ -62,12 +60,52 @@ def train_lightfm(task: Task, setting: Setting, watch: Watch) -> None:
     while more:
         epoch += 1
         try:
-            model.fit_partial(bought, user_features=customers, item_features=products, epochs=1, num_threads=1)
+            model.fit_partial(bought, user_features=customers, item_features=products, epochs=1, num_threads=THREADS)
         except ValueError as error:
             if "finite" in str(error) or "NaN" in str(error):
                 raise Diverged from None
             raise
         more = watch(epoch, scores)
+
+
+def irspack_settings(task: Task) -> list[Setting]:
+    """Sizes, weights of what was not bought, penalties of vectors and of what attributes make of them."""
+    return [
+        {"size": size, "weight": weight, "penalty": penalty, "of_attributes": of_attributes, "every": 4, "most": 32}
+        for size in (16, 64)
+        for weight in (0.1, 1.0)
+        for penalty in (0.01, 0.1)
+        for of_attributes in (10.0, 100.0, 1000.0)
+    ]
+
+
+def train_irspack(task: Task, setting: Setting, watch: Watch) -> None:
+    """irspack's iALS with the attributes of both sides; who is asked is known by attributes alone."""
+    from irspack import IALSRecommender  # type: ignore[import-not-found]
+
+    model = IALSRecommender(
+        sparse.csr_matrix(_bought(task)),
+        n_components=setting["size"],
+        alpha0=setting["weight"],
+        reg=setting["penalty"],
+        user_features=task.customers,
+        item_features=task.products,
+        lambda_user_feature=setting["of_attributes"],
+        lambda_item_feature=setting["of_attributes"],
+        random_seed=SEED,
+        n_threads=THREADS,
+    )
+    model.start_learning()
+    epoch, more = 0, True
+    while more:
+        epoch += 1
+        model.run_epoch()
+        more = watch(epoch, lambda: model.get_score_cold_user_from_features(task.asked))
+
+
+def _bought(task: Task) -> Any:
+    shape = task.customers.shape[0], task.products.shape[0]
+    return sparse.coo_matrix((np.ones(len(task.pairs), np.float32), tuple(task.pairs.T)), shape=shape)
 
 
 def _with_identity(matrix: Any) -> Any:
@@ -172,7 +210,7 @@ def train_rectools(task: Task, setting: Setting, watch: Watch) -> None:
 
     np.random.seed(SEED)  # noqa: NPY002  what RecTools draws with
     torch.manual_seed(SEED)
-    torch.set_num_threads(1)
+    torch.set_num_threads(THREADS)
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     customers = task.customers.shape[0]
@@ -210,4 +248,7 @@ def train_rectools(task: Task, setting: Setting, watch: Watch) -> None:
 PEERS: dict[str, tuple[Callable[[Task], list[Setting]], Train]] = {
     "lightfm": (lightfm_settings, train_lightfm),
     "rectools": (rectools_settings, train_rectools),
+    "irspack": (irspack_settings, train_irspack),
+    "torch": (regression.settings, regression.train_torch),
+    "sklearn": (regression.settings, regression.train_sklearn),
 }

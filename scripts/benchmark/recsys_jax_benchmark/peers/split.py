@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +93,22 @@ def attribute_matrix(space: FeatureSpace, features: Features, learned: int) -> c
     return csr_array((np.ones(len(row), np.float32), (row, at)), shape=(count, start))
 
 
-def ask(peer: str, folder: Path, progress: Progress) -> Answers:
-    """Runs the peer on the folder: it tunes, trains and ranks. Raises `InputError` with its last words."""
+def ask(peer: str, folder: Path, progress: Progress, given: Mapping[str, Any] | None = None) -> Answers:
+    """Runs the peer on the folder: it tunes, trains and ranks; it trains a setting that is `given`, untuned.
+
+    The seconds of its answer are of all that, or of the training alone where a setting is given. Raises `InputError`
+    with its last words.
+    """
     answer = folder / f"peer-{peer}.npz"
     answer.unlink(missing_ok=True)
     said, done, total = [], 0, 0
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with stopping.child(
-        [*COMMAND, peer, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        [*COMMAND, peer, str(folder), *(["--setting", json.dumps(given)] if given else [])],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environment,
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -113,10 +122,16 @@ def ask(peer: str, folder: Path, progress: Progress) -> Answers:
     if process.returncode or not answer.is_file():
         last = next((line.strip() for line in reversed(said) if line.strip()), "no word")
         raise InputError(f"{peer} ended with status {process.returncode}: {last.removeprefix('error: ')}")
-    with np.load(answer, allow_pickle=False) as file:
+    return answer_of(peer, folder, given)
+
+
+def answer_of(peer: str, folder: Path, given: Mapping[str, Any] | None = None) -> Answers:
+    """What the peer has written to the folder."""
+    with np.load(folder / f"peer-{peer}.npz", allow_pickle=False) as file:
         better, equal, record = file["better"], file["equal"], json.loads(str(file["settings"]))
     chosen = ", ".join(f"{name} {value}" for name, value in record["chosen"].items() if name not in ("every", "most"))
-    return Answers(of_ranks((better, equal)), notes=(chosen,), seconds=float(record["seconds"]))
+    seconds = float(record["training_seconds" if given else "seconds"])
+    return Answers(of_ranks((better, equal)), notes=(chosen,), seconds=seconds)
 
 
 def of_ranks(ranked: metrics.Ranks) -> dict[str, Float64[np.ndarray, "1 n"]]:

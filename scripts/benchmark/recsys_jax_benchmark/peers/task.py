@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ Ints = NDArray[np.integer[Any]]
 Floats = NDArray[np.floating[Any]]
 
 INNER_FOLDS = 4
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "1"))
 SIDES, PARTS = ("customers", "products"), ("indptr", "indices", "data", "shape")
 """The arrays of split.npz that are the attributes: customers_data and so on."""
 
