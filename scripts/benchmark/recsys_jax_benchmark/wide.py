@@ -41,7 +41,7 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     SHOP: {
         OURS: {},
         GIVEN: {"own_l2": 10.0, "attribute_l2": 10.0, "factor_l2": 400.0},
-        "LightFM": {"loss": "warp", "size": 32, "rate": 0.05, "penalty": 0.0, "identity": True, "epochs": 40},
+        "LightFM": {"loss": "warp", "size": 64, "rate": 0.05, "penalty": 0.0, "identity": True, "epochs": 40},
         "PyTorch, logistic regression": {"penalty": 10.0, "epochs": 1},
     },
 }

@@ -75,13 +75,14 @@ def irspack_settings(task: Task) -> list[Setting]:
         for size in (16, 64)
         for weight in (0.1, 1.0)
         for penalty in (0.01, 0.1)
-        for of_attributes in (10.0, 100.0, 1000.0)
+        for of_attributes in (10.0, 100.0, 1000.0, 10000.0)
     ]
 
 
 def train_irspack(task: Task, setting: Setting, watch: Watch) -> None:
     """irspack's iALS with the attributes of both sides; who is asked is known by attributes alone."""
     from irspack import IALSRecommender  # type: ignore[import-not-found]
+    from irspack.recommenders.ials import FeatureRidgeCholeskyError  # type: ignore[import-not-found]
 
     model = IALSRecommender(
         sparse.csr_matrix(_bought(task)),
@@ -99,7 +100,10 @@ def train_irspack(task: Task, setting: Setting, watch: Watch) -> None:
     epoch, more = 0, True
     while more:
         epoch += 1
-        model.run_epoch()
+        try:
+            model.run_epoch()
+        except FeatureRidgeCholeskyError:
+            raise Diverged from None
         more = watch(epoch, lambda: model.get_score_cold_user_from_features(task.asked))
 
 
