@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import pytest
+import typechecker  # noqa: F401  before what it checks
 from hypothesis import HealthCheck, settings
 
 from recsys_jax import DeepConfig, TrainedModel, WideConfig, fit, load_dataset, save_model
