@@ -76,19 +76,31 @@ lock: $(VENV)/.dev
 		| $(UV) --no-deps - --output-file requirements-dev.txt
 	$(BIN)/python .ci/licences.py docs/licences.md
 
-# What `make run` needs: every file is checked against its hash. Installed once, again only when the requirements change.
-$(VENV)/.run: pyproject.toml requirements.txt
+$(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "recsys_jax needs Python 3.11 or newer; choose one with: make PYTHON=python3.12 run"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# What `make run` needs: every file is checked against its hash. Installed once, again only when the requirements change.
+$(VENV)/.run: pyproject.toml requirements.txt | $(VENV)/.made
 	$(PIP) --require-hashes --no-deps --requirement requirements.txt
 	$(PIP) --no-deps $(SELF) .
 	@touch $@
 
-# All else, for the gate; at last torch, which has no hash here, and what it needs on this machine.
-$(VENV)/.dev: $(VENV)/.run constraints.txt requirements-dev.txt
-	$(PIP) --require-hashes --no-deps --requirement requirements-dev.txt
+# All else, for the gate. pip uses one processor, so two work side by side; at last what torch needs on this machine.
+$(VENV)/.dev: pyproject.toml requirements.txt requirements-dev.txt constraints.txt
+	@$(MAKE) --no-print-directory --jobs=2 $(VENV)/.run $(VENV)/.checked $(VENV)/.torch
 	$(PIP) --constraint constraints.txt $(SELF) ".[dev]"
+	@touch $@
+
+$(VENV)/.checked: requirements-dev.txt | $(VENV)/.made
+	$(PIP) --require-hashes --no-deps --requirement requirements-dev.txt
+	@touch $@
+
+# It has no hash here.
+$(VENV)/.torch: constraints.txt | $(VENV)/.made
+	$(PIP) --no-deps $$(grep '^torch==' constraints.txt)
 	@touch $@
 
 clean:
