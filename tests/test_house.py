@@ -5,7 +5,13 @@ import re
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from beartype.roar import BeartypeCallHintViolation
+from jaxtyping import TypeCheckError
+
+from recsys_jax.evaluation.bootstrap import or_none
+from recsys_jax.models.metrics import ranks
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [path for top in ("recsys_jax", "scripts") for path in sorted((ROOT / top).rglob("*.py"))]
@@ -64,3 +70,10 @@ def test_each_longer_proof_has_its_reason_and_stands_in_the_manual():
     assert marked == {path: len(re.findall(r'pytest\.mark\.slow\(\s*reason="\w', sources[path])) for path in marked}
     manual = (ROOT / "docs" / "developing.md").read_text("utf-8").partition("### What `make prove` runs")[2]
     assert re.findall(r"^\| `(tests/\S+)`", manual.partition("## ")[0], flags=re.M) == list(marked)
+
+
+def test_types_and_shapes_are_checked_while_the_tests_run():
+    with pytest.raises(BeartypeCallHintViolation, match="or_none"):
+        or_none("0.5")
+    with pytest.raises(TypeCheckError, match="targets"):
+        ranks(np.zeros((2, 3)), np.zeros(1, int))

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from contextlib import ExitStack
 from importlib.resources import files
 from pathlib import Path
@@ -30,10 +31,9 @@ def test_datasets_beside_the_example_are_found(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_mall(Path("data/amoremall"))
     assert other_datasets() == []
-    make_mall(Path("shop"))
-    make_mall(Path("data/tea"))
+    for other in ("shop", "data/tea", "data/films"):
+        shutil.copytree("data/amoremall", other)
     (tmp_path / "data/tea/products.json").unlink()  # a description alone
-    make_mall(Path("data/films"))
     assert other_datasets() == [Path("data/films"), Path("shop")]
 
 

