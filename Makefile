@@ -86,6 +86,8 @@ $(VENV)/.made:
 $(VENV)/.run: pyproject.toml requirements.txt | $(VENV)/.made
 	$(PIP) --require-hashes --no-deps --requirement requirements.txt
 	$(PIP) --no-deps $(SELF) .
+	@# A clone is called as the package: started from the folder above it, Python would take that for the package.
+	@echo "$(CURDIR)" > "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/recsys_jax.pth"
 	@touch $@
 
 # All else, for the gate. pip uses one processor, so two work side by side; at last what torch needs on this machine.

@@ -103,3 +103,11 @@ def test_the_main_job_needs_little():
 def test_every_pin_has_its_licence_told():
     rows = re.findall(r"^\| (\S+) \| (\d\S*) \| (\S.*) \|$", (ROOT / "docs" / "licences.md").read_text(), flags=re.M)
     assert [(name, version) for name, version, _ in rows] == list(pins().items())
+
+
+def test_a_folder_called_as_the_package_is_not_taken_for_it(tmp_path):
+    """As from the folder above a clone."""
+    (tmp_path / "recsys_jax").mkdir()
+    code = "from recsys_jax import Recommender; print(Recommender.__name__)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert found.stdout.strip() == "Recommender"

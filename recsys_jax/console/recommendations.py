@@ -48,13 +48,15 @@ def limits(words: Sequence[str]) -> dict[str, int]:
 
 
 def nothing_left_out(
-    run: Path, *, named: Path | None, repeats: bool, bought: bool, by_hand: str, more: str = ""
+    run: Path, *, named: Path | None, repeats: bool, bought: bool, by_hand: str, more: str = "", made: bool = False
 ) -> str:
     """Why nothing was left out that customers bought: what was `named` knows none, or they buy products again.
 
-    Or what they `bought` is no product of the model's. `by_hand` is what names products that are left out all the same.
+    Or what they `bought` is no product of the model's. `by_hand` is what names products that are left out all the same,
+    and all that does where customers are `made` of reviews, and nobody has an id.
     """
-    why = f"no purchases are known; --dataset {made_from(run) or 'FOLDER'}{more} would name them"
+    names = by_hand if made else f"--dataset {made_from(run) or 'FOLDER'}{more}"
+    why = f"no purchases are known; {names} would name them"
     if bought:
         why = "what they bought is the id of no product"
     elif repeats:

@@ -22,8 +22,9 @@ from recsys_jax.data.readers import require_ending
 from recsys_jax.data.tables import Table, free
 from recsys_jax.errors import InputError, choices, nearest_id, shown
 from recsys_jax.jobs.customer_file import Source, values
+from recsys_jax.serving.catalogue import RECOMMENDED
 from recsys_jax.serving.history import History, bought_again
-from recsys_jax.serving.ranking import RECOMMENDED, Ranking
+from recsys_jax.serving.ranking import Ranking
 from recsys_jax.serving.recommender import Recommender
 from recsys_jax.storage.jobs import Parts, environment, fingerprint, kept, stopped
 

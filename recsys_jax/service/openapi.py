@@ -147,7 +147,7 @@ def _keys(rec: Recommender, limits: Limits) -> dict[str, Schema]:
         "pinned": _IDS | {"description": "Ids of products that come first."},
     }
     says = {
-        "strict": "Whether an id that no product has is refused.",
+        "strict": "Whether an id that no product has is refused, and a value that the model does not know.",
         "standing": "Whether to tell where each product stands among all.",
         "explain": "Whether to tell why each is recommended.",
     }

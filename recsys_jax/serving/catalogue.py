@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Float32, Float64, Int, Int32
 
 from recsys_jax.data.schema import Categorical, Numeric
-from recsys_jax.data.tables import Table
+from recsys_jax.data.tables import Table, answered
 from recsys_jax.data.values import as_id, as_key, as_plain, parse_number
 from recsys_jax.errors import InputError, nearest_id, shown
 from recsys_jax.models.trained import TrainedModel, product_rows
@@ -22,6 +22,8 @@ from recsys_jax.serving.traits import Traits
 
 MOST = 8
 """Where boost rules add more to a score, from 0 to 1, 32 bits no longer tell its last digits."""
+RECOMMENDED = ("place", "product_id", "score", "popularity", "boost")
+"""The columns on a place of a customer's list, of files and frames alike."""
 
 
 def require_finite(vectors: Float[np.ndarray, "n d"], table: Table) -> None:
@@ -365,3 +367,15 @@ def _price(value: object) -> object:
     if number is None:
         return as_plain(value)
     return int(number) if number.is_integer() else number
+
+
+def as_rows(catalogue: Catalogue, rows: object, table: Table, lists: Sequence[Sequence[Mapping[str, Any]]]) -> Any:
+    """The entries of each row's list as `data.tables.answered` gives them: one row per customer and place."""
+    row_of = [row for row, found in enumerate(lists) for _ in found]
+    entries = [one for found in lists for one in found]
+    types = dict(zip(RECOMMENDED[1:], (str, float, float, float), strict=True)) | catalogue.types
+    columns: dict[str, tuple[type, list[Any]]] = {
+        "place": (int, [place for found in lists for place in range(1, len(found) + 1)]),
+        **{name: (kind, [one[name] for one in entries]) for name, kind in types.items()},
+    }
+    return answered(rows, table, catalogue.model.schema.customers.id, row_of, columns)

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float32, Int, Int32
 
 from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.schema import As, Numeric
-from recsys_jax.data.tables import Table, answered, different, only_column
+from recsys_jax.data.tables import Table, different, only_column
 from recsys_jax.data.values import as_ids, as_key, as_list, composed, parse_number
 from recsys_jax.errors import InputError, choices, closed_up, did_you_mean, nearest, require, shown
 from recsys_jax.models.trained import TrainedModel, bucket
@@ -42,10 +42,6 @@ class Ranking(NamedTuple):
     """What popularity adds, 0 where the model was trained without; the order is that of all three."""
 
 
-RECOMMENDED = ("place", "product_id", "score", "popularity", "boost")
-"""The columns on a place of a customer's list, of files and frames alike."""
-
-
 class Wanted(NamedTuple):
     """What is asked for, beside customers."""
 
@@ -55,7 +51,7 @@ class Wanted(NamedTuple):
     available: Sequence[object] | None = None
     """The ids of the products to choose from; None: all."""
     strict: bool = False
-    """Whether an id that no product has is refused."""
+    """Whether an id that no product has is refused, and a value that the model does not know."""
     diversity: object = 0.0
     at_most: Mapping[str, int] | None = None
     """By column of the product table, how many products with the same value a list has at most."""
@@ -237,6 +233,14 @@ def not_known(customers: Iterable[FittedFeature], stated: Mapping[str, object]) 
     return said
 
 
+def refuse_not_known(customers: Iterable[FittedFeature], table: Table) -> None:
+    """Raises `InputError` for the first value of a table that `not_known` tells of."""
+    for fitted in customers:
+        for row, value in enumerate(table.column(fitted.feature.column)):
+            for said in not_known([fitted], {fitted.feature.column: value}):
+                raise InputError(f"{table.where(row)}, {said}")
+
+
 def with_optional_columns(table: Table, model: TrainedModel, column_of: Mapping[str, str]) -> Table:
     """The table with a column for each attribute that may be missing; `column_of` is what `columns_named` gives.
 
@@ -271,18 +275,6 @@ def _refuse_unknown(catalogue: Catalogue, ids: Sequence[str], where: str) -> Non
     unknown = next((one for one in ids if one not in catalogue.row_of), None)
     if unknown is not None:
         raise InputError(f"{where}: found {shown(unknown)}; allowed: {catalogue.ids_near(unknown)}")
-
-
-def as_rows(catalogue: Catalogue, rows: object, table: Table, lists: Sequence[Sequence[Mapping[str, Any]]]) -> Any:
-    """The entries of each row's list as `data.tables.answered` gives them: one row per customer and place."""
-    row_of = [row for row, found in enumerate(lists) for _ in found]
-    entries = [one for found in lists for one in found]
-    types = dict(zip(RECOMMENDED[1:], (str, float, float, float), strict=True)) | catalogue.types
-    columns: dict[str, tuple[type, list[Any]]] = {
-        "place": (int, [place for found in lists for place in range(1, len(found) + 1)]),
-        **{name: (kind, [one[name] for one in entries]) for name, kind in types.items()},
-    }
-    return answered(rows, table, catalogue.model.schema.customers.id, row_of, columns)
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,14 @@ from recsys_jax.errors import InputError, shown, spelt
 from recsys_jax.models.single import SingleTower
 from recsys_jax.models.trained import BLOCK, TrainedModel, bucket, buckets
 from recsys_jax.serving.boosts import BoostRule, meets, read_boosts
-from recsys_jax.serving.catalogue import Catalogue, require_finite
+from recsys_jax.serving.catalogue import Catalogue, as_rows, require_finite
 from recsys_jax.serving.history import BOUGHT, History, bought, lists_of
 from recsys_jax.serving.ranking import (
     Plan,
     Ranking,
     Wanted,
-    as_rows,
     columns_named,
+    refuse_not_known,
     stated_once,
     table_of,
     with_optional_columns,
@@ -118,7 +118,8 @@ class Recommender(Stock):
             top_n: the number of products; fewer are returned where fewer remain.
             categories: only products of these categories, by code or label.
             available: only products with these ids.
-            strict: whether an id that no product has is refused; else it is ignored, unless nothing available is known.
+            strict: whether an id that no product has, and a value that the model does not know, is refused; else it is
+                ignored, unless nothing available is known, or `dataset.toml` refuses it.
             diversity: from 0, the best products, to 1: each as unlike those before it as can be (`retrieval.lists`).
             at_most: by column of the product table, or "brand" and "category", how many products with the same value.
             pinned: the ids of products that come first, whatever their scores and values; not where they are excluded.
@@ -139,6 +140,8 @@ class Recommender(Stock):
         wanted = Wanted(top_n, categories, available, strict, diversity, at_most, pinned)
         plan = wanted.plan(catalogue, table.source)
         (excluded,) = catalogue.excluded(table, strict=strict)
+        if strict:
+            refuse_not_known(self.model.customers, table)
         if customer_id is not None and self.history is not None:
             (own,) = self.history.of_ids([customer_id])
             excluded = sorted({*excluded, *catalogue.known(own)})
@@ -317,6 +320,8 @@ class Recommender(Stock):
         plan = wanted.plan(catalogue, table.source)
         known = bought(table, self.model.schema, self.history, columns=(BOUGHT,) if purchased is not None else None)
         excluded = catalogue.excluded(replace(table, columns={**table.columns, BOUGHT: known}), strict=wanted.strict)
+        if wanted.strict:
+            refuse_not_known(self.model.customers, table)
         if not len(table):
             return catalogue, met, np.empty((0, plan.k), np.int32), np.empty((0, plan.k), np.float32)
         customers = self.model.embed_customers(table)

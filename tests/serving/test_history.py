@@ -12,6 +12,7 @@ import pytest
 
 from recsys_jax import InputError, Recommender, WideConfig, fit, load_dataset, save_model
 from recsys_jax.cli.serving import recommend, score
+from recsys_jax.console.recommendations import nothing_left_out
 from recsys_jax.data.dataset import read_ids
 
 FILMS = {"f1", "f2", "f3", "f4", "f5"}
@@ -555,3 +556,9 @@ def test_purchases_that_say_nothing_are_none(films, films_model, tmp_path, cell)
 
 def test_a_dataset_is_printed_in_a_line(films):
     assert repr(load_dataset(films)) == "Dataset(films: 5 products, 4 customers, 7 purchases)"
+
+
+def test_where_nobody_has_an_id_none_is_asked_for():
+    """Customers made of reviews: what they bought is named by hand."""
+    said = nothing_left_out(Path("run"), named=None, repeats=False, bought=False, by_hand="--purchased", made=True)
+    assert said.endswith("no purchases are known; --purchased would name them")

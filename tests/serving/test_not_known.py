@@ -209,3 +209,19 @@ def test_score_says_which_numbers_are_beyond_training(folder, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert f"2 of 5 customers have an unusual age; the first, row 2, age: 119 {OUTSIDE}" in said
     assert "1 of 5 customers have an unknown age; the first, row 3, age: the model does not know '420'" in said
+
+
+@pytest.mark.parametrize(
+    "stated", [{"age": "forty"}, {"age": 420}, {"country": "DE"}, {"favourite_genres": ["Drama", "X"]}]
+)
+def test_strict_refuses_what_is_not_known(model, stated):
+    rec = Recommender(model)
+    fine = {"age": 42, "country": "KR"}
+    assert rec.recommend(**fine, strict=True) == rec.recommend(**fine)
+    assert rec.recommend(**stated)
+    with pytest.raises(InputError, match=r"^recommend\(\), .*the model does not know"):
+        rec.recommend(**stated, strict=True)
+    with pytest.raises(InputError, match=r"^recommend_batch\(\), row 2, .*the model does not know"):
+        rec.recommend_batch([fine, stated], strict=True)
+    with pytest.raises(InputError, match=r"^/recommend, .*the model does not know"):
+        answer(rec, "/recommend", {"attributes": stated, "strict": True}, Limits())

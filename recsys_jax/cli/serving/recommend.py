@@ -127,8 +127,9 @@ def main(options: Options) -> None:
     bought = [*options.purchased, *chain(*(rec.history.of_ids([options.customer]) if rec.history else ()))]
     if len(rec.unmatched(bought)) == len(bought):
         repeats = bought_again(rec.model.schema, rec.history) and not options.purchased
-        by_hand = {"by_hand": "--purchased", "more": " --customer ID"}
-        say(nothing_left_out(options.run, named=known, repeats=repeats, bought=bool(bought), **by_hand))
+        ways: dict[str, Any] = {"by_hand": "--purchased", "more": " --customer ID"}
+        ways["made"] = rec.model.schema.customers.file is None
+        say(nothing_left_out(options.run, named=known, repeats=repeats, bought=bool(bought), **ways))
 
 
 def _taken(feature: Feature) -> str:
