@@ -30,7 +30,7 @@ export PYTHONDONTWRITEBYTECODE =
 run: $(VENV)/.run
 	$(BIN)/recsys-jax run data/amoremall $(ARGS)
 
-# mypy takes a minute of one processor: it runs beside the tests. What it says follows theirs, and the last lines name what failed.
+# mypy takes half a minute of one processor: it runs beside the tests. What it says follows theirs, and the last lines name what failed.
 test: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
