@@ -6,10 +6,10 @@ from typing import Annotated, Literal
 
 import tyro
 
-from recsys_jax import load_model
-from recsys_jax.config import Language, describe
+from recsys_jax import fit, load_model
+from recsys_jax.config import Config, Language, describe
 from recsys_jax.console import places
-from recsys_jax.console.options import Common, remember
+from recsys_jax.console.options import Common, last_language, remember, remembered
 from recsys_jax.console.pictures.embedding import Colouring, Space
 from recsys_jax.console.recommendations import example
 from recsys_jax.console.reports import draw, summary, write
@@ -18,8 +18,8 @@ from recsys_jax.console.terminal import console, note, progress, remark, share_p
 from recsys_jax.errors import require, require_seed
 from recsys_jax.evaluation.baselines import baselines, popularities
 from recsys_jax.evaluation.engine import ALL, KS, MODEL, evaluate, in_sample
-from recsys_jax.evaluation.findings import headline
-from recsys_jax.evaluation.methods import recipe
+from recsys_jax.evaluation.findings import better_recipe, headline
+from recsys_jax.evaluation.methods import both, recipe, trained
 from recsys_jax.evaluation.report import report
 from recsys_jax.report.page import write as write_html
 from recsys_jax.storage.runs import model_of, outdated
@@ -29,7 +29,7 @@ Protocol = Literal["in-sample", "cross-validation", "hold-out", "time", "new-com
 
 @dataclass(frozen=True)
 class Options(Common):
-    """Measures a recipe by one of several protocols, next to chance, popularity, naive Bayes and a control."""
+    """Measures a recipe by one of several protocols, next to baselines and a control; both recipes of what `run` made."""
 
     dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = places.MALL
     """The folder with dataset.toml."""
@@ -53,8 +53,8 @@ class Options(Common):
     """Measure the mean of these models' scores, too."""
     colour: str | None = None
     """The customers' attribute that colours embedding_space.png, such as skin_type; by default the segment."""
-    language: Language = "en"
-    """Of report.html: English or Korean."""
+    language: Language | None = None
+    """Of report.html: English or Korean; by default that of the run's last page, or English."""
     full: bool = False
     """Print all tables and findings, which report.md has in any case."""
     force: bool = False
@@ -72,6 +72,7 @@ def main(options: Options) -> str:
     require_seed(options.seed)
     places.require_dataset(options.dataset)
     run = places.run_folder(options.dataset, options.run, force=options.force)
+    language = options.language or last_language(run)
     whose = model_of(run)
     there = options.protocol == "in-sample" or (run / "model.json").exists()
     model = load_model(run, tell=note) if there else None
@@ -86,11 +87,20 @@ def main(options: Options) -> str:
         console.print(f"{run} has no model: the dataset's recipe is measured")
     dataset, made = places.load(options.dataset, run, options.customers)
     Colouring.of(dataset, options.colour)  # an attribute that isn't there is told before all the work
+    asked_of_run = remembered(run).get("run")
+    others: dict[str, Config] = {}
+    if asked_of_run is not None:  # `run` has measured both recipes
+        default = places.standard(options.dataset)
+        others = both(default, len(dataset.purchases), config.seed, asked_of_run.get("epochs"))
+        del others[config.recipe]
     if options.protocol == "in-sample":
         assert model is not None
-        result = in_sample(model, dataset, options.k, others=popularities(dataset))
+        with progress(f"training {' and '.join(others)} on everything" if others else "asking"):
+            rivals = {name: trained([fit(dataset, one)]) for name, one in others.items()}
+        result = in_sample(model, dataset, options.k, others=rivals | popularities(dataset))
     else:
         methods = {MODEL: recipe(config, seeds, ensemble=options.ensemble)}
+        methods |= {name: recipe(one) for name, one in others.items()}
         methods |= baselines(dataset, new_products=options.protocol == "new-products")
         split, of_fold = places.held_out(
             options.dataset, dataset, made, options.protocol, options.folds, options.seed, options.encoder
@@ -100,6 +110,11 @@ def main(options: Options) -> str:
                 dataset, split, methods, options.k, dataset_of_fold=of_fold, seed=options.seed, progress=bar
             )
     found = report(result, seed=options.seed)
+
+    def first(language: Language = "en") -> str:
+        compared = [better_recipe(found, config.recipe, name, language) for name in others]
+        return compared[0] if compared and result.split != "in-sample" else headline(found, language)
+
     where = f"as {run} has no model" if model is None else f"as in {run}"
     anew = "" if result.split == "in-sample" else ", trained anew in each fold"
     leak = "" if result.leak_free is None else "; without the leak"
@@ -113,7 +128,7 @@ def main(options: Options) -> str:
     derived = places.derived(options.dataset, dataset, made)
     page = write(found, dataset, run, options.protocol, options.k[0], model=whose, derived=derived, asked=[sized])
     places.write_set_aside(dataset.set_aside, run, quiet=True)
-    remember("evaluate", replace(options, run=run), run)
+    remember("evaluate", replace(options, run=run, language=language), run)
     space = None if model is None else Space.of(model, dataset, seed=options.seed)
     drawn = model is not None and draw(run, model, dataset, options.seed, options.colour, space)
     write_html(
@@ -122,17 +137,18 @@ def main(options: Options) -> str:
         dataset,
         model,
         space,
-        headline=headline(found, options.language),
+        headline=first(language),
         folder=options.dataset,
         made=made,
         derived=derived,
         encoder=options.encoder,
         colour=options.colour,
-        language=options.language,
+        called={MODEL: config.recipe} if others else None,
+        language=language,
     )
     say_notes(dataset.notes, options.dataset)
     say(asked)
-    say(headline(found))
+    say(first())
     summary(found)
     if options.full:
         show(page)

@@ -18,8 +18,8 @@ from rich.text import Text
 from recsys_jax import Dataset, InputError, Recommender, fit, load_model
 from recsys_jax.cli import personas as cluster_personas
 from recsys_jax.cli import train
-from recsys_jax.config import FORMER_RECIPES, Config, Language, parse_recipe, to_table, words
-from recsys_jax.console.options import Common, remember
+from recsys_jax.config import FORMER_RECIPES, Config, Language, words
+from recsys_jax.console.options import Common, last_language, remember
 from recsys_jax.console.pictures.embedding import Colouring, Space
 from recsys_jax.console.places import (
     MALL,
@@ -44,7 +44,7 @@ from recsys_jax.data.values import split_keys
 from recsys_jax.evaluation.baselines import baselines, popularities
 from recsys_jax.evaluation.engine import CONTROL, KS, MODEL, evaluate, in_sample
 from recsys_jax.evaluation.findings import best_baseline, better_recipe
-from recsys_jax.evaluation.methods import built_in, recipe, trained
+from recsys_jax.evaluation.methods import both, recipe, trained
 from recsys_jax.evaluation.report import report
 from recsys_jax.personas.customers import read_reviews
 from recsys_jax.report.page import write as write_html
@@ -75,8 +75,8 @@ class Options(Common):
     """Everything random follows from it."""
     colour: str | None = None
     """The customers' attribute that colours embedding_space.png, such as skin_type; by default the persona."""
-    language: Language = "en"
-    """Of report.html: English or Korean."""
+    language: Language | None = None
+    """Of report.html: English or Korean; by default that of the run's last page, or English."""
     force: bool = False
     """Take over a run folder that has the files of others, or another dataset's run."""
     examples = (
@@ -118,6 +118,7 @@ def main(options: Options) -> str:
             note(f"this runs the example; datasets found here: {listed}; to run one: {then}")
         default = standard(dataset)
         run = run_folder(dataset, options.run, force=options.force)
+        language = options.language or last_language(run)
         if read_schema(dataset).customers.file is None:
             _stage("Personas and customers, from the reviews")
             asked = options.encoder, options.k, options.seed
@@ -125,17 +126,18 @@ def main(options: Options) -> str:
         undo.pop_all()
     opened, made = load(dataset, run)
     Colouring.of(opened, options.colour)  # an attribute that isn't there is told before the training
-    recipes = {one.recipe: _changed(one, options) for one in [*built_in(len(opened.purchases)).values(), default]}
+    recipes = both(default, len(opened.purchases), options.seed, options.epochs)
     own = recipes.pop(default.recipe if options.recipe == "standard" else options.recipe)
     [other] = recipes.values()
     _stage("Training")
     train.main(train.Options(dataset, own, run, force=options.force))
     _stage(f"Evaluation: {own.recipe} beside {other.recipe} and baselines")
-    page, worth = _evaluated(dataset, run, opened, made, own, other, options)
+    options = replace(options, dataset=dataset, run=run, language=language)
+    page, worth = _evaluated(dataset, run, opened, made, own, other, options, language)
     show(page)
     _samples(run, opened)
     note_at_end()  # before the last sentences, which lead to the next command
-    remember("run", replace(options, dataset=dataset, run=run), run)
+    remember("run", options, run)
     say(
         f"Done in {time.monotonic() - started:.0f} s. Everything is in {run}: open report.html in a browser; all "
         f"tables are in report.md there and in in-sample/ and cross-validation/."
@@ -190,16 +192,15 @@ def folder_of(options: Options, undo: ExitStack) -> Path:
     return folder
 
 
-def _changed(config: Config, options: Options) -> Config:
-    """The recipe with the seed, and the epochs, that are asked for."""
-    table = {**to_table(config), "seed": options.seed}
-    if options.epochs is not None and "epochs" in table:
-        table["epochs"] = options.epochs
-    return parse_recipe(table, "run")
-
-
 def _evaluated(
-    folder: Path, run: Path, dataset: Dataset, made: Path | None, own: Config, other: Config, options: Options
+    folder: Path,
+    run: Path,
+    dataset: Dataset,
+    made: Path | None,
+    own: Config,
+    other: Config,
+    options: Options,
+    language: Language,
 ) -> tuple[Page, bool]:
     """Measures both recipes in-sample and held out, and writes all of it.
 
@@ -209,9 +210,7 @@ def _evaluated(
     with progress(f"training {other.recipe} on everything"):
         beside = {other.recipe: trained([fit(dataset, other)])}
     memory = report(in_sample(model, dataset, KS, others={**beside, **popularities(dataset)}), seed=own.seed)
-    # Logistic regression is left to `recsys-jax evaluate`: it takes longer than all the rest.
-    cheap = {name: method for name, method in baselines(dataset).items() if name != "logistic regression"}
-    methods = {MODEL: recipe(own), other.recipe: recipe(other), **cheap}
+    methods = {MODEL: recipe(own), other.recipe: recipe(other), **baselines(dataset)}
     folds = max(2, min(5, len(dataset.customer_ids)))
     split, of_fold = held_out(folder, dataset, made, "cross-validation", folds, own.seed, options.encoder)
     with progress(split.name) as bar:
@@ -228,7 +227,7 @@ def _evaluated(
         dataset,
         model,
         space,
-        headline=better_recipe(held, own.recipe, other.recipe, options.language),
+        headline=better_recipe(held, own.recipe, other.recipe, language),
         folder=folder,
         made=made,
         derived=of_reviews,
@@ -236,7 +235,7 @@ def _evaluated(
         colour=options.colour,
         called={MODEL: own.recipe},
         memory=memory,
-        language=options.language,
+        language=language,
     )
     columns, explained = {"held out": held, "in-sample": memory}, ""
     if held.leak_free is not None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type
 
 import tyro
 
-from recsys_jax.config import RECIPES, Config, Tell, parse_recipe, to_table
+from recsys_jax.config import RECIPES, Config, Language, Tell, parse_recipe, to_table
 from recsys_jax.console import usage
 from recsys_jax.data.files import read_toml, toml_tables, write_file
 from recsys_jax.errors import InputError, choices, nearest, require
@@ -136,17 +136,27 @@ def _fitting(hint: Any, found: object) -> object:
 
 
 def remember(name: str, options: Common, folder: Path) -> None:
-    """Writes the command and its options into the folder's run.toml, beside the other commands there."""
-    path = folder / FILE
-    tables: dict[str, dict[str, Any]] = {}
-    with suppress(InputError):  # what is no longer TOML repeats nothing
-        tables = {title: table for title, table in read_toml(path).items() if isinstance(table, dict)}
+    """Writes the command and its options into the folder's run.toml, after those of other commands there."""
+    tables = {title: table for title, table in remembered(folder).items() if title != name}
     tables[name] = {field: _plain(value) for field, value in vars(options).items() if field not in _ONCE}
     said = (
         "# What was run here. recsys-jax COMMAND --config FILE, with this file, runs it again; paths are as they were\n"
         f"# typed, from the folder where it was run. Written by recsys_jax {version('recsys_jax')}.\n\n"
     )
-    write_file(path, said + toml_tables(tables))
+    write_file(folder / FILE, said + toml_tables(tables))
+
+
+def remembered(folder: Path) -> dict[str, dict[str, Any]]:
+    """By command, the options that the folder's run.toml has, the latest last; none where it is absent or no TOML."""
+    with suppress(InputError):  # what is no longer TOML repeats nothing
+        return {title: table for title, table in read_toml(folder / FILE).items() if isinstance(table, dict)}
+    return {}
+
+
+def last_language(folder: Path) -> Language:
+    """The language that the last page of a run was asked for in, or English."""
+    found = [table["language"] for table in remembered(folder).values() if table.get("language") in get_args(Language)]
+    return found[-1] if found else "en"
 
 
 def _plain(value: object) -> object:

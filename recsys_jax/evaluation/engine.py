@@ -96,6 +96,8 @@ class Evaluation:
     """By attribute of `lost`, the share of the customers asked who state it."""
     features: tuple[Feature, ...] = ()
     """Those of the customers, which say what people call an attribute."""
+    seconds: float = 0.0
+    """What the whole evaluation took by the clock: all methods, and what was made anew in each fold."""
 
     @cached_property
     def values(self) -> dict[str, dict[str, Float64[np.ndarray, " n"]]]:
@@ -177,6 +179,7 @@ def evaluate(
     for k in ks:
         require(1 <= k < 2**31, "k", k, "from 1 to 2147483647")
     require_seed(seed)
+    started = time.perf_counter()
     folds: list[list[_View]] = []
     total = len(split.folds) * len(methods)
     for number, fold in enumerate(split.folds):
@@ -196,10 +199,12 @@ def evaluate(
                 learned = method.learn(views[0], fold, number, learning)
             except Diverged as error:
                 raise Diverged(f"{name}: {error}") from None
+            took = time.perf_counter() - began
             for view in folds[-1]:
+                began = time.perf_counter()
                 scorers = learned.scorers(view.dataset)
                 found = _answers(scorers, view.queries, method.seeds)
-                view.answers[name] = replace(found, seconds=time.perf_counter() - began)
+                view.answers[name] = replace(found, seconds=took + time.perf_counter() - began)
                 if learned.ensemble is not None:
                     view.answers[ENSEMBLE] = _answers([learned.ensemble(view.dataset)], view.queries)
                 if control and name == MODEL:
@@ -207,10 +212,10 @@ def evaluate(
                     if view is folds[-1][-1]:
                         # A stream of its own: the control's shuffles are what they would be without it.
                         view.lost.update(_lost(learned, view, np.random.default_rng([seed, number, 1])))
-                began = time.perf_counter()
     if progress is not None:
         progress(total, total, "")
-    joined, *honest = (_join(views, split, ks) for views in zip(*folds, strict=True))
+    parts = [_join(views, split, ks) for views in zip(*folds, strict=True)]
+    joined, *honest = (replace(one, seconds=time.perf_counter() - started) for one in parts)
     if not honest:
         return joined
     if any(_stated_otherwise(*views) for views in folds):

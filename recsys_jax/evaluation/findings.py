@@ -6,7 +6,7 @@ from recsys_jax.config import RECIPES, Language
 from recsys_jax.data.schema import label_of
 from recsys_jax.evaluation.bootstrap import Interval
 from recsys_jax.evaluation.engine import CONTROL, ENSEMBLE, MODEL
-from recsys_jax.evaluation.report import METRICS, Comparison, Report
+from recsys_jax.evaluation.report import BESTSELLERS, METRICS, Compared, Comparison, Report
 from recsys_jax.evaluation.sentences import Sentences, reading
 
 FEW = 100  # with fewer customers, an interval of a bootstrap is itself a rough guess
@@ -21,11 +21,24 @@ def _who(split: str, say: Sentences) -> str:
 
 
 def bestsellers(methods: Collection[str], say: Sentences = _ENGLISH) -> tuple[str, str]:
-    """The method that is a bestseller list, and what it is called; of new products, that of their category."""
-    for name in ("popularity", "popularity by category"):
-        if name in methods:
-            return name, say("yardstick.bestsellers")
-    return "random", say("yardstick.chance")
+    """The method that is a bestseller list, and what it is called; chance where there is none."""
+    found = sorted(BESTSELLERS & set(methods))
+    return (found[0], say("yardstick.bestsellers")) if found else ("random", say("yardstick.chance"))
+
+
+def yardstick(found: Compared, say: Sentences = _ENGLISH) -> tuple[str, str]:
+    """The bestseller list, or chance where it is no merit to beat that list; and what it is called."""
+    return bestsellers(() if found.no_merit else found.names, say)
+
+
+def rungs(found: Report, say: Sentences = _ENGLISH) -> dict[str, str]:
+    """By what each is called, what the model must beat, the least first: chance, the yardstick, the best baseline.
+
+    In-sample, not the last: baselines that remember more are no better for it.
+    """
+    called = dict([yardstick(found, say), bestsellers(found.names, say)]) | {"random": say("yardstick.chance")}
+    names = ["random", yardstick(found)[0], *([] if found.evaluation.split == "in-sample" else [best_baseline(found)])]
+    return {name: called.get(name, say("yardstick.best", best=say.name(name))) for name in names}
 
 
 def best_baseline(found: Report) -> str:
@@ -41,28 +54,29 @@ def highest(mrr: Mapping[str, float]) -> str:
 def headline(found: Report, language: Language = "en") -> str:
     """Whether the model is better than what it must beat, by how much, and how sure that is.
 
-    That is a bestseller list, or the best baseline where only the bestseller list is beaten. Where attributes were
-    derived from the purchases asked for, it is of the figures without that leak.
+    That is the least of the `rungs` that it does not beat, where it beats some, with the one before; where it beats
+    all, the bestseller list, or the last one where that is no merit. Where attributes were derived from the purchases
+    asked for, it is of the figures without that leak.
     """
     found, say = found.leak_free or found, Sentences(language)
-    yardstick, called = bestsellers(found.means, say)
-    beyond, best = found.differences[yardstick]["mrr"], best_baseline(found)
-    unbeaten = reading(beyond) == "better" != reading(found.differences[best]["mrr"])
-    also = ""
-    if found.evaluation.split != "in-sample" and unbeaten:
-        also = "" if found.inverse else f" {say('headline.also', beats=_beats(beyond, called, say))}"
-        yardstick, called = best, say("yardstick.best", best=say.name(best))
-    difference = found.differences[yardstick]["mrr"]
+    called, minus = rungs(found, say), {name: one["mrr"] for name, one in found.differences.items()}
+    names = list(called)
+    beaten = next((n for n, name in enumerate(names) if reading(minus[name]) != "better"), len(names))
+    against = names[beaten] if beaten < len(names) else names[-1] if found.no_merit else yardstick(found)[0]
     said = say(
-        f"headline.{reading(difference)}",
+        f"headline.{reading(minus[against])}",
         who=_who(found.evaluation.split, say),
-        called=called,
+        called=called[against],
         own=found.means[MODEL]["mrr"],
-        other=found.means[yardstick]["mrr"],
-        interval=say.interval(difference, "difference"),
+        other=found.means[against]["mrr"],
+        interval=say.interval(minus[against], "difference"),
     )
-    better, inverse = bool(also) or reading(difference) == "better", found.inverse if yardstick != best else None
-    return f"{said}{also} {_remark_on(found, inverse, say, better=better)}".rstrip()
+    if 0 < beaten < len(names):
+        before = names[beaten - 1]
+        said += f" {say('headline.also', beats=_beats(minus[before], called[before], say))}"
+    if _no_signal(found):
+        said += f" {say('remark.no-signal' if beaten else 'remark.no-signal-either')}"
+    return f"{said} {_few(found.customers, say)}".rstrip()
 
 
 def most_important(found: Report, language: Language = "en") -> str:
@@ -87,7 +101,7 @@ def better_recipe(found: Report, own: str, other: str, language: Language = "en"
     """
     found, say = found.leak_free or found, Sentences(language)
     methods = {own: MODEL, other: other}
-    (yardstick, called), best = bestsellers(found.means, say), best_baseline(found)
+    (beside, called), best = yardstick(found, say), best_baseline(found)
     mean = {name: found.means[method]["mrr"].mean for name, method in methods.items()}
     better, worse = sorted(methods, key=lambda name: -mean[name])
     against = found.difference(methods[better], methods[worse])
@@ -102,9 +116,9 @@ def better_recipe(found: Report, own: str, other: str, language: Language = "en"
             second=mean[worse],
             interval=say.interval(against, "difference"),
         ),
-        say("recipes.other", own=own, other=other, beats=_beats(found.difference(other, yardstick), called, say)),
+        say("recipes.other", own=own, other=other, beats=_beats(found.difference(other, beside), called, say)),
     ]
-    if best != yardstick:
+    if best != beside:
         stands = {name: reading(found.difference(method, best)) for name, method in methods.items()}
         each = [say("recipes.each", name=name, reading=say(f"reading.{one}")) for name, one in stands.items()]
         if len(set(stands.values())) == 1:
@@ -115,7 +129,7 @@ def better_recipe(found: Report, own: str, other: str, language: Language = "en"
 
 
 def ranking(result: Comparison, split: str, recipes: Collection[str]) -> str:
-    """Who is ahead, who may be as good, and whether the best recipe is better than a bestseller list."""
+    """Who is ahead, who may be as good, and whether the best recipe is better than a bestseller list, or chance."""
     methods = [row.method for row in result.rows]
     first, *rest = result.rows
     best = next((row for row in result.rows if row.method in recipes), None)
@@ -128,14 +142,13 @@ def ranking(result: Comparison, split: str, recipes: Collection[str]) -> str:
     if level:
         more = f" and {len(level) - 1} more" if len(level) > 1 else ""
         said += f" Inside the noise of it: {level[0]}{more}."
-    yardstick, called = bestsellers(methods)
-    if best is not None and yardstick in methods:
+    beside, called = yardstick(result)
+    if best is not None and beside in methods:
         who = "It" if best is first else f"The best recipe, {best.method},"
-        said += f" {who} {_beats(result.difference(best.method, yardstick), called, _ENGLISH)}."
-    inverse = None
-    if {"popularity", "inverse popularity"} <= set(methods):
-        inverse = result.difference("inverse popularity", "popularity")
-    return f"{said} {_remark(inverse, result.customers, _ENGLISH)}".rstrip()
+        said += f" {who} {_beats(result.difference(best.method, beside), called, _ENGLISH)}."
+    if result.no_merit:
+        said += f" {_ENGLISH(f'remark.{result.no_merit[0]}')}"
+    return f"{said} {_few(result.customers, _ENGLISH)}".rstrip()
 
 
 def findings(found: Report, *, derived: bool | None = None, language: Language = "en") -> list[str]:
@@ -159,9 +172,10 @@ def findings(found: Report, *, derived: bool | None = None, language: Language =
             model, chance = found.means[MODEL][metric], found.means["random"][metric].mean
             fields = {"metric": say.metric(metric), "model": say.interval(model, "plain"), "chance": chance}
             out.append(say(f"finding.category-{where}", **fields))
-    if found.inverse is not None:
+    if found.no_merit is not None:
+        which, lead = found.no_merit
         why = say("finding.flat" if found.evaluation.flat else "finding.not-flat")
-        out.append(say("finding.inverse", difference=say.interval(found.inverse, "signed"), why=why))
+        out.append(say(f"finding.{which}", difference=say.interval(lead, "signed"), why=why))
     if found.customers < FEW:
         out.append(say("finding.few", n=found.customers))
     return out
@@ -225,17 +239,7 @@ def _no_signal(found: Report) -> bool:
     return CONTROL in found.differences and len(_not_better(found, CONTROL)) == len(_judged(found))
 
 
-def _remark_on(found: Report, inverse: Interval | None, say: Sentences, *, better: bool) -> str:
-    """The findings that qualify the headline, if there are any; it says `better`, or something worse."""
-    said = _remark(inverse, found.customers, say)
-    no_signal = say(f"remark.no-signal{'' if better else '-either'}")
-    return f"{no_signal} {said}".rstrip() if _no_signal(found) else said
-
-
-def _remark(inverse: Interval | None, customers: int, say: Sentences) -> str:
-    """On the yardstick, from the difference between inverse popularity and popularity; or on how few were asked."""
-    if inverse is not None and inverse.low > 0:
-        return say("remark.inverse")
+def _few(customers: int, say: Sentences) -> str:
     return say("remark.few", n=customers) if customers < FEW else ""
 
 

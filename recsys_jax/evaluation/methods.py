@@ -161,6 +161,23 @@ def built_in(purchases: int) -> dict[str, Config]:
     }
 
 
+def both(default: Config, purchases: int, seed: int, epochs: int | None = None) -> dict[str, Config]:
+    """A recipe of each kind, by its name: the dataset's own and a built-in one, with the seed and epochs asked for.
+
+    Raises `InputError` for a seed or epochs that are not allowed.
+
+    >>> both(WideConfig(item_factors=4), 200, seed=3, epochs=9)["deep"].epochs
+    9
+    """
+    found = {one.recipe: one for one in [*built_in(purchases).values(), default]}
+    tables = {name: {**to_table(one), "seed": seed} for name, one in found.items()}
+    changed = {
+        name: one | ({"epochs": epochs} if epochs is not None and "epochs" in one else {})
+        for name, one in tables.items()
+    }
+    return {name: parse_recipe(one, "run") for name, one in changed.items()}
+
+
 def read_configs(path: Path, tell: Tell = lambda sentence: None) -> dict[str, Config]:
     """The recipes in a TOML file, as `parse_configs` reads them. Raises `InputError` where it is absent or no TOML."""
     return parse_configs(read_toml(path), str(path), tell)

@@ -1,10 +1,10 @@
 """Answers as figures with intervals: `report` compares a model with the others, `compare` each method with the best."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64, Int
@@ -24,11 +24,41 @@ from recsys_jax.evaluation.engine import ALL, ALONE, BOTH, CONTROL, CUSTOMERS, M
 
 K = 10  # the length of the lists that methods are ranked by
 LEAST = 10  # of fewer purchases a group has no interval: two hits of two resample to nothing but hits
+BESTSELLERS = {"popularity", "popularity by category"}  # of new products it is that of their category
 METRICS = ("mrr", f"ndcg@{K}", f"hit@{K}")  # what methods are compared by; the first one ranks
 
 
+class Compared:
+    """Methods that were asked the same, so that each can be compared with each."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """The methods' names."""
+        raise NotImplementedError
+
+    def difference(self, method: str, other: str, metric: str = METRICS[0]) -> Interval:
+        """The interval of one method minus another, query by query; of several seeds, with other seeds too."""
+        raise NotImplementedError
+
+    @cached_property
+    def no_merit(self) -> tuple[Literal["inverse", "chance"], Interval] | None:
+        """Why it is no merit to beat the bestseller list, and by what difference; None where it is one.
+
+        Its inverse has the better MRR, or its own is not shown to be better than chance.
+        """
+        if {"popularity", "inverse popularity"} <= set(self.names):
+            lead = self.difference("inverse popularity", "popularity")
+            if lead.low > 0:
+                return "inverse", lead
+        for name in BESTSELLERS & set(self.names) if "random" in self.names else ():
+            lead = self.difference(name, "random")
+            if not lead.low > 0:
+                return "chance", lead
+        return None
+
+
 @dataclass(frozen=True)
-class Report:
+class Report(Compared):
     """The figures of an evaluation, each with its interval."""
 
     evaluation: Evaluation
@@ -55,13 +85,10 @@ class Report:
         """How many customers were asked for."""
         return len(np.unique(self.evaluation.customers))
 
-    @cached_property
-    def inverse(self) -> Interval | None:
-        """MRR of inverse popularity minus MRR of popularity, where it is better: then it is no merit to beat that."""
-        if not {"popularity", "inverse popularity"} <= set(self.means):
-            return None
-        lead = self.difference("inverse popularity", "popularity")
-        return lead if lead.low > 0 else None
+    @property
+    def names(self) -> Collection[str]:
+        """The methods' names."""
+        return self.means.keys()
 
     def difference(self, method: str, other: str, metric: str = METRICS[0]) -> Interval:
         """The interval of one method minus another, query by query; of several seeds, with other seeds too."""
@@ -209,7 +236,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Compared):
     """Methods ranked by what they reached on the same queries."""
 
     rows: tuple[Row, ...]
@@ -221,6 +248,11 @@ class Comparison:
     """Of the `count` resamples of the customers."""
     asked: Int[np.ndarray, " n"]
     """The customer of each query."""
+
+    @property
+    def names(self) -> Collection[str]:
+        """The methods' names, the best first."""
+        return [row.method for row in self.rows]
 
     def difference(self, method: str, other: str, metric: str = METRICS[0]) -> Interval:
         """The interval of one method minus another, query by query; of several seeds, with other seeds too."""

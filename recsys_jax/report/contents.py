@@ -27,7 +27,7 @@ from recsys_jax.data.schema import label_of
 from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError, installing
 from recsys_jax.evaluation.engine import ALL, CONTROL, MODEL
-from recsys_jax.evaluation.findings import best_baseline, bestsellers, most_important
+from recsys_jax.evaluation.findings import best_baseline, bestsellers, most_important, rungs
 from recsys_jax.evaluation.report import Report
 from recsys_jax.evaluation.sentences import Sentences, reading
 from recsys_jax.models.trained import TrainedModel
@@ -82,7 +82,7 @@ def facts(found: Report, dataset: Dataset, model: TrainedModel | None, folder: P
         "ranked": found.evaluation.candidates,
         "versions": [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)],
         "trained": made,
-        "seconds": sum(one.seconds for one in found.evaluation.methods.values()),
+        "seconds": found.evaluation.seconds,
     }
 
 
@@ -105,15 +105,17 @@ def methods(found: Report, called: Mapping[str, str], say: Sentences) -> list[di
 
 
 def verdicts(found: Report, say: Sentences) -> list[tuple[str, str]]:
-    """How the model stands to the best baseline, and to the bestseller list where that is another one.
+    """How the model stands to chance, where it does not beat that, to the best baseline, and to the bestseller list.
 
-    Nothing of what is no merit: of what is in-sample, and so remembered, or of a bestseller list beaten by its inverse.
+    Nothing of what is no merit: of what is in-sample, and so remembered, or of a bestseller list that chance equals.
     """
     if found.evaluation.split == "in-sample":
         return []
-    best, (yardstick, called) = best_baseline(found), bestsellers(found.means, say)
-    names = ({} if best == yardstick else {best: say.name(best)}) | ({} if found.inverse else {yardstick: called})
-    return [(reading(found.differences[method]["mrr"]), name) for method, name in names.items()]
+    stands = {name: reading(found.differences[name]["mrr"]) for name in rungs(found)}
+    called = dict([bestsellers(found.names, say), ("random", say("yardstick.chance"))])
+    order = sorted(stands, key=lambda name: (name != "random", name != best_baseline(found)))
+    told = [name for name in order if name != "random" or stands[name] != "better" or len(stands) == 1]
+    return [(stands[name], called.get(name, say.name(name))) for name in told]
 
 
 def length(found: Report) -> int:

@@ -1,5 +1,6 @@
 """Protocols and baselines, on data whose figures can be counted."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,8 @@ from recsys_jax.data.tables import Table
 from recsys_jax.errors import InputError
 from recsys_jax.evaluation.baselines import baselines
 from recsys_jax.evaluation.bootstrap import mean_interval
-from recsys_jax.evaluation.engine import ALL
-from recsys_jax.evaluation.methods import fixed, model_scorer
+from recsys_jax.evaluation.engine import ALL, MODEL, evaluate
+from recsys_jax.evaluation.methods import Method, fixed, model_scorer
 from recsys_jax.evaluation.queries import Queries, Scorer, attribute_rows
 from recsys_jax.evaluation.report import report
 from recsys_jax.models import metrics
@@ -325,6 +326,27 @@ def test_where_only_the_segment_was_derived_there_is_no_leak(shop):
     assert result.leak_free is None
     assert set(result.queries) == {ALL, "x", "y"}
     assert result.mean("popularity per told", "hit@4") == pytest.approx(0.5)
+
+
+def test_the_time_is_that_of_the_clock(shop):
+    """With what making customers anew took; and both views of a fold took the training, which is one."""
+
+    def slow(known):
+        time.sleep(0.05)
+        return Derived(shop, shop)
+
+    def learn(dataset, fold, number, progress):
+        time.sleep(0.1)
+        return fixed(lambda rows: np.zeros((len(rows), len(dataset.product_ids)))).learn(
+            dataset, fold, number, progress
+        )
+
+    began = time.perf_counter()
+    split = SPLITS["cross-validation"](shop, 4, 0)
+    result = evaluate(shop, split, {MODEL: Method(learn)}, (1,), dataset_of_fold=slow)
+    assert result.leak_free is None
+    assert 4 * 0.15 <= result.seconds <= time.perf_counter() - began
+    assert result.methods[MODEL].seconds >= 4 * 0.1
 
 
 def test_customers_on_both_sides_cannot_be_made_in_the_fold(shop):

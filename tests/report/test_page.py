@@ -387,6 +387,28 @@ def test_evaluate_writes_it(tmp_path):
     assert not page.exists()
 
 
+def test_evaluate_keeps_what_the_page_of_run_has(tmp_path):
+    """The language, both recipes and every baseline; and the next `run` keeps the language that was asked for last."""
+    folder, where = write_mall(tmp_path / "mall"), ("--run", tmp_path / "run")
+    page, quick = tmp_path / "run" / "report.html", ("--recipe", "deep", "--epochs", 2)
+    done("run", folder, *where, *quick, "--language", "ko", cwd=tmp_path)
+    result = done("evaluate", folder, *where, "--protocol", "hold-out", cwd=tmp_path)
+    measured = [
+        set(json.loads((tmp_path / "run" / protocol / "metrics.json").read_text("utf-8"))["methods"])
+        for protocol in ("cross-validation", "hold-out")
+    ]
+    assert measured[0] == measured[1] > {"wide", "logistic regression", "naive Bayes"}
+    assert "This model is deep; wide " in " ".join(result.stdout.split())
+    text = page.read_text("utf-8")
+    assert '<html lang="ko">' in text
+    assert "이 모델은 deep입니다. wide 레시피는" in text
+    done("evaluate", folder, *where, "--protocol", "in-sample", "--language", "en", cwd=tmp_path)
+    assert '<html lang="en">' in page.read_text("utf-8")
+    assert "wide" in json.loads((tmp_path / "run" / "in-sample" / "metrics.json").read_text("utf-8"))["methods"]
+    done("run", folder, *where, *quick, cwd=tmp_path)
+    assert '<html lang="en">' in page.read_text("utf-8")
+
+
 @pytest.mark.wild
 def test_products_that_came_since_the_training(tmp_path):
     """The picture and the page show those of the model; the figures are of all."""
