@@ -29,7 +29,7 @@ Protocol = Literal["in-sample", "cross-validation", "hold-out", "time", "new-com
 
 @dataclass(frozen=True)
 class Options(Common):
-    """Measures a recipe by one of several protocols, next to baselines and a control; both recipes of what `run` made."""
+    """Measures a recipe by one of several protocols, beside baselines and a control."""
 
     dataset: tyro.conf.Positional[Annotated[Path, tyro.conf.arg(metavar="DATASET")]] = places.MALL
     """The folder with dataset.toml."""
