@@ -17,7 +17,7 @@ from recsys_jax.console.places import following
 from recsys_jax.console.terminal import console, progress, remark
 from recsys_jax.data.dataset import load_dataset, read_products, read_schema
 from recsys_jax.data.files import absent, read_file, require_folder, write_file
-from recsys_jax.data.readers import ENDINGS, read_table
+from recsys_jax.data.tabular.readers import ENDINGS, read_table
 from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError, choices, require, shown
 from recsys_jax.schema_inference.arranging import MADE, arrange

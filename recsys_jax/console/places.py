@@ -12,9 +12,9 @@ from recsys_jax.config import RECIPES, Config, WideConfig
 from recsys_jax.console.terminal import answer, console, progress, remark
 from recsys_jax.data.dataset import Dataset, load_dataset, read_schema
 from recsys_jax.data.files import require_folder, sheet_text, write_file
-from recsys_jax.data.readers import ENDINGS
 from recsys_jax.data.splits import SPLITS, DatasetOfFold, Split
 from recsys_jax.data.tables import SetAside
+from recsys_jax.data.tabular.readers import ENDINGS
 from recsys_jax.errors import InputError, did_you_mean, nearest, require
 from recsys_jax.personas.catalogue import Catalogue, read_catalogue
 from recsys_jax.personas.customers import profiles_alone, read_reviews

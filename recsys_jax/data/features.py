@@ -1,17 +1,17 @@
 """Tables to arrays: vocabularies, scaling, and the policies for unseen and missing values."""
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int32
 
 from recsys_jax.data.schema import As, Categorical, Feature, MultiCategorical, Numeric, TowerInput
-from recsys_jax.data.tables import Table
+from recsys_jax.data.tables import Table, if_missing
+from recsys_jax.data.tabular.coded import converted, counted, known
 from recsys_jax.data.values import as_key, has_lone_surrogate, is_scalar
 from recsys_jax.errors import MANY, InputError, choices, nearest, shown
 
@@ -41,18 +41,19 @@ class FittedFeature:
     high: float = math.inf
 
     @classmethod
-    def fit(cls, feature: Feature, table: Table, rows: Sequence[int]) -> "FittedFeature":
-        """Learns from the given rows; where none states it, no vocabulary. Raises `InputError` for a bad value."""
+    def fit(cls, feature: Feature, table: Table) -> "FittedFeature":
+        """Learns from a table; where no row states it, no vocabulary. Raises `InputError` for a bad value."""
         if isinstance(feature, Numeric):
-            numbers = [x for x in _numbers(feature, table, rows) if x is not None]
-            if not numbers:
+            numbers = known(_numbers(feature, table))
+            if not len(numbers):
                 return cls(feature)
+            different = [x for x, _ in counted(numbers)]
+            low, high = min(different), max(different)
             # Of equal numbers it is that number: the rounding of a mean is no deviation.
-            mean = numbers[0] if min(numbers) == max(numbers) else math.fsum(numbers) / len(numbers)
-            variance = math.fsum((x - mean) ** 2 for x in numbers) / len(numbers)
-            return cls(feature, mean=mean, deviation=math.sqrt(variance) or 1.0, low=min(numbers), high=max(numbers))
-        column = table.column(feature.column)
-        bags = [feature.items(column[row]) or [] for row in rows]
+            mean = low if low == high else math.fsum(numbers) / len(numbers)
+            variance = math.fsum(converted(lambda x: (x - mean) ** 2, numbers)) / len(numbers)
+            return cls(feature, mean=mean, deviation=math.sqrt(variance) or 1.0, low=low, high=high)
+        bags = [feature.items(value) or [] for value, _ in counted(table.column(feature.column))]
         return cls._of(feature, _vocabulary(feature, bags), max([1, *map(len, bags)]))
 
     @classmethod
@@ -160,10 +161,13 @@ class FittedFeature:
 
     def encode(self, table: Table) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
         """The feature's array over all rows of the table. A value that no policy admits is refused by the table."""
+        return table.by_value(self.feature.column, self._encoded)  # type: ignore[no-any-return]
+
+    def _encoded(self, table: Table) -> Float32[np.ndarray, "n d"] | Int32[np.ndarray, " n"] | Int32[np.ndarray, "n m"]:
         feature = self.feature
         if isinstance(feature, Numeric):
             # A missing number becomes the mean; the flag beside it tells the two apart.
-            read = _numbers(feature, table, range(len(table)))
+            read = _numbers(feature, table)
             numbers = [self.mean if x is None else x for x in read]
             if feature.standardise:
                 numbers = [(x - self.mean) / self.deviation for x in numbers]
@@ -256,8 +260,8 @@ class FeatureSpace:
         Raises `InputError` for a bad value, and for a vocabulary to be learned that none of the rows has a value of; of
         a `part` of the table, such as a fold, it is left out, as long as there is another feature.
         """
-        chosen = range(len(table)) if rows is None else rows
-        fitted = [FittedFeature.fit(feature, table, chosen) for feature in features]
+        chosen = table if rows is None else table.select(rows)
+        fitted = [FittedFeature.fit(feature, chosen) for feature in features]
         empty = [one for one in fitted if not (one.values or isinstance(one.feature, Numeric))]
         if empty and (not part or len(empty) == len(fitted)):
             found = f"the column {empty[0].feature.column!r} holds no value to learn from"
@@ -311,28 +315,19 @@ def refuse_unusable(table: Table, features: Sequence[Feature]) -> None:
     belongs, and halves of characters. A learned vocabulary is that of all rows here. Columns may be absent.
     """
     for feature in features:
-        if feature.column not in table.columns:
-            continue
-        if isinstance(feature, Numeric):
-            # Far beyond any number that is worth standardising, and its square is still finite.
-            largest = 1e100 if feature.standardise else _LARGEST
-            _refuse_large(feature, table, _numbers(feature, table, range(len(table))), largest)
-            continue
-        bags = [_items(feature, table, row, value) for row, value in enumerate(table.columns[feature.column])]
-        values = _vocabulary(feature, bags)
-        if values:  # an empty vocabulary is refused by training
-            FittedFeature(feature, values).encode(table)
+        if feature.column in table.columns:
+            table.by_value(feature.column, partial(_refuse_unusable, feature))
 
 
-_DOUBTFUL = {"na", "n/a", "#na", "n.a.", "none", "nil", "-", "--", "?", "unknown", "prefer not to say"}
-
-
-def if_missing(key: str | None) -> str:
-    """The end of a sentence on what people write where nothing is known; empty for other values."""
-    if key is None or key.casefold() not in _DOUBTFUL:
-        return ""
-    said = json.dumps(key, ensure_ascii=False)
-    return f"; where it says that nothing is known, dataset.toml may say missing_values = [{said}]"
+def _refuse_unusable(feature: Feature, table: Table) -> None:
+    if isinstance(feature, Numeric):
+        # Far beyond any number that is worth standardising, and its square is still finite.
+        _refuse_large(feature, table, _numbers(feature, table), 1e100 if feature.standardise else _LARGEST)
+        return
+    bags = [_items(feature, table, row, value) for row, value in enumerate(table.columns[feature.column])]
+    values = _vocabulary(feature, bags)
+    if values:  # an empty vocabulary is refused by training
+        FittedFeature(feature, values).encode(table)
 
 
 def _items(feature: Categorical, table: Table, row: int, value: object) -> list[str]:
@@ -364,11 +359,14 @@ def with_product_id(features: Sequence[Feature], column: str) -> tuple[Feature, 
     return (*features, own)
 
 
-def _numbers(feature: Numeric, table: Table, rows: Iterable[int]) -> list[float | None]:
-    """The scaled numbers of these rows, None where they are missing or refused."""
-    column = table.column(feature.column)
-    numbers = (_number(feature, table, row, column[row]) for row in rows)
-    return [None if number is None else _scaled(feature, number) for number in numbers]
+def _numbers(feature: Numeric, table: Table) -> Sequence[float | None]:
+    """The scaled numbers of a table, None where they are missing or refused."""
+
+    def asked(table: Table) -> list[float | None]:
+        numbers = (_number(feature, table, row, value) for row, value in enumerate(table.column(feature.column)))
+        return [None if number is None else _scaled(feature, number) for number in numbers]
+
+    return table.by_value(feature.column, asked)  # type: ignore[no-any-return]
 
 
 def _scaled(feature: Numeric, number: float) -> float:

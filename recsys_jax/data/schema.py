@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple
 
 from recsys_jax.config import Config, Language, parse_recipe
 from recsys_jax.data.files import Section, read_toml, require_inside
-from recsys_jax.data.tables import Table, converted
+from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.coded import converted
 from recsys_jax.data.values import (
     NEVER,
     ONE,
@@ -45,8 +46,7 @@ class _Input:
     column: str
     label: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     """What people call it, by language."""
-    missing_values: Condition = field(default=NEVER, kw_only=True)
-    """What says that nothing is known."""
+    missing_values: Condition = field(default=NEVER, kw_only=True)  # what says that nothing is known
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Categorical(_Input):
             return [] if is_scalar(value) else None
         return self._known([key])
 
-    def read(self, column: Iterable[object]) -> list[object]:
+    def read(self, column: Sequence[object]) -> Sequence[object]:
         """What the values of a column say, however they are spelt: of each the list of its keys."""
         meanings = self.meanings
         return converted(lambda value: [meanings.get(key, key) for key in self.items(value) or ()], column)
@@ -121,7 +121,7 @@ class Numeric(_Input):
         """The number in a value of the table; None where there is none."""
         return None if self.is_missing(value) else self.written.number(value)
 
-    def read(self, column: Iterable[object]) -> list[object]:
+    def read(self, column: Sequence[object]) -> Sequence[object]:
         """The number in each value of a column."""
         return converted(self.number, column)
 

@@ -4,13 +4,17 @@ A request's table raises its first bad value; one that is `collecting` notes the
 aside. Whatever reads values refuses through the same `Table.refuse`, so it need not know which it reads.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
+from jaxtyping import Int
 
+from recsys_jax.data.tabular.coded import Coded, coded, converted, taken
+from recsys_jax.data.tabular.frames import columns_of, data_frame, different, free, listed
 from recsys_jax.data.values import (
     DATE,
     ID,
@@ -26,7 +30,6 @@ from recsys_jax.errors import InputError, did_you_mean, plain, shown
 
 T = TypeVar("T")
 IDS = "a list of product ids", "a product id, or a list of them"
-_NARROW = {"halffloat": np.float16, "float16": np.float16, "float": np.float32, "float32": np.float32}
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Table:
         if isinstance(rows, np.ndarray) and rows.dtype.names:
             rows = {name: rows[name] for name in rows.dtype.names}
         if frame is not None:
-            named = ((column.name, listed(column)) for column in frame.iter_columns())
+            named = columns_of(frame)
         elif isinstance(rows, Mapping):
             for name, column in rows.items():
                 single = not isinstance(column, Iterable) or getattr(column, "ndim", 1) == 0
@@ -132,7 +135,7 @@ class Table:
                         f"{source}, {name}: found {shown(column)}; allowed: a list with one value per row (for one "
                         f"row, give a list of one dict)"
                     )
-            named = ((name, listed(column)) for name, column in rows.items())
+            named = ((name, coded(listed(column))) for name, column in rows.items())
         elif (
             isinstance(rows, Sequence)
             and not isinstance(rows, str | bytes)
@@ -145,7 +148,7 @@ class Table:
             if len(every) * len(rows) > 20 * sum(map(len, texts)) + 10**6:
                 # Mostly empty, and far beyond the rows' own size: memory would grow with their square.
                 raise InputError(f"{source}: found {len(every):,} columns; allowed: rows with mostly the same columns")
-            return cls(source, {name: [row.get(name) for row in texts] for name in every}, rows=len(rows))
+            return cls(source, {name: coded([row.get(name) for row in texts]) for name in every}, rows=len(rows))
         else:
             found, hint = type(rows).__name__, ""
             if isinstance(rows, np.ndarray):
@@ -172,40 +175,75 @@ class Table:
             raise InputError(f"{self.source}: the column {name!r} is missing; found: {found}{near}")
         return self.columns[name]
 
-    def read(self, name: str, convert: Callable[[Any], T | None], allowed: str) -> list[T | None]:
-        """The column by a function of `values`; a value of which it makes None is refused."""
-        found = converted(convert, self.column(name))
-        for row, value in enumerate(found):
-            if value is None:
-                self.refuse(row, name, allowed)
-        return found
+    def by_value(self, name: str, ask: Callable[["Table"], Any]) -> Any:
+        """What a function makes of the column `name` alone: an array, a list, or None, with what it refuses.
 
-    def keys(self, name: str) -> list[str | None]:
+        Of a column whose values come again it is asked for a table of the different ones, in order of first appearance.
+        """
+        column = self.column(name)
+        if not isinstance(column, Coded):
+            return ask(self)
+        values = replace(self, columns={name: column.values}, numbers=None, problems={})
+        found, problems = ask(values), values.problems or {}
+        if problems:
+            rows = np.flatnonzero(np.isin(column.codes, [*problems]))
+            for row in rows[: None if self.problems is not None else 1].tolist():
+                self._note(row, problems[column.codes[row]])
+        if isinstance(found, np.ndarray):
+            return found[column.codes]
+        return found if found is None else Coded(found, column.codes)
+
+    def read(self, name: str, convert: Callable[[Any], T | None], allowed: str) -> Sequence[T | None]:
+        """The column by a function of `values`; a value of which it makes None is refused."""
+
+        def asked(table: Table) -> Sequence[T | None]:
+            found = converted(convert, table.columns[name])
+            for row, value in enumerate(found):
+                if value is None:
+                    table.refuse(row, name, allowed)
+            return found
+
+        return self.by_value(name, asked)  # type: ignore[no-any-return]
+
+    def keys(self, name: str) -> Sequence[str | None]:
         """The column `name` as ids; "" where a cell is empty or says so, None where it holds something else."""
 
-        return converted(lambda value: "" if self.says_nothing(value) else as_id(value), self.column(name))
+        def key(value: object) -> str | None:
+            found = as_id(value)
+            if found is None:
+                return "" if self.says_nothing(value) else None
+            return "" if found in self.nothing else found
+
+        return converted(key, self.column(name))
 
     def says_nothing(self, value: object) -> bool:
         """Whether a cell is empty, or says that nothing is known."""
         return as_key(value) in self.nothing or is_empty(value)
 
-    def ids(self, name: str, *, repeated: bool = True) -> list[str]:
-        """The column `name` as ids, "" where one is refused; unless `repeated`, each at the first row without problems.
+    def ids(self, name: str) -> Sequence[str]:
+        """The column `name` as ids, "" where one is refused.
 
         Raises `InputError` for the first that is refused, unless the table is `collecting`.
         """
-        keys = self.keys(name)
-        ids = [key or "" for key in keys]
+
+        def asked(table: Table) -> list[str]:
+            keys = table.keys(name)
+            for row, key in enumerate(keys):
+                if not key:
+                    said = key == "" and not is_empty(table.columns[name][row])
+                    none = f"{ID}; missing_values in dataset.toml says that this is none"
+                    table.refuse(row, name, none if said else ID)
+            return [key or "" for key in keys]
+
+        return self.by_value(name, asked)  # type: ignore[no-any-return]
+
+    def refuse_repeated(self, name: str, ids: Sequence[str]) -> None:
+        """Refuses the ids of the column `name` that an earlier row without problems has. Raises as `ids` does."""
         first: dict[str, int] = {}
-        for row, key in enumerate(keys):
-            if not key:
-                said = key == "" and not is_empty(self.columns[name][row])
-                self.refuse(row, name, f"{ID}; missing_values in dataset.toml says that this is none" if said else ID)
-        for row, key in enumerate(() if repeated else ids):
+        for row, key in enumerate(ids):
             if row not in (self.problems or ()) and first.setdefault(key, row) != row:
                 number = self.number(first[key])
                 self.refuse(row, name, f"an id that no other row has; row {number} has the same one")
-        return ids
 
     def id_lists(self, name: str, separator: str | None = None, *, alone: bool = False) -> list[list[str]]:
         """The column `name` as lists of ids, as `values.as_ids` reads them; empty where one is refused."""
@@ -216,17 +254,24 @@ class Table:
 
         return [found or [] for found in self.read(name, ids, IDS[alone])]
 
-    def dates(self, name: str, written: str | None = None) -> list[float | None]:
+    def dates(self, name: str, written: str | None = None) -> Sequence[float | None]:
         """The column `name` as `values.parse_date` reads it; None where one is refused."""
         return self.read(name, lambda value: None if self.says_nothing(value) else parse_date(value, written), DATE)
 
     def refuse(self, row: int, column: str, allowed: str) -> None:
         """Raises `InputError` for a bad value; a table that is `collecting` keeps the reason, if its row has none."""
         found = self.columns[column][row] if column in self.columns else None
-        reason = f"{column}: found {shown(found)}; allowed: {allowed}"
+        self._note(row, f"{column}: found {shown(found)}; allowed: {allowed}")
+
+    def _note(self, row: int, reason: str) -> None:
         if self.problems is None:
             raise InputError(f"{self.where(row)}, {reason}")
         self.problems.setdefault(row, reason)
+
+    @property
+    def good(self) -> Int[np.ndarray, " m"]:
+        """The rows without `problems`."""
+        return np.setdiff1d(np.arange(len(self)), np.fromiter(self.problems or (), np.int64))
 
     def collecting(self) -> "Table":
         """The table with `problems`, none yet."""
@@ -244,8 +289,7 @@ class Table:
             key = None if ids is None else as_id(self.columns[ids][row])
             set_aside.append(SetAside(self.source, self.number(row), reason, key))
         set_aside.sort(key=lambda one: one.row)
-        kept = self.select([row for row in range(len(self)) if row not in self.problems])
-        kept = replace(kept, set_aside=tuple(set_aside), problems=None)
+        kept = replace(self.select(self.good), set_aside=tuple(set_aside), problems=None)
         kept.validation.refuse_many()
         return kept
 
@@ -282,7 +326,8 @@ class Table:
         differing = {
             key
             for row, key in enumerate(ids)
-            if any(split_keys(column[row], None) != split_keys(column[first[key]], None) for column in columns)
+            if first[key] != row
+            and any(split_keys(column[row], None) != split_keys(column[first[key]], None) for column in columns)
         }
         note = (
             f"{self.source}: {len(ids):,} rows of {len(first):,} customers; the attributes are "
@@ -290,66 +335,12 @@ class Table:
         )
         return self.select(list(first.values())), note
 
-    def select(self, rows: Sequence[int]) -> "Table":
+    def select(self, rows: Sequence[int] | Int[np.ndarray, " m"]) -> "Table":
         """The given rows, in that order."""
-        columns = {name: [column[row] for row in rows] for name, column in self.columns.items()}
-        numbers = [self.number(row) for row in rows]
+        rows = rows.tolist() if isinstance(rows, np.ndarray) else rows
+        columns = {name: taken(column, rows) for name, column in self.columns.items()}
+        numbers = [row + 1 for row in rows] if self.numbers is None else [self.numbers[row] for row in rows]
         return replace(self, columns=columns, numbers=numbers, rows=len(rows))
-
-
-def converted(convert: Callable[[Any], T | None], column: Iterable[Any]) -> list[T | None]:
-    """What a function makes of each value; it is asked once of the same text, as a million purchases have few dates.
-
-    >>> converted(len, ["aa", "b", "aa", ["c"]])
-    [2, 1, 2, 1]
-    """
-    known: dict[str, T | None] = {}
-    out = []
-    for value in column:
-        if type(value) is not str:
-            out.append(convert(value))
-            continue
-        if value not in known:
-            known[value] = convert(value)
-        out.append(known[value])
-    return out
-
-
-def listed(column: Any) -> list[Any]:
-    """The values of a column of a frame, an array or a list; short floats stay short, so that ids know their digits."""
-    read = getattr(column, "to_pylist", getattr(column, "to_list", None))  # Arrow's; that of pandas, Polars, narwhals
-    if read is None:
-        masked = isinstance(column, np.ma.MaskedArray)
-        return [None if one is np.ma.masked else one for one in column] if masked else list(column)
-    kind = str(getattr(column, "dtype", getattr(column, "type", ""))).lower()
-    narrow = _NARROW.get(kind.removesuffix("[pyarrow]"))
-    return [narrow(value) if isinstance(value, float) else value for value in read()] if narrow else list(read())
-
-
-def data_frame(rows: Any, source: str) -> Any:
-    """The rows as a narwhals frame, whichever library's they are; None where they are no data frame in memory.
-
-    Raises `InputError` where two columns have the same name.
-    """
-    if not hasattr(type(rows), "columns"):  # of the type: a lazy frame works for its columns
-        return None
-    import narwhals as nw  # here, since it takes longer than all else of this room, which most read files with
-
-    arrow = hasattr(rows, "to_pydict")  # a table or a record batch
-    try:
-        if arrow:
-            return nw.from_arrow(rows, backend="pyarrow")
-        found = nw.from_native(rows, eager_only=True, pass_through=True)
-    except nw.exceptions.DuplicateError:
-        different([str(name) for name in (rows.schema.names if arrow else rows.columns)], source)
-        raise
-    return found if isinstance(found, nw.DataFrame) else None
-
-
-def only_column(values: object, source: str) -> object:
-    """The values of a data frame of one column; anything else as it is."""
-    frame = data_frame(values, source)
-    return values if frame is None or len(frame.columns) != 1 else listed(frame[:, 0])
 
 
 def answered(
@@ -380,16 +371,12 @@ def answered(
     return nw.from_dict({name: ids, **{other: series(other, *column) for other, column in columns.items()}}).to_native()
 
 
-def free(name: str, taken: Collection[str]) -> str:
-    """The name, with lines under it where it is taken.
-
-    >>> free("row", ["row", "row_"])
-    'row__'
-    """
-    return name if name not in taken else free(f"{name}_", taken)
+_DOUBTFUL = {"na", "n/a", "#na", "n.a.", "none", "nil", "-", "--", "?", "unknown", "prefer not to say"}
 
 
-def different(names: Sequence[str], source: str) -> None:
-    """Raises `InputError` where two columns have the same name: one of them would be lost."""
-    if len(set(names)) != len(names):
-        raise InputError(f"{source}: two columns have the same name: {', '.join(map(plain, names))}")
+def if_missing(key: str | None) -> str:
+    """The end of a sentence on what people write where nothing is known; empty for other values."""
+    if key is None or key.casefold() not in _DOUBTFUL:
+        return ""
+    said = json.dumps(key, ensure_ascii=False)
+    return f"; where it says that nothing is known, dataset.toml may say missing_values = [{said}]"

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float64, Int
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.schema import Feature
 from recsys_jax.data.splits import DatasetOfFold, Derived, Fold, Split
+from recsys_jax.data.tabular.coded import taken
 from recsys_jax.errors import Diverged, InputError, require, require_seed
 from recsys_jax.evaluation.methods import Learned, Method, Progress, trained
 from recsys_jax.evaluation.queries import Lists, Queries, Scorer, attribute_rows, join_lists
@@ -380,8 +381,8 @@ def _lost(learned: Learned, view: _View, rng: np.random.Generator) -> dict[str, 
 def _stated(view: _View, column: str) -> list[bool]:
     """Whether each customer asked states an attribute."""
     [feature, *_] = (one for one in view.dataset.schema.customers.features if one.column == column)
-    values = view.dataset.customers.column(column)
-    return [said not in (None, []) for said in feature.read(values[row] for row in view.queries.listed.tolist())]
+    values = taken(view.dataset.customers.column(column), view.queries.listed)
+    return [said not in (None, []) for said in feature.read(values)]
 
 
 def _means(values: Float64[np.ndarray, "s n"]) -> Float64[np.ndarray, " s"]:

@@ -8,6 +8,7 @@ from jaxtyping import Float, Float64, Int, Real
 
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.splits import Fold
+from recsys_jax.data.tabular.coded import converted
 from recsys_jax.models import metrics
 
 NEVER = -1e4  # stands for log 0: its exponential is exactly 0, but a resample's weight of 0 times it is 0 and not nan
@@ -42,11 +43,11 @@ def attribute_rows(dataset: Dataset) -> tuple[Int[np.ndarray, " r"], Int[np.ndar
 
     Values are compared as they are written, so some combinations may mean the same.
     """
-    columns = [dataset.customers.column(feature.column) for feature in dataset.schema.customers.features]
-    seen: dict[tuple[str, ...], int] = {}
     # repr, not str: None is a missing value and "None" a text.
-    keys = (tuple(map(repr, values)) for values in zip(*columns, strict=True))
-    group = np.array([seen.setdefault(key, len(seen)) for key in keys], np.int64)
+    features = dataset.schema.customers.features
+    columns = [converted(repr, dataset.customers.column(feature.column)) for feature in features]
+    seen: dict[tuple[str, ...], int] = {}
+    group = np.array([seen.setdefault(key, len(seen)) for key in zip(*columns, strict=True)], np.int64)
     return np.unique(group, return_index=True)[1], group
 
 

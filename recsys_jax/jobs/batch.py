@@ -18,8 +18,9 @@ from jaxtyping import Int
 from recsys_jax import stopping
 from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.files import absent, replace_file, sheet_text, sync_folder
-from recsys_jax.data.readers import require_ending
-from recsys_jax.data.tables import Table, free
+from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.frames import free
+from recsys_jax.data.tabular.readers import require_ending
 from recsys_jax.errors import InputError, choices, nearest_id, shown
 from recsys_jax.jobs.customer_file import Source, values
 from recsys_jax.serving.catalogue import RECOMMENDED
@@ -102,11 +103,10 @@ def score_file(
     Writes `out`, one row per customer and place, and `rejected_file(out)` where there are rows that cannot be used.
     What customers bought, by the file's columns, a `dataset` or a file of `purchases`, is left out unless
     `include_purchased`; `available` is a table with the ids of the products to choose from; `diversity`, `at_most`
-    and `pinned` are as in `Recommender.recommend`; `names` adds what people
-    know products by. `progress` is called with the rows done, and all rows; `tell` with a sentence on what an earlier
-    process left, or on former names in the run. Raises `InputError` for files and requests that cannot be used, and
-    unless `allow_unmatched` where more than one in ten of the purchases is the id of no product: what was bought would
-    come back. `out` is then as it was, and what is finished is kept.
+    and `pinned` are as in `Recommender.recommend`; `names` adds what people know products by. `progress` is called with
+    the rows done, and all rows; `tell` with a sentence on what an earlier process left, or on former names in the run.
+    Raises `InputError` for files and requests that cannot be used, and unless `allow_unmatched` where more than one in
+    ten of the purchases is the id of no product. `out` is then as it was, and what is finished is kept.
     """
     _check_places(customers, out)
     files = {"customers": customers, "boosts": boosts, "available": available, "purchases": purchases}

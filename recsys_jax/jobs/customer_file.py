@@ -5,9 +5,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Numeric
-from recsys_jax.data.tables import Table, converted, different, listed
+from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.coded import coded, converted, taken
+from recsys_jax.data.tabular.frames import different, listed
+from recsys_jax.data.tabular.readers import read_table
 from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError, installing
 from recsys_jax.serving.history import bought, bought_columns
@@ -89,7 +91,7 @@ class Source:
             if isinstance(fitted.feature, Numeric) if numbers else fitted.feature.unknown != "error":
                 column = table.columns[fitted.feature.column]
                 test: Callable[[object], object] = fitted.unseen if numbers else fitted.unknown
-                items = converted(test, (column[row] for row in rows))
+                items = converted(test, taken(column, rows))
                 lost = [row for row, own in zip(rows, items, strict=True) if own]
                 if lost:
                     (said, *_) = not_known([fitted], {fitted.feature.column: column[lost[0]]})
@@ -123,9 +125,9 @@ class Source:
         last = first + portion.num_rows
         if self._table is not None:
             every = dict(zip(self.names, self._table.columns.values(), strict=True))
-            columns = {name: every[name][first:last] for name in needed}
+            columns = {name: coded(every[name][first:last]) for name in needed}
         else:
-            columns = {name: values(portion.column(self.names.index(name))) for name in needed}
+            columns = {name: coded(values(portion.column(self.names.index(name)))) for name in needed}
         absent = {name: [None] * portion.num_rows for name in self.attributes if name not in columns}
         numbers = range(first + 1, last + 1)
         return self.rec.model.schema.reads(Table(str(self.path), {**columns, **absent}, numbers))

@@ -171,4 +171,4 @@ def product_rows(schema: Schema, products: Table) -> dict[str, Sequence[Any]]:
     part = schema.products
     roles = [part.id, part.name, part.brand, part.category, part.price]
     names = dict.fromkeys([*roles, *(feature.column for feature in part.features)])
-    return {name: products.column(name) for name in names if name is not None}
+    return {name: [*products.column(name)] for name in names if name is not None}

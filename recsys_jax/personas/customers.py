@@ -17,9 +17,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from recsys_jax.data.dataset import usable_products
-from recsys_jax.data.readers import RepeatedKey, read_table
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import SetAside, Validation
+from recsys_jax.data.tabular.readers import RepeatedKey, read_table
 from recsys_jax.data.values import as_id, as_key, composed, has_lone_surrogate
 from recsys_jax.errors import InputError, shown
 from recsys_jax.personas.catalogue import Catalogue, drawn

@@ -22,9 +22,9 @@ from recsys_jax.console.recommendations import example
 from recsys_jax.console.terminal import program
 from recsys_jax.data.dataset import Dataset, read_schema
 from recsys_jax.data.files import read_file
-from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import label_of
 from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.readers import read_table
 from recsys_jax.errors import InputError, installing
 from recsys_jax.evaluation.engine import ALL, CONTROL, MODEL
 from recsys_jax.evaluation.findings import best_baseline, bestsellers, most_important, rungs

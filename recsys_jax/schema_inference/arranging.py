@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from recsys_jax.data.files import csv_text
-from recsys_jax.data.tables import Table, free
+from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.frames import free
 from recsys_jax.data.values import ID, as_id, as_plain
 from recsys_jax.errors import InputError
 from recsys_jax.schema_inference.columns import FEATURES, Ask, Column, objects, says, words

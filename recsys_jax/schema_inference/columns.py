@@ -9,7 +9,8 @@ from functools import cache, cached_property
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
-from recsys_jax.data.tables import Table, converted
+from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.coded import converted
 from recsys_jax.data.values import (
     NumberForm,
     as_id,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from recsys_jax.data.files import toml_text
-from recsys_jax.data.tables import free
+from recsys_jax.data.tabular.frames import free
 from recsys_jax.data.values import parse_number
 from recsys_jax.errors import InputError
 from recsys_jax.schema_inference.arranging import FOLLOWS, Shop, Side, dates_purchase, following

@@ -8,7 +8,7 @@ from itertools import takewhile, zip_longest
 from typing import Any
 
 from recsys_jax.data.files import toml_text
-from recsys_jax.data.tables import free
+from recsys_jax.data.tabular.frames import free
 from recsys_jax.data.values import NumberForm
 from recsys_jax.schema_inference.columns import Column, objects, says, units_with, words
 from recsys_jax.schema_inference.draft import spellings

@@ -8,9 +8,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from recsys_jax.data.dataset import Dataset, load_dataset, read_purchases
+from recsys_jax.data.dataset import Dataset, load_dataset
+from recsys_jax.data.interactions import read_purchases
 from recsys_jax.data.schema import Schema
-from recsys_jax.data.tables import Table, only_column
+from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.frames import only_column
 from recsys_jax.data.values import ID, as_id, as_list
 from recsys_jax.errors import InputError, near, nearest_id, require, shown
 

@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float32, Int, Int32
 
 from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.schema import As, Numeric
-from recsys_jax.data.tables import Table, different, only_column
+from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.frames import different, only_column
 from recsys_jax.data.values import as_ids, as_key, as_list, composed, parse_number
 from recsys_jax.errors import InputError, choices, closed_up, did_you_mean, nearest, require, shown
 from recsys_jax.models.trained import TrainedModel, bucket

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from recsys_jax.data.dataset import refuse_unreadable
-from recsys_jax.data.tables import Table, only_column
+from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.frames import only_column
 from recsys_jax.data.values import as_id, as_list
 from recsys_jax.errors import near, nearest_id, require, shown, spelt
 from recsys_jax.models.trained import TrainedModel
@@ -82,7 +83,8 @@ class Stock:
         if not len(table):
             return
         part = model.schema.products
-        ids = table.ids(part.id, repeated=False)
+        ids = table.ids(part.id)
+        table.refuse_repeated(part.id, ids)
         refuse_unreadable(table, part.shown)
         with self._changing:
             old = self._catalogue

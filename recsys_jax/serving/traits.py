@@ -12,7 +12,8 @@ from jaxtyping import Float32, Float64, Int, Int32
 
 from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.schema import Numeric
-from recsys_jax.data.tables import Table, converted
+from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.coded import converted
 from recsys_jax.data.values import as_key
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.retrieval.search import SingleSearch

@@ -20,9 +20,9 @@ from recsys_jax.config import DeepConfig
 from recsys_jax.data.dataset import Dataset, product_ids, read_products, read_schema
 from recsys_jax.data.features import FeatureSpace, FittedFeature
 from recsys_jax.data.files import write_file
-from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Feature, MultiCategorical, Numeric, Schema
 from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.readers import read_table
 from recsys_jax.data.values import as_key
 from recsys_jax.errors import InputError, choices
 from recsys_jax.models.popularity import SMOOTHED

@@ -27,9 +27,9 @@ import atheris
 with atheris.instrument_imports(include=["recsys_jax"]):
     from recsys_jax.data.dataset import Dataset, assemble, load_dataset, read_products
     from recsys_jax.data.features import FeatureSpace
-    from recsys_jax.data.readers import read_table
     from recsys_jax.data.schema import Schema
     from recsys_jax.data.tables import Table
+    from recsys_jax.data.tabular.readers import read_table
     from recsys_jax.errors import InputError
     from recsys_jax.personas.catalogue import read_catalogue, shipped
     from recsys_jax.personas.customers import read_reviews

@@ -27,9 +27,9 @@ from recsys_jax.console.recommendations import show
 from recsys_jax.console.terminal import console, errors
 from recsys_jax.data.dataset import Dataset
 from recsys_jax.data.features import FeatureSpace
-from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.tables import SetAside
+from recsys_jax.data.tabular.readers import read_table
 from recsys_jax.personas.catalogue import read_catalogue, shipped
 from recsys_jax.personas.customers import read_reviews
 from recsys_jax.personas.profiles import profile_of_text

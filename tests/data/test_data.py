@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from recsys_jax.data.dataset import load_dataset, read_products
 from recsys_jax.data.features import FeatureSpace
-from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Schema
 from recsys_jax.data.splits import customer_folds
 from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.readers import read_table
 from recsys_jax.data.values import parse_date
 from recsys_jax.errors import InputError
 from recsys_jax.personas.customers import read_reviews

@@ -46,7 +46,7 @@ def number(
 
 def fitted(feature, values=("a",)) -> FittedFeature:
     values = list(values)
-    return FittedFeature.fit(feature, table(x=values), range(len(values)))
+    return FittedFeature.fit(feature, table(x=values))
 
 
 def encoded(feature, values, train=None) -> list:
@@ -216,7 +216,7 @@ def test_nothing_to_learn():
 
 def test_a_missing_column():
     for feature in (one(), several(), number(missing="flag")):
-        says(lambda feature=feature: FittedFeature.fit(feature, table(y=[1]), [0]), "rows.csv", "'x'", "missing", "y")
+        says(lambda feature=feature: FittedFeature.fit(feature, table(y=[1])), "rows.csv", "'x'", "missing", "y")
     for feature, train in ((one(), "a"), (several(), "a"), (number(missing="flag"), 1)):
         model = fitted(feature, [train])
         says(lambda model=model: model.encode(table(y=[1])), "rows.csv", "'x'", "missing", "y")
@@ -447,7 +447,7 @@ def test_held_out_rows_teach_nothing(films):
 
 
 def test_an_error_in_a_training_row_names_the_row():
-    says(lambda: FittedFeature.fit(number(), table(x=[1, "abc", 3]), [2, 1]), "rows.csv, row 2", "'abc'")
+    says(lambda: FittedFeature.fit(number(), table(x=[1, "abc", 3]).select([2, 1])), "rows.csv, row 2", "'abc'")
 
 
 # What is kept

@@ -17,7 +17,7 @@ import pytest
 from recsys_jax import InputError, Recommender, load_dataset
 from recsys_jax.data import files
 from recsys_jax.data.files import is_sealed, open_file, read_arrays, read_json, read_toml, sealed, write_file
-from recsys_jax.data.readers import read_table
+from recsys_jax.data.tabular.readers import read_table
 from recsys_jax.errors import choices, require
 from recsys_jax.evaluation.methods import read_configs
 from recsys_jax.personas.catalogue import read_catalogue

@@ -16,11 +16,11 @@ import pytest
 from conftest import FILMS_CSV, FILMS_TOML, VIEWERS_CSV, VIEWS_CSV
 
 from recsys_jax import Dataset, InputError, Recommender, Schema, WideConfig, fit, load_dataset, load_model, save_model
-from recsys_jax.data.dataset import read_purchases
 from recsys_jax.data.features import FeatureSpace
 from recsys_jax.data.files import read_toml
-from recsys_jax.data.readers import read_table
+from recsys_jax.data.interactions import read_purchases
 from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.readers import read_table
 from recsys_jax.evaluation.engine import in_sample
 
 CONFIG = WideConfig(own_l2=1.0, attribute_l2=1.0, factor_l2=1.0, item_factors=4)

@@ -9,8 +9,8 @@ import polars as pl
 import pytest
 
 from recsys_jax import Dataset, InputError, load_dataset
-from recsys_jax.data.dataset import read_purchases
 from recsys_jax.data.files import read_toml
+from recsys_jax.data.interactions import read_purchases
 from recsys_jax.data.schema import Condition
 from recsys_jax.data.splits import time_split
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recsys_jax import InputError, load_dataset
-from recsys_jax.data.readers import read_table
+from recsys_jax.data.tabular.readers import read_table
 
 KOREAN = "read as CP949 (Korean Windows), as it is not UTF-8"
 

@@ -13,9 +13,9 @@ import pytest
 
 from recsys_jax.data.dataset import load_dataset
 from recsys_jax.data.features import FeatureSpace, FittedFeature
-from recsys_jax.data.readers import read_table
 from recsys_jax.data.schema import Categorical, MultiCategorical, Schema
 from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.readers import read_table
 from recsys_jax.data.values import as_id, as_ids, as_items, as_key, is_scalar, parse_date, parse_number
 from recsys_jax.errors import InputError
 from recsys_jax.personas.customers import read_reviews
@@ -68,7 +68,7 @@ def test_truth_values_of_a_schema_and_of_former_models():
     part = {"name": "x", "kind": "categorical", "values": [True, "FALSE"], "labels": ["yes", "no"]}
     part |= {"aliases": {"on": True, "off": "False"}, "unknown": "error", "missing": {"as": False}}
     feature = Schema.parse(document(part), "dataset.toml").customers.features[0]
-    given = FittedFeature.fit(feature, Table.of({"x": []}, "rows"), [])
+    given = FittedFeature.fit(feature, Table.of({"x": []}, "rows"))
     assert [given.canonical(value) for value in (True, "TRUE", "on", "yes")] == ["true"] * 4
     assert given.encode(Table.of({"x": [np.True_, "no", "off", None]}, "rows")).tolist() == [0, 1, 1, 1]
     former = FittedFeature.restore(one(), {"values": ["True", "False", "NaN"], "width": 1})

@@ -603,6 +603,6 @@ def test_a_typo_that_is_an_alias_is_no_label():
     """On a Korean page an alias stands for a value that is no Korean word, and for no other."""
     city = next(one for one in everything().schema.customers.features if one.name == "city")
     aliases = {"겁성": "건성", "서울": "Seoul"}
-    fitted = FittedFeature.fit(replace(city, aliases=aliases), Table("c", {"city": ["겁성", "Seoul"]}), [0, 1])
+    fitted = FittedFeature.fit(replace(city, aliases=aliases), Table("c", {"city": ["겁성", "Seoul"]}))
     assert [_label(fitted, value, "ko") for value in fitted.values] == ["건성", "서울"]
     assert [_label(fitted, value, "en") for value in fitted.values] == ["건성", "Seoul"]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from manual import files
 
 from recsys_jax import Schema, WideConfig, fit, load_dataset
-from recsys_jax.data.readers import read_table
+from recsys_jax.data.tabular.readers import read_table
 from recsys_jax.errors import InputError
 from recsys_jax.personas.catalogue import read_catalogue
 from recsys_jax.schema_inference.arranging import arrange

@@ -138,7 +138,7 @@ def test_what_training_has_seen(model):
     assert FittedFeature.restore(age.feature, age.learned()) == age
     with pytest.raises(ValueError, match=r"age: found \{.*'low': 0\.9"):
         FittedFeature.restore(age.feature, age.learned() | {"low": 0.9})
-    clipped = FittedFeature.fit(replace(age.feature, clip=(0, 0.5)), Table("t", {"age": [30, 60]}), [0, 1])
+    clipped = FittedFeature.fit(replace(age.feature, clip=(0, 0.5)), Table("t", {"age": [30, 60]}))
     assert [clipped.unseen(value) for value in (29, 30, 50, 119)] == [True, False, False, False]
 
 

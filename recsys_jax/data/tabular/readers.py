@@ -5,14 +5,17 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from recsys_jax.data.files import absent, open_file, read_file
-from recsys_jax.data.tables import Table, different
+from recsys_jax.data.tables import Table
+from recsys_jax.data.tabular.coded import coded, converted
+from recsys_jax.data.tabular.frames import different
 from recsys_jax.data.values import composed
 from recsys_jax.errors import InputError, installing, plain, shown
 
@@ -172,6 +175,9 @@ def _read_json(path: Path) -> Table:
 
 _QUOTED = r'(?<![^,;\t|])"[^"]*+(?:""[^"]*+)*+"'
 _HEADER = re.compile(rf'(?:{_QUOTED}|[^"\r\n]++|")*+')
+_ROWS = 2**14  # at once: the garbage collector looks through all lists again and again
+LARGE = 2**20
+"""Characters of a CSV text from which on it is worth to import Arrow."""
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]*|[1-9][0-9]{0,2}(?:\.[0-9]{3})+)(?:,[0-9]+)?")
 
 
@@ -198,11 +204,37 @@ def _has_decimal_commas(column: Iterable[str | None]) -> bool:
 def _read_csv(path: Path) -> Table:
     text, encoding = _text(path)
     separator = "\t" if path.suffix.lower() == ".tsv" else _separator(text)
+    found = _plain_columns(text, separator, str(path)) if len(text) >= LARGE else None
+    columns, problems = _any_columns(text, separator, path) if found is None else (found, {})
+    remarks = _REMARKS.get(encoding, ())
+    # Where commas separate nothing, they may be those of numbers, as of Excel in German or French.
+    if decimal := [name for name, column in columns.items() if separator == ";" and _has_decimal_commas(column)]:
+        remarks += (f"read with decimal commas: {', '.join(map(plain, decimal))}",)
+        columns |= {
+            name: converted(lambda cell: cell and cell.replace(".", "").replace(",", "."), columns[name])
+            for name in decimal
+        }
+    return Table(str(path), columns, problems=problems, encoding=encoding, remarks=remarks).usable()
+
+
+def _any_columns(text: str, separator: str, path: Path) -> tuple[dict[str, Sequence[str | None]], dict[int, str]]:
+    """The columns of a CSV text, and what is wrong with a row, by its number."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     before = csv.field_size_limit(2**31 - 1)  # long reviews are allowed; the limit is that of the whole program
+    problems: dict[int, str] = {}
+    done = 0
     try:
         header = [composed(name) for name in next(reader, [])]
-        rows = [row for row in reader if row]
+        columns: list[list[str | None]] = [[] for _ in header]
+        while some := [*islice(reader, _ROWS)]:
+            rows = [row for row in some if row]
+            for place, row in enumerate(rows):
+                if len(row) != len(header):
+                    problems[done + place] = f": found {len(row)} values; the header has {len(header)}"
+                    rows[place] = [""] * len(header)
+            for number, column in enumerate(columns):
+                column.extend([row[number] or None for row in rows])
+            done += len(rows)
     except csv.Error as error:
         never = "; a quotation mark before it opens a value that never closes"
         closes = never if "unexpected end" in str(error) else ""
@@ -210,19 +242,34 @@ def _read_csv(path: Path) -> Table:
     finally:
         csv.field_size_limit(before)
     different(header, str(path))
-    wrong = [(row, len(values)) for row, values in enumerate(rows) if len(values) != len(header)]
-    problems = {row: f": found {count} values; the header has {len(header)}" for row, count in wrong}
-    for row in problems:
-        rows[row] = [""] * len(header)
-    columns = {name: [row[i] or None for row in rows] for i, name in enumerate(header)}
-    remarks = _REMARKS.get(encoding, ())
-    # Where commas separate nothing, they may be those of numbers, as of Excel in German or French.
-    if decimal := [name for name, column in columns.items() if separator == ";" and _has_decimal_commas(column)]:
-        remarks += (f"read with decimal commas: {', '.join(map(plain, decimal))}",)
-        columns |= {
-            name: [cell and cell.replace(".", "").replace(",", ".") for cell in columns[name]] for name in decimal
-        }
-    return Table(str(path), columns, problems=problems, encoding=encoding, remarks=remarks).usable()
+    return dict(zip(header, map(coded, columns), strict=True)), problems
+
+
+def _plain_columns(text: str, separator: str, source: str) -> dict[str, Sequence[str | None]] | None:
+    """The columns of a CSV text as Arrow reads it, which is faster; None where it is not so plain that no doubt is.
+
+    That is one without quotation marks, whose lines all have as many values as the first.
+    """
+    first = text.partition("\n")[0].rstrip("\r")
+    header = [composed(name) for name in first.split(separator)]
+    if '"' in text or not first or len({*header}) < len(header) or text.count("\r") != text.count("\r\n"):
+        return None
+    try:
+        import pyarrow as arrow
+        from pyarrow import csv as arrow_csv
+    except ImportError:
+        return None
+    types = dict.fromkeys(header, arrow.string())
+    try:
+        table = arrow_csv.read_csv(
+            arrow.py_buffer(text.encode()),
+            arrow_csv.ReadOptions(use_threads=False, column_names=header, skip_rows=1),
+            arrow_csv.ParseOptions(delimiter=separator, quote_char=False),
+            arrow_csv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=[""]),
+        )
+    except (arrow.ArrowException, UnicodeError):  # rows of other lengths, or too long
+        return None
+    return dict(Table.of(table, source).columns)
 
 
 def _read_parquet(path: Path) -> Table:
