@@ -126,7 +126,7 @@
         const relative = Float64Array.from(this.vectorOf(row), (x, at) => (x - this.centre[at]) / 2);
         return [
           ...moves.map((move, column) => ({ kind: "attribute", name: this.fields[column].name, column, adds: dot(move, relative) })),
-          ...this.popular.map(({ name, label, adds }, at) => ({ kind: "popularity", name, label, value: this.products[row][5 + at], adds: adds[row] })),
+          ...this.popular.map(({ name, label, isPrice, adds }, at) => ({ kind: "popularity", name, label, isPrice, value: this.products[row][5 + at], adds: adds[row] })),
           ...met.filter((rule) => has(rule, row)).map(({ name, add }) => ({ kind: "boost", name, adds: add })),
           { kind: "average", name: "", adds: dot(usual, relative) },
           { kind: "rest", name: "", adds: dot(rest, relative) },
@@ -233,6 +233,7 @@
     const [plain, fixed, signed] = [format(0, 6), format(3, 3), format(3, 3, "exceptZero")];
     const short = format(2, 2, "exceptZero");
     const ofCustomer = format(0, 6, "auto", false); // a year of birth is no 1,977
+    const ofProduct = format(0, 6, "auto", "min2"); // nor one of publication; but 57,900
     const nameOf = ([id, name]) => String(name ?? id);
     const [leftOut, opened] = [new Set(), new Set([0])]; // rows of products; places in the list whose reasons are shown
     let stated, length;
@@ -256,12 +257,15 @@
     );
 
     // What a reason is, in words.
-    const wordsOf = ({ kind, name, label, column, value, adds }) => {
+    const wordsOf = ({ kind, name, label, column, value, isPrice, adds }) => {
       const often = adds > 0 ? words.popular : words.seldom;
       if (kind === "boost") return fill(words.rule, { name });
       if (kind === "rest") return words.rest;
       if (kind === "average") return words.average;
-      if (kind === "popularity") return name ? `${label} ${value === null ? `${words.unstated},` : value} ${often}` : often;
+      if (kind === "popularity") {
+        const told = typeof value === "number" ? (isPrice ? plain : ofProduct)(value) : (value ?? words.unstated);
+        return name ? fill(words.often_of, { label, value: told, often }) : often;
+      }
       return `${data.fields[column].label} ${said(data.fields[column], stated[column])}`;
     };
 

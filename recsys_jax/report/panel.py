@@ -76,7 +76,12 @@ def page_data(
             "vectors": _floats(catalogue.embeddings[rows, :width]),
             "popularity": _floats(catalogue.bias[rows]),
             "popular": [
-                {"name": name, "label": label_of(name, sold.features, language), "adds": _floats(popular[name][rows])}
+                {
+                    "name": name,
+                    "label": label_of(name, sold.features, language),
+                    "isPrice": name == sold.price,
+                    "adds": _floats(popular[name][rows]),
+                }
                 for name in (*named, "")
             ],
             "rules": [

@@ -9,7 +9,8 @@ from command_line import run, told
 
 from recsys_jax import DeepConfig, InputError, WideConfig
 from recsys_jax.cli import COMMANDS, evaluate, find, train
-from recsys_jax.console.options import FILE, Common, parse, remember
+from recsys_jax.cli import run as main_job
+from recsys_jax.console.options import FILE, Common, last_language, parse, remember
 
 
 def options_of(name, *arguments):
@@ -55,11 +56,22 @@ def test_each_command_has_its_own_table(tmp_path):
     remember("train", train.Options(Path("shop"), seeds=2), tmp_path)
     remember("evaluate", evaluate.Options(Path("shop"), k=(3,), force=True), tmp_path)
     found = tomllib.loads((tmp_path / FILE).read_text("utf-8"))
-    assert [*found] == ["evaluate", "train"]
+    assert [*found] == ["train", "evaluate"]  # the latest last
     assert (found["evaluate"]["k"], found["train"]["seeds"]) == ([3], 2)
     assert "force" not in found["evaluate"]  # it was meant for that once
     read = options_of("evaluate", "--config", tmp_path / FILE)
     assert (read.dataset, read.k, read.protocol, read.force) == (Path("shop"), (3,), "cross-validation", False)
+
+
+def test_the_language_asked_for_last_is_kept(tmp_path):
+    assert last_language(tmp_path) == "en"
+    for command, options in (("run", main_job.Options), ("evaluate", evaluate.Options), ("run", main_job.Options)):
+        for language in ("ko", "en", "ko"):
+            remember(command, options(Path("shop"), language=language), tmp_path)
+            remember("train", train.Options(Path("shop")), tmp_path)
+            assert last_language(tmp_path) == language
+    (tmp_path / FILE).write_text('[run]\nlanguage = "fr"\n[evaluate]\nlanguage = 3\n')
+    assert last_language(tmp_path) == "en"
 
 
 def test_the_command_line_wins(tmp_path):

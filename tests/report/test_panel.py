@@ -26,7 +26,7 @@ from recsys_jax.models.towers import TwoTower
 from recsys_jax.models.trained import TrainedModel
 from recsys_jax.report.labels import labels
 from recsys_jax.report.page import _environment
-from recsys_jax.report.panel import _label, page_data, rules_of
+from recsys_jax.report.panel import _floats, _label, page_data, rules_of
 from recsys_jax.serving.boosts import read_boosts
 
 SAME = 1e-5
@@ -521,6 +521,27 @@ def test_reasons_are_shown_and_said(panel):
     page.locator(".try-why summary").nth(2).click()
     page.get_by_label("age").fill("34")  # the list is new, and what was opened stays open
     assert page.locator(".try-why[open]").count() == 2
+
+
+@pytest.mark.parametrize(
+    ("language", "words"), [("en", ("popular", "seldom bought")), ("ko", ("많이 팔리는 편", "적게 팔리는 편"))]
+)
+def test_what_popularity_adds_is_told_apart_from_the_value(opened, recommender_of, language, words):
+    """After a colon, so that a price is never what is "seldom"; prices are written as such, years as years."""
+    data = page_data(recommender_of("mall", "wide").model, language=language)
+    count = len(data["products"])
+    adds = _floats(np.where(np.arange(count) % 2, 1, -1))
+    told = {"price": [1900.0, 57900.0], "year": [1977.0, None], "stock": [57900.0, 1.5]}
+    data["popular"] = [{"name": name, "label": name, "isPrice": name == "price", "adds": adds} for name in (*told, "")]
+    for row, one in enumerate(data["products"]):
+        one[5:] = [values[row % 2] for values in told.values()]
+    template = _environment().from_string(DOCUMENT)
+    page = opened(template.render(language=language, panel=data, t=labels(language)), 1280)
+    found = {one for one in page.locator(".try-why dt").all_text_contents() if one.endswith(words)}
+    often, seldom = words
+    unstated = labels(language)["panel"]["unstated"]
+    high = {f"price 57,900: {often}", f"year {unstated}: {often}", f"stock 1.5: {often}", often}
+    assert found == high | {f"price 1,900: {seldom}", f"year 1977: {seldom}", f"stock 57,900: {seldom}", seldom}
 
 
 def test_texts_from_data_are_texts(panel):
