@@ -224,12 +224,12 @@ def look(text: str) -> str:
 
 
 def closed_up(name: str) -> str:
-    """The name without spaces and underscores.
+    """The name without spaces and underscores, in small letters.
 
-    >>> closed_up("skin_type"), closed_up("피부 타입")
+    >>> closed_up("Skin_Type"), closed_up("피부 타입")
     ('skintype', '피부타입')
     """
-    return name.replace(" ", "").replace("_", "")
+    return name.replace(" ", "").replace("_", "").casefold()
 
 
 def look_alikes(source: str, ids: Iterable[str]) -> list[str]:

@@ -132,28 +132,26 @@ class Wanted(NamedTuple):
 
 
 def columns_named(customers: Iterable[FittedFeature]) -> dict[str, str]:
-    """By what people call an attribute, its column or a label, the column; "" where several are called that.
-
-    Spaces and underscores are set as one likes: where no name is written so, the one counts that is but for these.
-    """
+    """By what people call an attribute, its column or a label, the column; "" where several have that label."""
     features = [fitted.feature for fitted in customers]
-    own, labels, closed = {one.column: one.column for one in features}, dict[str, str](), dict[str, str]()
-
-    def call(names: dict[str, str], name: str, column: str) -> None:
-        names[name] = column if names.get(name, column) == column else ""
-
+    own, labels = {one.column: one.column for one in features}, dict[str, str]()
     for one in features:
-        call(closed, closed_up(one.column), one.column)
         for label in map(composed, one.label.values()):
-            call(labels, label, one.column)
-            call(closed, closed_up(label), one.column)
-    return own | labels | closed | labels | own
+            labels[label] = "" if labels.get(label, one.column) != one.column else one.column
+    return own | labels | own
 
 
 def column_named(name: object, column_of: Mapping[str, str]) -> str | None:
-    """The column of the attribute that a name means, by what `columns_named` gives. None: of none; "": of several."""
+    """The column of the attribute that a name means, by what `columns_named` gives. None: of none; "": of several.
+
+    Spaces, underscores and capitals are set as one likes: where no name is written so, the one counts that is but for
+    these.
+    """
     text = composed(name) if isinstance(name, str) else ""
-    return column_of.get(text, column_of.get(closed_up(text)))
+    if text in column_of:
+        return column_of[text]
+    alike = {column for one, column in column_of.items() if closed_up(one) == closed_up(text)}
+    return "" if len(alike) > 1 else next(iter(alike), None)
 
 
 def stated_once(

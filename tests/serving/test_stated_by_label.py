@@ -49,7 +49,7 @@ BY_LABEL = [
     {"years of age": 60, "land": "FR"},
     {normalize("NFD", "나이"): 60, "land": "FR"},
     {"years_of_age": 60, "land": "FR"},
-    {"a_ge": 60, "la nd": "FR"},
+    {"A_ge": 60, "la nd": "FR"},
 ]
 
 

@@ -17,7 +17,7 @@ from recsys_jax.data.dataset import read_ids
 from recsys_jax.data.features import FittedFeature
 from recsys_jax.data.files import sheet_text, write_file
 from recsys_jax.data.schema import As, Feature, MultiCategorical, Numeric
-from recsys_jax.data.values import as_id, composed, is_empty
+from recsys_jax.data.values import as_id, composed
 from recsys_jax.errors import nearest_id, require
 from recsys_jax.serving.history import bought_again
 from recsys_jax.serving.ranking import column_named, not_known
@@ -140,8 +140,9 @@ def _taken(feature: Feature) -> str:
 def _nothing(fitted: FittedFeature, stated: Mapping[str, object]) -> bool:
     """Whether an attribute counts as not stated."""
     feature, value = fitted.feature, stated.get(fitted.feature.column)
-    number = isinstance(feature, Numeric) and feature.unknown == "missing"
-    return is_empty(value) or (number and bool(fitted.unknown(value)))
+    if isinstance(feature, Numeric):
+        return feature.is_missing(value) or (feature.unknown == "missing" and bool(fitted.unknown(value)))
+    return not feature.items(value)
 
 
 def _values(rec: Recommender, name: str, value: str) -> object:

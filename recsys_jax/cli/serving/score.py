@@ -15,6 +15,8 @@ from recsys_jax.console.terminal import answer, console, progress, remark
 from recsys_jax.jobs.batch import rejected_file, score_file
 from recsys_jax.serving.history import BOUGHT
 
+ENOUGH = 1000  # customers to say how fast it was
+
 
 @dataclass(frozen=True)
 class Options(Common):
@@ -71,8 +73,10 @@ def main(options: Options) -> None:
     if not counts.scored:
         why = "every row was rejected" if counts.rows else "there are no rows in the input"
         console.print(f"No customer was scored: {why}. {out.name} is empty.")
-    # As fast as it went since another process had scored those before.
-    rate = f": {(counts.scored - before) / seconds:,.0f} customers per second" if counts.scored > before else ""
+    # As fast as it went since another process had scored those before; of few, the start is all of the time.
+    rate = (
+        f": {(counts.scored - before) / seconds:,.0f} customers per second" if counts.scored - before >= ENOUGH else ""
+    )
     console.print(
         f"{counts.scored:,} customers, {counts.recommendations:,} recommendations, {counts.rejected:,} rows rejected, "
         f"in {seconds:,.1f} s{rate}"
