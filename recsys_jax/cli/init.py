@@ -40,6 +40,8 @@ class Options(Common):
     """The table of who bought what, likewise."""
     out: Path | None = None
     """The folder for dataset.toml, by default that of the tables; those that lie elsewhere are copied into it."""
+    keep: tuple[str, ...] = ()
+    """Columns that become attributes of customers, though by the guess they are left out."""
     yes: bool = False
     """Ask nothing: take each guess."""
     force: bool = False
@@ -61,8 +63,15 @@ def main(options: Options) -> str:
         sheets = {path.resolve(): _sheet(path, folder, options.force) for path in paths}
         found = roles([*sheets.values()], {role: sheets[path.resolve()] for role, path in given.items()})
     ask = _ask if _asks(options) else lambda _, __, guess: guess
-    shop = arrange(found, ask)
-    draft = describe(shop, _name(folder), ask)
+    for name in options.keep:
+        there = [*dict.fromkeys(column for sheet in sheets.values() for column in sheet.columns)]
+        require(name in there, "keep", name, choices(there, found=name))
+    shop = arrange(found, ask, options.keep)
+    draft = describe(shop, _name(folder), ask, options.keep)
+    kept = {column.name for column in (*draft.read, *(one.column for one in shop.stated))}
+    for name in (name for name in options.keep if name not in kept):
+        why = draft.left_out.get(name) or "it is no attribute of customers"
+        raise InputError(f"keep: found {shown(name)} ({why}); allowed: a column with numbers or values of customers")
     contents: dict[str, bytes | str] = {**shop.made, **draft.files}
     sides = [side for side in (shop.products, shop.customers) if side is not None]
     used = {side.sheet.file for side in sides} | (set() if shop.own else {shop.purchases.file})
@@ -174,4 +183,4 @@ def _check(folder: Path, *, personas: bool) -> str:
     console.print(f"{folder}: {said}")
     for note in notes:
         remark(note)
-    return following("run" if personas else "train", folder)
+    return following("run", folder)

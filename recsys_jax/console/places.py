@@ -1,5 +1,6 @@
 """What a command works on: the dataset, its recipe, the run and its customers; and how the next one finds them."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -25,6 +26,7 @@ from recsys_jax.storage.jobs import only_process
 if TYPE_CHECKING:
     from recsys_jax.models.trained import TrainedModel
 
+_PLAIN = re.compile(r"[\w@%+=:,./-]+")  # shlex quotes letters other than ASCII, too, which no shell needs
 MANY = 1000  # products that nobody bought are worth a note from so many on
 MALL = Path("data") / "amoremall"  # the dataset of a command that names none, where it is there
 
@@ -123,8 +125,11 @@ def following(command: str, *words: object) -> str:
 
     >>> following("train", Path("my mall"), "--seeds", 2)
     "train 'my mall' --seeds 2"
+    >>> following("run", "펫샵", "")
+    "run 펫샵 ''"
     """
-    return shlex.join([*command.split(), *map(str, words)])
+    said = [*command.split(), *map(str, words)]
+    return " ".join(word if _PLAIN.fullmatch(word) else shlex.quote(word) for word in said)
 
 
 def again(dataset: Path, run: Path, customers: Path | None = None) -> list[object]:

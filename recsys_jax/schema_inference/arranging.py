@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,21 +13,15 @@ from recsys_jax.data.tabular.frames import free
 from recsys_jax.data.values import ID, as_id, as_plain
 from recsys_jax.errors import InputError
 from recsys_jax.schema_inference.columns import FEATURES, Ask, Column, objects, says, words
+from recsys_jax.schema_inference.leaks import judged
 from recsys_jax.schema_inference.linking import NONE, Roles, Sheet, chosen, explained, pick
 from recsys_jax.schema_inference.profiles import Stated, attributes, language, nested, places, profiles
 
 MADE = "-products", "-customers", "-with-reviews", "-products-with-reviews"
 """How the names of tables end that are made of others, behind those of these."""
-FOLLOWS = 0.98
-"""From which on a column follows from another one, but for slips."""
-_NAMED = 0.05  # the same, where the name says so, such as that of a division
+_FOLLOWS = 0.98  # from which on a column follows from another one, but for slips
 _AGAIN = 0.95  # different ids among those in rows, below which customers come again by more than slips
 _OWN = 0.5  # from which on a column is the customer's and not the purchase's
-
-
-def following(product: str) -> str:
-    """Why a column that follows from the product in another one is left out."""
-    return f"it follows from the product, {product}: whoever knows it has seen the answer"
 
 
 @dataclass(frozen=True)
@@ -79,6 +73,8 @@ class Shop:
     """Why customers are made of reviews."""
     left_out: Mapping[str, str] = field(default_factory=dict)
     """What the table of reviews has beside, as a side has it."""
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    """What is doubtful of columns that are kept."""
     pairs: Sequence[tuple[int, int]] = ()
     """(customer row, product row) of each purchase of which both are known."""
 
@@ -101,8 +97,10 @@ class Shop:
         return "no column of it has the ids of the others"
 
 
-def arrange(found: Sequence[Roles], ask: Ask) -> Shop:
+def arrange(found: Sequence[Roles], ask: Ask, keep: Collection[str] = ()) -> Shop:
     """What stands where. Asks which table and which column is which, where there is a choice.
+
+    `keep` names columns that are the customers' whatever is seen of them.
 
     Raises `InputError` where no table says who bought what, or nothing is said of products.
     """
@@ -112,7 +110,7 @@ def arrange(found: Sequence[Roles], ask: Ask) -> Shop:
     if one.product is None and one.customer is None and lists is not None:
         said, inner = columns[lists].cells, columns[lists].guessed.separator
         if inner != "content" or {key for one in objects(said) for key in one} & {*words("profile")} - {"profile_info"}:
-            return _of_nested(bought, _id(bought, ask), lists, inner or "content")
+            return _of_nested(bought, _id(bought, ask), lists, inner or "content", keep)
         spoken = language(nested(said, "content"))
         stated = attributes(places(nested(said, "profile_info")), spoken)
         saw = "no file: recsys-jax personas makes a customer of each review"
@@ -122,13 +120,20 @@ def arrange(found: Sequence[Roles], ask: Ask) -> Shop:
     separator = one.product.separator if one.product else None
     bags = columns[product].parts(separator)
     keys = [bag[0] if len(bag) == 1 else None for bag in bags]
-    # What follows from the product is the product's, wherever it stands: all of it, or by its name the most of it.
+    # What follows from the product is the product's, wherever it stands.
     customer = one.customer.column if one.customer else None
-    follows, others = list[Column](), list[Column]()
-    for name in (name for name in columns if name not in (product, customer)):
-        whose = says(name, "customer") or says(name, "about_customer")
-        least = _NAMED if not whose and (says(name, "brand") or says(name, "category")) else FOLLOWS
-        (follows if explained(columns[name].keys, keys) >= least else others).append(columns[name])
+    follows, others, left_out, doubts = list[Column](), list[Column](), {product: ""}, dict[str, str]()
+    for name, column in columns.items():
+        if name in (product, customer):
+            continue
+        decided = one.customer or dates_purchase(column) or says(name, "afterwards")
+        asked = _unasked if decided else ask
+        why = doubt = ""
+        if name not in keep:
+            why, doubt = judged(name, column.keys, keys, product, asked, alone=one.product is None)
+        (follows if why else others).append(column)
+        left_out |= {name: why} if why else {}
+        doubts |= {name: doubt} if doubt else {}
 
     products = _side(one.product.sheet, one.product.id) if one.product else _products(bought, product, keys, follows)
     if one.customer:
@@ -138,18 +143,23 @@ def arrange(found: Sequence[Roles], ask: Ask) -> Shop:
     else:
         customer = _customer(bought, others, ask)
         others = [column for column in others if column.name != customer]
-        left_out = {product: "", **{column.name: following(product) for column in follows}}
-        customers = _customers(bought, customer, left_out, others)
+        customers = _customers(bought, customer, left_out, others, keep)
         text, saw = _text_of_reviews(bought, customer, customers, others, ask)
         if text is not None:  # of each review a customer, whatever else was stated by the same
-            reviewers = _customers(bought, None, left_out | {customer or product: ""}, others)
-            return _with_reviews(bought, text, keys, products, reviewers, saw)
+            reviewers = _customers(bought, None, left_out | {customer or product: ""}, others, keep)
+            return replace(_with_reviews(bought, text, keys, products, reviewers, saw), doubts=doubts)
         customers = replace(customers, saw=customers.saw + saw)
         at = [*range(len(bought.table))]
     row_of = {key: row for row, key in enumerate(products.ids)}
     pairs = [(c, row_of[key]) for c, bag in zip(at, bags, strict=True) if c is not None for key in bag if key in row_of]
     own = one.customer is None
-    return Shop(products, customers, bought, customer or customers.id, product, separator, own, pairs=pairs)
+    id = customer or customers.id
+    return Shop(products, customers, bought, id, product, separator, own, doubts=doubts, pairs=pairs)
+
+
+def _unasked(question: str, allowed: Sequence[str], guess: str) -> str:
+    """What is decided otherwise is asked of nobody."""
+    return guess
 
 
 def _side(sheet: Sheet, id: str) -> Side:
@@ -201,7 +211,7 @@ def _product(sheet: Sheet, ask: Ask) -> str:
         named = says(column.name, "product") + says(column.name, "id") - 2 * says(column.name, "customer")
         if named > 0:
             others = [one for one in sheet.columns.values() if one is not column and one.counts]
-            found[column.name] = named + sum(explained(one.keys, column.keys) >= FOLLOWS for one in others) / 4
+            found[column.name] = named + sum(explained(one.keys, column.keys) >= _FOLLOWS for one in others) / 4
     if not found:
         _refuse_rounded(sheet)
         nested = "".join(f" ({one.name}: {one.guessed.saw})" for one in sheet.columns.values() if objects(one.cells))
@@ -252,11 +262,13 @@ def _products(sheet: Sheet, product: str, keys: Sequence[str | None], follows: S
     return Side(_made(sheet, f"{MADE[0]}.csv", columns), product, saw)
 
 
-def _customers(sheet: Sheet, customer: str | None, left_out: Mapping[str, str], others: Sequence[Column]) -> Side:
+def _customers(
+    sheet: Sheet, customer: str | None, left_out: Mapping[str, str], others: Sequence[Column], keep: Collection[str]
+) -> Side:
     """Customers in the rows of purchases: by their id, or a customer in each row."""
     left_out, rows = dict(left_out), len(sheet.table)
     ids = sheet.columns[customer].keys if customer is not None else []
-    for column in others:
+    for column in (column for column in others if column.name not in keep):
         if dates_purchase(column):
             left_out[column.name] = ""
         elif says(column.name, "afterwards"):
@@ -274,7 +286,7 @@ def _customers(sheet: Sheet, customer: str | None, left_out: Mapping[str, str], 
     return Side(_made(sheet, f"{MADE[1]}.csv", table), row, saw, left_out)
 
 
-def _of_nested(sheet: Sheet, id: str, lists: str, text: str) -> Shop:
+def _of_nested(sheet: Sheet, id: str, lists: str, text: str, keep: Collection[str]) -> Shop:
     """Products whose nested reviews have other keys than `personas` reads: taken as a table of their own."""
     cells = zip(sheet.columns[id].keys, sheet.columns[lists].cells, strict=True)
     rows = [(key, one) for key, listed in cells for one in objects([listed])]
@@ -283,7 +295,7 @@ def _of_nested(sheet: Sheet, id: str, lists: str, text: str) -> Shop:
     reviews = Sheet(sheet.path, Table(sheet.file, columns), sheet.file)
     kept = {name: cells for name, cells in sheet.table.columns.items() if name != lists}
     products = _side(Sheet(sheet.path, Table(sheet.file, kept), sheet.file), id)
-    reviewers = _customers(reviews, None, {}, [*reviews.columns.values()])
+    reviewers = _customers(reviews, None, {}, [*reviews.columns.values()], keep)
     keys = [key for key, _ in rows]
     return _with_reviews(reviews, reviews.columns[text], keys, products, reviewers, f"they are nested in {lists}")
 

@@ -30,6 +30,8 @@ Kind = Literal["categorical", "multi-categorical", "numeric", "date", "reviews",
 
 FEATURES = "categorical", "multi-categorical", "numeric"
 """The kinds that a tower learns from."""
+AGED = 0.9
+"""The share of what is stated that must be ages, in a column that is called so; the rest are slips."""
 # What separates several values, and the share of parts that must come back in other company for it to do so.
 SEPARATORS = {"|": 0.1, ";": 0.2, ",": 0.5, "/": 0.5}
 _WORD = re.compile(r"[^\W\d_]+")
@@ -62,6 +64,11 @@ def _words() -> dict[str, Any]:
 def words(what: str) -> tuple[str, ...]:
     """What people call something, as words.toml lists it."""
     return tuple(_words()[what])
+
+
+def genders() -> tuple[tuple[str, ...], ...]:
+    """The words for each gender, that mean the same."""
+    return tuple(map(tuple, _words()["gender"]))
 
 
 def units_with(unit: str) -> dict[str, float]:
@@ -227,7 +234,8 @@ def content(column: Column, ask: Ask) -> Content:
         at = {key: when for key in counts if (when := parse_date(key, column.date_format)) is not None}
         return Content("date", f"dates from {min(at, key=at.__getitem__)} to {max(at, key=at.__getitem__)}{without}")
     what = "values"
-    if column.share(lambda key: key in column.numbers and not _CODE.fullmatch(key)) >= _PART:
+    least = AGED if says(column.name, "age") else _PART
+    if column.share(lambda key: key in column.numbers and not _CODE.fullmatch(key)) >= least:
         found = _of_numbers(column, without, ask)
         if found is not None:
             return found
@@ -270,17 +278,18 @@ def _of_numbers(column: Column, without: str, ask: Ask) -> Content | None:
 
 
 def _form(column: Column) -> NumberForm:
-    """The units and commas that most of a column's numbers have; of bands such as 20대, which are values, none."""
+    """The units and commas that most of a column's numbers have; of bands such as 20대, none where they are no ages."""
     named = any(says(column.name, one) for one in ("number", "price", "age"))
     enough = named or len(column.counts) > _INDEX
     seem = [key for key in column.counts if enough and _WRITTEN_NUMBER.fullmatch(key)]
-    found = Counter[str]()
+    found, aged = Counter[str](), says(column.name, "age")
     for key in seem:
         found[_DIGITS.sub("", key, count=1).strip()] += column.counts[key]
     group = units_with(max(filter(None, found), key=found.__getitem__, default="").casefold())
     units = {unit: group[unit.casefold()] for unit in found if unit.casefold() in group}
-    if found and all(map(units.get, found)):
+    if found and all(map(units.get, found)) and not aged:
         return NumberForm()
+    units |= group if aged else {}  # people write them otherwise in a request: 46세 where the table has 40대
     commas = any("," in key for key in seem) and (named or units or any(map(_FEW_DIGITS.match, seem)))
     return NumberForm(units, "," if commas else "")
 

@@ -7,7 +7,7 @@ from unicodedata import normalize
 
 from recsys_jax.data.files import toml_text
 from recsys_jax.errors import nearest, plain
-from recsys_jax.schema_inference.columns import Column, Content, says, words
+from recsys_jax.schema_inference.columns import Column, Content, genders, says, units_with
 
 
 def spellings(column: Column) -> dict[str, str]:
@@ -22,18 +22,39 @@ def spellings(column: Column) -> dict[str, str]:
 
 
 def slips(column: Column) -> dict[str, str]:
-    """The rare values that look like a frequent one, and the short forms of a gender; and that one."""
-    found, genders = dict[str, str](), {*words("gender")}
-    for key, count in column.counts.items() if len(column.counts) <= _VALUES else ():
+    """The values that another one differs from by spaces or a unit alone, and rare ones that look like it; and that."""
+    found, first = dict[str, str](), dict[str, str]()
+    for key, count in column.counts.most_common() if len(column.counts) <= _VALUES else ():
+        bare = "".join(key.split())
+        same = first.setdefault(bare, key)
         near = nearest(key, [other for other, often in column.counts.items() if often >= _RARER * count], _ALIKE)
-        long = [one for one in column.counts if one != key and {key.casefold(), one.casefold()} <= genders]
-        short = next((one for one in long if one.casefold().startswith(key.casefold())), None)
         one_letter = near and abs(len(normalize("NFD", key)) - len(normalize("NFD", near))) <= 1
-        if short or (one_letter and near and _TOLD_BY.findall(key) == _TOLD_BY.findall(near)):
-            found[key] = short or str(near)
+        if same != key:
+            found[key] = same
+        elif bare.isdecimal():
+            with_unit = (one for one in column.counts if one.startswith(bare) and units_with(one[len(bare) :].strip()))
+            found |= {key: one} if (one := next(with_unit, None)) else {}
+        elif one_letter and near and _TOLD_BY.findall(key) == _TOLD_BY.findall(near):
+            found[key] = near
     return found
 
 
+def alike(column: Column) -> dict[str, str]:
+    """The words for the genders that a column has, in any language, and the most frequent of its own for each."""
+    groups = [{one for word in group for one in (word, word.capitalize())} for group in genders()]
+    if len(column.counts) < 2 or column.share(lambda key: any(key in group for group in groups)) < _PLAIN:
+        return {}
+    own = [next((key for key, _ in column.counts.most_common() if key in group), None) for group in groups]
+    names = [*column.counts, *(one for group in genders() for word in group for one in (word, word.capitalize()))]
+    return {
+        one: str(key)
+        for key, group in zip(own, groups, strict=True)
+        for one in dict.fromkeys(names)
+        if key and one in group and one != key
+    }
+
+
+_PLAIN = 0.9  # of the cells, from which on a column is of genders
 _VALUES = 50  # of more values, none is compared
 _RARER, _ALIKE = 4, 0.8  # how much rarer a slip is, and how alike
 _TOLD_BY = re.compile(r"\d+|\b\w\b")  # numbers and single letters: others are others
@@ -50,6 +71,8 @@ class Draft:
     """The contents of files beside it, by their names."""
     read: list[Column] = field(default_factory=list)
     """The columns whose cells will be read."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """The columns that nothing learns from, with the reasons."""
 
     def section(self, title: str, saw: str) -> None:
         """Begins a section."""
@@ -69,6 +92,7 @@ class Draft:
 
     def leave_out(self, columns: Mapping[str, str]) -> None:
         """Columns that nothing learns from, with the reasons; of "" nobody would ask."""
+        self.left_out |= columns
         for name, why in columns.items():
             if why:
                 self.remark(f"left out: {name}: {why}")
@@ -97,9 +121,14 @@ class Draft:
             self.say("unknown", "ignore", "new ones are left out; the others count")
         else:
             self.say("unknown", "extra-row", 'new ones share a row; "error" refuses them')
-        if found.kind == "categorical" and (spelt := spellings(column)):
+        same = alike(column) if found.kind == "categorical" and side == "customers" else {}
+        if same:
+            self.say("aliases", same, "words for a gender mean the same, in the table and in a request")
+            joined = [f"{one} to {same[one]}" for one in column.counts if one in same]
+            self.told += [f"  aliases of {plain(column.name)} join {', '.join(map(plain, joined))}"] if joined else []
+        elif found.kind == "categorical" and (spelt := spellings(column)):
             self.remark(f"aliases = {toml_text(spelt)} would join what differs in case alone")
-        if found.kind == "categorical" and side == "customers":
+        if found.kind == "categorical" and side == "customers" and not same:
             self.join(column)
         self.say("missing", "extra-row", 'a row of its own; { as = VALUE } where empty means something; or "error"')
 
@@ -126,7 +155,7 @@ class Draft:
         if says(column.name, "age") and min(numbers) >= 1 and max(numbers) <= 120:
             self.say("min", 1)
             self.say("max", 120, "an age that can be true")
-        elif min(numbers) >= 0 and says(column.name, "amount"):
+        elif min(numbers) >= 0 and (says(column.name, "amount") or says(column.name, "price")):
             self.say("min", 0, "what can't be true is unknown; max likewise")
         others = len(column.numbers) < len(column.counts)
         saw = 'what is no number counts as missing; or "error"' if others else 'or "missing"'

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from recsys_jax.data.files import toml_text
 from recsys_jax.data.tabular.frames import free
 from recsys_jax.data.values import parse_number
 from recsys_jax.errors import InputError
-from recsys_jax.schema_inference.arranging import FOLLOWS, Shop, Side, dates_purchase, following
+from recsys_jax.schema_inference.arranging import Shop, Side, dates_purchase
 from recsys_jax.schema_inference.columns import (
     FEATURES,
     Ask,
@@ -23,7 +23,7 @@ from recsys_jax.schema_inference.columns import (
     words,
 )
 from recsys_jax.schema_inference.draft import Draft
-from recsys_jax.schema_inference.linking import explained
+from recsys_jax.schema_inference.leaks import judged
 from recsys_jax.schema_inference.profiles import LABELS, catalogue, no_numbers
 
 _DIGIT = re.compile(r"\d")
@@ -33,8 +33,8 @@ _AGAIN = 0.2  # of purchases, from which on customers are taken to want again wh
 _ECHOES = 0.95  # of customers, from which on an attribute repeats what they bought
 
 
-def describe(shop: Shop, name: str, ask: Ask) -> Draft:
-    """The dataset.toml of a shop. Asks where another guess is as likely.
+def describe(shop: Shop, name: str, ask: Ask, keep: Collection[str] = ()) -> Draft:
+    """The dataset.toml of a shop. Asks where another guess is as likely. Keeps attributes that are named, if it can.
 
     Raises `InputError` where nothing can be learned from.
     """
@@ -45,7 +45,7 @@ def describe(shop: Shop, name: str, ask: Ask) -> Draft:
         _made_of_reviews(draft, shop)
         _missing(draft)
         return draft
-    _customers(draft, shop, shop.customers, ask)
+    _customers(draft, shop, shop.customers, ask, keep)
     if not shop.own:
         said = {*_purchases(draft, shop, shop.customers), *_when(draft, shop, ask), shop.customer, shop.product}
         draft.leave_out({name: _beside(one) for name, one in shop.purchases.columns.items() if name not in said})
@@ -79,7 +79,7 @@ def _products(draft: Draft, shop: Shop, ask: Ask) -> None:
         if names:
             draft.say(key, names[0], "shown to people" + (f"; or {', '.join(names[1:])}" if names[1:] else ""))
         elif key == "category":
-            draft.remark("no category: no column of one value is named so; category = COLUMN would be shown to people")
+            draft.remark("no column is called a category or the like; category = COLUMN would show one to people")
     if shop.reviews is not None:
         draft.say("reviews", shop.reviews, "personas, and with them customers, are made of these")
     bought = Counter(product for _, product in shop.pairs)
@@ -95,13 +95,20 @@ def _named(found: Mapping[str, Content], key: str, kind: str = "") -> list[str]:
     return [name for _, name in sorted(ranked, key=lambda one: one[0])]
 
 
-def _features(draft: Draft, title: str, side: Side, bought: Mapping[int, int], found: Mapping[str, Content]) -> None:
+def _features(
+    draft: Draft,
+    title: str,
+    side: Side,
+    bought: Mapping[int, int],
+    found: Mapping[str, Content],
+    keep: Collection[str] = (),
+) -> None:
     """The features of one side, whose rows have so many purchases. Raises `InputError` where no column is one."""
     left_out, names = dict(side.left_out), ["product_id"]
     for name, one in found.items():
         if one.kind not in FEATURES:
             left_out[name] = one.saw
-        elif one.kind == "numeric" and _counts_purchases(side.columns[name], bought):
+        elif one.kind == "numeric" and name not in keep and _counts_purchases(side.columns[name], bought):
             left_out[name] = "it counts the purchases that are to be foretold"
         elif (
             title == "products"
@@ -131,21 +138,25 @@ def _counts_purchases(column: Column, bought: Mapping[int, int]) -> bool:
 def _made_of_reviews(draft: Draft, shop: Shop) -> None:
     """Customers that `personas` makes of reviews, and the beginning of its catalogue where these state something."""
     draft.section("[customers]", f"{shop.saw}; docs/personas.md")
-    for key, value in (("id", "user_id"), ("segment", "persona_name"), ("purchases", "purchased_product_id")):
-        draft.say(key, value)
+    draft.say("id", "user_id")
+    told = "results are told by persona" + (
+        "; what reviewers state, below, is what the model reads" * bool(shop.stated)
+    )
+    draft.say("segment", "persona_name", told, tell=bool(shop.stated))
+    draft.say("purchases", "purchased_product_id")
     draft.leave_out(shop.left_out)
+    if any(shop.left_out.values()):
+        draft.remark("init --keep COLUMN makes an attribute of one of these all the same, if it has numbers or values")
     for one in shop.stated:
         where = f"the column {one.column.name}" if one.column.name else "profiles"
         saw = f"in {where}: {', '.join(key for key, _ in one.column.counts.most_common(6))}"
         saw += one.column.without if one.column.nothing else ""
         saw += no_numbers(one, shop.language)
-        draft.read += [one.column] if one.column.nothing else []
+        saw += f"; {doubt}" if (doubt := shop.doubts.get(one.column.name)) else ""
         found = Content("categorical" if "values" in one.table else "numeric", saw)
-        draft.feature("customers", one.numbers, one.table["name"], found)
+        draft.feature("customers", one.read, one.table["name"], found)
         if not one.column.name and (label := LABELS[shop.language].get(one.table["name"])):
             draft.say("label", {"en": one.table["name"].replace("_", " "), "ko": label}, "shown to people")
-        if "values" in one.table:
-            draft.join(one.column)
     if shop.stated:
         draft.lines += ["", "[personas]", 'catalogue = "personas.toml"  # begun with what reviewers state']
         draft.files["personas.toml"] = catalogue(shop.stated, shop.language)
@@ -155,7 +166,7 @@ def _made_of_reviews(draft: Draft, shop: Shop) -> None:
         draft.remark('[personas] catalogue = "personas.toml" would name personas, and what customers state')
 
 
-def _customers(draft: Draft, shop: Shop, side: Side, ask: Ask) -> None:
+def _customers(draft: Draft, shop: Shop, side: Side, ask: Ask, keep: Collection[str]) -> None:
     draft.section("[customers]", side.saw)
     draft.say("file", side.sheet.file)
     draft.say("id", side.id, "the same in several rows" if side.repeated else "another one in each row")
@@ -171,22 +182,25 @@ def _customers(draft: Draft, shop: Shop, side: Side, ask: Ask) -> None:
             draft.say("separator", shop.separator)
         _when(draft, shop, ask)
     for name, one in found.items():
-        why = _leak(shop, side.columns[name], one, ask) if one.kind in FEATURES else None
-        if why is not None:
-            found[name] = Content("useless", why)
+        if one.kind in FEATURES and name not in keep:
+            why, doubt = _leak(shop, side.columns[name], one, ask)
+            found[name] = Content("useless", why) if why else one._replace(saw=one.saw + (doubt and f"; {doubt}"))
     few = {name: side.columns[name] for name, one in found.items() if one.kind == "categorical"}
     few = {name: column for name, column in few.items() if not segments and 1 < len(column.counts) <= _GROUPS}
     if few:
         best = max(few, key=lambda name: (few[name].filled, len(few[name].counts)))
         draft.remark(f"segment = {toml_text(best)} would break results down by it; or by another column")
-    _features(draft, "customers", side, Counter(customer for customer, _ in shop.pairs), found)
+    _features(draft, "customers", side, Counter(customer for customer, _ in shop.pairs), found, keep)
 
 
-def _leak(shop: Shop, column: Column, found: Content, ask: Ask) -> str | None:
-    """Why an attribute of customers must have been made of their purchases; None where it need not be."""
-    keys = [column.keys[customer] for customer, _ in shop.pairs]
-    if explained(keys, [str(product) for _, product in shop.pairs]) >= FOLLOWS:
-        return following(shop.product)
+def _leak(shop: Shop, column: Column, found: Content, ask: Ask) -> tuple[str, str]:
+    """Why an attribute of customers must have been made of their purchases; or what is doubtful of one that is kept."""
+    keys, doubt = [column.keys[customer] for customer, _ in shop.pairs], shop.doubts.get(column.name, "")
+    if not doubt:
+        bought = [str(product) for _, product in shop.pairs]
+        why, doubt = judged(column.name, keys, bought, shop.product, ask, alone=False)
+        if why:
+            return why, ""
     for other in shop.products.columns.values() if found.kind == "categorical" else ():
         shared = column.counts.keys() & other.counts.keys()
         if len(shared) >= max(3, 0.8 * len(column.counts)):
@@ -195,11 +209,11 @@ def _leak(shop: Shop, column: Column, found: Content, ask: Ask) -> str | None:
                 if key is not None:
                     echoed[customer] |= key == other.keys[product]
             if len(echoed) >= 10 and sum(echoed.values()) >= _ECHOES * len(echoed):
-                return f"it is the {other.name} of something that the customer bought"
+                return f"it is the {other.name} of something that the customer bought", ""
     question = f"{column.name}: {found.saw}. Is it made of the purchases, so that it is not known before them?"
     if says(column.name, "summed") and ask(question, ("yes", "no"), "yes") == "yes":
-        return "its name says that it is made of the purchases"
-    return None
+        return "its name says that it is made of the purchases", ""
+    return "", doubt
 
 
 def _beside(column: Column) -> str:

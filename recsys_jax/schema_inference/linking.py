@@ -141,7 +141,9 @@ def roles(sheets: Sequence[Sheet], given: Mapping[Role, Sheet]) -> list[Roles]:
     best = found[0]
     for sheet in sheets if None in (best.product, best.customer) else ():  # else it would add nothing
         if sheet not in {best.sheet(role) for role in get_args(Role)} and (said := _compared(best.purchases, sheet))[1]:
-            raise InputError(f"{sheet.path} would not be used: {said[0]}{said[1]}; allowed: ids written as there")
+            raise InputError(
+                f"{sheet.path} would not be used: {said[0]}{said[1]}; allowed: ids written as there{_repair(said[1])}"
+            )
     return found
 
 
@@ -173,22 +175,39 @@ def pick(question: str, options: Sequence[str], ask: Ask) -> str:
 
 def _unlinked(sheets: Sequence[Sheet]) -> str:
     """A sentence on what was compared, and on how near two columns came."""
-    said = list[str]()
-    for one, other in permutations(sheets, 2):
-        said += filter(None, ["".join(_compared(one, other))])
-    compared = "; ".join(said) or "nothing, as no table has a column with another id in each row"
-    return f"no table has the ids of another one; compared: {compared}; allowed: purchases with the ids of the products"
+    found = [_compared(one, other) for one, other in permutations(sheets, 2)]
+    near_by = [one for one in found if one[1]] or found  # of others nobody would ask
+    compared = (
+        "; ".join(filter(None, map("".join, near_by)))
+        or "nothing, as no table has a column with another id in each row"
+    )
+    allowed = f"purchases with the ids of the products{_repair(compared)}"
+    return f"no table has the ids of another one; compared: {compared}; allowed: {allowed}"
+
+
+def _repair(hint: str) -> str:
+    """How ids are written alike that lost their zeros; "" of others."""
+    return ", exported with the column of ids as text, not as numbers" if "zeros at the front" in hint else ""
 
 
 def _compared(one: Sheet, other: Sheet) -> tuple[str, str]:
     """Which columns are compared with the ids of another table, and how these are written otherwise there, if so."""
     columns = [column for column in one.columns.values() if column.may_be_id]
-    for own in other.ids[:1] if columns else ():
+    for own in other.ids[:1]:
+        # The id of a product is none of a customer, however alike the two are.
+        what = [kind for kind in ("product", "customer") if says(own.name, kind)]
+        columns = [one for one in columns if not what or any(says(one.name, kind) for kind in what) or not _whose(one)]
+        if not columns:
+            break
         near_by = ((column, _nearly(column, own)) for column in columns if not says(column.name, "number"))
         column, hint = next((found for found in near_by if found[1]), (None, ""))
         names = column.name if column else ", ".join(column.name for column in columns[:6])
         return f"{names} of {one.path} with {own.name} of {other.path}", hint
     return "", ""
+
+
+def _whose(column: Column) -> bool:
+    return says(column.name, "product") or says(column.name, "customer")
 
 
 def _nearly(column: Column, own: Column) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from recsys_jax.data.files import toml_text
 from recsys_jax.data.tabular.frames import free
 from recsys_jax.data.values import NumberForm
-from recsys_jax.schema_inference.columns import Column, objects, says, units_with, words
+from recsys_jax.schema_inference.columns import AGED, Column, genders, objects, says, units_with, words
 from recsys_jax.schema_inference.draft import spellings
 
 TAKEN = (
@@ -32,11 +32,9 @@ _AGES = {
     "ja": re.compile(r"[1-9]\d\s*(代|歳|才)?"),
     "en": re.compile(r"[1-9]\d(['’]?s|\s*years?(\s+old)?|\s*[-–]\s*[1-9]\d)?", re.IGNORECASE),
 }
-_KNOWN = "gender", "skin_type"  # what words.toml knows the values of
 LABELS = {"ko": {"age": "나이", "gender": "성별", "skin_type": "피부 타입"}, "ja": {}, "en": {}}
 """By the language of reviews: what people of it call the places of profiles that are named here."""
 _SCRIPTS = {"ko": "[가-힣]", "ja": "[ぁ-ヿ]", "en": "[a-z]"}
-_MOST = 0.9  # of what is stated, from which on the rest are slips
 
 
 @dataclass(frozen=True)
@@ -51,9 +49,11 @@ class Stated:
     """What a profile has in front of it: of two columns with yes and no, which one it is."""
 
     @property
-    def numbers(self) -> Column:
-        """The numbers in it, as a feature reads them; of values none."""
-        found = [_NUMBER.match(key) for key in self.column.counts.elements() if "values" not in self.table]
+    def read(self) -> Column:
+        """It as a feature reads it, of numbers those in it."""
+        if "values" in self.table:
+            return Column(self.table["name"], self.column.cells, self.column.nothing)
+        found = [_NUMBER.match(key) for key in self.column.counts.elements()]
         units = Counter(match[2].strip() for match in found if match).most_common()
         unit = next((one for one, _ in units if one and not re.search(r"\d", one)), "")
         aged = self.table["kind"] == "age"
@@ -95,7 +95,7 @@ def attributes(columns: Sequence[Column], spoken: str) -> list[Stated]:
     """What reviewers state in columns; one without a name is called by its values, else by its place."""
     found: list[Stated] = []
     for number, column in enumerate(columns, 1):
-        aged = (says(column.name, "age") or not column.name) and column.share(_AGES[spoken].fullmatch) >= _MOST
+        aged = (says(column.name, "age") or not column.name) and column.share(_AGES[spoken].fullmatch) >= AGED
         aged = aged and all(one.table["kind"] != "age" for one in found)
         name = re.sub(r"\W+", "_", column.name).strip("_") or ("age" if aged else _known(column))
         taken = *TAKEN, *(one.table["name"] for one in found)
@@ -107,7 +107,7 @@ def attributes(columns: Sequence[Column], spoken: str) -> list[Stated]:
         before = f"{name}: " if column.name and not aged else ""
         if aged:
             table: dict[str, Any] = {"kind": "age"}
-        elif often >= _MOST * max(column.filled, 1) and (unit or column.guessed.kind == "numeric"):
+        elif often >= AGED * max(column.filled, 1) and (unit or column.guessed.kind == "numeric"):
             table = {"kind": "numeric", "profile": [f"{before}{{number}}{unit}"]}
         elif values:
             table = {"kind": "categorical", "values": values}
@@ -127,10 +127,13 @@ def profiles(found: Sequence[Stated], rows: int) -> list[str | None]:
 def catalogue(found: Sequence[Stated], spoken: str) -> str:
     """The text of a personas.toml that declares these attributes, and names no persona yet."""
     lines = [
-        "# Begun by recsys-jax init, of what reviewers state; docs/personas.md explains every key. Name attributes",
-        "# such as stated_2, in dataset.toml too. [[persona]] tables name clusters, of which there are then as many.",
-        f"language = {toml_text(spoken)}",
+        "# Begun by recsys-jax init, of what reviewers state; docs/personas.md explains every key. [[persona]] tables",
+        "# would give the clusters of reviews names of your own: there are then as many clusters as tables.",
     ]
+    unnamed = next((one.table["name"] for one in found if one.table["name"].startswith("stated_")), None)
+    if unnamed:
+        lines += [f"# {unnamed} is called by its place in the profiles: a better name goes here and into dataset.toml."]
+    lines += [f"language = {toml_text(spoken)}"]
     for one in found:
         lines += ["", "[[attribute]]", *(f"{key} = {toml_text(value)}" for key, value in one.table.items())]
     return "\n".join(lines) + "\n"
@@ -139,4 +142,5 @@ def catalogue(found: Sequence[Stated], spoken: str) -> str:
 def _known(column: Column) -> str:
     """What has such values, most of them; "" where words.toml does not know."""
     values = {key.casefold() for key in column.counts}
-    return next((what for what in _KNOWN if 2 * len(values & {*words(what)}) > len(values)), "")
+    known = {"gender": {word for group in genders() for word in group}, "skin_type": {*words("skin_type")}}
+    return next((what for what, own in known.items() if 2 * len(values & own) > len(values)), "")
