@@ -64,8 +64,8 @@ def main(options: Options) -> str:
         found = roles([*sheets.values()], {role: sheets[path.resolve()] for role, path in given.items()})
     ask = _ask if _asks(options) else lambda _, __, guess: guess
     for name in options.keep:
-        there = [*dict.fromkeys(column for sheet in sheets.values() for column in sheet.columns)]
-        require(name in there, "keep", name, choices(there, found=name))
+        named = [*dict.fromkeys(column for sheet in sheets.values() for column in sheet.columns)]
+        require(name in named, "keep", name, choices(named, found=name))
     shop = arrange(found, ask, options.keep)
     draft = describe(shop, _name(folder), ask, options.keep)
     kept = {column.name for column in (*draft.read, *(one.column for one in shop.stated))}

@@ -199,7 +199,8 @@ def _compared(one: Sheet, other: Sheet) -> tuple[str, str]:
         columns = [one for one in columns if not what or any(says(one.name, kind) for kind in what) or not _whose(one)]
         if not columns:
             break
-        near_by = ((column, _nearly(column, own)) for column in columns if not says(column.name, "number"))
+        refer = [one for one in columns if not one.unique and not says(one.name, "number")]
+        near_by = ((column, _nearly(column, own)) for column in refer)
         column, hint = next((found for found in near_by if found[1]), (None, ""))
         names = column.name if column else ", ".join(column.name for column in columns[:6])
         return f"{names} of {one.path} with {own.name} of {other.path}", hint

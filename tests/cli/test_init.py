@@ -41,10 +41,10 @@ def test_what_follows_is_run_to_the_end(shop):
     """From the tables to a recommendation, by what each command prints."""
     names, command = [], ["init", *tables(shop)]
     while command:
-        result = done(*command, *["--folds", "3"] * (command[0] == "evaluate"), cwd=shop.parent)
+        result = done(*command, cwd=shop.parent)
         names.append(command[0])
         command = result.next() if "Next: " in result.stdout else []
-    assert names == ["init", "train", "evaluate", "recommend"]
+    assert names == ["init", "run", "recommend"]
 
 
 def test_each_guess_stands_beside_what_it_saw(shop):
@@ -81,7 +81,7 @@ def test_a_folder_of_its_own(shop, tmp_path):
     """Tables that lie elsewhere are copied into it; one of another content is not replaced unasked."""
     out = tmp_path / "out" / "tea"
     result = done("init", *tables(shop), "--out", out)
-    assert result.next() == ["train", str(out)]
+    assert result.next() == ["run", str(out)]
     assert {path.name: path.read_text("utf-8") for path in out.glob("*.csv")} == BLOCKS
     assert not (shop / "dataset.toml").exists()
     (out / "products.csv").write_text("sku,x\n1,2\n")
@@ -204,6 +204,27 @@ def test_it_asks_what_is_doubtful(shop, monkeypatch, capsys, said, kind):
     )
     monkeypatch.setattr("builtins.input", lambda: pytest.fail("asked all the same"))
     init.main(init.Options((shop,), yes=True, force=True))
+
+
+@pytest.mark.parametrize(("said", "kept"), [("", True), ("no", False)])
+def test_it_asks_whether_what_goes_with_the_product_is_a_preference(tmp_path, monkeypatch, capsys, said, kept):
+    goods = [f"P{n:02},Thing {n},{3 + n % 9}" for n in range(30)]
+    rows = [f"P{n % 30:02},{'dog' if (n % 30 % 2) != (n % 23 == 1) else 'cat'},{n % 7 % 2},this is review {n} and "
+            f"it says something of its own at some length" for n in range(400)]  # fmt: skip
+    (tmp_path / "goods.csv").write_text("\n".join(["sku,title,cost", *goods]))
+    (tmp_path / "reviews.csv").write_text("\n".join(["sku,companion,gender,text", *rows]))
+    monkeypatch.setattr("builtins.input", lambda: said if "(yes, no) [yes]" in last(capsys) else "")
+    monkeypatch.setattr(init, "_asks", lambda options: not options.yes)
+    init.main(init.Options((tmp_path,)))
+    text = (tmp_path / "dataset.toml").read_text("utf-8")
+    assert ('name = "companion"' in text) == kept
+    assert ("left out: companion: it goes with the product (sku), but differs within" in text) != kept
+
+
+def last(capsys) -> str:
+    """The question, which is the end of what was printed; only that on the companion is told."""
+    said = capsys.readouterr().out.rpartition("\n")[2]
+    return said if said.startswith("companion: ") else ""
 
 
 def test_it_asks_at_a_terminal_alone(monkeypatch):

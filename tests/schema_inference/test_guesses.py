@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import tomllib
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
@@ -284,7 +285,79 @@ def test_an_attribute_that_follows_from_the_product_is_left_out(tmp_path):
     ]
     found = guess(write(tmp_path, products=catalogue(rows), people=people))
     assert set(kinds(found, "customers")) == {"age"}
-    assert "aisle: it follows from the product, bought" in (tmp_path / "dataset.toml").read_text("utf-8")
+    assert "aisle: it follows from the product (bought)" in (tmp_path / "dataset.toml").read_text("utf-8")
+
+
+def pets(folder: Path, *, one: bool = False, customers: bool = False, mistakes: int = 20) -> Path:
+    """60 goods for animals; of 600 reviewers all but every so manieth buys for their own animal."""
+    rng = np.random.default_rng(0)
+    animals = ["dog", "cat", "rabbit"]
+    goods = [
+        {"sku": f"P{n:02}", "title": f"Thing {n}", "brand": f"b{n % 4}", "list price": 3 + n % 9} for n in range(60)
+    ]
+    people = []
+    for n in range(600):
+        bought = int(rng.integers(60))
+        own = animals[(bought + (n % mistakes == 1)) % 3]
+        people.append({"no": f"m{n}", "sku": f"P{bought:02}", "type of companion": own, "gender": "FM"[n % 2]})
+    if customers:
+        bought = [{"no": one["no"], "sku": one.pop("sku")} for one in people]
+        return write(folder, products=goods, customers=people, purchases=bought)
+    rows = [
+        {key: x for key, x in row.items() if key != "no"}
+        | {"stars": 1 + n % 5, "text": f"It is review {n}, and says something of its own at some length, with words."}
+        for n, row in enumerate(people)
+    ]
+    if one:
+        return write(folder, reviews=[{**goods[int(row["sku"][1:])], **row} for row in rows])
+    return write(folder, products=goods, reviews=rows)
+
+
+@pytest.mark.parametrize("customers", [True, False])
+def test_a_preference_that_goes_with_the_product_is_kept_with_a_warning(tmp_path, customers):
+    """Who has a dog buys what is for dogs: of customers and of reviewers alike."""
+    folder = pets(tmp_path, customers=customers)
+    said = done("init", folder).stdout
+    [line] = [one for one in said.splitlines() if re.search("type.of.companion: categorical; ", one)]
+    warning = "; it goes with the product (sku), but differs within "
+    assert warning in line
+    assert line.endswith("of 60 products: kept as a preference; take it out if it is known after a purchase alone")
+    assert warning in (folder / "dataset.toml").read_text("utf-8")
+
+
+@pytest.mark.parametrize("customers", [True, False])
+def test_slips_make_no_preference_of_an_attribute_of_the_product(tmp_path, customers):
+    said = done("init", pets(tmp_path, customers=customers, mistakes=150)).stdout
+    assert (
+        "left out: type of companion: it follows from the product (sku): whoever knows it has seen the answer" in said
+    )
+
+
+@pytest.mark.parametrize(("name", "kept"), [("skin type", True), ("division type", False)])
+def test_what_is_said_of_people_is_theirs_where_no_table_has_the_products(tmp_path, name, kept):
+    folder = pets(tmp_path, one=True)
+    path = folder / "reviews.csv"
+    path.write_text(path.read_text("utf-8").replace("type of companion", name, 1), "utf-8")
+    found = guess(folder)
+    assert (name in kinds(found, "products")) != kept
+    assert (name.replace(" ", "_") in kinds(found, "customers")) == kept
+
+
+def test_what_is_left_out_of_reviews_can_be_kept(tmp_path):
+    """With its values, which `personas` reads; what holds no value of anybody is refused with the reason."""
+    folder = pets(tmp_path, mistakes=1000)
+    said = done("init", folder).stdout
+    assert "init --keep COLUMN makes an attribute of one of these all the same" in said
+    done("init", folder, "--force", "--keep", "stars", "type of companion")
+    text = (folder / "dataset.toml").read_text("utf-8")
+    assert set(kinds(tomllib.loads(text), "customers")) == {"gender", "stars", "type_of_companion"}
+    assert "left out: stars" not in text
+    done("personas", folder, "--encoder", "lsa", "--run", tmp_path / "run", "--k", 2)
+    made = json.loads((tmp_path / "run" / "customers.json").read_text("utf-8"))
+    assert {one["type_of_companion"] for one in made} == {"dog", "cat", "rabbit"}
+    assert {one["stars"] for one in made} == {1, 2, 3, 4, 5}
+    told(run("init", folder, "--force", "--keep", "text"), "keep: found 'text' (")
+    told(run("init", folder, "--force", "--keep", "star"), "did you mean 'stars'?")
 
 
 @pytest.mark.parametrize(
@@ -404,8 +477,8 @@ def test_codes_of_three_digits_are_no_thousands(tmp_path):
 
 
 def test_what_differs_in_case_alone_is_pointed_out(tmp_path):
-    said = done("init", write(tmp_path, **customers_with(["m", "w", "w", "M", "w "])), "--yes").stdout
-    assert 'aliases = { M = "m" } would join what differs in case alone' in said
+    said = done("init", write(tmp_path, **customers_with(["a", "b", "b", "A", "b "])), "--yes").stdout
+    assert 'aliases = { A = "a" } would join what differs in case alone' in said
 
 
 def test_guesses_on_purchases_are_told(tmp_path):
@@ -503,6 +576,42 @@ def test_what_a_shop_keeps_of_its_products_is_not_learned_from(tmp_path):
     assert (organic["values"], organic["unknown"], organic["missing"]) == ([0, 1], "error", "error")
 
 
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        (["20대", "30대", "40대", ""], "numeric"),
+        (["20대", "30대 초반", "40대", "30", "30 대", "46세"], "numeric"),
+        (["20s", "30s", "40s"], "numeric"),
+        ([*["20대", "30대", "40대"] * 6, "비밀", "비밀2"], "numeric"),
+        (["20대", "30대", "십대"], "categorical"),
+        (["18-24", "25-34"], "categorical"),
+    ],
+    ids=str,
+)
+def test_bands_of_ages_are_ages_as_reviewers_state_them(tmp_path, values, kind):
+    found = features(guess(write(tmp_path, **customers_with(values, "연령대"))), "customers")["연령대"]
+    assert found["kind"] == kind
+    if kind == "numeric":
+        assert (found["min"], found["max"]) == (1, 120)
+        assert "units" in found
+
+
+def test_words_for_a_gender_are_one_value(tmp_path):
+    """Whatever the table has, a request may have others."""
+    folder = write(tmp_path, **customers_with(["여자", "남자", "여자", "남", "M", "F", ""], "성별"))
+    found = features(guess(folder), "customers")["성별"]["aliases"]
+    assert {found[one] for one in ("여", "여성", "F", "female", "Female", "w", "女性")} == {"여자"}
+    assert {found[one] for one in ("남", "남성", "M", "m", "male", "男性")} == {"남자"}
+    sizes = features(guess(write(tmp_path / "sizes", **customers_with(["S", "M", "L"], "size"))), "customers")
+    assert "aliases" not in sizes["size"]
+
+
+@pytest.mark.parametrize("name", ["판매가", "정가", "price"])
+def test_a_price_is_not_below_zero(tmp_path, name):
+    found = features(guess(write(tmp_path, **customers_with([*range(1000, 9000, 100)], name))), "customers")
+    assert found[name]["min"] == 0
+
+
 def test_codes_are_no_quantities(tmp_path):
     codes = [f"{n * 977 % 99999:05}" for n in range(120)]
     said = done("init", write(tmp_path, **customers_with(codes, "zip_code"))).stdout
@@ -570,6 +679,20 @@ def test_zeros_are_lost_where_most_ids_lack_them_alone(tmp_path):
     assert "zeros at the front" not in result.stderr
     tables["kunden"] = [{"Kunde": f"k{n % 60}", "Artikel": 60 + n % 30} for n in range(90)]
     told(run("init", write(tmp_path / "same", **tables)), "zeros at the front seem lost")
+
+
+def test_ids_of_products_are_not_compared_with_those_of_customers(tmp_path):
+    """However alike they are with and without zeros; how to write them anew is said."""
+    tables = {
+        "books": [{"isbn": f"{n:05}", "genre": f"g{n % 3}"} for n in range(60)],
+        "members": [{"member no": f"{n:04}", "age": 18 + n % 50} for n in range(400)],
+        "orders": [{"member no": n * 7 % 400, "isbn": n * n % 60} for n in range(900)],
+    }
+    result = run("init", folder := write(tmp_path, **tables))
+    assert f"isbn of {folder / 'orders.csv'} with isbn of {folder / 'books.csv'}; there is '000" in result.stderr
+    assert f"member no of {folder / 'orders.csv'} with member no of {folder / 'members.csv'}; there is" in result.stderr
+    assert result.stderr.count("zeros at the front") == 2, result.stderr
+    told(result, "exported with the column of ids as text, not as numbers")
 
 
 def test_products_whose_ids_lost_their_zeros_are_not_made_of_orders(tmp_path):
@@ -738,7 +861,7 @@ def test_the_films_as_by_hand(tmp_path):
             "name": "it is the folder's",
             "products.year.min": "when films began",
             "products.year.max": "when the year must be a mistake",
-            **{f"customers.gender.{key}": LEARNED for key in ("values", "labels", "unknown")},
+            **{f"customers.gender.{key}": LEARNED for key in ("values", "labels", "unknown", "aliases")},
         }
     )
 

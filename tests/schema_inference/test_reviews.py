@@ -136,7 +136,7 @@ def test_products_and_reviews_lead_to_recommendations(tmp_path, words):
 def test_the_words_of_an_author_who_comes_again_are_asked_about(tmp_path, monkeypatch, capsys):
     """Customers and their purchases is the guess, personas the other answer; dataset.toml says why."""
     folder = shop(tmp_path / "shop", ENGLISH, author="author_id")
-    assert done("init", folder, "--yes").next() == ["train", str(folder)]
+    assert done("init", folder, "--yes").next() == ["run", str(folder)]
     assert toml(folder)["customers"]["id"] == "author_id"
     assert "skin_type" in {one["name"] for one in toml(folder)["customers"]["features"]}
     why = "author_id comes again; at a terminal, init asks whether personas are to be made of review"
@@ -269,8 +269,8 @@ def test_what_init_names_has_a_label_in_the_language_of_the_reviews(tmp_path):
     ("values", "joined"),
     [
         ({"건성": 40, "지성": 30, "건셩": 4, "중성": 3}, {"건셩": "건성"}),
-        ({"여성": 40, "남성": 30, "여": 9}, {"여": "여성"}),
-        ({"female": 40, "male": 3, "f": 20}, {"f": "female"}),
+        ({"30대": 9, "30": 9, "30 대": 9, "20대": 9, "20대 초반": 4, "40": 9}, {"30": "30대", "30 대": "30대"}),
+        ({"30s": 9, "30": 9, "1030s": 2, "300": 2}, {"30": "30s"}),
         ({"30대": 40, "10대": 3, "20대": 2}, {}),
         ({"type A": 40, "type B": 3}, {}),
         ({"건성": 10, "건셩": 9}, {}),
