@@ -240,7 +240,7 @@ class Table:
     def refuse_repeated(self, name: str, ids: Sequence[str]) -> None:
         """Refuses the ids of the column `name` that an earlier row without problems has. Raises as `ids` does."""
         first: dict[str, int] = {}
-        for row, key in enumerate(ids):
+        for row, key in enumerate(ids if len({*ids}) < len(ids) else ()):
             if row not in (self.problems or ()) and first.setdefault(key, row) != row:
                 number = self.number(first[key])
                 self.refuse(row, name, f"an id that no other row has; row {number} has the same one")
@@ -271,7 +271,8 @@ class Table:
     @property
     def good(self) -> Int[np.ndarray, " m"]:
         """The rows without `problems`."""
-        return np.setdiff1d(np.arange(len(self)), np.fromiter(self.problems or (), np.int64))
+        rows = np.arange(len(self))
+        return rows[~np.isin(rows, [*self.problems])] if self.problems else rows
 
     def collecting(self) -> "Table":
         """The table with `problems`, none yet."""
