@@ -42,6 +42,13 @@ SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
         OURS: {},
         GIVEN: {"own_l2": 10.0, "attribute_l2": 10.0, "factor_l2": 400.0},
         "LightFM": {"loss": "warp", "size": 64, "rate": 0.05, "penalty": 0.0, "identity": True, "epochs": 40},
+        "irspack, iALS with attributes": {
+            "size": 64,
+            "weight": 0.03,
+            "penalty": 0.01,
+            "of_attributes": 1000.0,
+            "epochs": 8,
+        },
         "PyTorch, logistic regression": {"penalty": 10.0, "epochs": 1},
     },
 }

@@ -73,9 +73,9 @@ def irspack_settings(task: Task) -> list[Setting]:
     return [
         {"size": size, "weight": weight, "penalty": penalty, "of_attributes": of_attributes, "every": 4, "most": 32}
         for size in (16, 64)
-        for weight in (0.1, 1.0)
-        for penalty in (0.01, 0.1)
-        for of_attributes in (10.0, 100.0, 1000.0, 10000.0)
+        for weight in (0.03, 0.1, 1.0)
+        for penalty in (0.003, 0.01)
+        for of_attributes in (100.0, 1000.0, 10000.0)
     ]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from .task import THREADS, Floats, Task, distinct
 
 Setting = Mapping[str, Any]
-STEPS = 500  # of L-BFGS, at most
+STEPS = 100  # of L-BFGS, at most: scikit-learn's own default
 STILL = 1e-3  # it ends where no entry of the gradient is more than this part of the mean share of a product
 
 
