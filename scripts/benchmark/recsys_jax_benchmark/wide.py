@@ -1,7 +1,6 @@
 """The wide recipe's training, its search of penalties included or not, and other libraries on the same purchases."""
 
 import os
-import pickle
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from recsys_jax import Dataset, InputError
+from recsys_jax import Dataset, InputError, load_dataset
+from recsys_jax.data.splits import Fold, hold_out_split
 from recsys_jax_benchmark.process import OURS, Limits, Progress, in_process, in_turns, record
 
 GIVEN = f"{OURS}, penalties given"
@@ -115,27 +115,29 @@ def generate(size: Shop) -> Dataset:
     )
 
 
-def prepare(limits: Limits, source: Path | Shop, folder: Path) -> Iterator[dict[str, int]]:
-    """A process that writes the dataset with its fold, and split.npz for others; yields what is trained on."""
-    from recsys_jax import load_dataset
-    from recsys_jax.data.splits import hold_out_split
-    from recsys_jax_benchmark.peers.split import write_split
-
+def _split(source: Path | Shop) -> tuple[Dataset, Fold]:
     dataset = generate(source) if isinstance(source, Shop) else load_dataset(source)
     [fold] = hold_out_split(dataset).folds
-    (folder / "dataset.pickle").write_bytes(pickle.dumps((dataset, fold)))
+    return dataset, fold
+
+
+def prepare(limits: Limits, source: Path | Shop, folder: Path) -> Iterator[dict[str, int]]:
+    """A process that writes split.npz for others; yields what is trained on."""
+    from recsys_jax_benchmark.peers.split import write_split
+
+    dataset, fold = _split(source)
     write_split(folder, dataset, fold)
     customers, products = (len(np.unique(side)) for side in dataset.purchases[fold.train].T)
     yield {"purchases": int(fold.train.sum()), "customers": customers, "products": products}
 
 
-def train(limits: Limits, folder: Path, setting: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def train(limits: Limits, source: Path | Shop, setting: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Our process: trains twice, the first time with what is compiled then, and yields seconds and the held-out MRR."""
     from recsys_jax import WideConfig, fit
     from recsys_jax.evaluation.methods import model_scorer
     from recsys_jax.evaluation.queries import Queries
 
-    dataset, fold = pickle.loads((folder / "dataset.pickle").read_bytes())
+    dataset, fold = _split(source)
     seconds = []
     for _ in range(2):
         began = time.perf_counter()
@@ -175,7 +177,7 @@ def measure(
         settings = SETTINGS[name]
         for number, repeat, method in in_turns(list(settings), repeats):
             progress(number, repeats * len(settings), f"{name}: {method}, repeat {repeat + 1}")
-            arguments: tuple[Any, ...] = (train, place, settings[method])
+            arguments: tuple[Any, ...] = (train, source, settings[method])
             if method in PEERS:
                 if method in case["left_out"]:
                     continue
