@@ -25,7 +25,7 @@ from recsys_jax.data.files import UNSEALED, is_sealed, read_arrays, read_file, r
 from recsys_jax.errors import InputError, choices, require, require_seed, shown
 from recsys_jax.personas.catalogue import Catalogue, Persona, parse_catalogue, parse_persona, shipped
 from recsys_jax.personas.encoders import BUILT_IN, Encoder, LsaEncoder, clean_text, get_encoder
-from recsys_jax.personas.keywords import as_said, distinctive_keywords, keyword_evidence
+from recsys_jax.personas.keywords import as_said, distinctive_keywords, keyword_evidence, nouns
 from recsys_jax.personas.profiles import Draw
 
 # Principal components for K-Means. On a real mall's reviews and on the synthetic ones, 8 to 10 gave nearly the same
@@ -87,9 +87,10 @@ class PersonaModel:
     def name_note(self, persona_id: int) -> str:
         """A note on a name that its reviews speak against; else ""."""
         nearest = self.nearest[persona_id]
+        how = "only reviews at its edge are like" if self.evidence[persona_id] > EVIDENCE else "it is hardly like"
         notes = {
             "like": f"like {nearest}, whose name another one has",
-            "weak": f"weak, so named by its own keywords; those of {nearest} are used {self.use(persona_id)}",
+            "weak": f"named by its own keywords, as {how} {nearest}",
             "leftover": f"a leftover name: its reviews read more like {nearest}",
         }
         return notes.get(self.standing(persona_id), "")
@@ -193,7 +194,10 @@ def fit_personas(
     for cluster in order:
         personas.append(listed[like[cluster]])
         if cluster not in named:
-            called = [*zip(words[cluster], said[cluster], strict=True)]
+            # Nouns before verbs and adjectives, whose forms are no names.
+            nouny = nouns(inside[cluster], words[cluster])
+            each = zip(nouny, words[cluster], said[cluster], strict=True)
+            called = [one for _, *one in sorted(each, key=lambda one: not one[0])]
             # 크림이 beside 크림 would say nothing more.
             second = [one for one in called if called[0][0] not in one[0] and one[0] not in called[0][0]][:1]
             own = " · ".join(form for _, form in (*called[:1], *second)) or "unnamed"

@@ -49,8 +49,9 @@ What is measured on these customers must say so.
         lines.append(f"Distinctive keywords: {_escape(', '.join(model.keywords[number])) or 'none'}")
         note = model.name_note(number)
         if persona.name == model.nearest[number] or note:
-            used = "" if note.startswith("weak") else f"its keywords are used {model.use(number)}"
-            lines.append(f"Evidence for the name: {used}{f' ({_escape(note)})' if used and note else _escape(note)}")
+            whose = "its keywords" if persona.name == model.nearest[number] else f"those of {model.nearest[number]}"
+            used = _escape(f"{whose} are used {model.use(number)}")
+            lines.append(f"Evidence for the name: {used}{f' ({_escape(note)})' if note else ''}")
         if drawn := ", ".join(f"{name} {_drawn(draw)}" for name, draw in model.draws(number).items()):
             lines.append(f"Attributes where the reviewer states none: {_escape(drawn)}")
         nearest = central(quotes, labels, distances, number, 3)

@@ -121,6 +121,18 @@ def as_said(texts: Sequence[str], keywords: Sequence[str]) -> tuple[str, ...]:
     return tuple(min(forms, key=lambda form: (-forms[form], form), default=word) for word, forms in said.items())
 
 
+def nouns(texts: Sequence[str], keywords: Sequence[str]) -> tuple[bool, ...]:
+    """Whether the texts say each keyword as a noun: of Korean ones, with a particle that nouns alone have.
+
+    >>> nouns(["아기를 데려와서 걱정이 없어요", "works"], ["데려와서", "걱정", "works"])
+    (False, True, True)
+    """
+    begins, marked = tuple(keywords), _endings("marks")
+    forms = {form for text in texts for form in re.findall(f"[{_HANGUL}]+", text) if form.startswith(begins)}
+    said = {_korean(form)[0] for form in forms if marked.search(form)}
+    return tuple(not re.match(f"[{_HANGUL}]", word) or word in said for word in keywords)
+
+
 def mentions(texts: Sequence[str], keyword: str) -> Bool[np.ndarray, " n"]:
     """Whether each text says a keyword, of which a stem is enough, and does not deny it.
 

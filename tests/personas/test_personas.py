@@ -148,13 +148,13 @@ def test_a_name_that_the_central_reviews_do_not_bear_out_goes(tmp_path):
     assert model.evidence[weak] > 2  # so the keywords alone would have named it
     assert model.central[weak] == 0
     note = model.name_note(weak)
-    assert note.startswith("weak, so named by its own keywords; those of Disappointed are used +")
-    assert note.endswith("in 0% of its most central reviews")
+    assert note == "named by its own keywords, as only reviews at its edge are like Disappointed"
     sources = attribute_sources(reviews_of(texts), model, assign(model, points)[0])
     persona_definition(tmp_path / "P.md", model, texts, *assign(model, points), sources)
     text = (tmp_path / "P.md").read_text("utf-8").replace("\\", "")
     assert f"## {weak}. {model.names[weak]}\n" in text
-    assert f"Evidence for the name: {note}" in text
+    assert "Evidence for the name: those of Disappointed are used +" in text
+    assert f"above chance, and in 0% of its most central reviews ({note})\n" in text
     # Where the centre complains, the name holds.
     model, _, _ = gadgets(("Disappointed", "not work", "broken"), core="Does not work", edge="Works as advertised")
     assert "Disappointed" in model.names
@@ -233,6 +233,18 @@ def test_a_name_of_korean_keywords_reads_as_reviews_say_them():
     assert {len(name.split(" · ")) for name in model.names} == {2}
     assert both <= {"끈적이지 않고", "산뜻하게", "스며요", "크림", "두피", "시원", "발랐는데"}, both
     assert not {"산뜻", "끈적이지"} & both
+
+
+def test_a_name_of_korean_keywords_is_of_nouns_where_there_are_some():
+    """Verbs come behind them, however much they tell apart; and what makes a noun a verb is cut off."""
+    texts, embeddings, themes = corpus((0, 3))
+    said = {0: "데려와서 사봤어요 걱정인데 계단을 오르더라", 3: "배송비도 무료라 쟁여뒀어요 가격이 착해서"}
+    texts = [said[theme] for theme in themes]
+    model = fit_personas(embeddings, texts, NONE, encoder=Fake(), k=2)
+    assert {frozenset(name.split(" · ")) for name in model.names} == {
+        frozenset(["걱정", "계단"]),
+        frozenset(["가격", "배송비"]),
+    }
 
 
 @pytest.mark.parametrize("planted", [3, 5])
