@@ -107,7 +107,7 @@ def _purchases(
             keep(table.keys(name), not_among(aside - {None}), f"whose {name} is set aside in {other.source}")
             keys = table.keys(name)
             # What is no id, and not empty either, is a mistake in any case.
-            unknown = {key: "" for key, _ in counted(keys) if key is not None and key not in ids}
+            unknown = dict.fromkeys(key for key, _ in counted(keys) if key is not None and key not in ids)
             hint = next(filter(None, (near(key, ids) for key in unknown if key)), "")
             keep(keys, not_among(unknown), f"whose {name} is not in {other.source}{hint}")
     return table, notes
