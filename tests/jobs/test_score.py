@@ -296,7 +296,7 @@ def test_purchases_of_no_product_are_counted_and_many_are_an_error(mall_run, tmp
     job(mall_run, rows, tmp_path)
     said = " ".join(capsys.readouterr().out.split())
     assert (
-        f"2 of 20 purchases are the id of no product, so nothing was left out for them; the first, row 5: {unknown!r}"
+        f"2 of 20 purchases are the id of no product, so nothing was left out for them; the first in in.parquet, row 5: {unknown!r}"
         in said
     )
     before = (tmp_path / "out.parquet").read_bytes()

@@ -87,7 +87,7 @@ def main(options: Options) -> None:
         remark(f"{lost:,} of {counts.scored:,} customers have an unusual {name}; the first, {first}")
     if counts.unmatched:
         found = f"{counts.unmatched:,} of {counts.bought:,} purchases are the id of no product, so nothing was left out"
-        console.print(f"{found} for them; the first, {counts.first_unmatched}")
+        console.print(f"{found} for them; the first in {options.customers.name}, {counts.first_unmatched}")
     if counts.rejected:
         console.print(f"The first rejected one, {counts.first}")
     console.print(f"Written: {', '.join(map(str, [out, rejected_file(out)] if counts.rejected else [out]))}")
