@@ -76,6 +76,8 @@ def headline(found: Report, language: Language = "en") -> str:
         said += f" {say('headline.also', beats=_beats(minus[before], called[before], say))}"
     if _no_signal(found):
         said += f" {say('remark.no-signal' if beaten else 'remark.no-signal-either')}"
+    if beaten and found.no_merit is not None:  # who looks for the bestseller list hears why it is no yardstick
+        said += f" {say(f'remark.{found.no_merit[0]}')}"
     return f"{said} {_few(found.customers, say)}".rstrip()
 
 
