@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from manual import files
 
-from recsys_jax import Schema, WideConfig, fit, load_dataset
+from recsys_jax import Recommender, Schema, WideConfig, fit, load_dataset
 from recsys_jax.data.tabular.readers import read_table
 from recsys_jax.errors import InputError
 from recsys_jax.personas.catalogue import read_catalogue
@@ -270,6 +270,9 @@ def test_what_was_made_of_the_purchases_is_left_out(tmp_path):
     assert "# left out: preferred: it is the kind of something that the customer bought" in text
     assert "# left out: visits: it counts the purchases that are to be foretold" in text
     assert "# left out: total spent: its name says that it is made of the purchases" in text
+    done("init", tmp_path, "--force", "--keep", "total spent", "visits")
+    found = tomllib.loads((tmp_path / "dataset.toml").read_text("utf-8"))
+    assert set(kinds(found, "customers")) == {"age", "region", "taste", "total spent", "visits"}
 
 
 def test_an_attribute_that_follows_from_the_product_is_left_out(tmp_path):
@@ -602,6 +605,9 @@ def test_words_for_a_gender_are_one_value(tmp_path):
     found = features(guess(folder), "customers")["성별"]["aliases"]
     assert {found[one] for one in ("여", "여성", "F", "female", "Female", "w", "女性")} == {"여자"}
     assert {found[one] for one in ("남", "남성", "M", "m", "male", "男性")} == {"남자"}
+    made = fit(load_dataset(folder), WideConfig(own_l2=10.0, attribute_l2=10.0, factor_l2=float("inf")))
+    rec = Recommender(made)
+    assert rec.recommend(성별="여", age=30) == rec.recommend(성별="여자", age=30) != rec.recommend(성별="남", age=30)
     sizes = features(guess(write(tmp_path / "sizes", **customers_with(["S", "M", "L"], "size"))), "customers")
     assert "aliases" not in sizes["size"]
 

@@ -281,6 +281,19 @@ def test_values_that_look_like_a_slip_are_told(values, joined):
     assert slips(column) == joined
 
 
+def test_words_of_korean_shops(tmp_path):
+    """A field is a category, what is kept private is missing; personas are what results are told by."""
+    folder = shop(tmp_path / "shop", KOREAN)
+    for name, words in (("products.csv", ("브랜드", "분야")), ("reviews.csv", ("여성", "비공개"))):
+        path = folder / name
+        path.write_text(path.read_text("utf-8").replace(*words), encoding="utf-8")
+    said = done("init", folder).stdout
+    assert toml(folder)["products"]["category"] == "분야"
+    assert toml(folder)["missing_values"] == ["비공개"]
+    assert 'segment = "persona_name": results are told by persona; what reviewers state, below, is what the' in said
+    assert "stated_" not in (folder / "personas.toml").read_text("utf-8")
+
+
 def test_the_line_that_joins_slips_is_printed(tmp_path):
     folder = shop(tmp_path / "shop", KOREAN)
     with (folder / "reviews.csv").open(encoding="utf-8") as stream:
