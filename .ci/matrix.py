@@ -47,6 +47,8 @@ def run(version: str, python: str, newest: bool, tests: list[str]) -> bool:
     if installed.returncode:
         print(f"{name}: cannot be installed: {installed.stderr.strip().splitlines()[-1]}", flush=True)
         return False
+    # As the Makefile: from the folder above, Python would take a clone called recsys_jax for the package.
+    (next(home.glob("lib/python*/site-packages")) / "recsys_jax.pth").write_text(f"{ROOT}\n", encoding="utf-8")
     frozen = subprocess.run([own, "-m", "pip", "freeze"], **SAID).stdout
     versions = dict(re.findall(r"^([\w-]+)==(\S+)$", frozen, flags=re.M))
     began = time.monotonic()

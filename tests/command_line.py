@@ -46,6 +46,7 @@ def run(*words: object, cwd: Path | str = ".") -> Result:
         finally:
             os.environ.clear()
             os.environ.update(before)
+            terminal.console.quiet = False  # as --json leaves it
     return Result(status, out.getvalue(), err.getvalue())
 
 

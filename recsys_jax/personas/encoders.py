@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 
 from recsys_jax.data.files import cache_folder, read_arrays, read_file, replace_file
 from recsys_jax.errors import InputError, did_you_mean, installing, require
@@ -225,6 +225,35 @@ def _write_cache(file: Path, known: Mapping[str, Float32[np.ndarray, " d"]]) -> 
     replace_file(file, lambda stream: np.savez(stream, keys=keys, vectors=vectors))
 
 
+def _right_vectors(
+    matrix: Any, size: int, seed: int, progress: Callable[[float], None]
+) -> Float[np.ndarray, "size terms"]:
+    """The right singular vectors of the largest values, the largest first, as scikit-learn's `TruncatedSVD` has them.
+
+    That leaves ARPACK without a seed for what it draws where reviews span fewer dimensions than it works in.
+    """
+    from scipy.linalg import svd
+    from scipy.sparse.linalg import LinearOperator, eigsh
+    from sklearn.utils.extmath import svd_flip
+
+    texts, terms = matrix.shape
+    there, back = (matrix, matrix.T) if texts > terms else (matrix.T, matrix)
+    products, least = 0, min(matrix.shape)
+
+    def gram(x: Any) -> Any:
+        nonlocal products
+        products += 1
+        progress(min(products / (3 * size), 1.0))  # ARPACK asks for two or three per component
+        return back @ (there @ x)
+
+    start = np.random.RandomState(seed).uniform(-1, 1, least)
+    found = eigsh(LinearOperator((least, least), gram, dtype=matrix.dtype), size, v0=start, rng=seed)[1]
+    found = np.linalg.qr(found)[0]
+    left, _, right = svd(there @ found, full_matrices=False)
+    vectors = right @ found.T if texts > terms else left.T
+    return np.asarray(svd_flip(None, vectors, u_based_decision=False)[1])
+
+
 @dataclass(frozen=True)
 class LsaEncoder:
     """Latent semantic analysis: TF-IDF of character n-grams within words, projected by a fitted SVD.
@@ -246,26 +275,15 @@ class LsaEncoder:
             raise InputError(
                 f"encoder: 'lsa' is fitted on the reviews; found {len(set(texts))} different, 3 are needed"
             )
-        from scipy.sparse import csr_matrix
-        from sklearn.decomposition import TruncatedSVD
-
         told = progress or (lambda done, total: None)
         vectorizer = _vectorizer(min_df=2 if len(texts) >= 50 else 1, max_features=20_000)
         matrix = vectorizer.fit_transform(_read(texts, told, _SVD + 1))
-        size, products = min(100, len(set(texts)) - 1, matrix.shape[1] - 1), 0
+        size = min(100, len(set(texts)) - 1, matrix.shape[1] - 1)
 
-        class Counted(csr_matrix):  # type: ignore[misc]
-            """Tells of each product with a vector, of which ARPACK asks for two or three per component."""
+        def asked(part: float) -> None:
+            told(round(len(texts) * (1 + _SVD * part)), (_SVD + 1) * len(texts))
 
-            def dot(self, other: Any) -> Any:
-                nonlocal products
-                products += 1
-                part = min(products / (3 * size), 1.0)
-                told(round(len(texts) * (1 + _SVD * part)), (_SVD + 1) * len(texts))
-                return super().dot(other)
-
-        matrix = Counted(matrix)
-        components = TruncatedSVD(size, algorithm="arpack", random_state=seed).fit(matrix).components_
+        components = _right_vectors(matrix, size, seed, asked)
         return cls(
             tuple(vectorizer.get_feature_names_out().tolist()),
             vectorizer.idf_.astype(np.float32),

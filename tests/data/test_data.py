@@ -513,7 +513,7 @@ def test_a_date_is_seconds_in_utc(value, seconds):
 @pytest.mark.parametrize(
     "value",
     [
-        *(None, "", " ", float("nan"), pd.NaT, pd.NA, np.datetime64("NaT"), float("inf"), "inf", "nan"),
+        *(None, "", " ", float("nan"), pd.NaT, pd.NA, np.datetime64("NaT", "s"), float("inf"), "inf", "nan"),
         *(True, "true", "yesterday", "01/03/2024", "2024-13-01", "2023-02-29", "2024-03-01T25:00", "12:30", [], {}),
         *([2024, 3, 1], 1709251200000, "1709251200000", 10**400, b"2024-03-01", "\ud800-03-01"),
     ],

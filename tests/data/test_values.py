@@ -128,7 +128,7 @@ def test_so_in_files_reviews_and_dataset_toml(mall):
 
 
 @pytest.mark.parametrize(
-    "value", ["1_299", "3_4", "1__2", "_1", b"3", [3], np.array([3]), pd.Series([3]), np.timedelta64(3)]
+    "value", ["1_299", "3_4", "1__2", "_1", b"3", [3], np.array([3]), pd.Series([3]), np.timedelta64(3, "s")]
 )
 def test_what_is_no_number_is_none(value):
     assert parse_number(value) is None

@@ -1,3 +1,4 @@
+import json
 import os
 import platform
 import subprocess
@@ -8,10 +9,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sklearn.decomposition import TruncatedSVD
 
 from recsys_jax.data.files import cache_folder
 from recsys_jax.errors import InputError
-from recsys_jax.personas.encoders import LsaEncoder, SentenceEncoder, clean_text, get_encoder
+from recsys_jax.personas.encoders import LsaEncoder, SentenceEncoder, _vectorizer, clean_text, get_encoder
+
+MALL = Path(__file__).parents[2] / "data" / "amoremall"
 
 TEXTS = ["피부가 촉촉해요", "선물하기 좋아요", "피부가 촉촉하고 좋아요", "향이 은은해요"]
 
@@ -238,6 +242,20 @@ def test_lsa_embeds_new_texts_with_the_fitted_vocabulary():
     assert (new[0] @ vectors.T).argmax() == 0
     assert (new[1] == 0).all()
     assert encoder.encode([]).shape == (0, vectors.shape[1])
+
+
+def test_lsa_is_what_scikit_learn_makes_and_the_same_again():
+    """Where texts span fewer dimensions than ARPACK works in, too: there it draws."""
+    texts = json.loads((MALL / "products.json").read_text("utf-8"))
+    reviews = [review["content"] for product in texts for review in product["reviews"]][:80]
+    fitted = LsaEncoder.fit(reviews, seed=3)
+    matrix = _vectorizer(min_df=2, max_features=20_000).fit_transform(map(clean_text, reviews))
+    svd = TruncatedSVD(len(fitted.components), algorithm="arpack", random_state=3).fit(matrix)
+    np.testing.assert_array_equal(fitted.components, svd.components_.astype(np.float32))
+    words = [f"{a}{b}" for a in "가나다라마바" for b in "거너더러"]
+    few = [" ".join(words[(7 * n + 5 * m) % len(words)] for m in range(1 + n % 9)) for n in range(300)]
+    first, again = LsaEncoder.fit(few), LsaEncoder.fit(few)
+    np.testing.assert_array_equal(first.components, again.components)
 
 
 def test_lsa_needs_a_corpus():

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import shlex
+import sys
 
 import pytest
 from asgi import JSON, application, ask
@@ -97,14 +98,18 @@ def test_what_python_would_not_ask(app, path, wrong, words):
         assert word in got.sentence
 
 
+# Python 3.13 reads lists in each other of any depth that a request may have.
+TOO_DEEP = "lists or objects too deep in each other" if sys.version_info < (3, 13) else "no JSON at line 1, column 2000"
+
+
 @pytest.mark.parametrize(
     ("body", "found"),
     [
         (b" ", "found nothing"),
         (b"{", "found no JSON at line 1, column 2"),
-        (b'{"a":\n1,}', "found no JSON at line 2, column 3"),
+        (b'{"a":\n1 2}', "found no JSON at line 2, column 3"),
         (b"{\xff\xfe", "found no UTF-8: byte 2 is none"),
-        (b"[" * 1999, "found lists or objects too deep in each other"),
+        (b"[" * 1999, TOO_DEEP),
         (b'{"a": %s}' % (b"1" * 1500 * 4), "found a number of too many digits"),
         ("{}".encode("utf-16"), "found no UTF-8: byte 1 is none"),
     ],
