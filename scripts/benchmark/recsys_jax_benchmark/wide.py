@@ -21,8 +21,8 @@ PEERS = {
     "scikit-learn, logistic regression": "sklearn",
 }
 MOVIELENS, SHOP = "MovieLens-100k", "a generated shop"
-# What each was tuned to, by `python -m recsys_jax_benchmark.peers NAME FOLDER` or by our search; a method that has no
-# setting of a dataset takes no part there.
+# What each was tuned to: by `python -m recsys_jax_benchmark.peers NAME FOLDER`, our search, or hand (regressions).
+# A method that has no setting of a dataset takes no part there.
 SETTINGS: dict[str, dict[str, dict[str, Any]]] = {
     MOVIELENS: {
         OURS: {},
