@@ -1,6 +1,7 @@
 """Answers as figures with intervals: `report` compares a model with the others, `compare` each method with the best."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -28,17 +29,17 @@ BESTSELLERS = {"popularity", "popularity by category"}  # of new products it is 
 METRICS = ("mrr", f"ndcg@{K}", f"hit@{K}")  # what methods are compared by; the first one ranks
 
 
-class Compared:
+class Compared(ABC):
     """Methods that were asked the same, so that each can be compared with each."""
 
     @property
+    @abstractmethod
     def names(self) -> Collection[str]:
         """The methods' names."""
-        raise NotImplementedError
 
+    @abstractmethod
     def difference(self, method: str, other: str, metric: str = METRICS[0]) -> Interval:
         """The interval of one method minus another, query by query; of several seeds, with other seeds too."""
-        raise NotImplementedError
 
     @cached_property
     def no_merit(self) -> tuple[Literal["inverse", "chance"], Interval] | None:

@@ -13,13 +13,12 @@ from recsys_jax.data.tabular.frames import free
 from recsys_jax.data.values import ID, as_id, as_plain
 from recsys_jax.errors import InputError
 from recsys_jax.schema_inference.columns import FEATURES, Ask, Column, objects, says, words
-from recsys_jax.schema_inference.leaks import judged
+from recsys_jax.schema_inference.leaks import FOLLOWS, judged
 from recsys_jax.schema_inference.linking import NONE, Roles, Sheet, chosen, explained, pick
 from recsys_jax.schema_inference.profiles import Stated, attributes, language, nested, places, profiles
 
 MADE = "-products", "-customers", "-with-reviews", "-products-with-reviews"
 """How the names of tables end that are made of others, behind those of these."""
-_FOLLOWS = 0.98  # from which on a column follows from another one, but for slips
 _AGAIN = 0.95  # different ids among those in rows, below which customers come again by more than slips
 _OWN = 0.5  # from which on a column is the customer's and not the purchase's
 
@@ -211,7 +210,7 @@ def _product(sheet: Sheet, ask: Ask) -> str:
         named = says(column.name, "product") + says(column.name, "id") - 2 * says(column.name, "customer")
         if named > 0:
             others = [one for one in sheet.columns.values() if one is not column and one.counts]
-            found[column.name] = named + sum(explained(one.keys, column.keys) >= _FOLLOWS for one in others) / 4
+            found[column.name] = named + sum(explained(one.keys, column.keys) >= FOLLOWS for one in others) / 4
     if not found:
         _refuse_rounded(sheet)
         nested = "".join(f" ({one.name}: {one.guessed.saw})" for one in sheet.columns.values() if objects(one.cells))

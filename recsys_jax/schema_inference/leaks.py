@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from recsys_jax.schema_inference.columns import Ask, says
 from recsys_jax.schema_inference.linking import explained
 
-_FOLLOWS = 0.98  # from which on a column follows from another one, but for slips
+FOLLOWS = 0.98
+"""From which on a column follows from another one, but for slips."""
 _SEEMS = 0.8  # from which on it may, or is a strong preference: who has a dog buys what is for dogs
 _NAMED = 0.05  # the same, where the name is that of products and no table has these, such as that of a division
 
@@ -23,7 +24,7 @@ def judged(
     share = explained([value for value, _ in known], [key for _, key in known])
     people = says(name, "customer") or says(name, "about_customer")
     named = alone and not people and (says(name, "brand") or says(name, "category"))
-    if share >= (1 if people else _FOLLOWS):
+    if share >= (1 if people else FOLLOWS):
         return f"it follows from the product ({product}): whoever knows it has seen the answer", ""
     if share < (_NAMED if named else _SEEMS):
         return "", ""
